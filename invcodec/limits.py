@@ -1,0 +1,14 @@
+"""Caps on what a file may ask of a decoder, checked before memory is taken (FORMAT.md, "Limits")."""
+
+from __future__ import annotations
+
+MAX_HEAD_BYTES = 16 << 20
+MAX_RECORD_BYTES = 1 << 30
+MAX_CAMERAS = 1024
+MAX_NETWORKS = 8
+MAX_TENSORS = 256
+MAX_TENSOR_DIMS = 4
+MAX_WEIGHTS = 1 << 27
+MAX_NAME_BYTES = 255
+MAX_IMAGE_SIDE = 16384
+MAX_SAMPLES_PER_RAY = 4096
