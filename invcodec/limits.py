@@ -7,8 +7,10 @@ MAX_RECORD_BYTES = 1 << 30
 MAX_CAMERAS = 1024
 MAX_NETWORKS = 8
 MAX_TENSORS = 256
+"""Tensors of one network."""
 MAX_TENSOR_DIMS = 4
 MAX_WEIGHTS = 1 << 27
+"""Values of one frame's state, all networks together."""
 MAX_NAME_BYTES = 255
 MAX_IMAGE_SIDE = 16384
 MAX_SAMPLES_PER_RAY = 4096

@@ -1,0 +1,162 @@
+"""Cameras: intrinsics, lens distortion, pose; from pixels to rays and from points to pixels.
+
+Conventions, stated once for the whole project: a pose is camera-to-world with OpenGL axes (+x right, +y up,
++z backward, so a camera looks along -z). Pixel (i, j) covers [i, i+1) x [j, j+1); its centre is (i + 0.5, j + 0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from invcodec.errors import CaptureError
+
+_UNDISTORT_STEPS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A calibrated camera.
+
+    Attributes:
+        width, height: image size in pixels.
+        fx, fy, cx, cy: focal lengths and principal point in pixels.
+        pose: `[3, 4]` float64, camera-to-world.
+        distortion: k1, k2, p1, p2 of OpenCV's model.
+        near, far: z-depth bounds of the scene in world units, where known.
+        held_out: not trained on; kept for measuring quality.
+    """
+
+    name: str
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    pose: np.ndarray
+    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    near: float | None = None
+    far: float | None = None
+    held_out: bool = False
+
+    def rays(self, pixels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """World rays through image points.
+
+        Args:
+            pixels: `[N, 2]` image coordinates (x, y); by default all pixel centres, row by row.
+
+        Returns:
+            Origins and directions, `[N, 3]` float64. A direction is one unit of z-depth long, so the ray parameter
+            is z-depth.
+        """
+        if pixels is None:
+            y, x = np.mgrid[: self.height, : self.width] + 0.5
+            pixels = np.stack([x, y], -1).reshape(-1, 2)
+        plane = (np.asarray(pixels, np.float64) - (self.cx, self.cy)) / (self.fx, self.fy)
+        if any(self.distortion):
+            plane = self._undistort(plane)
+        local = np.stack([plane[:, 0], -plane[:, 1], np.full(len(plane), -1.0)], 1)
+        directions = local @ self.pose[:, :3].T
+        return np.broadcast_to(self.pose[:, 3], directions.shape), directions
+
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Image coordinates `[N, 2]` and z-depth `[N]` of world points `[N, 3]`; behind the camera they mean nothing."""
+        local = (points - self.pose[:, 3]) @ self.pose[:, :3]
+        depth = -local[:, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            plane = local[:, :2] * (1, -1) / depth[:, None]
+        if any(self.distortion):
+            plane = self._distort(plane)
+        return plane * (self.fx, self.fy) + (self.cx, self.cy), depth
+
+    def _distort(self, plane: np.ndarray) -> np.ndarray:
+        """OpenCV's radial and tangential distortion of image-plane points `[N, 2]`."""
+        k1, k2, p1, p2 = self.distortion
+        x, y = plane.T
+        r2 = x * x + y * y
+        radial = 1 + r2 * (k1 + r2 * k2)
+        return np.stack(
+            [
+                x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+                y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+            ],
+            1,
+        )
+
+    def _undistort(self, plane: np.ndarray) -> np.ndarray:
+        """Inverse of `_distort` by fixed-point iteration."""
+        guess = plane
+        for _ in range(_UNDISTORT_STEPS):
+            guess = guess + plane - self._distort(guess)
+        return guess
+
+    def scaled(self, width: int, height: int) -> Camera:
+        """The same camera with another image size."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self, width=width, height=height, fx=self.fx * sx, cx=self.cx * sx, fy=self.fy * sy, cy=self.cy * sy
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, with the names that transforms.json uses."""
+        k1, k2, p1, p2 = self.distortion
+        return {
+            "name": self.name,
+            "width": self.width,
+            "height": self.height,
+            "fl_x": float(self.fx),
+            "fl_y": float(self.fy),
+            "cx": float(self.cx),
+            "cy": float(self.cy),
+            "k1": float(k1),
+            "k2": float(k2),
+            "p1": float(p1),
+            "p2": float(p2),
+            "near": None if self.near is None else float(self.near),
+            "far": None if self.far is None else float(self.far),
+            "held_out": self.held_out,
+            "pose": [float(v) for v in self.pose.ravel()],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Camera:
+        """Inverse of `to_dict`."""
+        return cls(
+            data["name"],
+            data["width"],
+            data["height"],
+            data["fl_x"],
+            data["fl_y"],
+            data["cx"],
+            data["cy"],
+            np.array(data["pose"], np.float64).reshape(3, 4),
+            (data["k1"], data["k2"], data["p1"], data["p2"]),
+            data["near"],
+            data["far"],
+            data["held_out"],
+        )
+
+
+def check_pose(matrix: Any, where: str) -> np.ndarray:
+    """A camera-to-world matrix as `[3, 4]` float64.
+
+    Raises:
+        CaptureError: not 3x4 or 4x4, not finite, or not a rotation and a translation; names `where`.
+    """
+    try:
+        pose = np.array(matrix, np.float64)
+    except (TypeError, ValueError):
+        raise CaptureError(f"{where}: the pose is not a matrix of numbers") from None
+    if pose.shape not in ((3, 4), (4, 4)):
+        raise CaptureError(f"{where}: the pose has shape {pose.shape}, expected 4x4 or 3x4")
+    pose = pose[:3]
+    if not np.isfinite(pose).all():
+        raise CaptureError(f"{where}: the pose holds values that are not finite")
+    rotation = pose[:, :3]
+    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 5e-3 or np.linalg.det(rotation) < 0:
+        raise CaptureError(f"{where}: the pose is not rigid (its rotation part is scaled, sheared or mirrored)")
+    return pose

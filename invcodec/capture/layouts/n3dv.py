@@ -1,0 +1,70 @@
+"""Neural 3D Video: `camNN.mp4` and `poses_bounds.npy`, whose row i belongs to the i-th video in natural order.
+
+A row holds a 3x5 matrix (3x4 camera-to-world with columns down, right, back, then height, width, focal length)
+and the near and far depth.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from invcodec.capture.camera import Camera, check_pose
+from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
+from invcodec.errors import CaptureError
+
+_POSES = "poses_bounds.npy"
+
+
+def matches(folder: Path) -> bool:
+    return (folder / _POSES).is_file()
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key under which cam_2 comes before cam_10."""
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", path.stem) if p]
+
+
+def read(folder: Path, source: Source | None) -> Listing:
+    path = folder / _POSES
+    if source == "images":
+        raise CaptureError(f"{folder}: this layout has videos only; leave out --source or use --source videos")
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise CaptureError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError):
+        raise CaptureError(f"{path}: not a readable .npy file") from None
+    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu":
+        raise CaptureError(f"{path}: has shape {rows.shape}, expected one row of 17 numbers for each camera")
+    rows = rows.astype(np.float64)
+    videos = sorted(folder.glob("*.mp4"), key=_natural)
+    if len(videos) != len(rows):
+        raise CaptureError(
+            f"{folder}: {len(videos)} videos but {len(rows)} poses in {_POSES}; "
+            "every video needs one row, in the order of the sorted file names"
+        )
+    cameras = []
+    for row, video in zip(rows, videos, strict=True):
+        where = f"{path}: row {len(cameras)} ({video.name})"
+        if not np.isfinite(row).all():
+            raise CaptureError(f"{where}: the pose or its bounds hold values that are not finite")
+        matrix = row[:15].reshape(3, 5)
+        height, width, focal = matrix[:, 4]
+        near, far = row[15:]
+        if not 0 < near < far:
+            raise CaptureError(f"{where}: bounds {near:g} to {far:g} are not a range of depths in front of the camera")
+        if min(height, width, focal) <= 0:
+            raise CaptureError(f"{where}: height, width and focal length must be positive")
+        pose = check_pose(np.stack([matrix[:, 1], -matrix[:, 0], matrix[:, 2], matrix[:, 3]], 1), where)
+        cameras.append(
+            CameraFiles(
+                Camera(
+                    video.stem, round(width), round(height), focal, focal, width / 2, height / 2, pose, near=near, far=far
+                ),
+                video=video,
+            )
+        )
+    return Listing(tuple(cameras), None, "videos", rescale=True)

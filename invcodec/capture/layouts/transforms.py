@@ -1,0 +1,182 @@
+"""nerfstudio and instant-ngp: `transforms.json`, here of a multi-view video.
+
+`cameras[]` has one entry for each camera, with a video; `frames[]` one for each image, with a camera and a frame
+index or time. Intrinsics may stand at the top, per camera or per frame.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from invcodec.capture.camera import Camera, check_pose
+from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
+from invcodec.capture.video import image_size
+from invcodec.errors import CaptureError
+
+_FILE = "transforms.json"
+_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+
+
+def matches(folder: Path) -> bool:
+    return (folder / _FILE).is_file()
+
+
+def read(folder: Path, source: Source | None) -> Listing:
+    path = folder / _FILE
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CaptureError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise CaptureError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise CaptureError(f"{path}: not a JSON object")
+    frames, cameras = data.get("frames") or [], data.get("cameras") or []
+    for name, rows in (("frames", frames), ("cameras", cameras)):
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise CaptureError(f"{path}: '{name}' is not a list of objects")
+    has_images = any("file_path" in row for row in frames)
+    has_videos = any("video" in row for row in cameras)
+    source = source or ("images" if has_images else "videos")
+    if not (has_images if source == "images" else has_videos):
+        wanted = "frames[].file_path" if source == "images" else "cameras[].video"
+        raise CaptureError(f"{path}: names no {source} ({wanted})")
+    test = data.get("test_cameras") or []
+    fps = _number(data, "fps", path)
+    rate = None if fps is None else Fraction(fps).limit_denominator(1001)
+    if source == "images":
+        return Listing(_from_images(folder, path, data, frames, cameras, test, rate), rate or Fraction(30), source)
+    listed = []
+    for row in cameras:
+        if "video" not in row:
+            raise CaptureError(f"{path}: camera '{row.get('name', len(listed))}' names no video")
+        video = folder / str(row["video"])
+        name = str(row.get("name", video.stem))
+        listed.append(CameraFiles(_camera(name, {**data, **row}, path, None, test), video=video, masks=_mask(folder, row, None)))
+    return Listing(tuple(listed), rate, source)
+
+
+def _number(row: Mapping[str, Any], key: str, path: Path) -> float | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise CaptureError(f"{path}: '{key}' is {value!r}, expected a number")
+    return float(value)
+
+
+def _mask(folder: Path, row: Mapping[str, Any], frame: int | None) -> dict[int | None, Path]:
+    return {frame: folder / row["mask_path"]} if row.get("mask_path") else {}
+
+
+def _camera(
+    name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int] | None, test: list[str]
+) -> Camera:
+    """A camera from an entry with the top level's defaults below it; `size` replaces a missing width and height."""
+    where = f"{path}: camera '{name}'"
+    model = row.get("camera_model", "OPENCV")
+    if model not in _MODELS:
+        raise CaptureError(f"{where}: camera model {model} is not supported; undistort to one of {', '.join(_MODELS)}")
+    get = {k: _number(row, k, path) for k in ("w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "near", "far")}
+    lens = [_number(row, k, path) or 0.0 for k in ("k1", "k2", "p1", "p2")]
+    if any(_number(row, k, path) for k in ("k3", "k4", "k5", "k6")):
+        raise CaptureError(f"{where}: distortion beyond k1 k2 p1 p2 is not supported; undistort the images first")
+    width, height = get["w"] or (size[0] if size else None), get["h"] or (size[1] if size else None)
+    if width is None or height is None:
+        raise CaptureError(f"{where}: has no 'w' and 'h'")
+    fx = get["fl_x"] or get["fl_y"]
+    if fx is None and get["camera_angle_x"]:
+        fx = 0.5 * width / math.tan(0.5 * get["camera_angle_x"])
+    if fx is None or fx <= 0 or width < 1 or height < 1:
+        raise CaptureError(f"{where}: needs a positive 'fl_x' (or 'camera_angle_x') and size")
+    if "transform_matrix" not in row:
+        raise CaptureError(f"{where}: has no 'transform_matrix'")
+    near, far = get["near"], get["far"]
+    if near is not None and far is not None and not 0 < near < far:
+        raise CaptureError(f"{where}: near {near:g} and far {far:g} are not a range of depths")
+    return Camera(
+        name,
+        int(width),
+        int(height),
+        fx,
+        get["fl_y"] or fx,
+        width / 2 if get["cx"] is None else get["cx"],
+        height / 2 if get["cy"] is None else get["cy"],
+        check_pose(row["transform_matrix"], where),
+        (lens[0], lens[1], lens[2], lens[3]),
+        near,
+        far,
+        row.get("split") == "test" or name in test,
+    )
+
+
+def _from_images(
+    folder: Path,
+    path: Path,
+    data: dict[str, Any],
+    frames: list[dict[str, Any]],
+    cameras: list[dict[str, Any]],
+    test: list[str],
+    rate: Fraction | None,
+) -> tuple[CameraFiles, ...]:
+    declared = {str(row["name"]): row for row in cameras if "name" in row}
+    times = sorted({t for row in frames if (t := _time(row, path)) is not None})
+    by_camera: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in frames:
+        if not isinstance(row.get("file_path"), str):
+            raise CaptureError(f"{path}: an entry of 'frames' has no 'file_path'")
+        parent = PurePosixPath(row["file_path"]).parent.name
+        name = str(row.get("camera", parent))
+        number = _frame_number(row, times, rate, path)
+        images = by_camera.setdefault(name, {})
+        if number in images:
+            raise CaptureError(f"{path}: camera '{name}' has two images for frame {number}")
+        images[number] = row
+    listed = []
+    for name in [*(n for n in declared if n in by_camera), *(n for n in by_camera if n not in declared)]:
+        rows = by_camera[name]
+        images = {number: _image_path(folder, row["file_path"]) for number, row in sorted(rows.items())}
+        first = rows[min(rows)]
+        merged = {**data, **declared.get(name, {}), **first}
+        size = None if "w" in merged and "h" in merged else image_size(next(iter(images.values())))
+        camera = _camera(name, merged, path, size, test)
+        for number, row in rows.items():
+            if "transform_matrix" in row and not np.allclose(check_pose(row["transform_matrix"], f"{path}: camera '{name}'"), camera.pose, atol=1e-6):
+                raise CaptureError(
+                    f"{path}: camera '{name}' moves (its pose at frame {number} differs); only fixed rigs can be encoded"
+                )
+        masks: dict[int | None, Path] = {}
+        for number, row in rows.items():
+            masks |= _mask(folder, row, number)
+        listed.append(CameraFiles(camera, images=images, masks=masks))
+    return tuple(listed)
+
+
+def _image_path(folder: Path, name: str) -> Path:
+    path = folder / name
+    return path if path.suffix else path.with_suffix(".png")
+
+
+def _time(row: Mapping[str, Any], path: Path) -> float | None:
+    stamp = _number(row, "timestamp", path)
+    return _number(row, "time", path) if stamp is None else stamp
+
+
+def _frame_number(row: Mapping[str, Any], times: list[float], rate: Fraction | None, path: Path) -> int:
+    """A frame's number: as given, else the rank of its time, else the number in its file name."""
+    for key in ("frame_index", "frame"):
+        if isinstance(row.get(key), int) and not isinstance(row[key], bool):
+            return row[key]
+    if (time := _time(row, path)) is not None:
+        return times.index(time)
+    digits = "".join(c for c in PurePosixPath(row["file_path"]).stem if c.isdigit())
+    if not digits:
+        raise CaptureError(f"{path}: image '{row['file_path']}' has no frame_index, no time and no number in its name")
+    return int(digits)

@@ -1,0 +1,148 @@
+"""Images out of video files and picture files, and into them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image
+
+from invcodec.errors import CaptureError, InvError
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Size in pixels, frame rate, and number of frames of a video file."""
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int
+
+
+@cache
+def probe(path: Path) -> VideoInfo:
+    """What a video file holds; its frames are counted, not estimated.
+
+    Raises:
+        CaptureError: the file is missing or is not a readable video.
+    """
+    if not path.is_file():
+        raise CaptureError(f"{path}: no such video")
+    try:
+        frames, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
+        with closing(imageio_ffmpeg.read_frames(str(path))) as reader:
+            meta = next(reader)
+    except (OSError, RuntimeError, StopIteration):
+        raise CaptureError(f"{path}: cannot be read as a video (broken or not a video file)") from None
+    width, height = meta["source_size"]
+    fps = Fraction(meta["fps"]).limit_denominator(1001)
+    if frames < 1 or fps <= 0:
+        raise CaptureError(f"{path}: holds no frames")
+    return VideoInfo(width, height, fps, frames)
+
+
+def read_video(path: Path, first: int, info: VideoInfo) -> Iterator[np.ndarray]:
+    """Frames `[H, W, 3]` uint8 from number `first` on.
+
+    Raises:
+        CaptureError: the video ends before its last frame.
+    """
+    # Seeking by time lands between frames after rounding; half a frame early always gives the right one.
+    seek = ["-ss", f"{(first - 0.5) / info.fps:.6f}"] if first else []
+    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24", input_params=seek, output_params=["-fps_mode", "passthrough"])
+    with closing(reader):
+        next(reader)
+        number = first
+        for data in reader:
+            yield np.frombuffer(data, np.uint8).reshape(info.height, info.width, 3)
+            number += 1
+            if number == info.frames:
+                return
+    raise CaptureError(f"{path}: ends after frame {number - 1}, expected {info.frames} frames")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A picture file as `[H, W, 3]` uint8, or `[H, W, 4]` where it has transparency.
+
+    Raises:
+        CaptureError: missing, or not a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            alpha = "A" in image.getbands() or "transparency" in image.info
+            return np.asarray(image.convert("RGBA" if alpha else "RGB"))
+    except FileNotFoundError:
+        raise CaptureError(f"{path}: no such image") from None
+    except (OSError, SyntaxError, ValueError):
+        raise CaptureError(f"{path}: cannot be read as an image") from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture file, from its header alone."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        raise CaptureError(f"{path}: no such image") from None
+    except (OSError, SyntaxError, ValueError):
+        raise CaptureError(f"{path}: cannot be read as an image") from None
+
+
+def area_downscale(image: np.ndarray, factor: int) -> np.ndarray:
+    """Mean of each `factor` x `factor` block of `[H, W, C]` uint8; alpha weighs the colours it belongs to.
+
+    Rows and columns beyond a multiple of the factor are cut off.
+    """
+    if factor == 1:
+        return image
+    height, width = (n // factor * factor for n in image.shape[:2])
+    blocks = image[:height, :width].reshape(height // factor, factor, width // factor, factor, -1).astype(np.float32)
+    if image.shape[2] == 4:
+        alpha = blocks[..., 3:]
+        total = alpha.sum((1, 3))
+        colour = (blocks[..., :3] * alpha).sum((1, 3)) / np.maximum(total, 1)
+        mean = np.concatenate([colour, total / factor**2], -1)
+    else:
+        mean = blocks.mean((1, 3))
+    return np.rint(mean).astype(np.uint8)
+
+
+def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: Fraction, *, crf: int = 12) -> int:
+    """Encode frames `[H, W, 3]` uint8 to H.264 at a rational frame rate; returns how many there were.
+
+    Chroma is not subsampled: at small sizes that costs several dB.
+    """
+    writer = None
+    count = 0
+    try:
+        for frame in frames:
+            if writer is None:
+                height, width = frame.shape[:2]
+                writer = imageio_ffmpeg.write_frames(
+                    str(path),
+                    (width, height),
+                    fps=fps,
+                    codec="libx264",
+                    pix_fmt_in="rgb24",
+                    pix_fmt_out="yuv444p",
+                    quality=None,
+                    macro_block_size=1,
+                    output_params=["-crf", str(crf), "-preset", "medium"],
+                )
+                writer.send(None)
+            writer.send(np.ascontiguousarray(frame))
+            count += 1
+    except OSError as error:
+        raise InvError(f"{path}: the video could not be written ({error})") from None
+    finally:
+        if writer is not None:
+            writer.close()
+    return count

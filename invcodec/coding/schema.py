@@ -1,0 +1,337 @@
+"""What the records hold, declared once: their fields, how they become bytes, and what is refused.
+
+Structured fields are msgpack in its one canonical form: parsing packs again and compares, so duplicate or
+unordered keys and wasteful integer widths never get through (FORMAT.md, "Structured fields").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import msgpack
+
+from invcodec.errors import DamagedError, LimitError, UnsupportedError
+from invcodec.limits import (
+    MAX_CAMERAS,
+    MAX_HEAD_BYTES,
+    MAX_IMAGE_SIDE,
+    MAX_NAME_BYTES,
+    MAX_NETWORKS,
+    MAX_TENSOR_DIMS,
+    MAX_TENSORS,
+    MAX_WEIGHTS,
+)
+
+FORMAT_VERSION = 0
+"""Draft 0: may change without notice until a release."""
+
+GROUPS = ("structure", "colour")
+DIGEST_BYTES = 16
+
+
+def pack(value: Any) -> bytes:
+    """Canonical msgpack: keys in the order given, shortest integers, every float 64 bits."""
+    return msgpack.packb(value, use_bin_type=True)
+
+
+def unpack(data: bytes, what: str) -> Any:
+    """Inverse of `pack`.
+
+    Raises:
+        LimitError: more than MAX_HEAD_BYTES.
+        DamagedError: not msgpack, or not in canonical form.
+    """
+    if len(data) > MAX_HEAD_BYTES:
+        raise LimitError(f"{what}: {len(data)} bytes, more than {MAX_HEAD_BYTES} allowed")
+    try:
+        value = msgpack.unpackb(data, raw=False, strict_map_key=True, max_buffer_size=max(len(data), 1))
+        canonical = pack(value) == data
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise DamagedError(f"{what}: not valid msgpack ({error})") from None
+    if not canonical:
+        raise DamagedError(f"{what}: msgpack is not in canonical form")
+    return value
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise DamagedError(message)
+
+
+def _name(value: Any, what: str) -> str:
+    _check(isinstance(value, str) and 0 < len(value.encode()) <= MAX_NAME_BYTES, f"{what}: not a name")
+    return value
+
+
+def _integer(value: Any, low: int, high: int, what: str) -> int:
+    _check(isinstance(value, int) and not isinstance(value, bool), f"{what}: not an integer")
+    if not low <= value <= high:
+        raise LimitError(f"{what}: {value} is outside {low}..{high}")
+    return value
+
+
+def _ratio(value: Any, what: str) -> Fraction:
+    _check(isinstance(value, list) and len(value) == 2, f"{what}: not a ratio")
+    return Fraction(_integer(value[0], 1, 2**31, what), _integer(value[1], 1, 2**31, what))
+
+
+def _finite(value: Any, what: str) -> None:
+    """Refuse NaN and infinities anywhere in a structure; an infinite far plane is spelled None."""
+    if isinstance(value, float):
+        _check(math.isfinite(value), f"{what}: not a finite number")
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            _finite(each, what)
+    elif isinstance(value, list):
+        for each in value:
+            _finite(each, what)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor as the file declares it: 1 to 4 dimensions, and one of `GROUPS`."""
+
+    name: str
+    shape: tuple[int, ...]
+    group: str
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """A network as the file declares it.
+
+    Attributes:
+        role: what it is for: "scene", "coarse", "fine", "camera-colour".
+        profile, profile_name, version: which profile it is.
+        config: the profile's configuration.
+        space: the coordinate map, or an empty map.
+    """
+
+    name: str
+    role: str
+    profile: int
+    profile_name: str
+    version: int
+    config: dict[str, Any]
+    space: dict[str, Any]
+    tensors: tuple[TensorInfo, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "role": self.role,
+            "profile": self.profile,
+            "profile_name": self.profile_name,
+            "version": self.version,
+            "config": self.config,
+            "space": self.space,
+            "tensors": [[t.name, list(t.shape), GROUPS.index(t.group)] for t in self.tensors],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> NetworkInfo:
+        what = f"network '{data['name']}'"
+        _check(isinstance(data["config"], dict) and isinstance(data["space"], dict), f"{what}: not a map")
+        _check(isinstance(data["tensors"], list), f"{what}: tensors are not a list")
+        if not 1 <= len(data["tensors"]) <= MAX_TENSORS:
+            raise LimitError(f"{what}: {len(data['tensors'])} tensors, 1 to {MAX_TENSORS} are allowed")
+        tensors = []
+        for name, shape, group in data["tensors"]:
+            _check(isinstance(shape, list) and 1 <= len(shape) <= MAX_TENSOR_DIMS, f"{what}: bad tensor shape")
+            dims = tuple(_integer(n, 1, MAX_WEIGHTS, f"{what}: tensor dimension") for n in shape)
+            tensors.append(TensorInfo(_name(name, what), dims, GROUPS[_integer(group, 0, 1, f"{what}: group")]))
+        _check(len({t.name for t in tensors}) == len(tensors), f"{what}: a tensor is declared twice")
+        return cls(
+            _name(data["name"], "network"),
+            _name(data["role"], what),
+            _integer(data["profile"], 0, 2**31, f"{what}: profile"),
+            _name(data["profile_name"], what),
+            _integer(data["version"], 0, 2**31, f"{what}: version"),
+            data["config"],
+            data["space"],
+            tuple(tensors),
+        )
+
+
+@dataclass(frozen=True)
+class Head:
+    """The HEAD record: all that a decoder must know before the first frame.
+
+    Attributes:
+        frame_rate: frames per second.
+        time_base: seconds per tick of the frames' times.
+        source_size: width and height of the captured images, before downscaling by `downscale`.
+        background: RGB in [0, 1], or None where it is transparent.
+        cameras: see `invcodec.capture.camera.Camera.to_dict`.
+        encoder: name, version, settings, and what `--resume` needs.
+        tags: free text by key.
+    """
+
+    frame_rate: Fraction
+    time_base: Fraction
+    source_size: tuple[int, int]
+    downscale: int
+    background: tuple[float, float, float] | None
+    cameras: tuple[dict[str, Any], ...]
+    networks: tuple[NetworkInfo, ...]
+    encoder: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    units: str = "unknown"
+    colour_space: str = "srgb"
+
+    def to_bytes(self) -> bytes:
+        return pack(
+            {
+                "version": FORMAT_VERSION,
+                "reader": FORMAT_VERSION,
+                "frame_rate": [self.frame_rate.numerator, self.frame_rate.denominator],
+                "time_base": [self.time_base.numerator, self.time_base.denominator],
+                "source_size": list(self.source_size),
+                "downscale": self.downscale,
+                "background": None if self.background is None else list(self.background),
+                "colour_space": self.colour_space,
+                "units": self.units,
+                "cameras": list(self.cameras),
+                "networks": [network.to_dict() for network in self.networks],
+                "encoder": self.encoder,
+                "tags": self.tags,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Head:
+        """Parse and validate.
+
+        Raises:
+            DamagedError, LimitError, UnsupportedError
+        """
+        value = unpack(data, "header")
+        try:
+            version = _integer(value["reader"], 0, 2**31, "header: reader version")
+            if version > FORMAT_VERSION:
+                raise UnsupportedError(f"the file needs format version {version}; this decoder knows {FORMAT_VERSION}")
+            _finite(value, "header")
+            for key, most in (("cameras", MAX_CAMERAS), ("networks", MAX_NETWORKS)):
+                _check(isinstance(value[key], list), f"header: {key} is not a list")
+                if not 1 <= len(value[key]) <= most:
+                    raise LimitError(f"header: {len(value[key])} {key}, 1 to {most} are allowed")
+            networks = tuple(NetworkInfo.from_dict(each) for each in value["networks"])
+            _check(len({n.name for n in networks}) == len(networks), "header: a network is declared twice")
+            if (total := sum(t.size for n in networks for t in n.tensors)) > MAX_WEIGHTS:
+                raise LimitError(f"header: {total} weights, at most {MAX_WEIGHTS} are allowed")
+            for camera in value["cameras"]:
+                _name(camera["name"], "camera")
+                for side in ("width", "height"):
+                    _integer(camera[side], 1, MAX_IMAGE_SIDE, f"camera '{camera['name']}': {side}")
+            _check(isinstance(value["encoder"], dict) and isinstance(value["tags"], dict), "header: not a map")
+            background = value["background"]
+            _check(background is None or len(background) == 3, "header: background is not a colour")
+            width, height = value["source_size"]
+            return cls(
+                _ratio(value["frame_rate"], "header: frame rate"),
+                _ratio(value["time_base"], "header: time base"),
+                (
+                    _integer(width, 1, 2**20, "header: source width"),
+                    _integer(height, 1, 2**20, "header: source height"),
+                ),
+                _integer(value["downscale"], 1, 2**10, "header: downscale"),
+                None if background is None else tuple(background),
+                tuple(value["cameras"]),
+                networks,
+                value["encoder"],
+                value["tags"],
+                _name(value["units"], "header: units"),
+                _name(value["colour_space"], "header: colour space"),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DamagedError(f"header: a field is missing or of the wrong kind ({error})") from None
+
+    @property
+    def weights(self) -> int:
+        """Values in one frame's state."""
+        return sum(t.size for n in self.networks for t in n.tensors)
+
+
+@dataclass(frozen=True)
+class CodedTensor:
+    """One entry of a frame's tensor list: which tensor, its quantisation parameter and its coded length."""
+
+    network: int
+    tensor: int
+    qp: int
+    length: int
+
+
+@dataclass(frozen=True)
+class FrameHead:
+    """The structured part of a KEY or DELTA record.
+
+    Attributes:
+        time: presentation time in ticks of the header's time base.
+        reference: number of the frame that a delta refers to; None in a KEY.
+        digest: of the integer state after this record.
+        tensors: what follows, in table order.
+        stats: what the encoder has to say: stage, seconds, steps, psnr.
+        cameras: a full camera list that holds from this frame on, or None.
+    """
+
+    time: int
+    reference: int | None
+    digest: bytes
+    tensors: tuple[CodedTensor, ...]
+    stats: dict[str, Any] = field(default_factory=dict)
+    cameras: tuple[dict[str, Any], ...] | None = None
+
+    def to_bytes(self) -> bytes:
+        return pack(
+            {
+                "time": self.time,
+                "reference": self.reference,
+                "digest": self.digest,
+                "tensors": [[t.network, t.tensor, t.qp, t.length] for t in self.tensors],
+                "stats": self.stats,
+                "cameras": None if self.cameras is None else list(self.cameras),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> FrameHead:
+        value = unpack(data, "frame header")
+        try:
+            _finite(value, "frame header")
+            reference = value["reference"]
+            if reference is not None:
+                _integer(reference, -(2**53), 2**53, "frame header: reference")
+            digest = value["digest"]
+            _check(isinstance(digest, bytes) and len(digest) == DIGEST_BYTES, "frame header: bad digest")
+            tensors = tuple(
+                CodedTensor(
+                    _integer(network, 0, MAX_NETWORKS - 1, "frame header: network"),
+                    _integer(tensor, 0, MAX_TENSORS - 1, "frame header: tensor"),
+                    _integer(qp, -1000, 1000, "frame header: qp"),
+                    _integer(length, 0, 2**31, "frame header: length"),
+                )
+                for network, tensor, qp, length in value["tensors"]
+            )
+            order = [(t.network, t.tensor) for t in tensors]
+            _check(order == sorted(set(order)), "frame header: tensors are repeated or out of order")
+            _check(isinstance(value["stats"], dict), "frame header: stats are not a map")
+            cameras = value["cameras"]
+            return cls(
+                _integer(value["time"], -(2**53), 2**53, "frame header: time"),
+                reference,
+                digest,
+                tensors,
+                value["stats"],
+                None if cameras is None else tuple(cameras),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedError(f"frame header: a field is missing or of the wrong kind ({error})") from None

@@ -1,0 +1,140 @@
+"""Profile `nerf`: the multi-layer perceptron of INV (arXiv 2302.01532), without a skip connection.
+
+FORMAT.md, "Profile 1: nerf", is the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from invcodec.errors import LimitError
+from invcodec.field.profile import Profile, Recipe, TensorSpec
+from invcodec.limits import MAX_SAMPLES_PER_RAY
+
+if TYPE_CHECKING:
+    import torch
+
+
+class NerfProfile(Profile):
+    """See the module. The default configuration is the paper's, for each of its two networks.
+
+    Args:
+        depth: hidden layers before the heads.
+        width: of each; the direction layer has half of it.
+        structure_layers: how many of them hold structure; all later ones and the heads hold colour.
+        position_octaves: of the positional encoding.
+        direction_octaves: likewise, of the view direction.
+        samples: steps along the whole ray.
+        importance: samples that the network takes besides, where density was found: by the network of role
+            "coarse" for one of role "fine", by itself for one of role "scene".
+    """
+
+    id: ClassVar[int] = 1
+    name: ClassVar[str] = "nerf"
+    recipe: ClassVar[Recipe] = Recipe(clip=2.0, noise=1.0)
+
+    def __init__(
+        self,
+        depth: int = 8,
+        width: int = 256,
+        structure_layers: int = 3,
+        position_octaves: int = 10,
+        direction_octaves: int = 4,
+        samples: int = 64,
+        importance: int = 64,
+    ) -> None:
+        if not (1 <= structure_layers <= depth <= 32 and 2 <= width <= 1024 and width % 2 == 0):
+            raise LimitError("nerf profile: at most 32 layers of an even width up to 1024")
+        if not (0 <= position_octaves <= 16 and 0 <= direction_octaves <= 16):
+            raise LimitError("nerf profile: at most 16 octaves")
+        if samples < 1 or importance < 0 or samples + importance > MAX_SAMPLES_PER_RAY:
+            raise LimitError(f"nerf profile: at most {MAX_SAMPLES_PER_RAY} samples")
+        self.depth = depth
+        self.width = width
+        self.structure_layers = structure_layers
+        self.position_octaves = position_octaves
+        self.direction_octaves = direction_octaves
+        self.samples = samples
+        self.importance = importance
+        self.config = {
+            "depth": depth,
+            "width": width,
+            "structure_layers": structure_layers,
+            "position_octaves": position_octaves,
+            "direction_octaves": direction_octaves,
+            "samples": samples,
+            "importance": importance,
+        }
+
+    @property
+    def layers(self) -> dict[str, tuple[int, int]]:
+        """Outputs and inputs of each dense layer, in order."""
+        position = 3 + 6 * self.position_octaves
+        direction = 3 + 6 * self.direction_octaves
+        hidden = {f"layers.{i}": (self.width, self.width if i else position) for i in range(self.depth)}
+        return hidden | {
+            "density": (1, self.width),
+            "feature": (self.width, self.width),
+            "direction": (self.width // 2, self.width + direction),
+            "rgb": (3, self.width // 2),
+        }
+
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        specs = []
+        for i, (name, (width, inputs)) in enumerate(self.layers.items()):
+            lead = i < self.structure_layers
+            group = "structure" if lead else "colour"
+            for suffix, shape in (("weight", (width, inputs)), ("bias", (width,))):
+                specs.append(TensorSpec(f"{name}.{suffix}", shape, group, 2**-8, lead=lead))  # type: ignore[arg-type]
+        return tuple(specs)
+
+    def initialise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        # Glorot and Bengio 2010, as in the original NeRF.
+        weights = {}
+        for name, (width, inputs) in self.layers.items():
+            bound = (6 / (width + inputs)) ** 0.5
+            weights[f"{name}.weight"] = rng.uniform(-bound, bound, (width, inputs)).astype(np.float32)
+            weights[f"{name}.bias"] = np.zeros(width, np.float32)
+        return weights
+
+    def density(
+        self, weights: Mapping[str, torch.Tensor], position: torch.Tensor, direction: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+        from torch.nn.functional import linear
+
+        def dense(name: str, x: torch.Tensor) -> torch.Tensor:
+            return linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+        hidden = positional_encoding(2 * position - 1, self.position_octaves)
+        for i in range(self.depth):
+            hidden = dense(f"layers.{i}", hidden).relu()
+        view = positional_encoding(direction, self.direction_octaves)
+        colour = dense("direction", torch.cat([dense("feature", hidden), view], 1)).relu()
+        return dense("density", hidden)[:, 0], dense("rgb", colour).sigmoid()
+
+    def activate(self, raw: torch.Tensor) -> torch.Tensor:
+        return raw.relu()
+
+    def shade(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        features: torch.Tensor,
+        opacity: torch.Tensor,
+        direction: torch.Tensor,
+    ) -> torch.Tensor:
+        # The features are colours: summed along a ray, they already are its premultiplied colour.
+        return features
+
+
+def positional_encoding(x: torch.Tensor, octaves: int) -> torch.Tensor:
+    """`[S, 3]` to `[S, 3 + 6 * octaves]`: x, then sin(2^k x) and cos(2^k x) for k = 0, 1, ..."""
+    import torch
+
+    scaled = x[:, None] * 2.0 ** torch.arange(octaves, device=x.device, dtype=x.dtype)[:, None]
+    waves = torch.stack([scaled.sin(), scaled.cos()], 2)
+    return torch.cat([x, waves.reshape(len(x), 6 * octaves)], 1)

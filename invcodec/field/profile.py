@@ -1,0 +1,162 @@
+"""The plug point for networks: what a profile is, and how one is found.
+
+A profile turns positions and directions into density and colour (FORMAT.md, part III). It owns its integer
+configuration, the named tensors that configuration implies, and plain-torch mathematics for them. Compiled
+twins of that mathematics live in `invcodec.field.kernels`.
+
+A third party adds a profile through the entry-point group `invcodec.profiles`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from invcodec.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import torch
+
+Group = Literal["structure", "colour"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named tensor of a network.
+
+    Attributes:
+        name: unique within the network.
+        shape: 1 to 4 dimensions. The shape carries structure: a dense grid level is `[R, R, R, F]`.
+        group: "structure" (where things are) or "colour" (METHOD.md's two groups; INV, section 3).
+        step: lattice step at the default quality.
+        exact: the tensor holds integers (step 1 whatever the quality), such as occupancy bits.
+        lead: part of what alone is trained once the warm-up is over.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    group: Group
+    step: float
+    exact: bool = False
+    lead: bool = False
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights of a profile are trained; of no concern to a decoder.
+
+    Attributes:
+        betas: Adam's decay rates of the first and second moment.
+        epsilon: Adam's denominator floor.
+        sparse: a weight without gradient is left alone, moments included.
+        clip: largest norm of a network's gradient.
+        noise: standard deviation of the noise added to the raw density.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    sparse: bool = False
+    clip: float = math.inf
+    noise: float = 0.0
+
+
+class Profile(ABC):
+    """One kind of network, with its configuration.
+
+    Attributes:
+        id: number in the file (FORMAT.md, profile registry).
+        name: what `--profile` and `info` call it.
+        version: raised when the same configuration comes to mean something else.
+        config: plain integers and lists of integers, stored in the file.
+        samples: ray samples (steps along the whole ray) that rendering takes.
+        importance: further samples, drawn where those found something.
+        recipe: how its weights are trained.
+    """
+
+    id: ClassVar[int]
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    config: Mapping[str, Any]
+    samples: int
+    importance: int = 0
+    recipe: ClassVar[Recipe] = Recipe()
+
+    @property
+    @abstractmethod
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """The tensors, in the order in which the file codes them."""
+
+    @abstractmethod
+    def initialise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Fresh float32 weights, by tensor name."""
+
+    @abstractmethod
+    def density(
+        self, weights: Mapping[str, torch.Tensor], position: torch.Tensor, direction: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The field at points of the unit cube.
+
+        Args:
+            weights: tensors by name.
+            position: `[S, 3]`, in the unit cube.
+            direction: `[S, 3]`, unit vectors in world axes.
+
+        Returns:
+            The raw density `[S]` (before its activation, `activate`), and features `[S, C]`.
+        """
+
+    @abstractmethod
+    def activate(self, raw: torch.Tensor) -> torch.Tensor:
+        """Density, per unit of length in the march space, from the raw output."""
+
+    @abstractmethod
+    def shade(
+        self, weights: Mapping[str, torch.Tensor], features: torch.Tensor, opacity: torch.Tensor, direction: torch.Tensor
+    ) -> torch.Tensor:
+        """Colour of rays, premultiplied by opacity.
+
+        Args:
+            weights: tensors by name.
+            features: `[N, C]`, the features summed along each ray with the compositing weights.
+            opacity: `[N]`, the sum of those weights.
+            direction: `[N, 3]`, unit vectors in world axes.
+
+        Returns:
+            `[N, 3]`.
+        """
+
+
+@cache
+def _registry() -> tuple[type[Profile], ...]:
+    from invcodec.field.grid import GridProfile
+    from invcodec.field.nerf import NerfProfile
+
+    plugins = [point.load() for point in entry_points(group="invcodec.profiles")]
+    return (NerfProfile, GridProfile, *plugins)
+
+
+def build(key: int | str, config: Mapping[str, Any], version: int | None = None) -> Profile:
+    """The profile with this id or name, configured.
+
+    Raises:
+        UnsupportedError: nothing here knows the profile, or only an older version of it.
+    """
+    for kind in _registry():
+        if key in (kind.id, kind.name):
+            if version is not None and version != kind.version:
+                raise UnsupportedError(
+                    f"profile '{kind.name}' version {version}: this decoder knows version {kind.version}; update invcodec"
+                )
+            return kind(**config)  # type: ignore[call-arg]
+    raise UnsupportedError(f"unknown profile {key!r}: it needs a newer invcodec, or the package that provides it")

@@ -1,0 +1,252 @@
+"""The CPU engine of the `grid` profile: compiled kernels on plain threads.
+
+The result of a step does not depend on the number of threads: rays are cut into fixed chunks, each with its own
+gradients, and tables are updated level by level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from invcodec.field.grid import MAX_RAW_DENSITY, GridProfile
+from invcodec.field.kernels.grid import BLOCK, Layers, Levels, adam, field, scatter
+from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
+from invcodec.render.kernels import Scratch, render_chunk, train_chunk
+from invcodec.render.space import Rays
+
+CHUNK_RAYS = 64
+_DENSITY_POINTS = 1 << 14
+
+f32 = np.float32
+
+
+class CompiledEngine(Engine):
+    """Renders and trains one `grid` network. See `Engine`.
+
+    Args:
+        network: its profile must be a `GridProfile`.
+        threads: how many to use.
+    """
+
+    def __init__(self, network: Network, threads: int) -> None:
+        assert isinstance(network.profile, GridProfile)
+        self.networks = (network,)
+        self.network = network
+        self.profile = network.profile
+        self._pool = ThreadPoolExecutor(threads)
+        self._threads = threads
+        p = self.profile
+        sizes = [
+            s.size // p.level_features for s in p.tensors if s.name.startswith("grid.")
+        ]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._levels = Levels(
+            np.zeros((offsets[-1], p.level_features), f32),
+            offsets,
+            np.array(p.resolutions, np.int64),
+            np.array([p.is_hashed(level) for level in range(len(p.resolutions))]),
+            np.uint32((1 << p.log2_table) - 1),
+        )
+        self._flat, self._layers = self._new_layers()
+        self._occupancy = np.ones((p.occupancy,) * 3, np.uint8)
+        self._moments: list[np.ndarray] = []
+        self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
+        self._scratch_capacity = 0
+        self._chunks: list[tuple[np.ndarray, np.ndarray]] = []
+        self._cell_weights = np.zeros((threads, *self._occupancy.shape), f32)
+
+    def _new_layers(self, *leading: int) -> tuple[np.ndarray, Any]:
+        """A zeroed flat array `[*leading, n]`, and the dense layers as views of it (one set per leading index)."""
+        shapes = [
+            shape
+            for rows, columns in self.profile.layers.values()
+            for shape in ((rows + rows % 2, columns), (rows + rows % 2,))
+        ]
+        flat = np.zeros((*leading, sum(int(np.prod(s)) for s in shapes)), f32)
+
+        def views(row: np.ndarray) -> Layers:
+            ends = np.cumsum([int(np.prod(s)) for s in shapes])
+            return Layers(*(part.reshape(s) for part, s in zip(np.split(row, ends[:-1]), shapes, strict=True)))
+
+        return flat, [views(row) for row in flat] if leading else views(flat)
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        """Every tensor by name, as a view of what the kernels use (the occupancy aside)."""
+        p = self.profile
+        views: dict[str, np.ndarray] = {}
+        for level in range(len(p.resolutions)):
+            a, b = self._levels.offsets[level : level + 2]
+            views[f"grid.{level}"] = self._levels.table[a:b]
+        for name, weight, bias in zip(p.layers, self._layers[::2], self._layers[1::2], strict=True):
+            rows = p.layers[name][0]
+            views[f"{name}.weight"] = weight[:rows]
+            views[f"{name}.bias"] = bias[:rows]
+        return views
+
+    def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
+        views = self._tensors()
+        for (_, name), value in weights.items():
+            if name == "occupancy":
+                self.set_occupancy(value)
+            else:
+                views[name][...] = value.reshape(views[name].shape)
+
+    def weights(self) -> dict[TensorKey, np.ndarray]:
+        views = self._tensors()
+        views["occupancy"] = self._occupancy.astype(f32)
+        return {
+            (self.network.name, spec.name): views[spec.name].reshape(spec.shape).copy() for spec in self.profile.tensors
+        }
+
+    def occupancy(self) -> np.ndarray:
+        return self._occupancy.astype(bool)
+
+    def set_occupancy(self, cells: np.ndarray) -> None:
+        self._occupancy[...] = cells != 0
+
+    def take_cell_weights(self) -> np.ndarray:
+        seen = self._cell_weights.max(0)
+        self._cell_weights[...] = 0
+        return seen
+
+    def _run(self, work: Callable[[int], Any], items: Iterable[int]) -> list[Any]:
+        return list(self._pool.map(work, items))
+
+    def _with_scratch(self, capacity: int) -> None:
+        """Have scratch for chunks of up to `capacity` samples ready, one set per thread."""
+        capacity = -(-capacity // BLOCK) * BLOCK
+        if capacity <= self._scratch_capacity:
+            return
+        self._scratch_capacity = capacity
+        self._scratch = SimpleQueue()
+        p, blocks = self.profile, capacity // BLOCK
+        for _ in range(self._threads):
+            scratch = Scratch(
+                delta=np.empty(capacity, f32),
+                s=np.empty(capacity, f32),
+                ray=np.empty(capacity, np.int32),
+                weight=np.empty(capacity, f32),
+                after=np.empty(capacity, f32),
+                x=np.empty((blocks, p.level_features * len(p.resolutions), BLOCK), f32),
+                hidden=np.empty((blocks, p.hidden, BLOCK), f32),
+                out=np.empty((blocks, 1 + p.features, BLOCK), f32),
+                gradient_hidden=np.empty((p.hidden, BLOCK), f32),
+            )
+            self._scratch.put((np.empty((3, capacity), f32), scratch))
+
+    def render(self, rays: Rays, background: np.ndarray) -> Pixels:
+        n = len(rays)
+        steps = self.profile.samples
+        self._with_scratch(CHUNK_RAYS * steps)
+        pixels = Pixels(np.empty((n, 3), f32), np.empty(n, f32), np.empty(n, f32))
+        back = np.asarray(background, f32)
+
+        def work(a: int) -> None:
+            part = slice(a, a + CHUNK_RAYS)
+            held = self._scratch.get()
+            position, scratch = held
+            render_chunk(
+                self._levels, self._layers, rays.origins[part], rays.directions[part], rays.view[part],
+                self.network.space.contracted, steps, self._occupancy, back, position, scratch,
+                pixels.rgb[part], pixels.opacity[part], pixels.s[part],
+            )  # fmt: skip
+            self._scratch.put(held)
+
+        self._run(work, range(0, n, CHUNK_RAYS))
+        return pixels
+
+    def begin(self, trainable: Collection[TensorKey], rate: float) -> None:
+        names = {name for _, name in trainable}
+        self._moments = [np.zeros_like(a) for a in (self._levels.table, self._levels.table, self._flat, self._flat)]
+        self._table_gradient = np.zeros_like(self._levels.table)
+        self._reference = self._levels.table.copy()
+        self._price = f32(rate)
+        self._steps = 0
+        mask, views = self._new_layers()
+        for name, weight, bias in zip(self.profile.layers, views[::2], views[1::2], strict=True):
+            weight[...] = f"{name}.weight" in names
+            bias[...] = f"{name}.bias" in names
+        self._layer_mask = mask
+        self._train_layers = bool(mask.any())
+
+    def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
+        rays = batch.rays
+        n = len(rays)
+        steps = samples or self.profile.samples
+        starts = range(0, n, CHUNK_RAYS)
+        self._with_scratch(CHUNK_RAYS * steps)
+        self._with_chunks(len(starts), CHUNK_RAYS * steps)
+        rgb = np.empty((n, 3), f32)
+        flat, gradients = self._new_layers(len(starts))
+        counts = np.zeros(len(starts), np.int64)
+        losses = np.zeros(len(starts))
+        cell_weights: SimpleQueue[np.ndarray] = SimpleQueue()
+        for each in self._cell_weights:
+            cell_weights.put(each)
+
+        def chunk(index: int) -> None:
+            part = slice(starts[index], starts[index] + CHUNK_RAYS)
+            position, gradient = self._chunks[index]
+            held, cells = self._scratch.get(), cell_weights.get()
+            counts[index], losses[index] = train_chunk(
+                self._levels, self._layers, rays.origins[part], rays.directions[part], rays.view[part],
+                self.network.space.contracted, steps, batch.jitter[part], self._occupancy,
+                batch.target[part], batch.background[part], batch.weight[part],
+                self._train_layers, position, held[1], gradient, gradients[index], cells, rgb[part],
+            )  # fmt: skip
+            self._scratch.put(held)
+            cell_weights.put(cells)
+
+        self._run(chunk, range(len(starts)))
+        self._steps += 1
+        step = f32(self._steps)
+
+        def level(index: int) -> None:
+            a, b = self._levels.offsets[index : index + 2]
+            part = self._table_gradient[a:b]
+            for i in range(len(starts)):
+                scatter(self._levels, index, *self._chunks[i], counts[i], part)
+            values = (self._levels.table, self._table_gradient, *self._moments[:2], self._reference)
+            adam(*(v[a:b].reshape(-1) for v in values), f32(lead_rate), step, self._price)
+
+        # The hashed levels are the slow ones: first come, first served.
+        self._run(level, reversed(range(len(self.profile.resolutions))))
+        if self._train_layers:
+            total = flat.sum(0) * self._layer_mask
+            adam(self._flat, total, *self._moments[2:], self._flat, f32(rate), step, f32(0))
+        return Step(float(losses.sum()), rgb)
+
+    def _with_chunks(self, count: int, capacity: int) -> None:
+        """Have room for the sample positions and encoding gradients of `count` chunks."""
+        blocks = -(-capacity // BLOCK)
+        if self._chunks and self._chunks[0][1].shape[0] < blocks:
+            self._chunks.clear()
+        width = self.profile.level_features * len(self.profile.resolutions)
+        while len(self._chunks) < count:
+            self._chunks.append((np.empty((3, blocks * BLOCK), f32), np.empty((blocks, width, BLOCK), f32)))
+
+    def cell_density(self, rng: np.random.Generator) -> np.ndarray:
+        m = self.profile.occupancy
+        out = np.empty(m**3, f32)
+        offsets = rng.random((3, m**3), f32)
+        self._with_scratch(_DENSITY_POINTS)
+
+        def work(a: int) -> None:
+            index = np.arange(a, min(a + _DENSITY_POINTS, m**3))
+            n = len(index)
+            held = self._scratch.get()
+            position, scratch = held
+            cell = np.stack([index // (m * m), index // m % m, index % m])
+            position[:, :n] = (cell + offsets[:, a : a + n]) / m
+            field(self._levels, self._layers, position, 0, n, scratch.x, scratch.hidden, scratch.out)
+            raw = scratch.out[:, 0].reshape(-1)[:n]
+            out[a : a + n] = raw
+            self._scratch.put(held)
+
+        self._run(work, range(0, m**3, _DENSITY_POINTS))
+        return np.exp(np.minimum(out, MAX_RAW_DENSITY)).reshape(m, m, m)

@@ -1,0 +1,127 @@
+"""Where a ray is sampled and how samples add up, in plain torch (FORMAT.md, "Sampling" and "Compositing").
+
+R rays, N samples along each. Every sample stands for an interval of the ray parameter, `low` to `high`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from invcodec.render.engine import MIN_TRANSMITTANCE
+
+_IMPORTANCE_FLOOR = 1e-5
+
+
+class Samples(NamedTuple):
+    """Ray parameters `[R, N]`, increasing along each ray, of samples and of the ends of their intervals."""
+
+    s: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+
+
+class Composite(NamedTuple):
+    """What becomes of the light on its way.
+
+    Attributes:
+        weights: `[R, N]`, each sample's share of the colour.
+        opacity: `[R]`, their sum.
+        s: `[R]`, median depth as ray parameter, 1 where there is none.
+    """
+
+    weights: torch.Tensor
+    opacity: torch.Tensor
+    s: torch.Tensor
+
+
+def uniform(count: int, jitter: torch.Tensor) -> Samples:
+    """Steps of equal length, each sampled at the fraction `jitter` `[R]` of it."""
+    s = (torch.arange(count, device=jitter.device) + jitter[:, None]) / count
+    half = 0.5 / count
+    return Samples(s, s - half, s + half)
+
+
+def importance(weights: torch.Tensor, count: int, jitter: torch.Tensor) -> torch.Tensor:
+    """Ray parameters `[R, count]` distributed like the weights `[R, N]` of N steps of equal length.
+
+    They are the inverse of the cumulative weights at `(k + jitter) / count`, jitter being `[R]`.
+    """
+    steps = weights.shape[1]
+    share = weights + _IMPORTANCE_FLOOR
+    share = share / share.sum(1, keepdim=True)
+    ends = share.cumsum(1)
+    u = (torch.arange(count, device=jitter.device) + jitter[:, None]) / count
+    step = torch.searchsorted(ends, u.contiguous(), right=True).clamp(max=steps - 1)
+    start = (ends - share).gather(1, step)
+    fraction = ((u - start) / share.gather(1, step)).clamp(0, 1)
+    # The largest number below one keeps the sample inside the ray.
+    return ((step + fraction) / steps).clamp(max=1 - 2**-24)
+
+
+def merge(samples: Samples, more: torch.Tensor) -> Samples:
+    """Both sets of samples in order; intervals end half-way to the neighbours, or at 0 and 1."""
+    s = torch.cat([samples.s, more], 1).sort(1).values
+    middle = (s[:, 1:] + s[:, :-1]) / 2
+    return Samples(
+        s,
+        torch.nn.functional.pad(middle, (1, 0), value=0.0),
+        torch.nn.functional.pad(middle, (0, 1), value=1.0),
+    )
+
+
+def march_distance(s: torch.Tensor) -> torch.Tensor:
+    """tau(s) of a contracted space: linear up to 1 at s = 1/2, then as the reciprocal of what is left."""
+    return torch.where(s < 0.5, 2 * s, 1 / (2 - 2 * s))
+
+
+def contract(point: torch.Tensor) -> torch.Tensor:
+    """All of space `[..., 3]` into the unit cube, the inner cube [-1, 1]^3 into its middle half."""
+    size = point.abs()
+    norm = size.amax(-1, keepdim=True).clamp(min=1)
+    folded = torch.where(size >= norm, point.sign() * (2 - 1 / norm), point / norm)
+    return folded / 4 + 0.5
+
+
+def positions(
+    origins: torch.Tensor, directions: torch.Tensor, s: torch.Tensor, contracted: bool
+) -> torch.Tensor:
+    """Points of the unit cube `[R, N, 3]` at ray parameters s `[R, N]` of march-space rays `[R, 3]`."""
+    if contracted:
+        return contract(origins[:, None] + march_distance(s)[..., None] * directions[:, None])
+    return origins[:, None] + s[..., None] * directions[:, None]
+
+
+def lengths(
+    origins: torch.Tensor, directions: torch.Tensor, samples: Samples, contracted: bool
+) -> torch.Tensor:
+    """Length `[R, N]` that each sample stands for, in the unit cube."""
+    if not contracted:
+        return (samples.high - samples.low) * directions.norm(dim=-1, keepdim=True)
+    # The end of the ray lies infinitely far away.
+    high = samples.high.clamp(max=1 - 0.25 / samples.s.shape[1])
+    a = positions(origins, directions, samples.low.clamp(min=0), contracted)
+    b = positions(origins, directions, high, contracted)
+    return (b - a).norm(dim=-1)
+
+
+def composite(density: torch.Tensor, length: torch.Tensor, s: torch.Tensor) -> Composite:
+    """Absorb along rays; all arguments are `[R, N]`, the density per unit of length.
+
+    A sample counts while more than `MIN_TRANSMITTANCE` of the light is left in front of it.
+    """
+    thickness = density * length
+    counts = _shift(torch.exp(-thickness.cumsum(1))) > MIN_TRANSMITTANCE
+    thickness = thickness * counts
+    after = torch.exp(-thickness.cumsum(1))
+    before = _shift(after)
+    weights = before * -torch.expm1(-thickness)
+    crossing = (before >= 0.5) & (after < 0.5)
+    median = torch.where(crossing.any(1), s.gather(1, crossing.int().argmax(1, keepdim=True))[:, 0], 1.0)
+    return Composite(weights, 1 - after[:, -1], median)
+
+
+def _shift(after: torch.Tensor) -> torch.Tensor:
+    """The transmittance in front of each sample, from that behind it (both `[R, N]`)."""
+    return torch.nn.functional.pad(after[:, :-1], (1, 0), value=1.0)

@@ -1,0 +1,132 @@
+"""The seam between training or viewing and the machine that computes: rays in, pixels or a trained step out.
+
+Two engines implement it: compiled kernels on the CPU for the `grid` profile (`invcodec.render.compiled`), and
+plain torch for every profile on every device (`invcodec.render.reference`). They agree on the same weights.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from invcodec.field.profile import Profile
+from invcodec.render.space import Rays, Space
+
+MIN_TRANSMITTANCE = 1e-3
+"""A ray ends where no more light than this is left (FORMAT.md, "Compositing")."""
+
+TensorKey = tuple[str, str]
+"""Name of a network, name of one of its tensors."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a frame: what it is called, what it is for, what it computes and where.
+
+    Attributes:
+        role: "scene" is rendered on its own; "coarse" guides the samples of "fine", which is shown.
+    """
+
+    name: str
+    role: str
+    profile: Profile
+    space: Space
+
+
+class Pixels(NamedTuple):
+    """What rendering N rays gives.
+
+    Attributes:
+        rgb: `[N, 3]` float32, composited over the background.
+        opacity: `[N]` float32.
+        s: `[N]` float32, ray parameter of the first sample behind which less than half of the light is
+            left (the median depth), or 1 where there is none.
+    """
+
+    rgb: np.ndarray
+    opacity: np.ndarray
+    s: np.ndarray
+
+
+class Batch(NamedTuple):
+    """Training rays.
+
+    Attributes:
+        rays: R of them.
+        target: `[R, 3]` float32, the colour to reach over the background.
+        background: `[R, 3]` float32.
+        weight: `[R]` float32, each ray's share of the loss; they sum to about 1.
+        jitter: `[R]` float32 in [0, 1), where in its step each ray is sampled.
+    """
+
+    rays: Rays
+    target: np.ndarray
+    background: np.ndarray
+    weight: np.ndarray
+    jitter: np.ndarray
+
+
+class Step(NamedTuple):
+    """Result of a training step: weighted mean squared error per channel, and the colours seen `[R, 3]`."""
+
+    loss: float
+    rgb: np.ndarray
+
+
+class Engine(ABC):
+    """Holds one frame's weights, renders them, and trains them.
+
+    Attributes:
+        networks: by name.
+    """
+
+    networks: tuple[Network, ...]
+
+    @abstractmethod
+    def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
+        """Take over weights; tensors that are not named keep their values."""
+
+    @abstractmethod
+    def weights(self) -> dict[TensorKey, np.ndarray]:
+        """Copies of all weights, float32, in their declared shapes."""
+
+    @abstractmethod
+    def render(self, rays: Rays, background: np.ndarray) -> Pixels:
+        """Render deterministically over one background colour `[3]`."""
+
+    @abstractmethod
+    def begin(self, trainable: Collection[TensorKey], rate: float) -> None:
+        """Start a frame: remember the weights as the reference of the delta, and forget the optimiser's state.
+
+        Args:
+            trainable: tensors that may change.
+            rate: price of a change, in loss per unit of absolute weight difference from the reference.
+        """
+
+    @abstractmethod
+    def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
+        """One optimiser step, with one learning rate for `lead` tensors and one for the others.
+
+        Args:
+            samples: steps along a ray, where fewer than the profile's own are enough.
+        """
+
+    @abstractmethod
+    def occupancy(self) -> np.ndarray | None:
+        """Cells that hold anything, `[M, M, M]` bool, or None where the profile has no occupancy."""
+
+    @abstractmethod
+    def set_occupancy(self, cells: np.ndarray) -> None:
+        """Replace the occupancy; `cells` is `[M, M, M]`."""
+
+    @abstractmethod
+    def take_cell_weights(self) -> np.ndarray:
+        """Largest compositing weight that training saw in each cell since the last call, `[M, M, M]` float32."""
+
+    @abstractmethod
+    def cell_density(self, rng: np.random.Generator) -> np.ndarray:
+        """Density at one random point of each occupancy cell, `[M, M, M]` float32."""

@@ -1,0 +1,294 @@
+"""The engine for every profile on every device, in plain torch.
+
+On the CPU it is the slow twin of `invcodec.render.compiled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from invcodec.field.profile import Recipe, TensorSpec
+from invcodec.render import composite
+from invcodec.render.composite import Composite, Samples
+from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
+from invcodec.render.space import Rays
+
+_PASS_SAMPLES = {"cpu": 1 << 15, "cuda": 1 << 19}
+"""Samples evaluated at once, which bounds memory."""
+
+
+class _TorchRays(NamedTuple):
+    """`Rays` on the device, `[R, 3]` each."""
+
+    origins: torch.Tensor
+    directions: torch.Tensor
+    view: torch.Tensor
+
+
+class _Seen(NamedTuple):
+    """One network's view of R rays: `rgb` is `[R, 3]`."""
+
+    rgb: torch.Tensor
+    light: Composite
+
+
+class TorchEngine(Engine):
+    """Renders and trains one network of role "scene", or a "coarse" and a "fine" one. See `Engine`.
+
+    Args:
+        networks: they share one space.
+        device: as torch names it.
+        threads: how many torch may use on the CPU.
+    """
+
+    def __init__(self, networks: tuple[Network, ...], *, device: str = "cpu", threads: int = 1) -> None:
+        roles = {network.role: network for network in networks}
+        assert set(roles) in ({"scene"}, {"coarse", "fine"}), "no such combination of roles"
+        torch.set_num_threads(threads)
+        self.networks = networks
+        self._coarse = roles.get("coarse")
+        self._shown = roles.get("scene") or roles["fine"]
+        self._device = torch.device(device)
+        self._pass_samples = _PASS_SAMPLES.get(self._device.type, _PASS_SAMPLES["cpu"])
+        self._noise = torch.Generator(self._device)
+        self._specs: dict[TensorKey, TensorSpec] = {
+            (network.name, spec.name): spec for network in networks for spec in network.profile.tensors
+        }
+        # By network, and within it by tensor: a profile reads its own weights by name.
+        self._weights: dict[str, dict[str, torch.Tensor]] = {network.name: {} for network in networks}
+        for (network, name), spec in self._specs.items():
+            self._weights[network][name] = torch.zeros(spec.shape, device=self._device)
+        self._optimisers: list[_Optimiser] = []
+        cells = self._shown.profile.config.get("occupancy", 0)
+        self._cell_weights = torch.zeros(cells**3, device=self._device)
+
+    def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
+        with torch.no_grad():
+            for (network, name), value in weights.items():
+                held = self._weights[network][name]
+                held.copy_(torch.tensor(np.asarray(value, np.float32)).reshape(held.shape))
+
+    def weights(self) -> dict[TensorKey, np.ndarray]:
+        return {
+            (network, name): self._weights[network][name].detach().cpu().numpy().copy()
+            for network, name in self._specs
+        }
+
+    def occupancy(self) -> np.ndarray | None:
+        cells = self._cells(self._shown)
+        return None if cells is None else cells.cpu().numpy() != 0
+
+    def set_occupancy(self, cells: np.ndarray) -> None:
+        self.load({(self._shown.name, "occupancy"): cells != 0})
+
+    def take_cell_weights(self) -> np.ndarray:
+        m = self._shown.profile.config["occupancy"]
+        seen = self._cell_weights.reshape(m, m, m).cpu().numpy().copy()
+        self._cell_weights.zero_()
+        return seen
+
+    @torch.no_grad()
+    def cell_density(self, rng: np.random.Generator) -> np.ndarray:
+        profile = self._shown.profile
+        m = profile.config["occupancy"]
+        offsets = self._tensor(rng.random((3, m**3), np.float32)).T
+        index = torch.arange(m**3, device=self._device)
+        cell = torch.stack([index // (m * m), index // m % m, index % m], 1)
+        points = (cell + offsets) / m
+        # Density does not depend on the direction.
+        out = [
+            profile.activate(profile.density(self._weights[self._shown.name], part, part)[0])
+            for part in points.split(self._pass_samples)
+        ]
+        return torch.cat(out).reshape(m, m, m).cpu().numpy()
+
+    @torch.no_grad()
+    def render(self, rays: Rays, background: np.ndarray) -> Pixels:
+        back = self._tensor(background)
+        on_device = self._rays(rays)
+        rgb, opacity, depth = [], [], []
+        for part in self._passes(len(rays), self._steps(None)):
+            piece = _TorchRays(*(a[part] for a in on_device))
+            jitter = torch.full((len(piece.view),), 0.5, device=self._device)
+            seen = self._trace(piece, jitter, back.expand(len(piece.view), 3), self._steps(None))[-1]
+            rgb.append(seen.rgb)
+            opacity.append(seen.light.opacity)
+            depth.append(seen.light.s)
+        if not rgb:
+            return Pixels(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+        return Pixels(*(torch.cat(parts).cpu().numpy() for parts in (rgb, opacity, depth)))
+
+    def begin(self, trainable: Collection[TensorKey], rate: float) -> None:
+        self._noise.manual_seed(0)
+        self._optimisers = []
+        for network in self.networks:
+            held = self._weights[network.name]
+            chosen = []
+            for name in held:
+                held[name] = held[name].detach()
+                spec = self._specs[network.name, name]
+                if (network.name, name) in trainable and not spec.exact:
+                    held[name].requires_grad_()
+                    chosen.append(_Trained(held[name], spec.lead, rate if spec.lead else 0.0))
+            self._optimisers.append(_Optimiser(chosen, network.profile.recipe))
+
+    def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
+        steps = self._steps(samples)
+        rays = self._rays(batch.rays)
+        target, background, weight, jitter = (
+            self._tensor(a) for a in (batch.target, batch.background, batch.weight, batch.jitter)
+        )
+        rgb = torch.empty_like(target)
+        loss = torch.zeros((), device=self._device)
+        for part in self._passes(len(target), steps):
+            piece = _TorchRays(*(a[part] for a in rays))
+            views = self._trace(piece, jitter[part], background[part], steps, training=True)
+            losses = [(weight[part] * (seen.rgb - target[part]).square().mean(1)).sum() for seen in views]
+            total = torch.stack(losses).sum()
+            # A batch that meets only empty space has nothing to teach.
+            if total.requires_grad:
+                total.backward()
+            rgb[part] = views[-1].rgb.detach()
+            loss += losses[-1].detach()
+        for optimiser in self._optimisers:
+            optimiser.step(lead_rate, rate)
+        return Step(float(loss), rgb.cpu().numpy())
+
+    def _steps(self, samples: int | None) -> int:
+        """Steps along a ray of the network that looks first."""
+        return samples or (self._coarse or self._shown).profile.samples
+
+    def _passes(self, rays: int, steps: int) -> Iterator[slice]:
+        size = max(1, self._pass_samples // (steps + self._shown.profile.importance))
+        return (slice(a, a + size) for a in range(0, rays, size))
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.tensor(np.asarray(array, np.float32), device=self._device)
+
+    def _rays(self, rays: Rays) -> _TorchRays:
+        return _TorchRays(*(self._tensor(a) for a in (rays.origins, rays.directions, rays.view)))
+
+    def _cells(self, network: Network) -> torch.Tensor | None:
+        return self._weights[network.name].get("occupancy")
+
+    def _trace(
+        self,
+        rays: _TorchRays,
+        jitter: torch.Tensor,
+        background: torch.Tensor,
+        steps: int,
+        training: bool = False,
+    ) -> list[_Seen]:
+        """What each network sees, the shown one last.
+
+        Args:
+            jitter: `[R]`.
+            background: `[R, 3]`.
+        """
+        samples = composite.uniform(steps, jitter)
+        seen = []
+        if self._coarse is not None:
+            seen.append(self._look(self._coarse, rays, samples, background, training))
+            guide = seen[0]
+        elif self._shown.profile.importance:
+            with torch.no_grad():
+                guide = self._look(self._shown, rays, samples, background, training=False)
+        if count := self._shown.profile.importance:
+            more = composite.importance(guide.light.weights.detach(), count, jitter)
+            samples = composite.merge(samples, more)
+        seen.append(self._look(self._shown, rays, samples, background, training))
+        return seen
+
+    def _look(
+        self, network: Network, rays: _TorchRays, samples: Samples, background: torch.Tensor, training: bool
+    ) -> _Seen:
+        """Evaluate one network where the space is not known to be empty, and composite."""
+        profile, weights = network.profile, self._weights[network.name]
+        contracted = network.space.contracted
+        n, steps = samples.s.shape
+        points = composite.positions(rays.origins, rays.directions, samples.s, contracted).reshape(-1, 3)
+        taken = ((points >= 0) & (points < 1)).all(1)
+        cells = self._cells(network)
+        if cells is not None:
+            m = len(cells)
+            x, y, z = (points.clamp(0, 1) * m).long().clamp(max=m - 1).unbind(1)
+            cell = (x * m + y) * m + z
+            taken &= cells.reshape(-1)[cell] != 0
+        index = taken.nonzero()[:, 0]
+        ray = index // steps
+        raw, features = profile.density(weights, points[index], rays.view[ray])
+        if training and profile.recipe.noise:
+            raw = raw + profile.recipe.noise * torch.randn(
+                raw.shape, generator=self._noise, device=self._device
+            )
+        density = raw.new_zeros(n * steps).index_copy(0, index, profile.activate(raw)).reshape(n, steps)
+        length = composite.lengths(rays.origins, rays.directions, samples, contracted)
+        light = composite.composite(density, length, samples.s)
+        share = light.weights.reshape(-1)[index]
+        if training and cells is not None and network is self._shown:
+            self._cell_weights.scatter_reduce_(0, cell[index], share.detach(), "amax")
+        sums = features.new_zeros(n, features.shape[1]).index_add(0, ray, share[:, None] * features)
+        premultiplied = profile.shade(weights, sums, light.opacity, rays.view)
+        return _Seen(premultiplied + (1 - light.opacity)[:, None] * background, light)
+
+
+class _Trained:
+    """A tensor under training.
+
+    Args:
+        price: of a change, in loss per unit of absolute difference from the value now.
+    """
+
+    def __init__(self, value: torch.Tensor, lead: bool, price: float) -> None:
+        self.value = value
+        self.lead = lead
+        self.price = price
+        self.reference = value.detach().clone()
+        self.first = torch.zeros_like(self.reference)
+        self.second = torch.zeros_like(self.reference)
+
+
+class _Optimiser:
+    """Adam over one network's tensors, each step followed by the proximal step of the price of a change.
+
+    The threshold is scaled like the step itself, so that a change which does not earn its price goes to zero.
+    """
+
+    def __init__(self, tensors: list[_Trained], recipe: Recipe) -> None:
+        self._tensors = tensors
+        self._recipe = recipe
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self, lead_rate: float, rate: float) -> None:
+        """Use up the gradients that have accumulated."""
+        self._steps += 1
+        b1, b2 = self._recipe.betas
+        correct1, correct2 = 1 - b1**self._steps, 1 - b2**self._steps
+        gradients = [t.value.grad for t in self._tensors if t.value.grad is not None]
+        if not gradients:
+            return
+        norm = torch.nn.utils.get_total_norm(gradients)
+        scale = (self._recipe.clip / (norm + 1e-6)).clamp(max=1)
+        for t in self._tensors:
+            if t.value.grad is None:
+                continue
+            g = t.value.grad * scale
+            t.value.grad = None
+            first = b1 * t.first + (1 - b1) * g
+            second = b2 * t.second + (1 - b2) * g * g
+            size = (lead_rate if t.lead else rate) / ((second / correct2).sqrt() + self._recipe.epsilon)
+            value = t.value - size * first / correct1
+            if t.price:
+                change = value - t.reference
+                value = t.reference + change.sign() * (change.abs() - size * t.price).clamp(min=0)
+            if self._recipe.sparse:
+                met = g != 0
+                first, second = torch.where(met, first, t.first), torch.where(met, second, t.second)
+                value = torch.where(met, value, t.value)
+            t.first, t.second = first, second
+            t.value.copy_(value)

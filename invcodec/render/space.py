@@ -1,0 +1,266 @@
+"""Where the field lives: the map from world rays to rays in the unit cube, and how it is chosen.
+
+Every kind turns a world ray into an origin and a direction in *march space* such that the ray parameter
+`s` in [0, 1) runs over the whole of it (FORMAT.md, "Coordinate mapping"):
+
+- `ndc`: normalised device coordinates of one reference camera, linear in disparity between two planes.
+  Straight rays stay straight, so the position is `origin + s * direction`.
+- `box`: an axis-aligned box; `s` runs from where the ray enters it to where it leaves it.
+- `contract`: an inner cube, and all the rest of space folded around it (Barron et al. 2022, with the
+  maximum norm). The position is `contract(origin + tau(s) * direction)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from invcodec.capture.camera import Camera
+
+Kind = Literal["ndc", "box", "contract"]
+
+_NEAR_MARGIN = 0.95
+_FAR_MARGIN = 1.05
+_MIN_FORWARD_COSINE = 0.35
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Rays in march space.
+
+    Attributes:
+        origins: `[N, 3]` float32, where `s = 0`.
+        directions: `[N, 3]` float32; the parameter s runs from 0 to 1.
+        view: `[N, 3]` float32, unit directions in world axes.
+        depth_origin: `[N]` float32 and
+        depth_scale: `[N]` float32, which turn s into z-depth: see `Space.depth`.
+    """
+
+    origins: np.ndarray
+    directions: np.ndarray
+    view: np.ndarray
+    depth_origin: np.ndarray
+    depth_scale: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __getitem__(self, index: Any) -> Rays:
+        return Rays(
+            self.origins[index],
+            self.directions[index],
+            self.view[index],
+            self.depth_origin[index],
+            self.depth_scale[index],
+        )
+
+
+@dataclass(frozen=True)
+class Space:
+    """A coordinate map, as the file records it.
+
+    Attributes:
+        kind: "ndc", "box" or "contract".
+        pose: `[3, 4]` rotation and translation of the space's own axes in the world (columns: right, up, back).
+        low: `[3]`, in those axes. `ndc`: lowest x/-z and y/-z, and the near plane's distance. Otherwise the
+            low corner of the (inner) box.
+        high: `[3]`. `ndc`: highest x/-z and y/-z, and the far plane's distance, which may be infinite.
+            Otherwise the high corner.
+    """
+
+    kind: Kind
+    pose: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "pose": [float(v) for v in self.pose.ravel()],
+            "low": [float(v) for v in self.low],
+            "high": [float(v) if np.isfinite(v) else None for v in self.high],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Space:
+        return cls(
+            data["kind"],
+            np.array(data["pose"], np.float64).reshape(3, 4),
+            np.array(data["low"], np.float64),
+            np.array([np.inf if v is None else v for v in data["high"]], np.float64),
+        )
+
+    @property
+    def contracted(self) -> bool:
+        return self.kind == "contract"
+
+    def march(self, origins: np.ndarray, directions: np.ndarray) -> Rays:
+        """World rays (`[N, 3]` each, the direction's length is that of one unit of z-depth) to march space."""
+        view = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+        rotation = self.pose[:, :3]
+        o = (origins - self.pose[:, 3]) @ rotation
+        d = directions @ rotation
+        if self.kind == "ndc":
+            start, end, depth_origin, depth_scale = self._march_ndc(o, d)
+        elif self.kind == "box":
+            start, end, depth_origin, depth_scale = self._march_box(o, d)
+        else:
+            start, end, depth_origin, depth_scale = self._march_contract(o, d)
+        as32 = [a.astype(np.float32) for a in (start, end - start, view, depth_origin, depth_scale)]
+        return Rays(*as32)
+
+    def _march_ndc(self, o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
+        near, far = self.low[2], self.high[2]
+        size = self.high[:2] - self.low[:2]
+        # A ray that does not go forward never reaches the far plane; it is given a grazing slope, and the
+        # samples that fall outside the cube are empty.
+        slope = np.minimum(d[:, 2:], -1e-4 * np.linalg.norm(d, axis=-1, keepdims=True))
+        t_near = (-near - o[:, 2:]) / slope
+        at_near = (o[:, :2] + t_near * d[:, :2]) / near
+        if np.isinf(far):
+            at_far = d[:, :2] / -slope
+        else:
+            at_far = (o[:, :2] + (-far - o[:, 2:]) / slope * d[:, :2]) / far
+        start = np.concatenate([(at_near - self.low[:2]) / size, np.zeros_like(slope)], 1)
+        end = np.concatenate([(at_far - self.low[:2]) / size, np.ones_like(slope)], 1)
+        return start, end, -o[:, 2] / slope[:, 0], -1 / slope[:, 0]
+
+    def _march_box(self, o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
+        size = self.high - self.low
+        o, d = (o - self.low) / size, d / size
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = np.stack([-o / d, (1 - o) / d])
+        enter = np.maximum(np.nanmax(t.min(0), axis=1), 0)
+        leave = np.maximum(np.nanmin(t.max(0), axis=1), 0)
+        # A ray that misses the box gets no length outside it.
+        miss = enter >= leave
+        enter, leave = np.where(miss, 0, enter), np.where(miss, 0, leave)
+        start = np.where(miss[:, None], -1.0, o + enter[:, None] * d)
+        return start, start + (leave - enter)[:, None] * d, enter, leave - enter
+
+    def _march_contract(self, o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
+        half = (self.high - self.low) / 2
+        o, d = (o - self.low - half) / half, d / half
+        length = np.linalg.norm(d, axis=-1)
+        near = 0.05
+        reach = np.abs(o).max(-1) + 1
+        scale = reach / length
+        start = o + (near / length)[:, None] * d
+        return start, start + scale[:, None] * d, near / length, scale
+
+    def depth(self, s: np.ndarray, rays: Rays) -> np.ndarray:
+        """Z-depth `[N]` in world units at the ray parameter s `[N]`."""
+        if self.kind == "ndc":
+            near, far = self.low[2], self.high[2]
+            s = 1 / ((1 - s) / near + s / far)
+        elif self.kind == "contract":
+            s = march_distance(s)
+        return rays.depth_origin + s * rays.depth_scale
+
+    def world(self, position: np.ndarray) -> np.ndarray:
+        """Points of the unit cube `[N, 3]` back to world coordinates `[N, 3]`."""
+        if self.kind == "ndc":
+            near, far = self.low[2], self.high[2]
+            z = 1 / ((1 - position[:, 2]) / near + position[:, 2] / far)
+            xy = (self.low[:2] + position[:, :2] * (self.high[:2] - self.low[:2])) * z[:, None]
+            local = np.concatenate([xy, -z[:, None]], 1)
+        else:
+            half = (self.high - self.low) / 2
+            unit = 2 * position - 1 if self.kind == "box" else expand(4 * position - 2)
+            local = self.low + half + unit * half
+        return local @ self.pose[:, :3].T + self.pose[:, 3]
+
+
+def march_distance(s: np.ndarray) -> np.ndarray:
+    """tau(s) of a contracted space: linear up to 1 at s = 1/2, then as the reciprocal of what is left."""
+    s = np.minimum(s, 1 - 1e-6)
+    return np.where(s < 0.5, 2 * s, 1 / (2 - 2 * s))
+
+
+def expand(point: np.ndarray) -> np.ndarray:
+    """Inverse of the contraction: `[N, 3]` in (-2, 2) to `[N, 3]` in all of space."""
+    norm = np.abs(point).max(-1, keepdims=True)
+    outside = 1 / np.maximum(2 - norm, 1e-6)
+    axis = np.abs(point) >= norm
+    return np.where(norm <= 1, point, np.where(axis, np.sign(point) * outside, point * outside))
+
+
+def choose_space(cameras: Sequence[Camera], *, transparent: bool = False) -> Space:
+    """The space for a rig, from its training cameras alone.
+
+    Forward-facing rigs with known depth bounds get `ndc`; captures with a transparent background a `box`
+    around what the cameras look at; all others `contract`.
+    """
+    rig = [camera for camera in cameras if not camera.held_out]
+    if not transparent and (space := _forward_space(rig)) is not None:
+        return space
+    centre, radius = _focus(rig)
+    if transparent:
+        radius *= 0.6
+    pose = np.concatenate([np.eye(3), centre[:, None]], 1)
+    return Space("box" if transparent else "contract", pose, np.full(3, -radius), np.full(3, radius))
+
+
+def _border_rays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    x = np.linspace(0, camera.width, 9)
+    y = np.linspace(0, camera.height, 9)
+    pixels = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    return camera.rays(pixels)
+
+
+def average_pose(cameras: Sequence[Camera]) -> np.ndarray:
+    """The mean camera `[3, 4]`: mean position, mean viewing axis, and up as near to the mean up as that allows."""
+    poses = np.stack([camera.pose for camera in cameras])
+    back = poses[:, :, 2].mean(0)
+    back /= np.linalg.norm(back)
+    right = np.cross(poses[:, :, 1].mean(0), back)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(back, right), back, poses[:, :, 3].mean(0)], 1)
+
+
+def _forward_space(cameras: Sequence[Camera]) -> Space | None:
+    """NDC over all that the cameras see between their bounds, or None if they do not all look one way."""
+    mean_back = np.mean([camera.pose[:, 2] for camera in cameras], 0)
+    if any(camera.near is None or camera.far is None for camera in cameras) or np.linalg.norm(mean_back) < 0.5:
+        return None
+    pose = average_pose(cameras)
+    depths, local = [], []
+    for camera in cameras:
+        origins, directions = _border_rays(camera)
+        o = (origins - pose[:, 3]) @ pose[:, :3]
+        d = directions @ pose[:, :3]
+        if (-d[:, 2] / np.linalg.norm(d, axis=-1)).min() < _MIN_FORWARD_COSINE:
+            return None
+        local.append((o, d))
+        assert camera.near is not None
+        assert camera.far is not None
+        depths.append([-(o + t * d)[:, 2] for t in (camera.near * _NEAR_MARGIN, camera.far * _FAR_MARGIN)])
+    behind = max(-o[:, 2].min() for o, _ in local)
+    near = min(d[0].min() for d in depths)
+    if near <= behind + 1e-3 * abs(near):
+        return None
+    far = max(d[1].max() for d in depths)
+    corners = []
+    for o, d in local:
+        for plane in (near, far):
+            t = (-plane - o[:, 2]) / d[:, 2]
+            corners.append((o + t[:, None] * d)[:, :2] / plane)
+    xy = np.concatenate(corners)
+    margin = 0.005 * (xy.max(0) - xy.min(0))
+    return Space("ndc", pose, np.append(xy.min(0) - margin, near), np.append(xy.max(0) + margin, far))
+
+
+def _focus(cameras: Sequence[Camera]) -> tuple[np.ndarray, float]:
+    """The point nearest to all optical axes `[3]`, and the median distance of the cameras from it."""
+    axes = np.stack([camera.pose[:, 2] for camera in cameras])
+    centres = np.stack([camera.pose[:, 3] for camera in cameras])
+    project = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # A little pull towards the rig keeps parallel axes solvable.
+    spread = np.linalg.norm(centres - centres.mean(0), axis=-1).max() + 1e-6
+    matrix = project.sum(0) + 1e-3 * np.eye(3)
+    target = (project @ centres[:, :, None]).sum(0)[:, 0] + 1e-3 * (centres.mean(0) - spread * axes.mean(0))
+    focus = np.linalg.solve(matrix, target)
+    return focus, float(np.median(np.linalg.norm(centres - focus, axis=-1)))
