@@ -272,7 +272,7 @@ class _Optimiser:
         gradients = [t.value.grad for t in self._tensors if t.value.grad is not None]
         if not gradients:
             return
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.stack([g.norm() for g in gradients]).norm()
         scale = (self._recipe.clip / (norm + 1e-6)).clamp(max=1)
         for t in self._tensors:
             if t.value.grad is None:

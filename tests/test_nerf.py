@@ -1,0 +1,104 @@
+"""Profile `nerf`: its layout, its mathematics, and what it is built from."""
+
+import numpy as np
+import pytest
+import torch
+
+from invcodec.errors import LimitError, UnsupportedError
+from invcodec.field.nerf import NerfProfile, positional_encoding
+from invcodec.field.profile import build
+
+TINY = {
+    "depth": 3,
+    "width": 8,
+    "structure_layers": 2,
+    "position_octaves": 2,
+    "direction_octaves": 1,
+    "samples": 8,
+    "importance": 4,
+}
+
+
+def test_paper_configuration_has_the_paper_s_structure_weights():
+    sizes = [spec.size for spec in NerfProfile().tensors if spec.group == "structure"]
+    assert 2 * sum(sizes) == 295_936
+
+
+def test_paper_layers():
+    shapes = {spec.name: spec.shape for spec in NerfProfile().tensors}
+    assert shapes["layers.0.weight"] == (256, 63)
+    assert all(shapes[f"layers.{i}.weight"] == (256, 256) for i in range(1, 8))
+    assert shapes["density.weight"] == (1, 256)
+    assert shapes["feature.weight"] == (256, 256)
+    assert shapes["direction.weight"] == (128, 256 + 27)
+    assert shapes["rgb.weight"] == (3, 128)
+    assert len(shapes) == 2 * 12
+
+
+def test_only_the_structure_layers_lead():
+    for spec in NerfProfile(**TINY).tensors:
+        assert (spec.group == "structure") == spec.lead == spec.name.startswith(("layers.0.", "layers.1."))
+
+
+def test_rebuilt_from_its_configuration():
+    profile = NerfProfile(**TINY)
+    again = build(NerfProfile.id, profile.config, NerfProfile.version)
+    assert isinstance(again, NerfProfile)
+    assert again.tensors == profile.tensors
+    assert (again.samples, again.importance) == (8, 4)
+
+
+def test_unknown_version_is_unsupported():
+    with pytest.raises(UnsupportedError, match="version 2"):
+        build("nerf", {}, 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"structure_layers": 9}, {"structure_layers": 0}, {"width": 3}, {"depth": 10**6}, {"importance": 10**6}],
+)
+def test_hostile_configuration_is_refused(wrong):
+    with pytest.raises(LimitError):
+        NerfProfile(**wrong)
+
+
+def test_positional_encoding_of_known_points():
+    x = torch.tensor([[0.0, np.pi / 2, np.pi / 4]], dtype=torch.float64)
+    root = 0.5**0.5
+    sin_1, cos_1 = [0, 1, root], [1, 0, root]
+    sin_2, cos_2 = [0, 0, 1], [1, -1, 0]
+    expected = [0, np.pi / 2, np.pi / 4, *sin_1, *cos_1, *sin_2, *cos_2]
+    np.testing.assert_allclose(positional_encoding(x, 2)[0], expected, atol=1e-12)
+    np.testing.assert_array_equal(positional_encoding(x, 0), x)
+
+
+def test_field_against_plain_numpy():
+    profile = NerfProfile(**TINY)
+    rng = np.random.default_rng(0)
+    weights = profile.initialise(rng)
+    for name in weights:
+        weights[name] += rng.normal(0, 0.1, weights[name].shape).astype(np.float32)
+    position = rng.random(3)
+    view = np.array([0.6, 0.0, -0.8])
+
+    def encode(x, octaves):
+        return np.concatenate([x, *(f(2**k * x) for k in range(octaves) for f in (np.sin, np.cos))])
+
+    def dense(name, x):
+        return weights[f"{name}.weight"] @ x + weights[f"{name}.bias"]
+
+    hidden = encode(2 * position - 1, 2)
+    for i in range(3):
+        hidden = np.maximum(dense(f"layers.{i}", hidden), 0)
+    colour = np.maximum(dense("direction", np.concatenate([dense("feature", hidden), encode(view, 1)])), 0)
+    expected_rgb = 1 / (1 + np.exp(-dense("rgb", colour)))
+
+    raw, features = profile.density(
+        {k: torch.tensor(v) for k, v in weights.items()},
+        torch.tensor(position[None], dtype=torch.float32),
+        torch.tensor(view[None], dtype=torch.float32),
+    )
+    np.testing.assert_allclose(raw, dense("density", hidden), rtol=1e-4)
+    np.testing.assert_allclose(features[0], expected_rgb, rtol=1e-4)
+    assert profile.activate(torch.tensor([-1.0, 2.0])).tolist() == [0.0, 2.0]
+    torch.testing.assert_close(profile.shade({}, features, torch.ones(1), torch.ones(1, 3)), features)

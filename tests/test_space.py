@@ -1,0 +1,173 @@
+"""Coordinate maps: march, position, world and depth agree; the choice of a map suits the rig."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invcodec.capture.camera import Camera
+from invcodec.render.composite import positions
+from invcodec.render.space import Space, average_pose, choose_space
+
+
+def rotation(seed):
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    return q * np.sign(np.linalg.det(q))
+
+
+def looking_at(name, position, target, **more):
+    back = np.subtract(position, target) / np.linalg.norm(np.subtract(position, target))
+    right = np.cross([0, 1, 0], back)
+    right /= np.linalg.norm(right)
+    pose = np.stack([right, np.cross(back, right), back, position], 1)
+    return Camera(name, 64, 48, 60.0, 60.0, 32.0, 24.0, pose, **more)
+
+
+def arc_rig():
+    angles = np.linspace(-0.35, 0.35, 7)
+    return [
+        looking_at(f"cam{i:02}", (4 * np.sin(a), 0.3 * (i % 2), 4 * np.cos(a)), (0, 0, 0), near=2.0, far=9.0)
+        for i, a in enumerate(angles)
+    ]
+
+
+def surround_rig(centre=(5.0, -1.0, 2.0)):
+    angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+    return [
+        looking_at(
+            f"cam{i:02}", np.add(centre, (3 * np.sin(a), 0.5, 3 * np.cos(a))), centre, near=0.5, far=9.0
+        )
+        for i, a in enumerate(angles)
+    ]
+
+
+SPACES = {
+    "ndc": Space("ndc", np.eye(3, 4), np.array([-0.8, -0.6, 1.5]), np.array([0.9, 0.7, 40.0])),
+    "ndc to infinity": Space("ndc", np.eye(3, 4), np.array([-0.8, -0.6, 1.5]), np.array([0.9, 0.7, np.inf])),
+    "box": Space("box", np.eye(3, 4), np.array([-2.0, -1.0, -1.5]), np.array([1.0, 1.5, 1.0])),
+    "contract": Space("contract", np.eye(3, 4), np.array([-2.0, -1.0, -1.5]), np.array([1.0, 1.5, 1.0])),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+@given(seed=st.integers(0, 10**6), s=st.floats(0.001, 0.95))
+@settings(max_examples=60, deadline=None)
+def test_position_on_a_ray_is_the_world_point_at_its_depth(name, seed, s):
+    rng = np.random.default_rng(seed)
+    pose = np.concatenate([rotation(seed), rng.normal(0, 3, (3, 1))], 1)
+    space = Space(SPACES[name].kind, pose, SPACES[name].low, SPACES[name].high)
+    local_o = rng.normal(0, 0.4, (5, 3))
+    local_d = np.concatenate([rng.uniform(-0.7, 0.7, (5, 2)), np.full((5, 1), -1.0)], 1)
+    if space.kind == "box":
+        # From outside and inside, through a point of the box.
+        local_o *= rng.choice([1, 10], (5, 1))
+        local_d = rng.uniform(space.low, space.high, (5, 3)) - local_o
+    elif space.kind == "contract":
+        local_o *= 10
+        local_d = rng.normal(size=(5, 3)) + 0.1
+    origins, directions = local_o @ pose[:, :3].T + pose[:, 3], local_d @ pose[:, :3].T
+
+    rays = space.march(origins, directions)
+    at = np.full(5, s, np.float32)
+    position = positions(
+        torch.tensor(rays.origins), torch.tensor(rays.directions), torch.tensor(at)[:, None], space.contracted
+    )[:, 0].numpy()
+    depth = space.depth(at, rays)
+    expected = origins + depth[:, None] * directions
+    reach = 1 + np.linalg.norm(expected - pose[:, 3], axis=1, keepdims=True)
+    assert (np.abs(space.world(position.astype(np.float64)) - expected) < 1e-3 * reach).all()
+    np.testing.assert_allclose(np.linalg.norm(rays.view, axis=1), 1, rtol=1e-5)
+    assert (space.depth(at * np.float32(0.9), rays) < depth).all()
+
+
+def test_box_is_entered_and_left_at_its_faces():
+    space = SPACES["box"]
+    origins, directions = np.array([[-4.0, 0.25, 0.0]] * 2), np.array([[2.0, 0, 0], [-2.0, 0, 0]])
+    rays = space.march(origins, directions)
+    np.testing.assert_allclose(rays.origins[0], [0, 0.5, 0.6], atol=1e-6)
+    np.testing.assert_allclose(rays.directions[0], [1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(space.depth(np.array([0.0, 1.0]), rays[[0, 0]]), [1.0, 2.5], rtol=1e-6)
+    # The other ray looks away: it has no length, and lies outside.
+    assert (rays.directions[1] == 0).all()
+    assert not ((rays.origins[1] >= 0) & (rays.origins[1] < 1)).all()
+
+
+def test_ndc_planes():
+    space = SPACES["ndc"]
+    rays = space.march(np.zeros((1, 3)), np.array([[0.1, -0.2, -1.0]]))
+    np.testing.assert_allclose(space.depth(np.array([0.0]), rays), 1.5, rtol=1e-6)
+    np.testing.assert_allclose(space.depth(np.array([1.0]), rays), 40.0, rtol=1e-5)
+    # Linear in disparity.
+    np.testing.assert_allclose(1 / space.depth(np.array([0.5]), rays), (1 / 1.5 + 1 / 40) / 2, rtol=1e-5)
+
+
+def test_contracted_depth():
+    space = Space("contract", np.eye(3, 4), np.full(3, -2.0), np.full(3, 2.0))
+    # From the centre, and from two half-widths away: the ray reaches the far side of the inner box half-way.
+    rays = space.march(np.array([[0.0, 0, 0], [-4.0, 0, 0]]), np.array([[1.0, 0, 0]] * 2))
+    np.testing.assert_allclose(space.depth(np.array([0.5, 0.5]), rays), [2 * 1.05, 2 * 3.05], rtol=1e-6)
+    np.testing.assert_allclose(space.depth(np.array([0.75, 0.75]), rays), [2 * 2.05, 2 * 6.05], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_stored_and_read_back(name):
+    space = SPACES[name]
+    again = Space.from_dict(space.to_dict())
+    assert again.kind == space.kind
+    for key in ("pose", "low", "high"):
+        np.testing.assert_array_equal(getattr(again, key), getattr(space, key))
+
+
+def test_forward_rig_gets_ndc_that_holds_all_it_sees():
+    rig = arc_rig()
+    space = choose_space(rig)
+    assert space.kind == "ndc"
+    for camera in rig:
+        origins, directions = camera.rays()
+        rays = space.march(origins, directions)
+        for depth in (2.0, 5.0, 9.0):
+            # The parameter at which the ray has this depth, found by bisection.
+            low, high = np.zeros(len(rays)), np.ones(len(rays))
+            for _ in range(30):
+                middle = (low + high) / 2
+                nearer = space.depth(middle, rays) < depth
+                low, high = np.where(nearer, middle, low), np.where(nearer, high, middle)
+            assert low.min() > 0
+            assert high.max() < 1
+            u = rays.origins + low[:, None] * rays.directions
+            assert ((u > 0) & (u < 1)).all()
+
+
+def test_forward_rig_without_bounds_is_contracted():
+    bare = [looking_at(c.name, c.pose[:, 3], (0, 0, 0)) for c in arc_rig()]
+    assert choose_space(bare).kind == "contract"
+
+
+def test_held_out_cameras_have_no_say():
+    behind = looking_at("behind", (0, 0, -4), (0, 0, 0), near=2.0, far=9.0, held_out=True)
+    assert choose_space([*arc_rig(), behind]).to_dict() == choose_space(arc_rig()).to_dict()
+
+
+def test_surround_rig_is_contracted_around_its_focus():
+    space = choose_space(surround_rig())
+    assert space.kind == "contract"
+    np.testing.assert_allclose(space.pose[:, 3], [5, -1, 2], atol=0.1)
+    np.testing.assert_allclose(space.high, np.hypot(3, 0.5), rtol=0.05)
+
+
+@pytest.mark.parametrize("rig", [arc_rig(), surround_rig((0, 0, 0))])
+def test_transparent_capture_gets_a_box_between_the_cameras(rig):
+    space = choose_space(rig, transparent=True)
+    assert space.kind == "box"
+    inside = (np.array([camera.pose[:, 3] for camera in rig]) - space.pose[:, 3]) / space.high
+    assert (np.abs(inside).max(1) > 1).all()
+    centre = -space.pose[:, 3] / space.high
+    assert np.abs(centre).max() < 0.2
+
+
+def test_average_pose_is_a_rotation_between_the_cameras():
+    pose = average_pose(arc_rig())
+    np.testing.assert_allclose(pose[:, :3].T @ pose[:, :3], np.eye(3), atol=1e-9)
+    assert np.linalg.det(pose[:, :3]) > 0
+    assert pose[2, 2] > 0.99
