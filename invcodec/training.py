@@ -271,15 +271,23 @@ class FrameTrainer:
         views: the training pixels.
         correction: colour correction to fit with keyframes and to apply, or None.
         rng: source of all randomness.
+        random_background: show rays a background of random colour, so that what is opaque must be learned as opaque.
     """
 
     def __init__(
-        self, engine: Engine, views: Views, correction: ColourCorrection | None, rng: np.random.Generator
+        self,
+        engine: Engine,
+        views: Views,
+        correction: ColourCorrection | None,
+        rng: np.random.Generator,
+        *,
+        random_background: bool = True,
     ) -> None:
         self.engine = engine
         self.views = views
         self.correction = correction
         self.rng = rng
+        self.random_background = random_background
         self._order = np.empty(0, np.int64)
 
     def train_keyframe(self, frame: FramePixels, schedule: Schedule, progress: StepCallback) -> Trained:
@@ -366,7 +374,9 @@ class FrameTrainer:
             if picked
             else [self._next(frame.valid, rays)]
         )
-        background = self.rng.random((rays, 3), np.float32)
+        background = np.zeros((rays, 3), np.float32)
+        if self.random_background:
+            background = self.rng.random((rays, 3), np.float32)
         seen = frame.target(pixels, background)
         target = seen
         if self.correction is not None:

@@ -48,9 +48,9 @@ def unpack(data: bytes, what: str) -> Any:
     if len(data) > MAX_HEAD_BYTES:
         raise LimitError(f"{what}: {len(data)} bytes, more than {MAX_HEAD_BYTES} allowed")
     try:
-        value = msgpack.unpackb(data, raw=False, strict_map_key=True, max_buffer_size=max(len(data), 1))
+        value = msgpack.unpackb(data, raw=False, strict_map_key=True)
         canonical = pack(value) == data
-    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise DamagedError(f"{what}: not valid msgpack ({error})") from None
     if not canonical:
         raise DamagedError(f"{what}: msgpack is not in canonical form")

@@ -1,0 +1,48 @@
+"""Rays to pixels, and back for training."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from invcodec.errors import UsageError
+from invcodec.render.engine import Engine, Network
+
+# Idle OpenMP threads must sleep, not spin, or they starve the kernels' own threads. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def make_engine(networks: tuple[Network, ...], *, device: str = "auto", threads: int | None = None) -> Engine:
+    """The fastest engine that this machine has for these networks.
+
+    Args:
+        device: "auto", "cpu", or a device as torch names it ("cuda", "cuda:1").
+        threads: to use on the CPU; all cores if None.
+
+    Raises:
+        UsageError: no such device here.
+    """
+    threads = threads or os.cpu_count() or 1
+    if device == "auto":
+        device = "cuda" if _has_cuda() else "cpu"
+    if device == "cpu" and len(networks) == 1 and networks[0].profile.name == "grid":
+        from invcodec.render.compiled import CompiledEngine
+
+        return CompiledEngine(networks[0], threads)
+    from invcodec.render.reference import TorchEngine
+
+    try:
+        return TorchEngine(networks, device=device, threads=threads)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device '{device}' cannot be used here ({reason}); try --device cpu") from None
+
+
+def _has_cuda() -> bool:
+    # Importing torch takes longer than decoding a view, so it is asked only where there is a driver.
+    if sys.platform == "darwin" or (sys.platform == "linux" and not Path("/dev/nvidiactl").exists()):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

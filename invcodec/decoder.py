@@ -1,0 +1,162 @@
+"""Random access to a file's frames, and pictures of them from any pose."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+
+import numpy as np
+
+from invcodec.capture.camera import Camera
+from invcodec.coding.container import FrameEntry, Reader
+from invcodec.coding.schema import Head
+from invcodec.errors import UsageError
+from invcodec.networks import COLOUR_NETWORK, build_networks
+from invcodec.render import make_engine
+
+_RAYS_AT_ONCE = 1 << 17
+
+
+@dataclass(frozen=True)
+class View:
+    """A rendered picture.
+
+    Attributes:
+        rgb: `[H, W, 3]` uint8, display-referred sRGB. Straight colour where the background is transparent, else
+            composited over the background.
+        alpha: `[H, W]` float32, opacity.
+        depth: `[H, W]` float32, z-depth in world units; infinite where less than half of the light is stopped.
+    """
+
+    rgb: np.ndarray
+    alpha: np.ndarray
+    depth: np.ndarray
+
+
+class Decoder:
+    """An open .inv file.
+
+    Args:
+        path: of the file.
+        device: where to render: "auto", "cpu", "cuda".
+        threads: to use on the CPU; all cores if None.
+
+    Raises:
+        UsageError: no such file, or not an .inv file.
+        DamagedError, UnsupportedError, LimitError: see `invcodec.errors`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None) -> None:
+        self.reader = Reader(path)
+        self._networks = build_networks(self.reader.head)
+        self._engine = make_engine(self._networks, device=device, threads=threads)
+        self._loaded: int | None = None
+        self._weights: dict[tuple[str, str], np.ndarray] = {}
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.reader.close()
+
+    @property
+    def head(self) -> Head:
+        return self.reader.head
+
+    @property
+    def frames(self) -> list[FrameEntry]:
+        return self.reader.frames
+
+    @property
+    def status(self) -> str:
+        """See `invcodec.coding.container.Reader`."""
+        return self.reader.status
+
+    @property
+    def transparent(self) -> bool:
+        return self.head.background is None
+
+    def entry(self, number: int) -> FrameEntry:
+        """The frame with this number; `UsageError` names the neighbours if there is none."""
+        return self.reader.entry(number)
+
+    def at_time(self, seconds: Fraction | float) -> FrameEntry:
+        """The frame on screen at a time.
+
+        Raises:
+            UsageError: before the first frame, or after the last one has ended.
+        """
+        if not self.frames:
+            raise UsageError(f"{self.reader.path}: holds no frames")
+        first, last = self.frames[0], self.frames[-1]
+        end = last.time + 1 / self.head.frame_rate
+        if not first.time <= seconds < end:
+            raise UsageError(
+                f"{self.reader.path}: nothing is on screen at {float(seconds):g} s; "
+                f"the file runs from {float(first.time):g} to {float(end):g} s"
+            )
+        return self.frames[bisect_right([entry.time for entry in self.frames], seconds) - 1]
+
+    def cameras(self, number: int | None = None) -> tuple[Camera, ...]:
+        """The rig at a frame, or as the header has it."""
+        listed = self.head.cameras if number is None else self.reader.cameras_at(number)
+        return tuple(Camera.from_dict(camera) for camera in listed)
+
+    def weights(self, number: int) -> dict[str, np.ndarray]:
+        """Decoded float32 weights of a frame, by `network/tensor`; bit-identical on every machine."""
+        state = self.reader.state_at(number).weights()
+        return {f"{network}/{tensor}": value for (network, tensor), value in state.items()}
+
+    def render(self, number: int, camera: Camera, *, neutral_colour: bool = False) -> View:
+        """Render a frame from a camera.
+
+        Args:
+            camera: any pose. If its name is that of one of the file's cameras, the picture gets that camera's
+                exposure and white balance.
+            neutral_colour: leave the picture in the scene's own colours.
+        """
+        if self._loaded != number:
+            self._weights = self.reader.state_at(number).weights()
+            self._engine.load({key: w for key, w in self._weights.items() if key[0] != COLOUR_NETWORK})
+            self._loaded = number
+        background = np.zeros(3) if self.head.background is None else np.array(self.head.background)
+        parts = list(self._render_parts(camera, background))
+        rgb, alpha, depth = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        if self.transparent:
+            rgb = rgb / np.maximum(alpha, 1e-4)[:, None]
+        if not neutral_colour:
+            rgb = self._as_seen_by(camera, rgb)
+        shape = (camera.height, camera.width)
+        picture = np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+        return View(picture.reshape(*shape, 3), alpha.reshape(shape), depth.reshape(shape))
+
+    def _render_parts(self, camera: Camera, background: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        space = self._networks[0].space
+        rows = max(1, _RAYS_AT_ONCE // camera.width)
+        for top in range(0, camera.height, rows):
+            y, x = np.mgrid[top : min(top + rows, camera.height), : camera.width] + 0.5
+            rays = space.march(*camera.rays(np.stack([x, y], -1).reshape(-1, 2)))
+            pixels = self._engine.render(rays, background)
+            depth = np.where(pixels.s < 1, space.depth(pixels.s, rays), np.inf)
+            yield pixels.rgb, pixels.opacity, depth.astype(np.float32)
+
+    def _as_seen_by(self, camera: Camera, rgb: np.ndarray) -> np.ndarray:
+        gain = self._weights.get((COLOUR_NETWORK, "gain"))
+        if gain is None:
+            return rgb
+        for index, known in enumerate(self.head.cameras):
+            if known["name"] == camera.name:
+                return rgb * gain[index] + self._weights[COLOUR_NETWORK, "offset"][index]
+        return rgb
+
+
+def open_file(path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None) -> Decoder:
+    """Open an .inv file; see `Decoder`."""
+    return Decoder(path, device=device, threads=threads)

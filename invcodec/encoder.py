@@ -1,0 +1,520 @@
+"""The closed loop: images in, one record per frame out.
+
+Every frame is trained from the decoded integers of the last one, so what the decoder holds is what the encoder
+trained on, and quantisation error does not add up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter as clock
+from types import TracebackType
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from invcodec.capture import Camera, Capture, Frame
+from invcodec.coding.container import FrameEntry, Writer, reopen
+from invcodec.coding.quantize import from_lattice, nearest_qp, to_lattice
+from invcodec.coding.schema import FrameHead, Head
+from invcodec.coding.state import State, TensorKey, encode_delta, encode_key
+from invcodec.errors import CaptureError, Interrupted, UsageError
+from invcodec.field.profile import TensorSpec
+from invcodec.networks import (
+    COLOUR_NETWORK,
+    COLOUR_SPECS,
+    colour_levels,
+    declare,
+    declare_colour,
+    networks_from_settings,
+)
+from invcodec.presets import Settings
+from invcodec.render import make_engine
+from invcodec.render.space import choose_space
+from invcodec.training import (
+    ChangeFinder,
+    ColourCorrection,
+    FramePixels,
+    FrameTrainer,
+    Views,
+    all_tensors,
+    lead_tensors,
+)
+from invcodec.version import __version__
+
+Stage = Literal["key", "warmup", "transfer", "refresh"]
+
+_REFRESH_LOSS = 2.0
+"""A frame this many dB worse than the scene was learned calls for its colour layers: the next frame trains all."""
+_TICKS_PER_FRAME = 1000
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """What encoding one frame took and gave.
+
+    Attributes:
+        kind: of its record.
+        stage: "key" and "warmup" train everything, "transfer" the lead structure tensors alone; "refresh" is a
+            later frame that trains everything because the scene changed more than structure can follow.
+        seconds: from receiving the images to the flushed record.
+        psnr: on training pixels, in dB, before quantisation.
+        bytes: of the record.
+    """
+
+    number: int
+    kind: str
+    stage: Stage
+    time: Fraction
+    seconds: float
+    steps: int
+    loss: float
+    psnr: float
+    bytes: int
+
+
+class Progress:
+    """Told how an encode goes; this one ignores it all."""
+
+    def start(self, frames: int) -> None:
+        """Called once, with the number of frames to come."""
+
+    def frame_started(self, number: int, stage: str) -> None: ...
+
+    def step(self, fraction: float, loss: float, psnr: float) -> None:
+        """Called after every training step."""
+
+    def frame_done(self, report: FrameReport) -> None: ...
+
+    def finish(self) -> None:
+        """Called once, whatever happened."""
+
+
+class Encoder:
+    """Encodes frames as they arrive.
+
+    Args:
+        cameras: the rig, held-out cameras included; their images are not looked at.
+        out: writable binary file.
+        settings: see `invcodec.presets.resolve`.
+        fps: the capture's frame rate.
+        source_size: width and height before downscaling; the first camera's own if None.
+        transparent: whether images carry alpha, over a transparent background.
+        origin: what `resume` needs to find the capture again; stored in the file.
+        resume: state and frames of a file that is being continued.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        out: BinaryIO,
+        settings: Settings,
+        *,
+        fps: Fraction,
+        source_size: tuple[int, int] | None = None,
+        downscale: int = 1,
+        transparent: bool = False,
+        origin: Mapping[str, Any] | None = None,
+        resume: tuple[State, list[FrameEntry]] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.cameras = tuple(cameras)
+        self.settings = settings
+        self.progress = progress or Progress()
+        self._training = [i for i, camera in enumerate(self.cameras) if not camera.held_out]
+        if len(self._training) < 2:
+            raise CaptureError(f"{len(self._training)} camera(s) to train on, at least 2 are needed")
+        rig = [self.cameras[i] for i in self._training]
+        space = choose_space(self.cameras, transparent=transparent)
+        networks = networks_from_settings(settings.networks, space)
+        self._engine = make_engine(networks, device=settings.device, threads=settings.threads)
+        self._specs: dict[TensorKey, TensorSpec] = {
+            (network.name, spec.name): spec for network in networks for spec in network.profile.tensors
+        }
+        declared = [declare(network) for network in networks]
+        self._correction = ColourCorrection(len(rig)) if settings.colour_correction else None
+        if self._correction:
+            declared.append(declare_colour(len(self.cameras)))
+            self._specs |= {(COLOUR_NETWORK, spec.name): spec for spec in COLOUR_SPECS}
+        head = Head(
+            frame_rate=fps,
+            time_base=Fraction(1, fps.numerator * _TICKS_PER_FRAME),
+            source_size=source_size or (self.cameras[0].width, self.cameras[0].height),
+            downscale=downscale,
+            background=None if transparent else (0.0, 0.0, 0.0),
+            cameras=tuple(camera.to_dict() for camera in self.cameras),
+            networks=tuple(declared),
+            encoder={
+                "name": "invcodec",
+                "version": __version__,
+                "settings": settings.to_dict(),
+                "origin": dict(origin or {}),
+            },
+        )
+        self._views = Views(rig, space)
+        occupancy = self._engine.occupancy()
+        self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy))
+        self._state: State | None = None
+        self._last_pixels: FramePixels | None = None
+        self._learned_psnr: float | None = None
+        self._refresh = False
+        if resume is None:
+            rng = np.random.default_rng(settings.seed)
+            for network in networks:
+                self._engine.load({(network.name, k): v for k, v in network.profile.initialise(rng).items()})
+            self._writer = Writer(out, head)
+        else:
+            self._state, entries = resume
+            self._load_state()
+            self._writer = Writer(out, head, entries)
+
+    @property
+    def frames(self) -> list[FrameEntry]:
+        """What has been written."""
+        return self._writer.entries
+
+    def remember(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None = None) -> None:
+        """Take images as those of the last written frame, against which change is measured after resuming."""
+        self._last_pixels = self._gather(images, masks)
+
+    def push(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        time: Fraction | float,
+        number: int | None = None,
+        masks: Sequence[np.ndarray | None] | None = None,
+    ) -> FrameReport:
+        """Train one frame and write its record.
+
+        Args:
+            images: for each camera, `[H, W, 3]` or `[H, W, 4]` uint8; None for held-out ones is fine.
+            time: presentation time in seconds; later than the last frame's.
+            number: the capture's frame number; the next one if None.
+            masks: for each camera `[H, W]` bool (False: ignore the pixel) or None.
+
+        Raises:
+            UsageError: a time, number or image that does not fit.
+        """
+        started = clock()
+        last = self.frames[-1] if self.frames else None
+        if number is None:
+            number = last.number + 1 if last else 0
+        ticks = round(Fraction(time) / self._writer.head.time_base)
+        if last and (number <= last.number or ticks * self._writer.head.time_base <= last.time):
+            raise UsageError(f"frame {number} at {float(time):g} s does not come after frame {last.number}")
+        pixels = self._gather(images, masks)
+        if self._last_pixels is not None:
+            pixels = self._finder.find(pixels, self._last_pixels)
+        index = len(self.frames)
+        stage = self._stage(index)
+        key = stage == "key" or (self.settings.key_every is not None and index % self.settings.key_every == 0)
+        self.progress.frame_started(number, stage)
+        trainer = FrameTrainer(
+            self._engine,
+            self._views,
+            self._correction,
+            np.random.default_rng([self.settings.seed, number]),
+            random_background=self.settings.random_background,
+        )
+        if stage == "key":
+            trained = trainer.train_keyframe(pixels, self.settings.key, self.progress.step)
+        elif stage == "transfer":
+            trained = trainer.train_delta(pixels, self.settings.delta, lead_tensors(self._engine), self.progress.step)
+        else:
+            trained = trainer.train_delta(pixels, self.settings.warm, all_tensors(self._engine), self.progress.step)
+        self._judge(stage, trained.psnr)
+        before = self._state
+        if key or before is None:
+            entries, parts, state = encode_key(self._writer.head, *self._quantise_all(stage))
+        else:
+            entries, parts, state = encode_delta(before, self._quantise_change(before))
+        self._state = state
+        frame = FrameHead(
+            time=ticks,
+            reference=None if key or last is None else last.number,
+            digest=state.digest(),
+            tensors=tuple(entries),
+            stats={
+                "stage": stage,
+                "steps": trained.steps,
+                "seconds": round(clock() - started, 3),
+                "psnr": round(trained.psnr, 3),
+            },
+        )
+        with _uninterrupted():
+            entry = self._writer.frame(number, frame, parts)
+        self._load_state()
+        self._last_pixels = pixels
+        report = FrameReport(
+            number,
+            entry.kind,
+            stage,
+            entry.time,
+            clock() - started,
+            trained.steps,
+            trained.loss,
+            trained.psnr,
+            entry.length,
+        )
+        self.progress.frame_done(report)
+        return report
+
+    def close(self, complete: bool = True) -> None:
+        """Write index and end mark; an incomplete file can be resumed."""
+        with _uninterrupted():
+            self._writer.finish(complete)
+
+    def _gather(
+        self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None
+    ) -> FramePixels:
+        if len(images) != len(self.cameras):
+            raise UsageError(f"{len(images)} images for {len(self.cameras)} cameras")
+        for i in self._training:
+            camera, shape = self.cameras[i], images[i].shape
+            if shape[:2] != (camera.height, camera.width):
+                raise UsageError(
+                    f"camera '{camera.name}': image is {shape[1]}x{shape[0]}, expected {camera.width}x{camera.height}"
+                )
+        chosen = [None if masks is None else masks[i] for i in self._training]
+        pixels = FramePixels.gather([images[i] for i in self._training], chosen)
+        if not len(pixels.valid):
+            raise CaptureError("every pixel of every training camera is masked out")
+        return pixels
+
+    def _stage(self, index: int) -> Stage:
+        if self._state is None:
+            return "key"
+        if index <= self.settings.warmup:
+            return "warmup"
+        return "refresh" if self._refresh else "transfer"
+
+    def _judge(self, stage: Stage, psnr: float) -> None:
+        """Decide whether the next frame needs its colour layers."""
+        if self._learned_psnr is None or stage in ("key", "warmup"):
+            self._learned_psnr = psnr
+        self._refresh = stage != "refresh" and psnr < self._learned_psnr - _REFRESH_LOSS
+
+    def _weights(self, stage: Stage) -> dict[TensorKey, np.ndarray]:
+        weights = self._engine.weights()
+        if self._correction and stage == "key":
+            levels = colour_levels(self._correction.gain, self._correction.offset, self._training, len(self.cameras))
+            weights |= {(COLOUR_NETWORK, name): value for name, value in levels.items()}
+        elif self._correction:
+            assert self._state is not None
+            known = self._state.weights()
+            weights |= {(COLOUR_NETWORK, spec.name): known[COLOUR_NETWORK, spec.name] for spec in COLOUR_SPECS}
+        return weights
+
+    def _quantise_all(self, stage: Stage) -> tuple[dict[TensorKey, np.ndarray], dict[TensorKey, int]]:
+        """Every tensor on a fresh lattice."""
+        levels, qps = {}, {}
+        for key, value in self._weights(stage).items():
+            spec = self._specs[key]
+            qps[key] = nearest_qp(spec.step * (1.0 if spec.exact else self.settings.fine_step))
+            levels[key] = to_lattice(value, qps[key])
+        return levels, qps
+
+    def _quantise_change(self, before: State) -> dict[TensorKey, np.ndarray]:
+        """Integers after the change, on the lattice of the keyframe; changes within the dead zone are dropped."""
+        levels = {}
+        weights = self._engine.weights()
+        for key, value in weights.items():
+            old = before.levels[key]
+            change = to_lattice(value - from_lattice(old, before.qps[key]), before.qps[key] - 3 * 8)
+            # In eighths of a step, so that the dead zone is decided on integers.
+            eighths = np.abs(change)
+            size = np.where(eighths < 8 * self.settings.dead_zone, 0, np.maximum((eighths + 4) >> 3, 1))
+            levels[key] = old + np.sign(change) * size
+        return levels
+
+    def _load_state(self) -> None:
+        """Close the loop: go on from what a decoder has."""
+        assert self._state is not None
+        weights = self._state.weights()
+        self._engine.load({key: value for key, value in weights.items() if key[0] != COLOUR_NETWORK})
+        if self._correction:
+            self._correction.gain = weights[COLOUR_NETWORK, "gain"][self._training]
+            self._correction.offset = weights[COLOUR_NETWORK, "offset"][self._training]
+
+
+def encode_capture(
+    capture: Capture, path: str | os.PathLike[str], settings: Settings, *, force: bool = False, progress: Progress | None = None
+) -> list[FrameReport]:
+    """Encode a capture to a file.
+
+    The file appears under its name with its first keyframe; until then an existing one is untouched.
+
+    Args:
+        force: replace an existing file.
+
+    Raises:
+        UsageError: the file exists, or cannot be written.
+        Interrupted: stopped by Ctrl-C; what was finished is in the file.
+    """
+    target = Path(path)
+    check_output(target, force)
+    # The fingerprint reads a frame: a broken capture is found before anything is written.
+    origin = {
+        "layout": capture.layout,
+        "source": capture.source,
+        "frames": [capture.numbers.start, capture.numbers.stop],
+        "downscale": capture.downscale,
+        "holdout": [camera.name for camera in capture.cameras if camera.held_out],
+        "fingerprint": capture.fingerprint(),
+    }
+    with _Output(target) as output:
+        encoder = Encoder(
+            capture.cameras,
+            output.file,
+            settings,
+            fps=capture.fps,
+            source_size=capture.source_size,
+            downscale=capture.downscale,
+            transparent=capture.transparent,
+            origin=origin,
+            progress=progress,
+        )
+        return _run(encoder, capture, capture.numbers.start, output.publish)
+
+
+def resume(
+    path: str | os.PathLike[str], folder: str | os.PathLike[str], *, progress: Progress | None = None
+) -> list[FrameReport]:
+    """Go on with a file whose encoding was cut short; all options come from the file.
+
+    Raises:
+        UsageError: nothing to resume, or the capture is not the one that the file was made from.
+        Interrupted: stopped by Ctrl-C again.
+    """
+    from invcodec.capture import open_capture
+    from invcodec.coding.container import Reader
+
+    with Reader(path) as reader:
+        origin, made_with = reader.head.encoder.get("origin"), reader.head.encoder.get("settings")
+        frames = reader.frames
+    try:
+        settings = Settings.from_dict(made_with or {})
+        assert origin
+        options = {key: origin[key] for key in ("layout", "source", "downscale", "holdout")}
+        first, stop = origin["frames"]
+        fingerprint = origin["fingerprint"]
+    except (KeyError, TypeError, ValueError, AssertionError):
+        raise UsageError(f"{path}: was not written by this version's 'encode' and cannot be resumed") from None
+    capture = open_capture(folder, frames=(first, stop), **options)
+    if capture.fingerprint() != fingerprint:
+        raise UsageError(f"{folder}: is not the capture that {path} was made from (its cameras or pixels differ)")
+    if frames and frames[-1].number >= capture.numbers[-1]:
+        raise UsageError(f"{path}: already holds all frames {first}:{stop}; nothing to resume")
+    found, file = reopen(path)
+    with file, found:
+        last = found.frames[-1].number
+        encoder = Encoder(
+            capture.cameras,
+            file,
+            settings,
+            fps=capture.fps,
+            source_size=capture.source_size,
+            downscale=capture.downscale,
+            transparent=capture.transparent,
+            origin=origin,
+            resume=(found.state_at(last), found.frames),
+            progress=progress,
+        )
+        return _run(encoder, capture, last, lambda: None)
+
+
+def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], None]) -> list[FrameReport]:
+    """Push a capture's frames from `start` on; a frame that is already written is only remembered."""
+    reports: list[FrameReport] = []
+    encoder.progress.start(len(capture.numbers) - len(encoder.frames))
+    try:
+        frames: Iterator[Frame] = capture.frames(start)
+        for frame in frames:
+            if encoder.frames and frame.number <= encoder.frames[-1].number:
+                encoder.remember(frame.images, frame.masks)
+                continue
+            reports.append(encoder.push(frame.images, time=frame.time, number=frame.number, masks=frame.masks))
+            publish()
+    except KeyboardInterrupt:
+        if not encoder.frames:
+            raise Interrupted("interrupted before the first frame was finished; nothing was written") from None
+        encoder.close(complete=False)
+        last = encoder.frames[-1].number
+        raise Interrupted(f"interrupted; the file holds frames up to {last} and can be continued with --resume") from None
+    except BaseException:
+        if encoder.frames:
+            with suppress(OSError):
+                encoder.close(complete=False)
+        raise
+    finally:
+        encoder.progress.finish()
+    encoder.close()
+    return reports
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Refuse a path that cannot become the output, before any work is done.
+
+    Raises:
+        UsageError
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory; give a file name")
+    if path.exists() and not force:
+        raise UsageError(f"{path}: already exists; use -f to replace it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: no such directory")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path.parent}: cannot be written to")
+
+
+class _Output:
+    """A file that is written beside its target and takes its name once `publish` is called."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        self.file: BinaryIO = os.fdopen(handle, "wb")
+        self._part: Path | None = Path(name)
+
+    def publish(self) -> None:
+        if self._part is not None:
+            # mkstemp makes private files; the result gets what the umask grants, like any other.
+            mask = os.umask(0)
+            os.umask(mask)
+            self._part.chmod(0o666 & ~mask)
+            self._part.replace(self.target)
+            self._part = None
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.file.close()
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back while a record is written, so that no half record is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pending:
+            signal.raise_signal(signal.SIGINT)

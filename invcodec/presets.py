@@ -1,0 +1,202 @@
+"""Presets: what a quality-for-time choice means in numbers, resolved into one settings object.
+
+The numbers come from the measurements in `benchmarks/`; README.md says what each preset costs and gives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from invcodec.errors import UsageError
+from invcodec.training import Budget, Schedule
+
+_GRID_RAYS = 4096
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what an encoder does, apart from the capture; stored in the file.
+
+    Attributes:
+        networks: for each network its name, role, profile name and configuration.
+        key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
+        fine_step: factor on every lattice step; below 1 is finer.
+        dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
+        warmup: frames after the first keyframe in which everything is trained.
+        key_every: frames from one keyframe to the next, or None for a single one.
+    """
+
+    preset: str
+    networks: tuple[dict[str, Any], ...]
+    key: Schedule
+    warm: Schedule
+    delta: Schedule
+    fine_step: float = 1.0
+    dead_zone: float = 0.6
+    warmup: int = 1
+    key_every: int | None = None
+    seed: int = 0
+    threads: int = 0
+    device: str = "auto"
+    colour_correction: bool = True
+    random_background: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        data = asdict(self)
+        data["networks"] = list(data["networks"])
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Settings:
+        """Inverse of `to_dict`."""
+        schedules = {
+            name: Schedule(**{**data[name], "budget": Budget(**data[name]["budget"])}) for name in ("key", "warm", "delta")
+        }
+        return cls(**{**data, **schedules, "networks": tuple(data["networks"])})
+
+
+def _grid(**config: Any) -> tuple[dict[str, Any], ...]:
+    return ({"name": "scene", "role": "scene", "profile": "grid", "config": config},)
+
+
+def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {"name": role, "role": role, "profile": "nerf", "config": {**config, "importance": 64 if role == "fine" else 0}}
+        for role in ("coarse", "fine")
+    )
+
+
+def _grid_settings(preset: str, key_seconds: float, frame_seconds: float, **config: Any) -> Settings:
+    delta = Schedule(
+        Budget(seconds=frame_seconds), 2048, lead_rate=0.2, rate=0.002, hold=0.3, decay=0.1, price=1e-7, changed_share=0.5
+    )
+    return Settings(
+        preset,
+        _grid(**config),
+        key=Schedule(Budget(seconds=key_seconds), _GRID_RAYS, lead_rate=0.04, rate=0.01, changed_share=0.0),
+        warm=replace(delta, lead_rate=0.1, budget=Budget(seconds=2 * frame_seconds)),
+        delta=delta,
+    )
+
+
+_PAPER = Schedule(
+    # 5e-4 * 0.1^(step / 250,000), the step restarting with each frame.
+    Budget(steps=10_000), 1024, lead_rate=5e-4, rate=5e-4, hold=0.0, decay=0.1 ** (10_000 / 250_000), changed_share=0.0
+)  # fmt: skip
+_SMALL_NERF = replace(_PAPER, lead_rate=2e-3, rate=2e-3, decay=0.1)
+
+PRESETS: dict[str, tuple[str, Settings]] = {
+    "draft": ("a first look", _grid_settings("draft", 15, 1.5)),
+    "fast": ("half a minute, then 2.5 s a frame", _grid_settings("fast", 30, 2.5)),
+    "medium": ("the default", _grid_settings("medium", 60, 4)),
+    "slow": ("better, four times slower", _grid_settings("slow", 240, 15)),
+    "paper": (
+        "the published configuration: two 8x256 MLPs, 10,000 steps a frame",
+        Settings(
+            "paper",
+            _nerf(),
+            key=_PAPER,
+            warm=_PAPER,
+            delta=_PAPER,
+            warmup=30,
+            fine_step=1.0,
+            colour_correction=False,
+            random_background=False,
+        ),
+    ),
+}
+"""By name: what it is for, and its settings."""
+
+DEFAULT_PRESET = "medium"
+
+_PROFILES = {
+    "grid": _grid(),
+    "nerf": (
+        {
+            "name": "scene",
+            "role": "scene",
+            "profile": "nerf",
+            "config": {"depth": 5, "width": 128, "samples": 96, "importance": 0},
+        },
+    ),
+}
+
+
+def resolve(
+    preset: str = DEFAULT_PRESET,
+    *,
+    profile: str | None = None,
+    seconds_per_frame: float | None = None,
+    key_seconds: float | None = None,
+    steps: int | None = None,
+    key_every: int | None = None,
+    warmup: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    device: str = "auto",
+    colour_correction: bool = True,
+) -> Settings:
+    """Settings of a preset, with what was asked for in its place.
+
+    Args:
+        profile: "grid" or "nerf"; the preset's own if None.
+        seconds_per_frame: training time of each frame but keyframes.
+        key_seconds: training time of the first keyframe.
+        steps: optimiser steps of every frame, in place of times.
+
+    Raises:
+        UsageError: an unknown name, or a number out of range.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset '{preset}'; choose from {', '.join(PRESETS)}")
+    settings = PRESETS[preset][1]
+    if profile is not None and profile not in _PROFILES:
+        raise UsageError(f"unknown profile '{profile}'; choose from {', '.join(_PROFILES)}")
+    for name, value, least in (
+        ("seconds per frame", seconds_per_frame, 1e-3),
+        ("key seconds", key_seconds, 1e-3),
+        ("steps", steps, 1),
+        ("key interval", key_every, 1),
+        ("warm-up", warmup, 0),
+        ("threads", threads, 1),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name}: {value} is too small, at least {least:g} is needed")
+    if profile is not None and profile != settings.networks[0]["profile"]:
+        settings = replace(settings, networks=_PROFILES[profile])
+        if profile == "nerf":
+            budgets = settings
+            settings = replace(
+                settings,
+                key=replace(_SMALL_NERF, budget=budgets.key.budget),
+                warm=replace(_SMALL_NERF, budget=budgets.warm.budget, changed_share=0.5),
+                delta=replace(_SMALL_NERF, budget=budgets.delta.budget, changed_share=0.5),
+            )
+    if steps is not None:
+        budget = Budget(steps=steps)
+        settings = replace(
+            settings,
+            key=replace(settings.key, budget=budget),
+            warm=replace(settings.warm, budget=budget),
+            delta=replace(settings.delta, budget=budget),
+        )
+    if key_seconds is not None:
+        settings = replace(settings, key=replace(settings.key, budget=Budget(seconds=key_seconds)))
+    if seconds_per_frame is not None:
+        budget = Budget(seconds=seconds_per_frame)
+        settings = replace(
+            settings, warm=replace(settings.warm, budget=budget), delta=replace(settings.delta, budget=budget)
+        )
+    return replace(
+        settings,
+        warmup=settings.warmup if warmup is None else warmup,
+        key_every=key_every,
+        seed=seed,
+        threads=threads or os.cpu_count() or 1,
+        device=device,
+        colour_correction=colour_correction and settings.colour_correction,
+    )
