@@ -142,21 +142,18 @@ def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndar
 def focus_point(cameras: Sequence[Camera], view: Camera) -> np.ndarray:
     """The point `[3]` on a view's axis that a path around it should keep in sight.
 
-    Its depth is the harmonic mean of the scene's depth bounds; where they are unknown, that of the point nearest to
-    all cameras' axes.
+    Its depth is that of the point nearest to all cameras' axes. Where they are parallel or meet outside of the scene's
+    depth bounds, it is the harmonic mean of the bounds.
     """
-    if view.near and view.far:
-        depth = 2 / (1 / view.near + 1 / view.far)
-    else:
-        axes = np.stack([camera.pose[:, 2] for camera in cameras])
-        centres = np.stack([camera.pose[:, 3] for camera in cameras])
-        off_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-        offset = np.linalg.lstsq(off_axis.sum(0), (off_axis @ (centres - view.pose[:, 3])[:, :, None]).sum(0)[:, 0])[0]
-        depth = float(-offset @ view.pose[:, 2])
-        spread = float(np.linalg.norm(centres - centres.mean(0), axis=1).max())
-        # Parallel axes meet nowhere; a few times the rig's size is where such rigs look.
-        if not 0.5 * spread < depth < 100 * spread:
-            depth = 3 * spread or 1.0
+    axes = np.stack([camera.pose[:, 2] for camera in cameras])
+    centres = np.stack([camera.pose[:, 3] for camera in cameras])
+    spread = float(np.linalg.norm(centres - centres.mean(0), axis=1).max()) or 1.0
+    off_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # The shortest solution: along an axis that all cameras share it is zero, hence out of bounds.
+    offset = np.linalg.lstsq(off_axis.sum(0), (off_axis @ (centres - view.pose[:, 3])[:, :, None]).sum(0)[:, 0])[0]
+    depth = float(-offset @ view.pose[:, 2])
+    if not (view.near or 0.5 * spread) < depth < (view.far or 100 * spread):
+        depth = 2 / (1 / view.near + 1 / view.far) if view.near and view.far else 3 * spread
     return view.pose[:, 3] - depth * view.pose[:, 2]
 
 

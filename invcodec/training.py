@@ -22,6 +22,8 @@ _MIN_DENSITY = 6.0
 """Density per unit of march length below which a cell counts as empty while a keyframe is trained."""
 _COARSE_STEPS = 64
 """Opening steps of a keyframe, on few rays with few samples, while all of space is still open."""
+_SETTLED = 0.4
+"""Fraction of a later frame's budget after which cells that stayed dark are closed."""
 _LIGHT_CELL, _DARK_CELL = 0.01, 0.001
 """A cell opens above the first compositing weight and closes below the second."""
 
@@ -328,14 +330,26 @@ class FrameTrainer:
         samples = self.engine.networks[0].profile.samples
         before = self.engine.occupancy()
         if before is not None and frame.hull is not None:
-            opened = spread(frame.hull, 1)
-            self.engine.set_occupancy(before | opened)
+            self.engine.set_occupancy(before | frame.hull)
             self.engine.take_cell_weights()
-        trained = self._optimise(frame, schedule, trainable, lambda step, fraction: (schedule.rays, samples), progress)
-        if before is not None and frame.hull is not None:
-            light = self.engine.take_cell_weights()
-            inside = np.where(before, light > _DARK_CELL, light > _LIGHT_CELL)
-            self.engine.set_occupancy(np.where(opened, inside, before))
+        settled = False
+
+        def before_step(step: int, fraction: float) -> tuple[int, int]:
+            nonlocal settled
+            if not settled and fraction >= _SETTLED:
+                # By now light has found the new surfaces; what stayed dark would only cost samples.
+                settle()
+                settled = True
+            return schedule.rays, samples
+
+        def settle() -> None:
+            if before is not None and frame.hull is not None:
+                light = self.engine.take_cell_weights()
+                inside = np.where(before, light > _DARK_CELL, light > _LIGHT_CELL)
+                self.engine.set_occupancy(np.where(frame.hull, inside, before))
+
+        trained = self._optimise(frame, schedule, trainable, before_step, progress)
+        settle()
         return trained
 
     def _optimise(

@@ -54,7 +54,7 @@ class GridProfile(Profile):
         features: int = 15,
         colour_hidden: int = 32,
         occupancy: int = 64,
-        samples: int = 128,
+        samples: int = 96,
     ) -> None:
         widths = (hidden, features + 1, colour_hidden, self.level_features * len(resolutions))
         if any(w % 4 or not 4 <= w <= 256 for w in widths):

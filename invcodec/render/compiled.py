@@ -58,6 +58,7 @@ class CompiledEngine(Engine):
         self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
         self._scratch_capacity = 0
         self._chunks: list[tuple[np.ndarray, np.ndarray]] = []
+        self._gradients: tuple[np.ndarray, list[Layers]] = (np.empty((0, 0), f32), [])
         self._cell_weights = np.zeros((threads, *self._occupancy.shape), f32)
 
     def _new_layers(self, *leading: int) -> tuple[np.ndarray, Any]:
@@ -182,7 +183,11 @@ class CompiledEngine(Engine):
         self._with_scratch(CHUNK_RAYS * steps)
         self._with_chunks(len(starts), CHUNK_RAYS * steps)
         rgb = np.empty((n, 3), f32)
-        flat, gradients = self._new_layers(len(starts))
+        if len(self._gradients[1]) < len(starts):
+            self._gradients = self._new_layers(len(starts))
+        flat, gradients = self._gradients
+        if self._train_layers:
+            flat[:] = 0
         counts = np.zeros(len(starts), np.int64)
         losses = np.zeros(len(starts))
         cell_weights: SimpleQueue[np.ndarray] = SimpleQueue()
@@ -217,7 +222,7 @@ class CompiledEngine(Engine):
         # The hashed levels are the slow ones: first come, first served.
         self._run(level, reversed(range(len(self.profile.resolutions))))
         if self._train_layers:
-            total = flat.sum(0) * self._layer_mask
+            total = flat[: len(starts)].sum(0) * self._layer_mask
             adam(self._flat, total, *self._moments[2:], self._flat, f32(rate), step, f32(0))
         return Step(float(losses.sum()), rgb)
 

@@ -1,0 +1,104 @@
+"""`invcodec eval`: quality and size of a file against its capture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from invcodec_cli.values import bytes_text, seconds_text, table
+
+
+@click.command(
+    "eval",
+    epilog="""\b
+Examples:
+  invcodec eval out.inv capture/
+  invcodec eval out.inv capture/ --camera cam03 --save pictures/
+  invcodec eval out.inv capture/ --json""",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("capture", type=click.Path(path_type=Path))
+@click.option(
+    "--camera", "cameras", multiple=True, help="Compare this camera; may be repeated. Default: held-out cameras."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--save", type=click.Path(path_type=Path), help="Folder for pictures: captured left, decoded right.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
+def command(
+    file: Path, capture: Path, cameras: tuple[str, ...], as_json: bool, save: Path | None, device: str, threads: int | None
+) -> int:
+    """Compare the pictures of FILE with those of the folder CAPTURE that it was made from.
+
+    PSNR is that of 8-bit sRGB, per image, mean over images. SSIM has an 11x11 Gaussian window (sigma 1.5, K1 0.01,
+    K2 0.03). Both also over moving and static pixels: by the capture's masks, else by differences between frames.
+    All sizes are bytes in the file.
+    """
+    from invcodec.capture import open_capture
+    from invcodec.decoder import open_file
+    from invcodec.errors import UsageError
+    from invcodec.evaluation import evaluate
+    from invcodec_cli.progress import counted
+
+    with open_file(file, device=device, threads=threads) as decoder:
+        if not decoder.frames:
+            raise UsageError(f"{file}: holds no frames")
+        origin = decoder.head.encoder.get("origin") or {}
+        opened = open_capture(
+            capture,
+            layout=origin.get("layout"),
+            source=origin.get("source"),
+            frames=(decoder.frames[0].number, decoder.frames[-1].number + 1),
+            downscale=decoder.head.downscale,
+        )
+        with counted("comparing", len(decoder.frames)) as bar:
+            result = evaluate(
+                decoder, opened, cameras, save=save, done=lambda: bar.advance(bar.task_ids[0]) if bar else None
+            )
+        click.echo(json.dumps(result, indent=2) if as_json else _text(result))
+        for problem in decoder.reader.problems:
+            print(f"invcodec: warning: {problem}", file=sys.stderr)
+        for number in result["lost"]:
+            print(f"invcodec: warning: frame {number} is lost", file=sys.stderr)
+        return 3 if result["lost"] or decoder.status in ("damaged", "truncated") else 0
+
+
+def _text(result: dict[str, Any]) -> str:
+    columns = ["psnr", "psnr_moving", "psnr_static", "ssim"]
+    rows = [["frame", "kind", "bytes", "PSNR dB", "moving", "static", "SSIM"]]
+    for frame in result["frames"]:
+        figures = list(frame["cameras"].values())
+        means = [_mean([each[key] for each in figures]) for key in columns]
+        rows.append([str(frame["number"]), frame["kind"], str(frame["bytes"]), *_cells(means)])
+    rows.append(["mean", "", f"{result['bytes']['per_frame']:.0f}", *_cells([result["mean"][key] for key in columns])])
+    count = len(result["cameras"])
+    shown = ", ".join(result["cameras"]) if count <= 8 else f"{count} cameras"
+    note = " (none is held out, so these were trained on)" if result["set"] == "training" else ""
+    size = result["bytes"]
+    lines = [
+        f"{result['set']} {'camera' if count == 1 else 'cameras'}: {shown}{note}",
+        f"moving pixels by {result['motion']}; PSNR and SSIM are means over {result['mean']['images']} images",
+        "",
+        table(rows, left=2),
+        "",
+        f"file {bytes_text(size['file'])}, {bytes_text(size['per_frame'])} a frame, "
+        f"{size['bit_rate'] / 1e3:.4g} kbit/s over {seconds_text(size['duration'])}",
+    ]
+    if result["missing"]:
+        lines.append(f"{len(result['missing'])} frames of the file are not in the capture and were left out")
+    return "\n".join(lines)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _cells(means: list[float | None]) -> list[str]:
+    *decibels, similarity = means
+    cells = ["-" if value is None else f"{value:.2f}" for value in decibels]
+    return [*cells, "-" if similarity is None else f"{similarity:.4f}"]

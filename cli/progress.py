@@ -1,0 +1,119 @@
+"""How an encode or a long decode is seen: a bar on a terminal, lines of JSON for programs, nothing in a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from invcodec.encoder import FrameReport, Progress
+from invcodec_cli.values import bytes_text, seconds_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+MODES = ("auto", "bar", "json", "none")
+
+
+def choose(mode: str) -> Progress:
+    """The progress of an encode in one of `MODES`; `auto` is a bar on a terminal and nothing in a pipe."""
+    if mode == "json":
+        return JsonProgress()
+    if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
+        return BarProgress()
+    return Progress()
+
+
+class JsonProgress(Progress):
+    """One JSON object per line and frame on standard error."""
+
+    def frame_done(self, report: FrameReport) -> None:
+        line = {
+            "frame": report.number,
+            "kind": report.kind,
+            "stage": report.stage,
+            "time": float(report.time),
+            "seconds": round(report.seconds, 3),
+            "steps": report.steps,
+            "loss": report.loss,
+            "psnr": round(report.psnr, 3),
+            "bytes": report.bytes,
+        }
+        print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+class BarProgress(Progress):
+    """A bar over all frames, with loss and PSNR of the current one, bytes so far and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar: RichProgress = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[quality]}"),
+            TextColumn("{task.fields[size]}"),
+            TextColumn("{task.fields[left]}"),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+        )
+        self._frames = 0
+        self._done = 0
+        self._bytes = 0
+        self._last_seconds: float | None = None
+
+    def start(self, frames: int) -> None:
+        self._frames = frames
+        self._task = self._bar.add_task("starting", total=frames, quality="", size="", left="")
+        self._bar.start()
+
+    def frame_started(self, number: int, stage: str) -> None:
+        self._began = monotonic()
+        self._bar.update(self._task, description=f"frame {number} ({self._done + 1}/{self._frames}, {stage})")
+
+    def step(self, fraction: float, loss: float, psnr: float) -> None:
+        self._bar.update(
+            self._task,
+            completed=self._done + min(fraction, 1.0),
+            quality=f"loss {loss:.5f}  {psnr:.2f} dB",
+            left=self._time_left(fraction),
+        )
+
+    def _time_left(self, fraction: float) -> str:
+        """The first frame takes far longer than the others, so it says nothing about them."""
+        if fraction <= 0:
+            return ""
+        this = (monotonic() - self._began) * (1 / min(fraction, 1.0) - 1)
+        others = self._frames - self._done - 1
+        if others and self._last_seconds is None:
+            return f"{seconds_text(this)} left for this frame"
+        return f"{seconds_text(this + others * (self._last_seconds or 0))} left"
+
+    def frame_done(self, report: FrameReport) -> None:
+        self._done += 1
+        self._bytes += report.bytes
+        if report.kind != "key":
+            self._last_seconds = report.seconds
+        self._bar.update(self._task, completed=self._done, size=bytes_text(self._bytes))
+
+    def finish(self) -> None:
+        self._bar.stop()
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[RichProgress | None]:
+    """A plain bar over `total` things on a terminal's standard error; advance its only task, 0."""
+    if total < 2 or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+
+    with RichProgress(console=Console(stderr=True), transient=True) as bar:
+        bar.add_task(what, total=total)
+        yield bar

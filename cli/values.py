@@ -1,0 +1,88 @@
+"""Values as users write them on the command line, and as they are printed for them."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any
+
+import click
+
+from invcodec.limits import MAX_IMAGE_SIDE
+
+
+class Duration(click.ParamType):
+    """`2`, `2s`, `1.4s` or `500ms`, as exact seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if isinstance(value, Fraction):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?(ms|s|)", value)
+        if not match:
+            self.fail(f"'{value}' is not a duration; write 2, 2s, 1.4s or 500ms", param, ctx)
+        return Fraction(match[1]) / (1000 if match[2] == "ms" else 1)
+
+
+class FrameRange(click.ParamType):
+    """`first:stop`, either of which may be left out."""
+
+    name = "first:stop"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | None, int | None]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d*):(\d*)", value)
+        if not match:
+            self.fail(f"'{value}' is not a range of frames; write 0:24 for frames 0 to 23", param, ctx)
+        first, stop = (int(part) if part else None for part in match.groups())
+        if first is not None and stop is not None and first >= stop:
+            self.fail(f"'{value}' is empty; the second number is the frame behind the last one", param, ctx)
+        return first, stop
+
+
+class Size(click.ParamType):
+    """`WxH` in pixels."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+)[xX](\d+)", value)
+        if not match or not all(1 <= int(side) <= MAX_IMAGE_SIDE for side in match.groups()):
+            self.fail(f"'{value}' is not a size; write 640x480 (each side 1 to {MAX_IMAGE_SIDE})", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes, as in `12.3 kB` (1 kB is 1000 bytes)."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}" if count < 100 * size else f"{count / size:.0f} {unit}"
+    return f"{count:.0f} B"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration, as in `850 ms`, `12.3 s`, `4 min 5 s`, `2 h 10 min`."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def table(rows: list[list[str]], *, left: int = 1) -> str:
+    """Rows in columns; the first `left` columns are aligned left, all others right. The first row is the heading."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
