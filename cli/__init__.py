@@ -33,7 +33,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        return import_module(f"invcodec_cli.{_COMMANDS[cmd_name]}").command
+        return import_module(f".{_COMMANDS[cmd_name]}", __package__).command
 
 
 @click.group(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from invcodec.errors import DamagedError, UsageError
-from invcodec_cli.values import Duration, FrameRange, Size
+
+from .values import Duration, FrameRange, Size
 
 if TYPE_CHECKING:
     from invcodec.coding.container import FrameEntry
@@ -59,7 +60,9 @@ Examples:
     ".png holds 16-bit multiples of a unit that is printed and stored in its text, 0 where there is nothing.",
 )
 @click.option(
-    "--weights", type=click.Path(path_type=Path), help="Write a frame's decoded networks to a .safetensors file."
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Write a frame's decoded networks to a .safetensors file.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace outputs that exist.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -86,7 +89,11 @@ def command(
     white. Names of what was written are printed.
     """
     if file is None:
-        took = f"; --pose took '{poses[-1]}' as its value, put the file first" if poses and poses[-1].endswith(".inv") else ""
+        took = (
+            f"; --pose took '{poses[-1]}' as its value, put the file first"
+            if poses and poses[-1].endswith(".inv")
+            else ""
+        )
         raise click.UsageError(f"no file to decode{took}", ctx)
     if sum(choice is not None for choice in (frame, time, frames)) > 1:
         raise click.UsageError("--frame, --time and --frames exclude each other", ctx)
@@ -168,7 +175,8 @@ def _write_pictures(
     """Render all poses; returns what could not be rendered because the file is damaged."""
     from invcodec.playback import film
     from invcodec.poses import resolve_pose
-    from invcodec_cli.pictures import Pictures, plan
+
+    from .pictures import Pictures, plan
 
     rig = decoder.cameras(entries[0].number)
     resolved = [resolve_pose(text, rig, size) for text in poses]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from invcodec_cli.values import Duration, FrameRange, bytes_text, seconds_text
+from .values import Duration, FrameRange, bytes_text, seconds_text
 
 PRESETS = ("draft", "fast", "medium", "slow", "paper")
 
@@ -18,18 +18,29 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How a capture is read; shared by `encode` and `inspect`."""
     for option in (
         click.option(
-            "--source", type=click.Choice(["images", "videos"]), help="Which to read where both are there. Default: images."
+            "--source",
+            type=click.Choice(["images", "videos"]),
+            help="Which to read where both are there. Default: images.",
         ),
         click.option(
-            "--layout", type=click.Choice(["transforms", "n3dv"]), help="Layout of the folder. Default: recognised."
+            "--layout",
+            type=click.Choice(["transforms", "n3dv"]),
+            help="Layout of the folder. Default: recognised.",
         ),
         click.option(
             "--holdout",
             multiple=True,
             metavar="CAMERA",
-            help="Do not train on this camera, keep it for measuring; may be repeated. Default: what the capture marks as test.",
+            help="Do not train on this camera, keep it for measuring; may be repeated. "
+            "Default: what the capture marks as test.",
         ),
-        click.option("--downscale", type=click.IntRange(1), default=1, metavar="N", help="Shrink images N times (area filter)."),
+        click.option(
+            "--downscale",
+            type=click.IntRange(1),
+            default=1,
+            metavar="N",
+            help="Shrink images N times (area filter).",
+        ),
         click.option("--frames", type=FrameRange(), help="Frames to read, as 0:24 for frames 0 to 23. Default: all."),
     ):
         command = option(command)
@@ -48,13 +59,22 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random choices."),
         click.option("--warmup", type=click.IntRange(0), help="Frames after the first in which everything is trained."),
-        click.option("--key-every", type=click.IntRange(1), metavar="N", help="A keyframe every N frames. Default: only the first."),
+        click.option(
+            "--key-every",
+            type=click.IntRange(1),
+            metavar="N",
+            help="A keyframe every N frames. Default: only the first.",
+        ),
         click.option("--steps", type=click.IntRange(1), help="Training steps of every frame, in place of times."),
         click.option("--key-seconds", type=Duration(), help="Training time of the first frame, as 90, 90s or 500ms."),
         click.option("--seconds-per-frame", type=Duration(), help="Training time of every later frame."),
         click.option("--profile", type=click.Choice(["grid", "nerf"]), help="Kind of network. Default: the preset's."),
         click.option(
-            "--preset", type=click.Choice(PRESETS), default="medium", show_default=True, help="Time against quality."
+            "--preset",
+            type=click.Choice(PRESETS),
+            default="medium",
+            show_default=True,
+            help="Time against quality.",
         ),
     ):
         command = option(command)
@@ -114,7 +134,8 @@ def command(
     from invcodec.capture import open_capture
     from invcodec.encoder import check_output, encode_capture
     from invcodec.encoder import resume as resume_encode
-    from invcodec_cli.progress import BarProgress, choose
+
+    from .progress import BarProgress, choose
 
     shown = choose(progress)
     if resume:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from invcodec_cli.values import bytes_text, seconds_text, table
+from .values import bytes_text, seconds_text, table
 
 
 @click.command(
@@ -23,14 +23,23 @@ Examples:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("capture", type=click.Path(path_type=Path))
 @click.option(
-    "--camera", "cameras", multiple=True, help="Compare this camera; may be repeated. Default: held-out cameras."
+    "--camera",
+    "cameras",
+    multiple=True,
+    help="Compare this camera; may be repeated. Default: held-out cameras.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--save", type=click.Path(path_type=Path), help="Folder for pictures: captured left, decoded right.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
 def command(
-    file: Path, capture: Path, cameras: tuple[str, ...], as_json: bool, save: Path | None, device: str, threads: int | None
+    file: Path,
+    capture: Path,
+    cameras: tuple[str, ...],
+    as_json: bool,
+    save: Path | None,
+    device: str,
+    threads: int | None,
 ) -> int:
     """Compare the pictures of FILE with those of the folder CAPTURE that it was made from.
 
@@ -42,7 +51,8 @@ def command(
     from invcodec.decoder import open_file
     from invcodec.errors import UsageError
     from invcodec.evaluation import evaluate
-    from invcodec_cli.progress import counted
+
+    from .progress import counted
 
     with open_file(file, device=device, threads=threads) as decoder:
         if not decoder.frames:
@@ -57,7 +67,11 @@ def command(
         )
         with counted("comparing", len(decoder.frames)) as bar:
             result = evaluate(
-                decoder, opened, cameras, save=save, done=lambda: bar.advance(bar.task_ids[0]) if bar else None
+                decoder,
+                opened,
+                cameras,
+                save=save,
+                done=lambda: bar.advance(bar.task_ids[0]) if bar else None,
             )
         click.echo(json.dumps(result, indent=2) if as_json else _text(result))
         for problem in decoder.reader.problems:

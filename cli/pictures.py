@@ -18,13 +18,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from invcodec.capture.video import write_video
-from invcodec.errors import DamagedError, UsageError
 from invcodec.encoder import check_output
-from invcodec_cli.progress import counted
+from invcodec.errors import DamagedError, UsageError
+
+from .progress import counted
 
 if TYPE_CHECKING:
     from invcodec.decoder import Decoder, View
-    from invcodec.playback import Film, Shot
+    from invcodec.playback import Film
 
 COLOUR_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEPTH_SUFFIXES = (".png", ".npy", ".tiff", ".tif")
@@ -59,7 +60,13 @@ class Target:
 
 
 def plan(
-    output: str | None, decoder: Decoder, films: Sequence[Film], poses: Sequence[str], *, depth: bool, force: bool
+    output: str | None,
+    decoder: Decoder,
+    films: Sequence[Film],
+    poses: Sequence[str],
+    *,
+    depth: bool,
+    force: bool,
 ) -> list[Target]:
     """Where each film goes; everything that would fail later is refused here.
 
@@ -77,7 +84,9 @@ def plan(
         targets.append(target)
     if targets[0].stdout and sys.stdout.isatty():
         raise UsageError("-o -: pictures are not written to a terminal; redirect it, or name a file")
-    paths = [path for target, film in zip(targets, films, strict=True) if not target.stdout for path in target.paths(film)]
+    paths = [
+        path for target, film in zip(targets, films, strict=True) if not target.stdout for path in target.paths(film)
+    ]
     if len(set(paths)) < len(paths):
         raise UsageError("two poses have the same name, so their pictures would replace each other; rename one")
     if output is not None and (output.endswith("/") or targets[0].numbered):

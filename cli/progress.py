@@ -10,7 +10,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from invcodec.encoder import FrameReport, Progress
-from invcodec_cli.values import bytes_text, seconds_text
+
+from .values import bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from invcodec_cli.values import Size
+from .values import Size
 
 
-@click.command("synth", epilog="\b\nExample:\n  invcodec synth scene/ && invcodec encode scene/ scene.inv --preset draft")
+@click.command(
+    "synth", epilog="\b\nExample:\n  invcodec synth scene/ && invcodec encode scene/ scene.inv --preset draft"
+)
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--cameras", type=click.IntRange(3), default=9, show_default=True, help="How many; cam00 is held out.")
 @click.option("--size", type=Size(), default=(96, 72), help="Picture size.  [default: 96x72]")
@@ -30,10 +32,12 @@ from invcodec_cli.values import Size
     help="PNG pictures with transforms.json, or mp4 videos with poses_bounds.npy.",
 )
 @click.option("--fps", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def command(output: Path, **options: Any) -> None:
     """Write a small ray-traced scene, the same on every machine, as a capture to the new folder OUTPUT."""
     from invcodec.capture.synthetic import write_synthetic
 
-    write_synthetic(output, **options)
+    from .progress import counted
+
+    with counted("ray tracing", options["cameras"] * options["frames"]) as bar:
+        write_synthetic(output, **options, done=lambda: bar.advance(bar.task_ids[0]) if bar else None)
     click.echo(output)

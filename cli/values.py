@@ -82,7 +82,15 @@ def table(rows: list[list[str]], *, left: int = 1) -> str:
     """Rows in columns; the first `left` columns are aligned left, all others right. The first row is the heading."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def frame_rate_text(rate: list[int]) -> str:
+    """A frame rate `[numerator, denominator]`, as in `29.97 fps`."""
+    return f"{rate[0] / rate[1]:.5g} fps"

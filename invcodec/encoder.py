@@ -273,9 +273,7 @@ class Encoder:
         with _uninterrupted():
             self._writer.finish(complete)
 
-    def _gather(
-        self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None
-    ) -> FramePixels:
+    def _gather(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None) -> FramePixels:
         if len(images) != len(self.cameras):
             raise UsageError(f"{len(images)} images for {len(self.cameras)} cameras")
         for i in self._training:
@@ -347,7 +345,12 @@ class Encoder:
 
 
 def encode_capture(
-    capture: Capture, path: str | os.PathLike[str], settings: Settings, *, force: bool = False, progress: Progress | None = None
+    capture: Capture,
+    path: str | os.PathLike[str],
+    settings: Settings,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> list[FrameReport]:
     """Encode a capture to a file.
 
@@ -449,7 +452,9 @@ def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], N
             raise Interrupted("interrupted before the first frame was finished; nothing was written") from None
         encoder.close(complete=False)
         last = encoder.frames[-1].number
-        raise Interrupted(f"interrupted; the file holds frames up to {last} and can be continued with --resume") from None
+        raise Interrupted(
+            f"interrupted; the file holds frames up to {last} and can be continued with --resume"
+        ) from None
     except BaseException:
         if encoder.frames:
             with suppress(OSError):
@@ -498,7 +503,9 @@ class _Output:
     def __enter__(self) -> _Output:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.file.close()
         if self._part is not None:
             self._part.unlink(missing_ok=True)

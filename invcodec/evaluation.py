@@ -141,7 +141,9 @@ def _only(capture: Capture, names: Sequence[str], decoder: Decoder) -> Capture:
             )
     order = [index[name] for name in names]
     return replace(
-        capture, cameras=tuple(capture.cameras[i] for i in order), files=tuple(capture.files[i] for i in order)
+        capture,
+        cameras=tuple(capture.cameras[i] for i in order),
+        files=tuple(capture.files[i] for i in order),
     )
 
 

@@ -65,7 +65,9 @@ def build_networks(head: Head) -> tuple[Network, ...]:
         if info.role == COLOUR_ROLE and info.profile == _AFFINE_ID:
             continue
         if info.role not in RENDERED_ROLES:
-            raise UnsupportedError(f"network '{info.name}' has the unknown role '{info.role}'; it needs a newer invcodec")
+            raise UnsupportedError(
+                f"network '{info.name}' has the unknown role '{info.role}'; it needs a newer invcodec"
+            )
         profile = _profile(info)
         declared = tuple((t.name, t.shape, t.group) for t in info.tensors)
         if declared != tuple((s.name, s.shape, s.group) for s in profile.tensors):

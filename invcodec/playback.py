@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 from invcodec.capture.camera import Camera
 from invcodec.coding.container import FrameEntry
@@ -45,13 +46,13 @@ class Film:
         a period of 1/240 s.
         """
         times = [shot.time for shot in self.shots] + [self.duration]
-        steps = [after - before for before, after in zip(times, times[1:], strict=False)]
+        steps = [after - before for before, after in pairwise(times)]
         common = math.lcm(*(step.denominator for step in steps))
         rate = Fraction(common, math.gcd(*(int(step * common) for step in steps)))
         if rate > _MAX_RATE:
             rate = Fraction(_MAX_RATE)
         starts = [round(time * rate) for time in times]
-        return rate, [after - before for before, after in zip(starts, starts[1:], strict=False)]
+        return rate, [after - before for before, after in pairwise(starts)]
 
 
 def film(
@@ -80,7 +81,9 @@ def film(
         return Film(tuple(shots), duration, entries[0].number != entries[-1].number)
     if pose.rate is None:
         times, duration = _pace(entries, frame_rate)
-        shots = [Shot(e.number, _follow(pose.cameras[0], rig(e.number)), t) for e, t in zip(entries, times, strict=True)]
+        shots = [
+            Shot(e.number, _follow(pose.cameras[0], rig(e.number)), t) for e, t in zip(entries, times, strict=True)
+        ]
         return Film(tuple(shots), duration, True)
     times = [k / pose.rate for k in range(len(pose.cameras))]
     if pose.times is None:

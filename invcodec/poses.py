@@ -263,9 +263,7 @@ def _camera_path(data: Mapping[str, Any], base: Camera, path: Path) -> Pose:
         camera = resized(replace(base, pose=_matrix(row["camera_to_world"], where)), width, height)
         if fov is not None:
             focal = height / 2 / math.tan(math.radians(fov) / 2)
-            camera = replace(
-                camera, fx=focal, fy=focal, cx=width / 2, cy=height / 2, distortion=(0.0, 0.0, 0.0, 0.0)
-            )
+            camera = replace(camera, fx=focal, fy=focal, cx=width / 2, cy=height / 2, distortion=(0.0, 0.0, 0.0, 0.0))
         cameras.append(camera)
         times.append(_number(row, "render_time", where))
     if not cameras:
@@ -274,6 +272,4 @@ def _camera_path(data: Mapping[str, Any], base: Camera, path: Path) -> Pose:
     if known and len(known) < len(times):
         raise UsageError(f"{path}: some entries have a 'render_time' and some have none")
     rate = _number(data, "fps", str(path), positive=True) or 24.0
-    return Pose(
-        path.stem, tuple(cameras), Fraction(rate).limit_denominator(1001), tuple(known) if known else None
-    )
+    return Pose(path.stem, tuple(cameras), Fraction(rate).limit_denominator(1001), tuple(known) if known else None)

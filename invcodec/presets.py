@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from invcodec.errors import UsageError
+from invcodec.field.profile import build
 from invcodec.training import Budget, Schedule
 
 _GRID_RAYS = 4096
@@ -54,7 +55,8 @@ class Settings:
     def from_dict(cls, data: Mapping[str, Any]) -> Settings:
         """Inverse of `to_dict`."""
         schedules = {
-            name: Schedule(**{**data[name], "budget": Budget(**data[name]["budget"])}) for name in ("key", "warm", "delta")
+            name: Schedule(**{**data[name], "budget": Budget(**data[name]["budget"])})
+            for name in ("key", "warm", "delta")
         }
         return cls(**{**data, **schedules, "networks": tuple(data["networks"])})
 
@@ -65,14 +67,26 @@ def _grid(**config: Any) -> tuple[dict[str, Any], ...]:
 
 def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
     return tuple(
-        {"name": role, "role": role, "profile": "nerf", "config": {**config, "importance": 64 if role == "fine" else 0}}
+        {
+            "name": role,
+            "role": role,
+            "profile": "nerf",
+            "config": {**config, "importance": 64 if role == "fine" else 0},
+        }
         for role in ("coarse", "fine")
     )
 
 
 def _grid_settings(preset: str, key_seconds: float, frame_seconds: float, **config: Any) -> Settings:
     delta = Schedule(
-        Budget(seconds=frame_seconds), 2048, lead_rate=0.2, rate=0.002, hold=0.3, decay=0.1, price=1e-7, changed_share=0.5
+        Budget(seconds=frame_seconds),
+        2048,
+        lead_rate=0.2,
+        rate=0.002,
+        hold=0.3,
+        decay=0.1,
+        price=1e-7,
+        changed_share=0.5,
     )
     return Settings(
         preset,
@@ -112,6 +126,12 @@ PRESETS: dict[str, tuple[str, Settings]] = {
 """By name: what it is for, and its settings."""
 
 DEFAULT_PRESET = "medium"
+
+
+_KEY_BITS = {"grid": 3.3, "nerf": 7.0}
+"""Bits per weight of a keyframe, by profile."""
+_DELTA_BITS = {"grid": 0.16, "nerf": 2.6}
+"""Bits per weight that is sent in later frames."""
 
 _PROFILES = {
     "grid": _grid(),
@@ -200,3 +220,31 @@ def resolve(
         device=device,
         colour_correction=colour_correction and settings.colour_correction,
     )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an encode will roughly take: seconds (None where the budget is in steps), and bytes in the file."""
+
+    seconds: float | None
+    bytes: int
+
+
+def estimate(settings: Settings, frames: int) -> Estimate:
+    """Roughly what encoding a number of frames takes, from the settings alone; sizes differ with the scene."""
+    networks = [(network, build(network["profile"], network["config"])) for network in settings.networks]
+    key = delta = 0.0
+    for network, profile in networks:
+        lead = sum(spec.size for spec in profile.tensors if spec.lead)
+        key += sum(spec.size for spec in profile.tensors) * _KEY_BITS[network["profile"]] / 8
+        delta += lead * _DELTA_BITS[network["profile"]] / 8
+    keys = 1 if settings.key_every is None else -(-frames // settings.key_every)
+    warm = min(settings.warmup, frames - 1)
+    budgets = [(settings.key, 1), (settings.warm, warm), (settings.delta, frames - 1 - warm)]
+    seconds: float | None = 0.0
+    for schedule, count in budgets:
+        if schedule.budget.seconds is None:
+            seconds = None if count else seconds
+        elif seconds is not None:
+            seconds += schedule.budget.seconds * count
+    return Estimate(seconds, round(keys * key + (frames - keys) * delta))

@@ -165,7 +165,9 @@ class ChangeFinder:
                 inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < (camera.width, camera.height)).all(1)
             seen = np.flatnonzero(inside)
             column, row = pixels[seen].astype(np.int32).T
-            self._projection.append((seen.astype(np.int32), row * camera.width + column, _cell_reach(pixels, inside, cells)))
+            self._projection.append(
+                (seen.astype(np.int32), row * camera.width + column, _cell_reach(pixels, inside, cells))
+            )
 
     def find(self, now: FramePixels, before: FramePixels) -> FramePixels:
         """`now`, with what changed since `before` filled in."""
@@ -236,7 +238,9 @@ class ColourCorrection:
 
     def observe(self, scene: np.ndarray, seen: np.ndarray, camera: np.ndarray) -> None:
         """Remember pairs of scene colour `[R, 3]` and camera colour `[R, 3]`."""
-        for total, value in zip(self._sums, (np.ones_like(scene), scene, seen, scene * scene, scene * seen), strict=True):
+        for total, value in zip(
+            self._sums, (np.ones_like(scene), scene, seen, scene * scene, scene * seen), strict=True
+        ):
             for channel in range(3):
                 total[:, channel] += np.bincount(camera, value[:, channel], len(total))
 
@@ -384,7 +388,10 @@ class FrameTrainer:
         """A batch, its pixel numbers, the part of it that was drawn without preference, and the camera's colours."""
         picked = int(rays * changed_share) if len(frame.changed) else 0
         pixels = np.concatenate(
-            [frame.changed[self.rng.integers(len(frame.changed), size=picked)], self._next(frame.valid, rays - picked)]
+            [
+                frame.changed[self.rng.integers(len(frame.changed), size=picked)],
+                self._next(frame.valid, rays - picked),
+            ]
             if picked
             else [self._next(frame.valid, rays)]
         )
@@ -418,6 +425,4 @@ def all_tensors(engine: Engine) -> set[TensorKey]:
 
 def lead_tensors(engine: Engine) -> set[TensorKey]:
     """What is trained once the warm-up is over: the first structure layers (INV, section 3.2)."""
-    return {
-        (network.name, spec.name) for network in engine.networks for spec in network.profile.tensors if spec.lead
-    }
+    return {(network.name, spec.name) for network in engine.networks for spec in network.profile.tensors if spec.lead}

@@ -30,9 +30,7 @@ def slow_composite(density, length, s):
 def test_composite_against_slow_twin():
     rng = np.random.default_rng(0)
     # From nearly clear to rays that end after a sample or two.
-    density = (
-        rng.exponential(1, (200, 24)) * 10 ** rng.uniform(-3, 3, (200, 1)) * (rng.random((200, 24)) < 0.7)
-    )
+    density = rng.exponential(1, (200, 24)) * 10 ** rng.uniform(-3, 3, (200, 1)) * (rng.random((200, 24)) < 0.7)
     length = rng.uniform(0.01, 0.1, (200, 24))
     s = np.sort(rng.random((200, 24)), 1)
     fast = composite.composite(*(torch.tensor(a) for a in (density, length, s)))

@@ -17,9 +17,7 @@ def slow_encode(profile: GridProfile, weights: dict[str, np.ndarray], point: np.
         total = np.zeros(2)
         for corner in itertools.product((0, 1), repeat=3):
             vertex = [b + c for b, c in zip(base, corner, strict=True)]
-            weight = math.prod(
-                u * r - b if c else 1 - (u * r - b) for u, b, c in zip(point, base, corner, strict=True)
-            )
+            weight = math.prod(u * r - b if c else 1 - (u * r - b) for u, b, c in zip(point, base, corner, strict=True))
             if (r + 1) ** 3 > 2**profile.log2_table:
                 x, y, z = vertex[0], vertex[1] * 2654435761 % 2**32, vertex[2] * 805459861 % 2**32
                 entry = table[(x ^ y ^ z) % 2**profile.log2_table]

@@ -257,9 +257,7 @@ def test_nerf_step_is_clipped_adam():
     for batch in batches:
         rays = twin._rays(batch.rays)
         seen = twin._trace(rays, torch.tensor(batch.jitter), torch.tensor(batch.background), 16, True)
-        loss = (
-            torch.tensor(batch.weight) * (seen[0].rgb - torch.tensor(batch.target)).square().mean(1)
-        ).sum()
+        loss = (torch.tensor(batch.weight) * (seen[0].rgb - torch.tensor(batch.target)).square().mean(1)).sum()
         adam.zero_grad()
         loss.backward()
         assert torch.nn.utils.clip_grad_norm_(list(values.values()), 0.01) > 0.01

@@ -35,9 +35,7 @@ def arc_rig():
 def surround_rig(centre=(5.0, -1.0, 2.0)):
     angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
     return [
-        looking_at(
-            f"cam{i:02}", np.add(centre, (3 * np.sin(a), 0.5, 3 * np.cos(a))), centre, near=0.5, far=9.0
-        )
+        looking_at(f"cam{i:02}", np.add(centre, (3 * np.sin(a), 0.5, 3 * np.cos(a))), centre, near=0.5, far=9.0)
         for i, a in enumerate(angles)
     ]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -74,15 +75,13 @@ class Capture:
     def time(self, number: int) -> Fraction:
         return number / self.fps
 
-    def frames(self, start: int | None = None) -> Iterator[Frame]:
+    def frames(self, start: int | None = None) -> Generator[Frame]:
         """Frames in order, from number `start` on; the next one is read while the caller works."""
         numbers = self.numbers if start is None else range(start, self.numbers.stop)
         with ExitStack() as stack:
             if not numbers:
                 return
-            readers = [
-                stack.enter_context(closing(self._images(files, numbers))) for files in self.files
-            ]
+            readers = [stack.enter_context(closing(self._images(files, numbers))) for files in self.files]
             pool = stack.enter_context(ThreadPoolExecutor(1))
 
             def read(number: int) -> Frame:
@@ -96,7 +95,7 @@ class Capture:
                     ahead = pool.submit(read, number + 1)
                 yield frame
 
-    def _images(self, files: CameraFiles, numbers: range) -> Iterator[np.ndarray]:
+    def _images(self, files: CameraFiles, numbers: range) -> Generator[np.ndarray]:
         if files.video is not None:
             yield from read_video(files.video, numbers.start, probe(files.video))
             return
@@ -141,7 +140,7 @@ class Capture:
 
 
 def open_capture(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     layout: str | None = None,
     source: Source | None = None,

@@ -64,7 +64,7 @@ class Camera:
         return np.broadcast_to(self.pose[:, 3], directions.shape), directions
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Image coordinates `[N, 2]` and z-depth `[N]` of world points `[N, 3]`; behind the camera they mean nothing."""
+        """Image coordinates `[N, 2]` and z-depth `[N]` of world points `[N, 3]`; meaningless behind the camera."""
         local = (points - self.pose[:, 3]) @ self.pose[:, :3]
         depth = -local[:, 2]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -98,7 +98,13 @@ class Camera:
         """The same camera with another image size."""
         sx, sy = width / self.width, height / self.height
         return replace(
-            self, width=width, height=height, fx=self.fx * sx, cx=self.cx * sx, fy=self.fy * sy, cy=self.cy * sy
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * sx,
+            cx=self.cx * sx,
+            fy=self.fy * sy,
+            cy=self.cy * sy,
         )
 
     def to_dict(self) -> dict[str, Any]:

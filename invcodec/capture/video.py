@@ -57,7 +57,9 @@ def read_video(path: Path, first: int, info: VideoInfo) -> Iterator[np.ndarray]:
     """
     # Seeking by time lands between frames after rounding; half a frame early always gives the right one.
     seek = ["-ss", f"{(first - 0.5) / info.fps:.6f}"] if first else []
-    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24", input_params=seek, output_params=["-fps_mode", "passthrough"])
+    reader = imageio_ffmpeg.read_frames(
+        str(path), pix_fmt="rgb24", input_params=seek, output_params=["-fps_mode", "passthrough"]
+    )
     with closing(reader):
         next(reader)
         number = first

@@ -206,7 +206,6 @@ class Reader:
                 raise UsageError(f"{self.path}: {kind}")
             self.problems: list[str] = []
             self.status = "open"
-            self.records: list[Record] = []
             self.head = self._read_head()
             self.frames: list[FrameEntry] = []
             if not self._use_index():
@@ -220,7 +219,9 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -246,7 +247,9 @@ class Reader:
         payload, crc = data[: record.length], _LENGTH.unpack(data[record.length :])[0]
         if zlib.crc32(payload) != crc:
             raise DamagedError(
-                f"the record at byte {record.offset} fails its checksum", offset=record.offset, frame=record.frame
+                f"the record at byte {record.offset} fails its checksum",
+                offset=record.offset,
+                frame=record.frame,
             )
         return payload
 
@@ -259,7 +262,7 @@ class Reader:
             return Head.from_bytes(self.payload(record))
         except DamagedError as first:
             self._note(str(first))
-            for record in self._walk(len(MAGIC)):
+            for record in self.walk(len(MAGIC)):
                 if record.type == RecordType.HEAD:
                     try:
                         return Head.from_bytes(self.payload(record))
@@ -285,7 +288,13 @@ class Reader:
             rows = unpack(self.payload(index), "index")
             self.frames = [
                 FrameEntry(
-                    number, time * self.head.time_base, "key" if reference is None else "delta", where, length, reference, moved
+                    number,
+                    time * self.head.time_base,
+                    "key" if reference is None else "delta",
+                    where,
+                    length,
+                    reference,
+                    moved,
                 )
                 for number, time, where, length, reference, moved in rows
             ]
@@ -297,7 +306,7 @@ class Reader:
             self.status = "complete" if flags & _COMPLETE else "incomplete"
         return True
 
-    def _walk(self, offset: int) -> Iterator[Record]:
+    def walk(self, offset: int) -> Iterator[Record]:
         """All records with sound headers from an offset on; damage is noted, and the next sound header searched."""
         while offset < self.size:
             try:
@@ -346,9 +355,7 @@ class Reader:
     def _scan(self) -> None:
         """Take the frames from the records themselves, leaving out those whose chain is broken."""
         last: int | None = None
-        self.records = []
-        for record in self._walk(len(MAGIC)):
-            self.records.append(record)
+        for record in self.walk(len(MAGIC)):
             if record.type not in (RecordType.KEY, RecordType.DELTA):
                 continue
             try:
@@ -417,7 +424,8 @@ class Reader:
             before = self._by_number.get(reference) if reference is not None else None
             if before is None or before.offset >= chain[-1].offset:
                 raise DamagedError(
-                    f"frame {chain[-1].number} refers to frame {reference}, which is not before it", frame=number
+                    f"frame {chain[-1].number} refers to frame {reference}, which is not before it",
+                    frame=number,
                 )
             chain.append(before)
         state: State | None = None
@@ -429,7 +437,9 @@ class Reader:
                 frame, coded = self.frame(entry)
                 state = decode(self.head, frame, coded, state if entry.kind == "delta" else None)
             except DamagedError as error:
-                raise DamagedError(f"{self.path}: frame {entry.number}: {error}", offset=entry.offset, frame=entry.number) from None
+                raise DamagedError(
+                    f"{self.path}: frame {entry.number}: {error}", offset=entry.offset, frame=entry.number
+                ) from None
             self._cached = (entry.number, state)
         assert state is not None
         return state

@@ -96,7 +96,7 @@ def _code_adaptive(state, data, decode, contexts, context, bit):
     """Code one bit with an adaptive probability, and adapt it."""
     fast = contexts[context, 0]
     slow = contexts[context, 1]
-    probability = (np.int64(fast) + np.int64(slow)) >> 2
+    probability = (fast + slow) >> 2
     probability = min(max(probability, 1), (1 << PROBABILITY_BITS) - 1)
     bit = _code_bit(state, data, decode, probability, bit)
     if bit:
@@ -173,7 +173,12 @@ def _code(state, data, decode, values, shape, before, recent):
                 was = _three(before[i])
             value = values[i]
             nonzero = _code_adaptive(
-                state, data, decode, contexts, _ZERO + (bucket * 3 + history) * 3 + was, 1 if value != 0 else 0
+                state,
+                data,
+                decode,
+                contexts,
+                _ZERO + (bucket * 3 + history) * 3 + was,
+                1 if value != 0 else 0,
             )
             if not nonzero:
                 continue
@@ -183,14 +188,17 @@ def _code(state, data, decode, values, shape, before, recent):
             trend = 0
             if has_recent and recent[i] != 0:
                 trend = 1 if recent[i] > 0 else 2
-            negative = _code_adaptive(
-                state, data, decode, contexts, _SIGN + side * 3 + trend, 1 if value < 0 else 0
-            )
+            negative = _code_adaptive(state, data, decode, contexts, _SIGN + side * 3 + trend, 1 if value < 0 else 0)
             magnitude = np.int64(abs(value))
-            level = 1
+            level = np.int64(1)
             while level <= UNARY_LIMIT:
                 more = _code_adaptive(
-                    state, data, decode, contexts, _UNARY + bucket * UNARY_LIMIT + level - 1, 1 if magnitude > level else 0
+                    state,
+                    data,
+                    decode,
+                    contexts,
+                    _UNARY + bucket * UNARY_LIMIT + level - 1,
+                    1 if magnitude > level else 0,
                 )
                 if not more:
                     break

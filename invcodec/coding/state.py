@@ -67,7 +67,12 @@ def encode_delta(before: State, levels: Mapping[TensorKey, np.ndarray]) -> tuple
             residual = levels[key] - before.levels[key]
             if residual.any():
                 residuals[key] = residual
-    state = State(before.head, {**before.levels, **{key: before.levels[key] + r for key, r in residuals.items()}}, before.qps, residuals)
+    state = State(
+        before.head,
+        {**before.levels, **{key: before.levels[key] + r for key, r in residuals.items()}},
+        before.qps,
+        residuals,
+    )
     return *_encode(before.head, residuals, before.qps, before), state
 
 

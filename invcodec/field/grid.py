@@ -163,7 +163,11 @@ class GridProfile(Profile):
         return raw.clamp(max=MAX_RAW_DENSITY).exp()
 
     def shade(
-        self, weights: Mapping[str, torch.Tensor], features: torch.Tensor, opacity: torch.Tensor, direction: torch.Tensor
+        self,
+        weights: Mapping[str, torch.Tensor],
+        features: torch.Tensor,
+        opacity: torch.Tensor,
+        direction: torch.Tensor,
     ) -> torch.Tensor:
         import torch
 

@@ -122,7 +122,11 @@ class Profile(ABC):
 
     @abstractmethod
     def shade(
-        self, weights: Mapping[str, torch.Tensor], features: torch.Tensor, opacity: torch.Tensor, direction: torch.Tensor
+        self,
+        weights: Mapping[str, torch.Tensor],
+        features: torch.Tensor,
+        opacity: torch.Tensor,
+        direction: torch.Tensor,
     ) -> torch.Tensor:
         """Colour of rays, premultiplied by opacity.
 
@@ -156,7 +160,7 @@ def build(key: int | str, config: Mapping[str, Any], version: int | None = None)
         if key in (kind.id, kind.name):
             if version is not None and version != kind.version:
                 raise UnsupportedError(
-                    f"profile '{kind.name}' version {version}: this decoder knows version {kind.version}; update invcodec"
+                    f"profile '{kind.name}' version {version}: this decoder knows {kind.version}; update invcodec"
                 )
-            return kind(**config)  # type: ignore[call-arg]
+            return kind(**config)
     raise UnsupportedError(f"unknown profile {key!r}: it needs a newer invcodec, or the package that provides it")

@@ -41,9 +41,7 @@ class CompiledEngine(Engine):
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
         p = self.profile
-        sizes = [
-            s.size // p.level_features for s in p.tensors if s.name.startswith("grid.")
-        ]
+        sizes = [s.size // p.level_features for s in p.tensors if s.name.startswith("grid.")]
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._levels = Levels(
             np.zeros((offsets[-1], p.level_features), f32),

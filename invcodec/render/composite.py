@@ -84,18 +84,14 @@ def contract(point: torch.Tensor) -> torch.Tensor:
     return folded / 4 + 0.5
 
 
-def positions(
-    origins: torch.Tensor, directions: torch.Tensor, s: torch.Tensor, contracted: bool
-) -> torch.Tensor:
+def positions(origins: torch.Tensor, directions: torch.Tensor, s: torch.Tensor, contracted: bool) -> torch.Tensor:
     """Points of the unit cube `[R, N, 3]` at ray parameters s `[R, N]` of march-space rays `[R, 3]`."""
     if contracted:
         return contract(origins[:, None] + march_distance(s)[..., None] * directions[:, None])
     return origins[:, None] + s[..., None] * directions[:, None]
 
 
-def lengths(
-    origins: torch.Tensor, directions: torch.Tensor, samples: Samples, contracted: bool
-) -> torch.Tensor:
+def lengths(origins: torch.Tensor, directions: torch.Tensor, samples: Samples, contracted: bool) -> torch.Tensor:
     """Length `[R, N]` that each sample stands for, in the unit cube."""
     if not contracted:
         return (samples.high - samples.low) * directions.norm(dim=-1, keepdim=True)

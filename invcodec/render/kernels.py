@@ -141,9 +141,7 @@ def _composite(levels, layers, o, d, view, contracted, steps, jitter, occupancy,
         first = n
         for r in range(rays):
             if cursor[r] < steps and left[r] > _MIN_T:
-                n = _take_samples(
-                    o, d, r, contracted, cursor, steps, jitter[r], occupancy, position, scratch, n
-                )
+                n = _take_samples(o, d, r, contracted, cursor, steps, jitter[r], occupancy, position, scratch, n)
         if n == first:
             return n
         field(levels, layers, position, first, n - first, scratch.x, scratch.hidden, scratch.out)
@@ -170,7 +168,20 @@ def _composite(levels, layers, o, d, view, contracted, steps, jitter, occupancy,
 
 @kernel
 def render_chunk(
-    levels, layers, o, d, view, contracted, steps, occupancy, background, position, scratch, rgb, opacity, depth
+    levels,
+    layers,
+    o,
+    d,
+    view,
+    contracted,
+    steps,
+    occupancy,
+    background,
+    position,
+    scratch,
+    rgb,
+    opacity,
+    depth,
 ):
     """Render rays `[R, 3]` at the middle of each step into rgb `[R, 3]`, opacity `[R]` and depth `[R]`."""
     rays = o.shape[0]
@@ -178,9 +189,7 @@ def render_chunk(
     jitter = np.full(rays, f32(0.5))
     sums = np.empty((features + DIRECTION_TERMS, rays), f32)
     left = np.empty(rays, f32)
-    _composite(
-        levels, layers, o, d, view, contracted, steps, jitter, occupancy, position, scratch, sums, left, depth
-    )
+    _composite(levels, layers, o, d, view, contracted, steps, jitter, occupancy, position, scratch, sums, left, depth)
     hidden0 = np.empty((layers.colour0.shape[0], rays), f32)
     hidden1 = np.empty((layers.colour1.shape[0], rays), f32)
     out = np.empty((4, rays), f32)
@@ -278,6 +287,14 @@ def train_chunk(
         x, y, z = int(position[0, i] * cells), int(position[1, i] * cells), int(position[2, i] * cells)
         cell_weights[x, y, z] = max(cell_weights[x, y, z], weight)
     field_gradient(
-        layers, gradients, train_layers, n, scratch.x, scratch.hidden, scratch.out, scratch.gradient_hidden, gradient
+        layers,
+        gradients,
+        train_layers,
+        n,
+        scratch.x,
+        scratch.hidden,
+        scratch.out,
+        scratch.gradient_hidden,
+        gradient,
     )
     return n, loss

@@ -74,8 +74,7 @@ class TorchEngine(Engine):
 
     def weights(self) -> dict[TensorKey, np.ndarray]:
         return {
-            (network, name): self._weights[network][name].detach().cpu().numpy().copy()
-            for network, name in self._specs
+            (network, name): self._weights[network][name].detach().cpu().numpy().copy() for network, name in self._specs
         }
 
     def occupancy(self) -> np.ndarray | None:
@@ -222,9 +221,7 @@ class TorchEngine(Engine):
         ray = index // steps
         raw, features = profile.density(weights, points[index], rays.view[ray])
         if training and profile.recipe.noise:
-            raw = raw + profile.recipe.noise * torch.randn(
-                raw.shape, generator=self._noise, device=self._device
-            )
+            raw = raw + profile.recipe.noise * torch.randn(raw.shape, generator=self._noise, device=self._device)
         density = raw.new_zeros(n * steps).index_copy(0, index, profile.activate(raw)).reshape(n, steps)
         length = composite.lengths(rays.origins, rays.directions, samples, contracted)
         light = composite.composite(density, length, samples.s)

@@ -46,7 +46,7 @@ def read(folder: Path, source: Source | None) -> Listing:
             f"{folder}: {len(videos)} videos but {len(rows)} poses in {_POSES}; "
             "every video needs one row, in the order of the sorted file names"
         )
-    cameras = []
+    cameras: list[CameraFiles] = []
     for row, video in zip(rows, videos, strict=True):
         where = f"{path}: row {len(cameras)} ({video.name})"
         if not np.isfinite(row).all():
@@ -62,7 +62,16 @@ def read(folder: Path, source: Source | None) -> Listing:
         cameras.append(
             CameraFiles(
                 Camera(
-                    video.stem, round(width), round(height), focal, focal, width / 2, height / 2, pose, near=near, far=far
+                    video.stem,
+                    round(width),
+                    round(height),
+                    focal,
+                    focal,
+                    width / 2,
+                    height / 2,
+                    pose,
+                    near=near,
+                    far=far,
                 ),
                 video=video,
             )

@@ -53,13 +53,15 @@ def read(folder: Path, source: Source | None) -> Listing:
     rate = None if fps is None else Fraction(fps).limit_denominator(1001)
     if source == "images":
         return Listing(_from_images(folder, path, data, frames, cameras, test, rate), rate or Fraction(30), source)
-    listed = []
+    listed: list[CameraFiles] = []
     for row in cameras:
         if "video" not in row:
             raise CaptureError(f"{path}: camera '{row.get('name', len(listed))}' names no video")
         video = folder / str(row["video"])
         name = str(row.get("name", video.stem))
-        listed.append(CameraFiles(_camera(name, {**data, **row}, path, None, test), video=video, masks=_mask(folder, row, None)))
+        listed.append(
+            CameraFiles(_camera(name, {**data, **row}, path, None, test), video=video, masks=_mask(folder, row, None))
+        )
     return Listing(tuple(listed), rate, source)
 
 
@@ -76,9 +78,7 @@ def _mask(folder: Path, row: Mapping[str, Any], frame: int | None) -> dict[int |
     return {frame: folder / row["mask_path"]} if row.get("mask_path") else {}
 
 
-def _camera(
-    name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int] | None, test: list[str]
-) -> Camera:
+def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int] | None, test: list[str]) -> Camera:
     """A camera from an entry with the top level's defaults below it; `size` replaces a missing width and height."""
     where = f"{path}: camera '{name}'"
     model = row.get("camera_model", "OPENCV")
@@ -135,10 +135,10 @@ def _from_images(
         parent = PurePosixPath(row["file_path"]).parent.name
         name = str(row.get("camera", parent))
         number = _frame_number(row, times, rate, path)
-        images = by_camera.setdefault(name, {})
-        if number in images:
+        of_camera = by_camera.setdefault(name, {})
+        if number in of_camera:
             raise CaptureError(f"{path}: camera '{name}' has two images for frame {number}")
-        images[number] = row
+        of_camera[number] = row
     listed = []
     for name in [*(n for n in declared if n in by_camera), *(n for n in by_camera if n not in declared)]:
         rows = by_camera[name]
@@ -148,9 +148,11 @@ def _from_images(
         size = None if "w" in merged and "h" in merged else image_size(next(iter(images.values())))
         camera = _camera(name, merged, path, size, test)
         for number, row in rows.items():
-            if "transform_matrix" in row and not np.allclose(check_pose(row["transform_matrix"], f"{path}: camera '{name}'"), camera.pose, atol=1e-6):
+            where = f"{path}: camera '{name}'"
+            pose = check_pose(row.get("transform_matrix", camera.pose), where)
+            if not np.allclose(pose, camera.pose, atol=1e-6):
                 raise CaptureError(
-                    f"{path}: camera '{name}' moves (its pose at frame {number} differs); only fixed rigs can be encoded"
+                    f"{where} moves (its pose at frame {number} differs); only fixed rigs can be encoded"
                 )
         masks: dict[int | None, Path] = {}
         for number, row in rows.items():

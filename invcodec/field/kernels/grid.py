@@ -72,7 +72,12 @@ def dense(weight, bias, x, x0, y, y0, n, relu):
             yb[s] = bb
         for k in range(0, columns, 4):
             a0, a1, a2, a3 = weight[j, k], weight[j, k + 1], weight[j, k + 2], weight[j, k + 3]
-            b0, b1, b2, b3 = weight[j + 1, k], weight[j + 1, k + 1], weight[j + 1, k + 2], weight[j + 1, k + 3]
+            b0, b1, b2, b3 = (
+                weight[j + 1, k],
+                weight[j + 1, k + 1],
+                weight[j + 1, k + 2],
+                weight[j + 1, k + 3],
+            )
             xa = x[k, x0 : x0 + n]
             xb = x[k + 1, x0 : x0 + n]
             xc = x[k + 2, x0 : x0 + n]

@@ -1,0 +1,39 @@
+# Everything runs in .venv, which is made on first use; PYTHON must be 3.11 or later.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+DATA ?= demo/capture
+
+.PHONY: help demo test lint bench
+
+help:
+	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
+	@echo "make test    run the tests"
+	@echo "make lint    check style and types"
+	@echo "make bench   print the README's tables again (DATA=DIR for a capture of your own)"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo/capture/transforms.json: | $(READY)
+	$(BIN)/invcodec synth demo/capture --size 160x120 --frames 8 --scene changing
+
+demo: $(READY) demo/capture/transforms.json
+	$(BIN)/invcodec inspect demo/capture --preset fast
+	$(BIN)/invcodec encode demo/capture demo/out.inv --preset fast -f --progress bar
+	$(BIN)/invcodec decode demo/out.inv --frame latest --pose examples/between.json --size 640x480 -o demo/view.png -f
+	$(BIN)/invcodec decode demo/out.inv --pose orbit --size 320x240 -o demo/orbit.mp4 -f
+	$(BIN)/invcodec eval demo/out.inv demo/capture --save demo/compared
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY) demo/capture/transforms.json
+	$(BIN)/python benchmarks/quality.py --data $(DATA)

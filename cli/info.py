@@ -1,0 +1,87 @@
+"""`invcodec info`: what a file holds, from its structure alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .values import bytes_text, frame_rate_text, seconds_text, table
+
+
+@click.command(
+    "info",
+    epilog="""\b
+Examples:
+  invcodec info out.inv
+  invcodec info out.inv --records
+  invcodec info out.inv --json""",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print everything as JSON (FORMAT.md says what each field means)."
+)
+@click.option("--records", is_flag=True, help="A row for each record.")
+def command(file: Path, as_json: bool, records: bool) -> int:
+    """Print what FILE holds: networks, frames, cameras, sizes, and whether it is whole.
+
+    All sizes are bytes in the file. Exits 3 if the file is damaged or truncated.
+    """
+    from invcodec.coding.info import describe
+
+    info = describe(file, records=records)
+    click.echo(json.dumps(info, indent=2) if as_json else _text(info))
+    return 3 if info["state"] in ("damaged", "truncated") else 0
+
+
+def _text(info: dict[str, Any]) -> str:
+    frames, size, cameras = info["frames"], info["bytes"], info["cameras"]
+    lines = [f"{info['file']}: {info['state']}, {bytes_text(size['file'])}"]
+    lines += [f"  {problem}" for problem in info["problems"]]
+    maker = info["encoder"]
+    if maker["name"]:
+        preset = f", preset {maker['preset']}" if maker["preset"] else ""
+        lines.append(f"encoder   {maker['name']} {maker['version']}{preset}")
+    for network in info["networks"]:
+        weights = network["weights"]
+        lines.append(
+            f"network   {network['name']} ({network['role']}): profile {network['profile']} "
+            f"{network['profile_version']}, {sum(weights.values()):,} weights "
+            f"({weights['structure']:,} structure, {weights['colour']:,} colour)"
+        )
+    if frames["count"]:
+        interval = f", a keyframe every {frames['key_interval']} frames" if frames["key_interval"] else ""
+        lines.append(
+            f"frames    {frames['first']} to {frames['last']}: {frames['count']} ({frames['key']} key){interval}, "
+            f"{frame_rate_text(info['frame_rate'])}, {seconds_text(frames['duration'])}"
+        )
+        if frames["gaps"]:
+            shown = [f"{a}" if a == b else f"{a} to {b}" for a, b in frames["gaps"]]
+            lines.append(f"gaps      {', '.join(shown[:8])}{', ...' if len(shown) > 8 else ''}")
+        lines.append(
+            f"bytes     {bytes_text(size['per_frame'])} a frame, {info['bit_rate'] / 1e3:.4g} kbit/s; "
+            f"key {bytes_text(size['key'])}, delta {bytes_text(size['delta'])}, other {bytes_text(size['other'])}"
+        )
+        for kind, name in (("key", "keyframe"), ("delta", "delta")):
+            if size[f"mean_{kind}"] is not None:
+                bits = info["bits_per_weight"][kind]
+                lines.append(f"          {name} {bytes_text(size[f'mean_{kind}'])}, {bits:.3g} bits per weight")
+    else:
+        lines.append("frames    none")
+    held_out = [camera["name"] for camera in cameras if camera["held_out"]]
+    first = cameras[0]
+    shrunk = f", captured at {info['source_size'][0]}x{info['source_size'][1]}" if info["downscale"] > 1 else ""
+    lines.append(
+        f"cameras   {len(cameras)}, {first['width']}x{first['height']}{shrunk}: "
+        f"{', '.join(camera['name'] for camera in cameras[:12])}{', ...' if len(cameras) > 12 else ''}"
+    )
+    lines.append(f"held out  {', '.join(held_out) or 'none'}")
+    if "records" in info:
+        rows = [["record", "frame", "offset", "bytes"]]
+        for record in info["records"]:
+            frame = "" if record["frame"] is None else str(record["frame"])
+            rows.append([record["type"], frame, str(record["offset"]), str(record["bytes"])])
+        lines += ["", table(rows)]
+    return "\n".join(lines)

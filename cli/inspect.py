@@ -1,0 +1,110 @@
+"""`invcodec inspect`: what is understood of a capture, before any training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .encode import capture_options, resolve_settings, training_options
+from .values import bytes_text, frame_rate_text, seconds_text, table
+
+_SPACES = {
+    "ndc": "forward-facing rig, normalised device coordinates",
+    "box": "transparent background, bounded box",
+    "contract": "surrounding or unbounded rig, contracted space",
+}
+
+
+@click.command(
+    "inspect",
+    epilog="""\b
+Examples:
+  invcodec inspect capture/
+  invcodec inspect capture/ --downscale 2 --holdout cam00 --preset fast
+  invcodec inspect capture/ --json""",
+)
+@click.argument("capture", type=click.Path(path_type=Path))
+@training_options
+@capture_options
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(
+    capture: Path,
+    as_json: bool,
+    frames: tuple[int | None, int | None] | None,
+    downscale: int,
+    holdout: tuple[str, ...],
+    layout: Any,
+    source: Any,
+    **training: Any,
+) -> None:
+    """Print what is understood of the folder CAPTURE, and roughly what encoding it would take.
+
+    Takes the options of 'encode'. Whatever would stop an encode is named here as well, with its file.
+    """
+    from invcodec.capture import open_capture
+    from invcodec.capture.summary import summarise
+
+    settings = resolve_settings(training)
+    opened = open_capture(
+        capture, layout=layout, source=source, frames=frames, downscale=downscale, holdout=holdout or None
+    )
+    summary = summarise(opened, settings)
+    click.echo(json.dumps(summary, indent=2) if as_json else _text(summary, capture))
+
+
+def _text(summary: dict[str, Any], folder: Path) -> str:
+    first, stop = summary["frames"]
+    low, high = summary["available"]
+    count = stop - first
+    rate = summary["frame_rate"]
+    cameras = summary["cameras"]
+    bounds = [(c["near"], c["far"]) for c in cameras if c["near"] is not None and c["far"] is not None]
+    scene = _SPACES[summary["space"]["kind"]]
+    if bounds:
+        scene += f"; depths {min(near for near, _ in bounds):.3g} to {max(far for _, far in bounds):.3g}"
+    source = summary["source_size"]
+    shrunk = f" (captured at {source[0]}x{source[1]})" if summary["downscale"] > 1 else ""
+    expected = summary["encode"]
+    took = (
+        "time depends on the machine"
+        if expected["seconds"] is None
+        else f"{seconds_text(expected['seconds'])} of training"
+    )
+    rows = [["camera", "file", "size", "distortion", "frames", "near", "far", ""]]
+    for camera in cameras:
+        lens = [camera[key] for key in ("k1", "k2", "p1", "p2")]
+        note = ["held out"] * camera["held_out"] + ["masked"] * bool(camera["masks"])
+        rows.append(
+            [
+                camera["name"],
+                _relative(camera["files"], folder),
+                f"{camera['width']}x{camera['height']}",
+                " ".join(f"{v:.3g}" for v in lens) if any(lens) else "none",
+                str(camera["frames"]),
+                *("-" if camera[key] is None else f"{camera[key]:.3g}" for key in ("near", "far")),
+                ", ".join(note),
+            ]
+        )
+    return "\n".join(
+        [
+            f"{summary['capture']}: layout {summary['layout']}, {summary['source']}",
+            f"frames    {first} to {stop - 1} ({count} of {high - low}), {frame_rate_text(rate)}, "
+            f"{seconds_text(count * rate[1] / rate[0])}",
+            f"pictures  {cameras[0]['width']}x{cameras[0]['height']}{shrunk}"
+            + (", transparent background" if summary["transparent"] else ""),
+            f"scene     {scene}",
+            f"held out  {', '.join(summary['held_out']) or 'none'}",
+            f"encode    preset {expected['preset']}: about {took}, "
+            f"{bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} a frame)",
+            "",
+            table(rows, left=2),
+        ]
+    )
+
+
+def _relative(name: str, folder: Path) -> str:
+    path = Path(name)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else name

@@ -1,0 +1,50 @@
+"""Image quality: PSNR and SSIM of 8-bit pictures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+_WINDOW, _SIGMA = 11, 1.5
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+BEST_PSNR = 100.0
+"""Given for identical pictures, whose PSNR is infinite, so that means stay finite."""
+
+
+def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """PSNR in dB of two pictures `[H, W, 3]` uint8, over all pixels and channels, or those where `mask` `[H, W]`."""
+    error = (a.astype(np.float64) - b) ** 2
+    mean = float(error.mean() if mask is None else error[mask].mean())
+    return BEST_PSNR if mean == 0 else min(BEST_PSNR, 10 * math.log10(255**2 / mean))
+
+
+def ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """SSIM (Wang et al. 2004) `[H, W]` of two pictures `[H, W, 3]` uint8, mean over channels.
+
+    The Gaussian window is 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03 and L = 255. Borders are mirrored, so every pixel
+    has a value.
+    """
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    mean_x, mean_y = _blur(x), _blur(y)
+    var_x = _blur(x * x) - mean_x**2
+    var_y = _blur(y * y) - mean_y**2
+    cov = _blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
+    structure = (2 * cov + _C2) / (var_x + var_y + _C2)
+    return (luminance * structure).mean(-1)
+
+
+def _blur(image: np.ndarray) -> np.ndarray:
+    """`[H, W, C]` under the Gaussian window."""
+    offsets = np.arange(_WINDOW) - _WINDOW // 2
+    window = np.exp(-(offsets**2) / (2 * _SIGMA**2))
+    window /= window.sum()
+    reach = _WINDOW // 2
+    for axis in (0, 1):
+        size = image.shape[axis]
+        pad = [(reach, reach) if i == axis else (0, 0) for i in range(image.ndim)]
+        padded = np.pad(image, pad, "symmetric" if size < reach + 1 else "reflect")
+        image = sum(w * padded.take(range(k, k + size), axis) for k, w in enumerate(window))
+    return image
