@@ -119,7 +119,7 @@ class GridProfile(Profile):
             if spec.name == "occupancy":
                 weights[spec.name] = np.ones(spec.shape, np.float32)
             elif spec.name.startswith("grid."):
-                weights[spec.name] = rng.uniform(-0.1, 0.1, spec.shape).astype(np.float32)
+                weights[spec.name] = rng.uniform(-0.01, 0.01, spec.shape).astype(np.float32)
             elif spec.name.endswith(".weight"):
                 scale = gain.get(spec.name.removesuffix(".weight"), 1.0) * (6 / spec.shape[1]) ** 0.5
                 weights[spec.name] = rng.uniform(-scale, scale, spec.shape).astype(np.float32)

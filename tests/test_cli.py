@@ -1,0 +1,401 @@
+"""The whole program through its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+from PIL import Image
+from safetensors.numpy import load_file
+
+from invcodec.capture.video import probe
+from invcodec.metrics import psnr
+
+PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+
+
+def picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def truth(capture: Path, camera: str, frame: int) -> np.ndarray:
+    return picture(capture / "frames" / camera / f"{frame:04d}.png")
+
+
+def one_line(text: str) -> bool:
+    return text.count("\n") == 1 and text.startswith("invcodec: ") and "Traceback" not in text
+
+
+# encode, decode, eval
+
+
+def test_what_was_encoded_looks_like_what_was_captured(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+    for frame in (1, 2, 3):
+        view = tmp_path / f"{frame}.png"
+        assert cli("decode", encoded, "--frame", frame, "--pose", "cam00", "-o", view).out == f"{view}\n"
+        # cam00 was never trained on. A grey picture gives 14 dB, the wrong camera 17 dB.
+        assert psnr(picture(view), truth(capture, "cam00", frame)) > 22
+        assert cli("decode", encoded, "--frame", frame, "--pose", "cam03", "-o", view, "-f").code == 0
+        assert psnr(picture(view), truth(capture, "cam03", frame)) > 24
+
+
+def test_eval_agrees_with_the_decoded_pictures(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+    result = cli("eval", encoded, capture, "--json", "--save", tmp_path / "pairs")
+    assert result.code == 0
+    report = json.loads(result.out)
+    assert report["set"] == "held-out"
+    assert report["cameras"] == ["cam00"]
+    assert [frame["number"] for frame in report["frames"]] == [1, 2, 3]
+    assert report["bytes"]["file"] == encoded.stat().st_size
+    assert report["bytes"]["per_frame"] == encoded.stat().st_size / 3
+    for frame in report["frames"]:
+        pair = picture(tmp_path / "pairs" / f"out-{frame['number']:06d}-cam00.png")
+        left, right = pair[:, :40], pair[:, 40:]
+        np.testing.assert_array_equal(left, truth(capture, "cam00", frame["number"]))
+        assert psnr(left, right) == pytest.approx(frame["cameras"]["cam00"]["psnr"])
+    mean = np.mean([frame["cameras"]["cam00"]["psnr"] for frame in report["frames"]])
+    assert report["mean"]["psnr"] == pytest.approx(mean)
+    table = cli("eval", encoded, capture).out
+    assert f"{report['mean']['psnr']:.2f}" in table
+
+
+def test_the_same_seed_and_steps_give_the_same_file(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        arguments = ("--frames", "0:2", "--steps", "20", "--seed", seed)
+        assert cli("encode", capture, tmp_path / f"{name}.inv", *arguments).code == 0
+    states = [cli("decode", tmp_path / f"{n}.inv", "--frame", 1, "--weights", tmp_path / n).code for n in "abc"]
+    assert states == [0, 0, 0]
+    a, b, c = (load_file(tmp_path / n) for n in "abc")
+    assert all((a[key] == b[key]).all() for key in a)
+    assert any((a[key] != c[key]).any() for key in a)
+
+
+def test_the_nerf_profile_takes_the_same_way(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "nerf.inv"
+    arguments = ("--profile", "nerf", "--steps", "12", "--frames", "0:3", "--warmup", "0")
+    assert cli("encode", capture, path, *arguments).code == 0
+    info = json.loads(cli("info", path, "--json").out)
+    assert [network["profile"] for network in info["networks"]] == ["nerf", "affine"]
+    before, after = (tmp_path / name for name in ("0.safetensors", "2.safetensors"))
+    assert cli("decode", path, "--frame", 0, "--weights", before).code == 0
+    assert cli("decode", path, "--frame", 2, "--weights", after).code == 0
+    a, b = load_file(before), load_file(after)
+    changed = {key for key in a if (a[key] != b[key]).any()}
+    # After the warm-up the first structure layers alone are trained and sent (INV, section 3.2).
+    assert changed <= {f"scene/layers.{i}.{part}" for i in range(3) for part in ("weight", "bias")}
+    assert "scene/layers.0.weight" in changed
+    view = tmp_path / "view.png"
+    assert cli("decode", path, "--frame", "latest", "--pose", "cam00", "-o", view, "--size", "8x6").code == 0
+    assert picture(view).shape == (6, 8, 3)
+
+
+def test_the_paper_preset_is_the_published_configuration(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "paper.inv"
+    assert cli("encode", capture, path, "--preset", "paper", "--steps", "1", "--frames", "0:1").code == 0
+    networks = json.loads(cli("info", path, "--json").out)["networks"]
+    assert [network["role"] for network in networks] == ["coarse", "fine"]
+    # METHOD.md: 295,936 structure weights over both networks.
+    assert sum(network["weights"]["structure"] for network in networks) == 295_936
+
+
+def test_a_surrounding_rig_with_alpha_and_masks(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "alpha"
+    shutil.copytree(capture, folder)
+    for path in folder.glob("frames/*/*.png"):
+        image = picture(path)
+        alpha = np.where(np.arange(image.shape[1]) < 30, 255, 0).astype(np.uint8)
+        Image.fromarray(np.dstack([image, np.broadcast_to(alpha, image.shape[:2])])).save(path)
+    out = tmp_path / "alpha.inv"
+    assert cli("encode", folder, out, "--frames", "0:2", "--steps", "40").code == 0
+    assert json.loads(cli("info", out, "--json").out)["background"] is None
+    view = tmp_path / "view.png"
+    assert cli("decode", out, "--frame", 1, "--pose", "cam01", "-o", view).code == 0
+    assert picture(view).shape == (30, 40, 4)
+    assert cli("eval", out, folder).code == 0
+
+
+# decode
+
+
+def test_frames_are_found_by_number_and_by_time(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+    pictures = {}
+    for name, choice in {
+        "2": ("--frame", "2"),
+        "time": ("--time", "0.25s"),
+        "first": ("--frame", "first"),
+        "1": ("--frame", "1"),
+        "latest": ("--frame", "latest"),
+        "3": ("--frame", "3"),
+    }.items():
+        path = tmp_path / f"{name}.png"
+        assert cli("decode", encoded, *choice, "--pose", "cam01", "-o", path).code == 0
+        pictures[name] = path.read_bytes()
+    # The capture runs at 10 frames a second: frame 2 is on screen from 0.2 s to 0.3 s.
+    assert pictures["2"] == pictures["time"]
+    assert pictures["1"] == pictures["first"]
+    assert pictures["3"] == pictures["latest"]
+    assert len(set(pictures.values())) == 3
+
+
+def test_pose_may_stand_alone_and_names_are_made(
+    cli: Cli, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli("decode", encoded, "--frame", "2", "--pose").out == "out-000002.png\n"
+    assert cli("decode", encoded, "--frame", "2").code == 2, "the file is already there"
+    several = cli("decode", encoded, "--frame", "2", "--pose", "cam01", "--pose", "cam02")
+    assert several.out.split() == ["out-000002-cam01.png", "out-000002-cam02.png"]
+    # The default view is the held-out camera.
+    assert cli("decode", encoded, "--frame", "2", "--pose", "cam00", "-o", "same.png").code == 0
+    assert Path("same.png").read_bytes() == Path("out-000002.png").read_bytes()
+
+
+def test_several_frames_make_a_video_that_plays_at_the_right_speed(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+    video = tmp_path / "clip.mp4"
+    assert cli("decode", encoded, "--frames", "1:4", "--pose", "cam01", "-o", video).code == 0
+    info = probe(video)
+    assert (info.width, info.height, info.frames, info.fps) == (40, 30, 3, 10)
+    assert cli("decode", encoded, "--frames", "2:", "-o", tmp_path / "p" / "%04d.png").code == 0
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == ["0002.png", "0003.png"]
+    assert cli("decode", encoded, "--pose", "orbit", "-o", tmp_path / "orbit.mp4", "--size", "20x16").code == 0
+    assert probe(tmp_path / "orbit.mp4").width == 20
+
+
+def test_depth_is_in_world_units(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+    for name in ("d.npy", "d.png", "d.tiff"):
+        assert cli("decode", encoded, "--frame", 1, "--pose", "cam01", "--depth", "-o", tmp_path / name).code == 0
+    depth = np.load(tmp_path / "d.npy")
+    assert depth.shape == (30, 40)
+    assert depth.dtype == np.float32
+    np.testing.assert_array_equal(picture(tmp_path / "d.tiff"), depth)
+    levels = picture(tmp_path / "d.png")
+    seen = np.isfinite(depth)
+    assert ((levels > 0) == seen).all()
+    unit = np.median(depth[seen] / levels[seen])
+    assert unit == pytest.approx(10 ** round(np.log10(unit)), rel=1e-3)
+    # The room: nothing lies nearer than 1.5 m or farther than 6.5 m, and most is within half a metre of the truth.
+    from invcodec.capture.synthetic import _objects, _rig, trace
+
+    expected = trace(_objects("moving", 0.1, 0.4), *_rig(7, (40, 30))[1].rays())[1].reshape(30, 40)
+    assert np.median(np.abs(depth - expected)) < 0.5
+
+
+def test_standard_output_takes_a_picture(encoded: Path) -> None:
+    done = subprocess.run([*PROGRAM, "decode", encoded, "--frame", "1", "--pose", "-o", "-"], capture_output=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"\x89PNG")
+    assert done.stderr == b""
+
+
+def test_a_pose_file_gives_a_view_that_no_camera_saw(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+    pose = tmp_path / "pose.json"
+    matrix = [[1, 0, 0, 0.1], [0, 1, 0, 0.2], [0, 0, 1, 2.9], [0, 0, 0, 1]]
+    pose.write_text(json.dumps(matrix))
+    assert cli("decode", encoded, "--frame", 1, "--pose", pose, "--size", "32x32", "-o", tmp_path / "v.png").code == 0
+    assert picture(tmp_path / "v.png").std() > 10
+
+
+# info and inspect
+
+
+def test_info_says_what_is_in_the_file(cli: Cli, encoded: Path) -> None:
+    info = json.loads(cli("info", encoded, "--json", "--records").out)
+    assert info["state"] == "complete"
+    assert info["frames"] | {"duration": 0} == {
+        "count": 3, "first": 1, "last": 3, "gaps": [], "key": 2, "key_interval": 2, "duration": 0,
+    }  # fmt: skip
+    assert info["frames"]["duration"] == pytest.approx(0.3)
+    assert [record["type"] for record in info["records"]] == ["HEAD", "KEY", "DELTA", "KEY", "INDEX", "END"]
+    size = info["bytes"]
+    assert size["key"] + size["delta"] + size["other"] == size["file"] == encoded.stat().st_size
+    text = cli("info", encoded, "--records").out
+    assert "complete" in text
+    assert "cam00" in text
+
+
+def test_info_and_help_need_neither_torch_nor_numba(encoded: Path) -> None:
+    script = (
+        "import sys\nfrom invcodec_cli import main\n"
+        f"assert main(['info', {str(encoded)!r}]) == 0\n"
+        "assert main(['--help']) == 0\n"
+        "assert not {'torch', 'numba'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_inspect_says_what_was_understood(cli: Cli, capture: Path) -> None:
+    result = json.loads(cli("inspect", capture, "--json", "--downscale", "2", "--frames", "1:3").out)
+    assert result["frames"] == [1, 3]
+    assert result["available"] == [0, 4]
+    assert result["held_out"] == ["cam00"]
+    assert result["cameras"][3]["name"] == "cam03"
+    assert (result["cameras"][3]["width"], result["source_size"]) == (20, [40, 30])
+    assert result["encode"]["bytes"] > 0
+    assert "cam06" in cli("inspect", capture, "--preset", "paper").out
+
+
+# progress, interruption, resuming
+
+
+def test_progress_json_has_a_line_per_frame_and_a_pipe_is_quiet(capture: Path, tmp_path: Path) -> None:
+    command = [*PROGRAM, "encode", capture, tmp_path / "a.inv", "--steps", "9", "--frames", "0:2"]
+    assert subprocess.run(command, capture_output=True, check=True).stderr == b""
+    done = subprocess.run([*command, "-f", "--progress", "json"], capture_output=True, check=True, text=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(line["frame"], line["kind"], line["steps"]) for line in lines] == [(0, "key", 9), (1, "delta", 9)]
+
+
+def test_interrupting_leaves_a_valid_file_that_can_be_resumed(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.inv"
+    command = [*PROGRAM, "encode", capture, path, "--steps", "60", "--progress", "json"]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    # As soon as two frames are done, in the middle of the third.
+    first = [process.stderr.readline(), process.stderr.readline()]
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == 130, rest
+    assert "--resume" in rest
+    assert "Traceback" not in rest
+    info = json.loads(cli("info", path, "--json").out)
+    assert info["state"] == "incomplete"
+    done = info["frames"]["count"]
+    assert len(first) <= done < 4
+    assert cli("encode", capture, path, "--resume", "--steps", "9").code == 2, "options come from the file"
+    assert cli("encode", capture, path, "--resume").code == 0
+    info = json.loads(cli("info", path, "--json").out)
+    assert (info["state"], info["frames"]["count"]) == ("complete", 4)
+    assert cli("eval", path, capture).code == 0
+    assert cli("encode", capture, path, "--resume").code == 2, "nothing is left to do"
+
+
+def test_resuming_refuses_another_capture(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+    path, other = tmp_path / "out.inv", tmp_path / "other"
+    path.write_bytes(encoded.read_bytes()[:-400])
+    shutil.copytree(capture, other)
+    image = other / "frames" / "cam02" / "0000.png"
+    Image.fromarray(255 - picture(image)).save(image)
+    before = path.read_bytes()
+    result = cli("encode", other, path, "--resume")
+    assert result.code == 2
+    assert one_line(result.err)
+    assert path.read_bytes() == before
+
+
+def test_an_output_is_replaced_only_by_force_and_only_when_there_is_something(
+    cli: Cli, capture: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.inv"
+    path.write_text("precious")
+    assert cli("encode", capture, path, "--steps", "5").code == 2
+    assert path.read_text() == "precious"
+    command = [*PROGRAM, "encode", str(capture), str(path), "-f", "--key-seconds", "60"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".old.inv.*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    # No keyframe was finished: the old file is untouched and nothing is left over.
+    assert path.read_text() == "precious"
+    assert os.listdir(tmp_path) == ["old.inv"]
+
+
+# bad input
+
+
+def test_bad_input_is_one_clear_line(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.inv"
+    text.write_text("not a bitstream")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    np.save(broken / "poses_bounds.npy", np.zeros((1, 17)))
+    (broken / "cam00.mp4").write_bytes(b"nothing")
+    for arguments, code, part in [
+        (("encode", tmp_path / "missing", tmp_path / "o.inv"), 2, "no such directory"),
+        (("encode", broken, tmp_path / "o.inv"), 2, "poses_bounds.npy"),
+        (("encode", capture, tmp_path / "no" / "o.inv"), 2, "no such directory"),
+        (("encode", capture, tmp_path), 2, "is a directory"),
+        (("encode", capture, tmp_path / "o.inv", "--frames", "9:12"), 2, "it has frames 0:4"),
+        (("encode", capture, tmp_path / "o.inv", "--holdout", "cam99"), 2, "cam99"),
+        (("encode", capture, tmp_path / "o.inv", "--seconds-per-frame", "fast"), 2, "duration"),
+        (("encode", capture, tmp_path / "o.inv", "--device", "quantum"), 2, "quantum"),
+        (("inspect", tmp_path), 2, "transforms.json"),
+        (("info", tmp_path / "missing.inv"), 2, "missing.inv"),
+        (("info", text), 2, "not an .inv file"),
+        (("decode", text, "--frame", "1", "--pose"), 2, "not an .inv file"),
+        (("decode", encoded, "--frame", "9", "-o", tmp_path / "v.png"), 2, "frames 1 to 3"),
+        (("decode", encoded, "--frame", "last", "-o", tmp_path / "v.png"), 2, "latest"),
+        (("decode", encoded, "--time", "7s", "-o", tmp_path / "v.png"), 2, "on screen"),
+        (("decode", encoded, "--frame", "1", "--pose", "cam77", "-o", tmp_path / "v.png"), 2, "cam77"),
+        (("decode", encoded, "--frame", "1", "-o", tmp_path / "v.xyz"), 2, ".png"),
+        (("decode", encoded, "--frame", "1", "--size", "0x4", "-o", tmp_path / "v.png"), 2, "640x480"),
+        (("decode", encoded, "--frames", "1:3", "-o", tmp_path / "v.png"), 2, "%04d"),
+        (("eval", encoded, tmp_path), 2, "transforms.json"),
+        (("eval", encoded, capture, "--camera", "cam55"), 2, "cam55"),
+        (("synth", capture), 2, "already exists"),
+        (("frobnicate",), 2, "frobnicate"),
+    ]:
+        result = cli(*arguments)
+        assert (result.code, one_line(result.err)) == (code, True), (arguments, result)
+        assert part in result.err, (arguments, result.err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "text.inv"]
+
+
+def test_damage_is_reported_and_the_rest_decodes(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+    data = bytearray(encoded.read_bytes())
+    records = json.loads(cli("info", encoded, "--json", "--records").out)["records"]
+    delta = next(record for record in records if record["type"] == "DELTA")
+    data[delta["offset"] + delta["bytes"] // 2] ^= 0x10
+    damaged, view = tmp_path / "damaged.inv", tmp_path / "view.png"
+    damaged.write_bytes(data)
+    lost = cli("decode", damaged, "--frame", "2", "-o", view)
+    assert lost.code == 3
+    assert one_line(lost.err)
+    assert not view.exists()
+    # Frame 3 is a keyframe and does not need frame 2.
+    assert cli("decode", damaged, "--frame", "3", "-o", view).code == 0
+    partly = cli("eval", damaged, capture)
+    assert partly.code == 3
+    assert "frame 2 is lost" in partly.err
+
+    cut = tmp_path / "cut.inv"
+    cut.write_bytes(encoded.read_bytes()[: records[3]["offset"] + 100])
+    info = cli("info", cut, "--json")
+    assert info.code == 3
+    report = json.loads(info.out)
+    assert (report["state"], report["frames"]["last"]) == ("truncated", 2)
+
+    # Whole records without an end mark: a file that is still being written.
+    cut.write_bytes(encoded.read_bytes()[: records[3]["offset"]])
+    info = cli("info", cut, "--json")
+    assert (info.code, json.loads(info.out)["state"]) == (0, "open")
+
+
+def test_a_newer_format_and_a_size_over_the_limit_have_their_own_exit_codes(
+    cli: Cli, encoded: Path, tmp_path: Path
+) -> None:
+    from invcodec.coding.container import MAGIC, RecordType, pack_record
+    from invcodec.coding.schema import Head, pack, unpack
+    from invcodec.coding.container import Reader
+
+    with Reader(encoded) as reader:
+        fields = unpack(reader.head.to_bytes(), "header")
+        assert Head.from_bytes(pack(fields)) == reader.head
+    for change, code in [({"reader": 99}, 4), ({"downscale": 1 << 40}, 5)]:
+        path = tmp_path / "changed.inv"
+        path.write_bytes(MAGIC + pack_record(RecordType.HEAD, 0, pack(fields | change)))
+        result = cli("info", path)
+        assert (result.code, one_line(result.err)) == (code, True), result

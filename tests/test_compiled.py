@@ -1,0 +1,124 @@
+"""The compiled engine against the torch engine: the same pictures, the same training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from invcodec.field.grid import GridProfile
+from invcodec.render.compiled import CompiledEngine
+from invcodec.render.engine import Batch, Network
+from invcodec.render.reference import TorchEngine
+from invcodec.render.space import Rays, Space
+
+SPACES = {
+    "box": Space("box", np.eye(3, 4), -np.ones(3), np.ones(3)),
+    "contract": Space("contract", np.eye(3, 4), -np.ones(3), np.ones(3)),
+    "ndc": Space("ndc", np.eye(3, 4), np.array([-0.8, -0.8, 1.0]), np.array([0.8, 0.8, np.inf])),
+}
+# The second level is dense, the last two are hashed.
+PROFILE = GridProfile(
+    resolutions=(4, 9, 16, 40), log2_table=10, hidden=8, features=7, colour_hidden=12, occupancy=5, samples=40
+)
+
+
+def engines(space: Space, seed: int, threads: int = 2) -> tuple[CompiledEngine, TorchEngine]:
+    """Both with the same weights, dense enough that some rays end early, and a few empty cells."""
+    network = Network("scene", "scene", PROFILE, space)
+    rng = np.random.default_rng(seed)
+    weights = {("scene", name): value for name, value in PROFILE.initialise(rng).items()}
+    for level in range(len(PROFILE.resolutions)):
+        weights["scene", f"grid.{level}"] *= 10
+    weights["scene", "density.1.weight"] *= 3
+    weights["scene", "density.1.bias"] += rng.normal(size=8).astype(np.float32)
+    weights["scene", "occupancy"] = (rng.random((5, 5, 5)) < 0.8).astype(np.float32)
+    pair = CompiledEngine(network, threads), TorchEngine((network,), threads=1)
+    for each in pair:
+        each.load(weights)
+    return pair
+
+
+def rays(space: Space, rng: np.random.Generator, n: int) -> Rays:
+    origins = rng.uniform(-0.3, 0.3, (n, 3)) + [0, 0, 2.5 if space.kind == "box" else 0.2]
+    directions = np.concatenate([rng.uniform(-0.4, 0.4, (n, 2)), np.full((n, 1), -1.0)], 1)
+    return space.march(origins, directions)
+
+
+def batch(space: Space, rng: np.random.Generator, n: int) -> Batch:
+    colours = rng.random((2, n, 3)).astype(np.float32)
+    return Batch(rays(space, rng, n), *colours, np.full(n, 1 / n, np.float32), rng.random(n, np.float32))
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_both_render_the_same(kind: str) -> None:
+    space = SPACES[kind]
+    compiled, plain = engines(space, 1)
+    # Not a multiple of the chunk, so that the last one is partly filled.
+    view = rays(space, np.random.default_rng(2), 150)
+    background = np.array([0.2, 0.5, 0.9])
+    a, b = compiled.render(view, background), plain.render(view, background)
+    assert 0.1 < b.opacity.mean() < 0.999
+    np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-4)
+    np.testing.assert_allclose(a.opacity, b.opacity, atol=2e-4)
+    # The median depth is a sample's: rounding may choose the next one where the light is at one half.
+    assert np.mean(np.abs(a.s - b.s) < 1e-6) > 0.97
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_both_train_the_same(kind: str) -> None:
+    space = SPACES[kind]
+    compiled, plain = engines(space, 3)
+    everything = {("scene", spec.name) for spec in PROFILE.tensors}
+    for engine in (compiled, plain):
+        engine.begin(everything, 1e-5)
+    for index in range(4):
+        one = batch(space, np.random.default_rng(index), 100)
+        a, b = (engine.step(one, 0.01, 0.002, samples=30 + index) for engine in (compiled, plain))
+        assert a.loss == pytest.approx(b.loss, rel=2e-3)
+        np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-3)
+    before = engines(space, 3)[0].weights()
+    after, twin = compiled.weights(), plain.weights()
+    for key, value in after.items():
+        moved = np.abs(twin[key] - before[key])
+        # Adam divides by the gradient's own size, so a gradient near zero may step either way.
+        agree = np.abs(value - twin[key]) <= 0.02 * moved + 1e-4
+        assert agree.mean() > 0.95, key
+        assert key[1] == "occupancy" or moved.max() > 0, key
+    np.testing.assert_allclose(compiled.take_cell_weights(), plain.take_cell_weights(), atol=2e-3)
+
+
+def test_only_what_may_change_changes() -> None:
+    compiled, _ = engines(SPACES["box"], 5)
+    before = compiled.weights()
+    compiled.begin({("scene", "grid.1"), ("scene", "colour.0.weight")}, 0.0)
+    compiled.step(batch(SPACES["box"], np.random.default_rng(0), 64), 0.01, 0.01)
+    changed = {name for (_, name), value in compiled.weights().items() if (value != before["scene", name]).any()}
+    # Tables are trained together; the encoder sends those that it wants to.
+    assert "colour.0.weight" in changed
+    assert not changed & {"density.0.weight", "colour.1.weight", "colour.0.bias", "occupancy"}
+
+
+def test_a_high_price_keeps_the_tables_as_they_are() -> None:
+    compiled, _ = engines(SPACES["box"], 5)
+    before = compiled.weights()
+    compiled.begin({("scene", f"grid.{level}") for level in range(4)}, 1e3)
+    compiled.step(batch(SPACES["box"], np.random.default_rng(0), 64), 0.01, 0.01)
+    after = compiled.weights()
+    assert all((after[key] == before[key]).all() for key in before)
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
+    results = []
+    for threads in (1, 3):
+        compiled, _ = engines(SPACES["ndc"], 7, threads)
+        compiled.begin({("scene", spec.name) for spec in PROFILE.tensors}, 1e-6)
+        for index in range(3):
+            compiled.step(batch(SPACES["ndc"], np.random.default_rng(index), 200), 0.01, 0.002)
+        results.append(compiled.weights())
+    assert all((results[0][key] == results[1][key]).all() for key in results[0])
+
+
+def test_cell_density_is_that_of_a_point_in_the_cell() -> None:
+    compiled, plain = engines(SPACES["box"], 9)
+    a, b = (engine.cell_density(np.random.default_rng(3)) for engine in (compiled, plain))
+    np.testing.assert_allclose(a, b, rtol=2e-3)

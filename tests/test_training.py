@@ -1,0 +1,134 @@
+"""Ray selection, change detection and colour correction against slow twins and known answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from invcodec.capture.camera import Camera
+from invcodec.capture.synthetic import _rig, render
+from invcodec.render.space import choose_space
+from invcodec.training import Budget, ChangeFinder, ColourCorrection, FramePixels, Schedule, Views, spread
+
+SIZE = (32, 24)
+
+
+def rig() -> list[Camera]:
+    return [camera for camera in _rig(6, SIZE) if not camera.held_out]
+
+
+@pytest.mark.parametrize("reach", [0, 1, 3])
+@pytest.mark.parametrize("shape", [(9, 7), (5, 6, 8)])
+def test_spread_is_a_box_dilation(shape: tuple[int, ...], reach: int) -> None:
+    mask = np.random.default_rng(0).random(shape) < 0.05
+    box = np.ones((2 * reach + 1,) * mask.ndim)
+    np.testing.assert_array_equal(spread(mask, reach), ndimage.binary_dilation(mask, box))
+
+
+def test_views_number_pixels_through_and_give_their_rays() -> None:
+    cameras = rig()
+    cameras[1] = replace(cameras[1], width=20, height=10, distortion=(0.05, -0.01, 0.002, 0.001))
+    space = choose_space(cameras)
+    views = Views(cameras, space)
+    start = int(views.offsets[1])
+    pixels = np.array([0, start - 1, start, start + 57, len(views) - 1])
+    np.testing.assert_array_equal(views.camera_of(pixels), [0, 0, 1, 1, len(cameras) - 1])
+    rays = views.rays(pixels)
+    for row, (camera, x, y) in enumerate([(0, 0, 0), (0, 31, 23), (1, 0, 0), (1, 17, 2), (len(cameras) - 1, 31, 23)]):
+        expected = space.march(*cameras[camera].rays(np.array([[x + 0.5, y + 0.5]])))
+        np.testing.assert_allclose(rays.origins[row], expected.origins[0], atol=1e-5)
+        np.testing.assert_allclose(rays.directions[row], expected.directions[0], atol=1e-5)
+        np.testing.assert_allclose(rays.view[row], expected.view[0], atol=1e-6)
+
+
+def test_masked_pixels_are_never_drawn_and_alpha_shows_the_background() -> None:
+    image = np.zeros((2, 3, 4), np.uint8)
+    image[..., :3], image[..., 3] = 100, [[0, 255, 51], [0, 0, 0]]
+    mask = np.array([[True, False, True], [True, True, True]])
+    pixels = FramePixels.gather([image], [mask])
+    assert pixels.valid.tolist() == [0, 2, 3, 4, 5]
+    background = np.array([[1.0, 0.5, 0.0]] * 3, np.float32)
+    target = pixels.target(np.array([0, 1, 2]), background)
+    np.testing.assert_allclose(target[0], background[0])
+    np.testing.assert_allclose(target[1], 100 / 255, atol=1e-6)
+    np.testing.assert_allclose(target[2], 0.2 * 100 / 255 + 0.8 * background[0], atol=1e-6)
+
+
+def test_what_moved_is_found_in_pixels_and_in_space() -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    cells = 16
+    finder = ChangeFinder(views, cells)
+    none = [None] * len(cameras)
+    first, second = (
+        FramePixels.gather([render(camera, "moving", time, 1.0) for camera in cameras], none) for time in (0.0, 0.2)
+    )
+    same = finder.find(first, first)
+    assert len(same.changed) == 0
+    assert same.hull is not None
+    assert not same.hull.any()
+    found = finder.find(second, first)
+    assert found.hull is not None
+    difference = np.abs(second.colour.astype(int) - first.colour).max(1)
+    assert set(np.flatnonzero(difference > 40)) <= set(found.changed.tolist())
+    assert 0.002 < len(found.changed) / len(views) < 0.5
+    # The ball, where it was and where it is.
+    for time in (0.0, 0.2):
+        height = abs(np.sin(np.pi * (time / 0.9 + 0.2)))
+        ball = np.array([[0.02 + 0.35 * np.sin(1.7 * time), -0.27 + 0.5 * height, 0.0]])
+        assert found.hull[tuple(_cell(views, ball, cells))]
+    assert 0 < found.hull.mean() < 0.3
+
+
+def _cell(views: Views, point: np.ndarray, cells: int) -> np.ndarray:
+    """The occupancy cell of a world point: the one whose centre comes nearest to it."""
+    axis = (np.arange(cells) + 0.5) / cells
+    centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    distance = np.linalg.norm(views.space.world(centres) - point, axis=1)
+    return np.array(np.unravel_index(int(distance.argmin()), (cells,) * 3))
+
+
+def test_colour_correction_recovers_exposures() -> None:
+    rng = np.random.default_rng(4)
+    gain = np.exp(rng.normal(0, 0.15, (5, 3)))
+    gain /= np.exp(np.log(gain).mean(0))
+    offset = rng.normal(0, 0.03, (5, 3))
+    offset -= offset.mean(0)
+    correction = ColourCorrection(5)
+    camera = rng.integers(5, size=20_000)
+    scene = rng.random((20_000, 3))
+    seen = gain[camera] * scene + offset[camera]
+    correction.observe(scene, seen, camera)
+    correction.fit()
+    # A little is lost to the ridge.
+    np.testing.assert_allclose(correction.gain, gain, atol=0.06)
+    np.testing.assert_allclose(correction.neutral(seen, camera), scene, atol=0.1)
+    np.testing.assert_allclose(np.log(correction.gain).mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(correction.offset.mean(0), 0, atol=1e-5)
+
+
+def test_colour_correction_stays_neutral_without_evidence() -> None:
+    correction = ColourCorrection(2)
+    scene = np.full((100, 3), 0.5) + np.random.default_rng(0).normal(0, 1e-3, (100, 3))
+    correction.observe(scene, scene, np.repeat([0, 1], 50))
+    correction.fit()
+    np.testing.assert_allclose(correction.gain, 1, atol=0.01)
+    np.testing.assert_allclose(correction.offset, 0, atol=0.01)
+
+
+def test_budgets_end_at_whichever_comes_first() -> None:
+    assert Budget(seconds=10, steps=100).fraction(5, 20) == 0.5
+    assert Budget(seconds=10, steps=100).fraction(1, 60) == 0.6
+    assert Budget(steps=4).fraction(1e9, 1) == 0.25
+    assert Budget(seconds=float(Fraction(1, 2))).fraction(0.5, 0) == 1
+
+
+def test_learning_rates_hold_and_then_decay() -> None:
+    schedule = Schedule(Budget(steps=10), 64, lead_rate=0.1, rate=0.01, hold=0.5, decay=0.01)
+    assert schedule.rates(0.3) == (0.1, 0.01)
+    assert schedule.rates(0.75) == pytest.approx((0.01, 0.001))
+    assert schedule.rates(1.0) == pytest.approx((0.001, 0.0001))
