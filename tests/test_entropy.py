@@ -31,9 +31,7 @@ def tensors(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
     return hnp.arrays(np.int32, shape, elements=integers, fill=st.just(0))
 
 
-cases = shapes.flatmap(
-    lambda shape: st.tuples(tensors(shape), st.none() | tensors(shape), st.none() | tensors(shape))
-)
+cases = shapes.flatmap(lambda shape: st.tuples(tensors(shape), st.none() | tensors(shape), st.none() | tensors(shape)))
 
 
 @given(cases)
@@ -46,6 +44,108 @@ def test_round_trip_with_and_without_contexts(case: tuple[np.ndarray, np.ndarray
     np.testing.assert_array_equal(back, values)
     # Trailing zeros are implied, so there is one spelling of each tensor.
     assert not data.endswith(b"\0")
+
+
+class SlowDamage(Exception):
+    """What FORMAT.md calls damaged."""
+
+
+def slow_decode(
+    data: bytes, shape: tuple[int, ...], before: np.ndarray | None, recent: np.ndarray | None
+) -> np.ndarray:
+    """A decoder in the words of FORMAT.md, which shares nothing with the one under test."""
+    feed = iter(data)
+    taken = 4
+    range_, code = 0xFFFFFFFF, int.from_bytes(bytes(next(feed, 0) for _ in range(4)), "big")
+    contexts: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def bit(p: int) -> int:
+        nonlocal range_, code, taken
+        bound = (range_ >> 15) * p
+        if code < bound:
+            out, range_ = 1, bound
+        else:
+            out, code, range_ = 0, code - bound, range_ - bound
+        while range_ < 2**24:
+            range_, code = (range_ << 8) % 2**32, (code << 8 | next(feed, 0)) % 2**32
+            taken += 1
+        return out
+
+    def adaptive(family: str, index: int) -> int:
+        f, s = contexts.get((family, index), (32768, 32768))
+        out = bit(min(max((f + s) >> 2, 1), 32767))
+        if out:
+            f, s = f + ((65536 - f) >> 4), s + ((65536 - s) >> 7)
+        else:
+            f, s = f - (f >> 4), s - (s >> 7)
+        contexts[family, index] = f, s
+        return out
+
+    def sgn(value: int) -> int:
+        return 0 if value == 0 else 1 if value > 0 else 2
+
+    n = int(np.prod(shape))
+    d = (1,) * (4 - len(shape)) + shape
+    old = [0] * n if before is None else [int(x) for x in before.flat]
+    last = [0] * n if recent is None else [int(x) for x in recent.flat]
+    places = list(np.ndindex(d))
+    v = dict.fromkeys(places, 0)
+    used = 0
+    for start in range(0, n, 64):
+        block = range(start, min(start + 64, n))
+        r = 0 if recent is None else 2 if any(last[i] for i in block) else 1
+        used = adaptive("skip", used + 2 * r)
+        for i in block if used else ():
+            p = places[i]
+            # A place outside the tensor has an index of -1, and is no key.
+            sides = [abs(v.get((*p[:x], p[x] - 1, *p[x + 1 :]), 0)) for x in (3, 2, 1, 0)]
+            m = min(sum(sides), 64) if d[0] > 1 or d[1] > 1 else min(2 * (sides[0] + sides[1]), 64)
+            g = m if m < 4 else 4 if m < 7 else 5 if m < 12 else 6 if m < 24 else 7
+            h, w = min(abs(last[i]), 2), min(abs(old[i]), 2)
+            if not adaptive("zero", (3 * g + h) * 3 + w):
+                continue
+            negative = adaptive("sign", 3 * sgn(old[i]) + sgn(last[i]))
+            level = 1
+            while level < 15 and adaptive("unary", 14 * g + level - 1):
+                level += 1
+            if level == 15:
+                k = 0
+                while adaptive("prefix", k):
+                    k += 1
+                    if k == 24:
+                        raise SlowDamage
+                x = 1
+                for _ in range(k):
+                    x = 2 * x + bit(2**14)
+                level = x + 14
+            v[p] = -level if negative else level
+    if len(data) > taken:
+        raise SlowDamage
+    return np.array([v[p] for p in places]).reshape(shape)
+
+
+@given(cases)
+@settings(max_examples=60, deadline=None)
+def test_coded_bytes_mean_what_the_format_says(
+    case: tuple[np.ndarray, np.ndarray | None, np.ndarray | None],
+) -> None:
+    values, before, recent = case
+    np.testing.assert_array_equal(slow_decode(entropy.encode(*case), values.shape, before, recent), values)
+
+
+@given(cases, st.binary(max_size=100))
+@settings(max_examples=60, deadline=None)
+def test_random_bytes_mean_what_the_format_says(
+    case: tuple[np.ndarray, np.ndarray | None, np.ndarray | None], data: bytes
+) -> None:
+    values, before, recent = case
+    try:
+        slow = slow_decode(data, values.shape, before, recent)
+    except SlowDamage:
+        with pytest.raises(DamagedError):
+            entropy.decode(data, values.shape, before, recent)
+        return
+    np.testing.assert_array_equal(entropy.decode(data, values.shape, before, recent), slow)
 
 
 @given(st.integers(1, 2000), st.integers(1, 300), st.integers(0, 2**32 - 1))

@@ -1,0 +1,144 @@
+"""Quality, size and time of presets on one capture: the README's tables.
+
+    python benchmarks/quality.py --data demo/capture
+    python benchmarks/quality.py --data studio --downscale 2 --holdout cam00 --frames 0:8 --rows medium
+
+Every row is one encode through the command line, in a process of its own; quality is that of the held-out cameras as
+`invcodec eval` measures it, times are from process start to the flushed record. A row such as `paper@60/4` is a preset
+with other training times (keyframe / later frames, in seconds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean
+from time import monotonic
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+
+
+def encode(row: str, arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """Encode and measure one row."""
+    preset, _, times = row.partition("@")
+    command = [*PROGRAM, "encode", arguments.data, str(out), "-f", "--preset", preset, "--progress", "json"]
+    if times:
+        key, _, frame = times.partition("/")
+        command += ["--key-seconds", key, "--seconds-per-frame", frame]
+    command += ["--downscale", str(arguments.downscale)]
+    command += ["--frames", arguments.frames] if arguments.frames else []
+    for name in arguments.holdout:
+        command += ["--holdout", name]
+    started = monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    done = []
+    for line in process.stderr:
+        report = json.loads(line)
+        done.append({**report, "at": monotonic() - started})
+        print(f"  {row}: frame {report['frame']} at {done[-1]['at']:.0f} s", file=sys.stderr)
+    if process.wait():
+        raise SystemExit(f"{row}: encode failed with exit code {process.returncode}")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    text = subprocess.run(
+        [*PROGRAM, "eval", str(out), arguments.data, "--json"], check=True, capture_output=True, text=True
+    ).stdout
+    report = json.loads(text)
+    later = [after["at"] - before["at"] for before, after in pairwise(done)]
+    sizes = [frame["bytes"] for frame in done]
+    return {
+        "row": row,
+        "command": " ".join(["invcodec", *command[len(PROGRAM) :]]),
+        "frames": len(done),
+        "cameras": report["cameras"],
+        "set": report["set"],
+        "key_seconds": done[0]["at"],
+        "frame_seconds_mean": mean(later) if later else None,
+        "frame_seconds_max": max(later, default=None),
+        "psnr": report["mean"]["psnr"],
+        "psnr_moving": report["mean"]["psnr_moving"],
+        "psnr_static": report["mean"]["psnr_static"],
+        "ssim": report["mean"]["ssim"],
+        "psnr_by_frame": [mean(c["psnr"] for c in frame["cameras"].values()) for frame in report["frames"]],
+        "key_bytes": sizes[0],
+        "later_bytes_mean": mean(sizes[1:]) if later else None,
+        "later_bytes_max": max(sizes[1:], default=None),
+        "file_bytes": out.stat().st_size,
+        "peak_memory_gb_so_far": peak,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "| preset | held-out PSNR | moving / static pixels | SSIM | keyframe | later frames, mean (worst) | "
+        "keyframe, later frames, file per frame |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        moving, static = ("-" if row[key] is None else f"{row[key]:.1f}" for key in ("psnr_moving", "psnr_static"))
+        later = "-"
+        if row["frame_seconds_mean"] is not None:
+            later = f"{row['frame_seconds_mean']:.1f} s ({row['frame_seconds_max']:.1f} s)"
+        sizes = [row["key_bytes"], row["later_bytes_mean"], row["file_bytes"] / row["frames"]]
+        size = ", ".join("-" if value is None else f"{value / 1000:.1f} kB" for value in sizes)
+        lines.append(
+            f"| `{row['row']}` | {row['psnr']:.2f} dB | {moving} / {static} dB | {row['ssim']:.3f} | "
+            f"{row['key_seconds']:.0f} s | {later} | {size} |"
+        )
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores of {model}, {platform.system()}, Python {platform.python_version()}"
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    dirty = subprocess.run(["git", "-C", ROOT, "status", "--porcelain"], capture_output=True, text=True).stdout
+    return done.stdout.strip() + ("+changes" if dirty.strip() else "") if done.returncode == 0 else "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of a capture")
+    parser.add_argument("--rows", nargs="+", default=["draft", "fast", "medium"], help="presets, or preset@key/frame")
+    parser.add_argument("--downscale", type=int, default=1)
+    parser.add_argument("--frames", help="as 0:8")
+    parser.add_argument("--holdout", action="append", default=[])
+    parser.add_argument("--save", type=Path, help="write the results there, as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [encode(row, arguments, Path(folder) / "out.inv") for row in arguments.rows]
+    print(table(rows))
+    if arguments.save:
+        given = [Path(a).name if a == arguments.data else a for a in sys.argv[1:]]
+        result = {
+            "machine": machine(),
+            "commit": commit(),
+            "date": date.today().isoformat(),
+            "command": " ".join(["python", "benchmarks/quality.py", *given]),
+            "rows": [
+                {**row, "command": row["command"].replace(arguments.data, Path(arguments.data).name)} for row in rows
+            ],
+        }
+        arguments.save.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Cameras: pixels to rays and back, against a camera that takes one point at a time."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from invcodec.capture.camera import Camera, check_pose
+from invcodec.errors import CaptureError
+
+
+def some_camera(seed: int, distorted: bool) -> Camera:
+    rng = np.random.default_rng(seed)
+    pose = np.column_stack([Rotation.random(random_state=seed).as_matrix(), rng.normal(size=3) * 5])
+    lens = tuple(rng.uniform(-1, 1, 4) * (0.2, 0.05, 0.01, 0.01)) if distorted else (0.0, 0.0, 0.0, 0.0)
+    fx, fy = rng.uniform(40, 80, 2)
+    return Camera("some", 48, 36, fx, fy, 24 + rng.normal(), 18 + rng.normal(), pose, lens)
+
+
+def slow_project(camera: Camera, point: np.ndarray) -> tuple[float, float, float]:
+    """Pixel and depth of one point, through the inverse matrix and with OpenCV's formulas written out."""
+    to_camera = np.linalg.inv(np.vstack([camera.pose, [0, 0, 0, 1]]))
+    right, up, back, _ = to_camera @ [*point, 1]
+    x, y = right / -back, -up / -back
+    k1, k2, p1, p2 = camera.distortion
+    r2 = x**2 + y**2
+    bent_x = x * (1 + k1 * r2 + k2 * r2**2) + 2 * p1 * x * y + p2 * (r2 + 2 * x**2)
+    bent_y = y * (1 + k1 * r2 + k2 * r2**2) + p1 * (r2 + 2 * y**2) + 2 * p2 * x * y
+    return camera.fx * bent_x + camera.cx, camera.fy * bent_y + camera.cy, -back
+
+
+def test_known_pixels_of_a_camera_that_looks_down_the_negative_z_axis() -> None:
+    camera = Camera("known", 40, 20, 10.0, 20.0, 22.0, 9.0, np.eye(4)[:3])
+    pixels, depth = camera.project(np.array([[0, 0, -2], [2, 0, -2], [0, 2, -2.0], [0, 0, 3]]))
+    # Right is +x, up is +y, and rows count downwards.
+    np.testing.assert_allclose(pixels[:3], [[22, 9], [32, 9], [22, -11]])
+    np.testing.assert_allclose(depth, [2, 2, 2, -3])
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_project_against_slow_twin(seed: int, distorted: bool) -> None:
+    camera = some_camera(seed, distorted)
+    rng = np.random.default_rng(seed)
+    in_front = rng.uniform([-2, -2, -9], [2, 2, -1], (5, 3))
+    points = in_front @ camera.pose[:, :3].T + camera.pose[:, 3]
+    pixels, depth = camera.project(points)
+    for pixel, z, point in zip(pixels, depth, points, strict=True):
+        np.testing.assert_allclose([*pixel, z], slow_project(camera, point), rtol=1e-8, atol=1e-8)
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_points_along_rays_project_back_to_their_pixels(seed: int, distorted: bool) -> None:
+    camera = some_camera(seed, distorted)
+    rng = np.random.default_rng(seed)
+    pixels = rng.uniform(0, [camera.width, camera.height], (20, 2))
+    far = rng.uniform(0.1, 100, 20)
+    origins, directions = camera.rays(pixels)
+    np.testing.assert_array_equal(origins, np.tile(camera.pose[:, 3], (20, 1)))
+    back, depth = camera.project(origins + far[:, None] * directions)
+    np.testing.assert_allclose(back, pixels, atol=1e-4)
+    # The ray parameter is z-depth, not distance.
+    np.testing.assert_allclose(depth, far, rtol=1e-9)
+
+
+@pytest.mark.xfail(strict=True, reason="the fixed-point iteration diverges on strong pincushion lenses")
+def test_strong_pincushion_rays_project_back_to_their_pixels() -> None:
+    camera = Camera("wide", 48, 36, 24.0, 24.0, 24.0, 18.0, np.eye(4)[:3], (0.2, 0.1, 0.0, 0.0))
+    pixels = np.array([[0.5, 0.5], [47.5, 18.0], [24.0, 18.0]])
+    origins, directions = camera.rays(pixels)
+    np.testing.assert_allclose(camera.project(origins + directions)[0], pixels, atol=1e-3)
+
+
+def test_strong_barrel_rays_project_back_to_their_pixels() -> None:
+    camera = Camera("wide", 48, 36, 24.0, 24.0, 24.0, 18.0, np.eye(4)[:3], (-0.3, 0.1, 0.002, -0.001))
+    origins, directions = camera.rays()
+    y, x = np.mgrid[:36, :48] + 0.5
+    pixels = np.stack([x, y], -1).reshape(-1, 2)
+    np.testing.assert_allclose(camera.project(origins + directions)[0], pixels, atol=1e-3)
+
+
+def test_rays_by_default_go_through_all_pixel_centres_row_by_row() -> None:
+    camera = some_camera(3, False)
+    origins, directions = camera.rays()
+    pixels, _ = camera.project(origins + 2 * directions)
+    assert pixels.shape == (36 * 48, 2)
+    np.testing.assert_allclose(pixels[[0, 1, 48, -1]], [[0.5, 0.5], [1.5, 0.5], [0.5, 1.5], [47.5, 35.5]], atol=1e-9)
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.integers(8, 200), st.integers(8, 200))
+@settings(max_examples=30, deadline=None)
+def test_scaled_cameras_see_the_same_directions(seed: int, distorted: bool, width: int, height: int) -> None:
+    camera = some_camera(seed, distorted)
+    other = camera.scaled(width, height)
+    assert (other.width, other.height) == (width, height)
+    share = np.random.default_rng(seed).random((10, 2))
+    np.testing.assert_allclose(
+        other.rays(share * (width, height))[1], camera.rays(share * (camera.width, camera.height))[1], atol=1e-9
+    )
+
+
+@given(st.integers(0, 2**32 - 1), st.none() | st.floats(0.1, 1), st.none() | st.floats(2, 3), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_plain_types_and_back(seed: int, near: float | None, far: float | None, held_out: bool) -> None:
+    camera = some_camera(seed, True)
+    values: Mapping[str, Any] = {**camera.to_dict(), "near": near, "far": far, "held_out": held_out}
+    again = Camera.from_dict(json.loads(json.dumps(values)))
+    assert again.to_dict() == values
+    assert again.pose.dtype == np.float64
+    np.testing.assert_array_equal(again.pose, camera.pose)
+    points = np.array([[0.1, 0.2, 0.3]])
+    np.testing.assert_array_equal(again.project(points)[0], camera.project(points)[0])
+
+
+def test_poses_of_either_height_are_taken() -> None:
+    pose = some_camera(5, False).pose
+    np.testing.assert_array_equal(check_pose(pose.tolist(), "here"), pose)
+    np.testing.assert_array_equal(check_pose([*pose.tolist(), [0, 0, 0, 1]], "here"), pose)
+
+
+def edited(row: int, column: int, value: float) -> list[list[float]]:
+    matrix = np.eye(4)
+    matrix[row, column] = value
+    return matrix.tolist()
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        ("nothing", "not a matrix of numbers"),
+        (None, "shape"),
+        ([[1, 0], [0, 1]], "shape"),
+        ([[1, 0, 0, 0], [0, 1, 0]], "not a matrix of numbers"),
+        (np.eye(4).ravel().tolist(), "shape"),
+        (edited(0, 3, float("nan")), "not finite"),
+        (edited(1, 1, float("inf")), "not finite"),
+        (edited(0, 0, 1.1), "not rigid"),
+        (edited(0, 1, 0.2), "not rigid"),
+        # Mirrored: every axis has length one and is at right angles to the others.
+        (edited(2, 2, -1.0), "not rigid"),
+    ],
+)
+def test_poses_that_are_none_name_their_place(matrix: Any, words: str) -> None:
+    with pytest.raises(CaptureError, match=words) as caught:
+        check_pose(matrix, "rig.json: camera 'left'")
+    assert "rig.json: camera 'left'" in str(caught.value)

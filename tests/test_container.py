@@ -1,0 +1,689 @@
+"""Files: what is whole stays readable whatever happens to the rest, and nothing wrong is ever taken for right."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from invcodec import limits
+from invcodec.coding.container import (
+    MAGIC,
+    SYNC,
+    FrameEntry,
+    Reader,
+    Record,
+    RecordType,
+    Writer,
+    pack_frame,
+    pack_record,
+    parse_header,
+    reopen,
+    split_frame,
+)
+from invcodec.coding.schema import CodedTensor, FrameHead, Head, NetworkInfo, TensorInfo, pack
+from invcodec.coding.state import State, TensorKey, encode_delta, encode_key
+from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
+
+KEYS: list[TensorKey] = [("scene", "w"), ("scene", "b")]
+SHAPES = [(4, 3), (5,)]
+QPS = dict(zip(KEYS, [-16, 0], strict=True))
+HEAD = Head(
+    Fraction(25),
+    Fraction(1, 1000),
+    (8, 6),
+    1,
+    None,
+    ({"name": "left", "width": 8, "height": 6},),
+    (
+        NetworkInfo(
+            "scene",
+            "scene",
+            1,
+            "mlp",
+            0,
+            {},
+            {},
+            (TensorInfo("w", SHAPES[0], "structure"), TensorInfo("b", SHAPES[1], "colour")),
+        ),
+    ),
+)
+MOVED = ({"name": "moved", "width": 8, "height": 6},)
+NUMBERS = list(range(10, 18))
+KEYFRAMES = (10, 14)
+MOVED_AT = 12
+
+HEADER, FRAMING = 24, 28
+"""Bytes of a record's header, and of all that is not its payload."""
+
+
+@dataclass
+class Made:
+    """A file, and what is in it."""
+
+    data: bytes
+    entries: list[FrameEntry]
+    states: dict[int, State]
+    body: int
+    """Where the index begins: the bytes before are the file as it was before it was finished."""
+
+
+def some_levels(number: int) -> dict[TensorKey, np.ndarray]:
+    rng = np.random.default_rng(number)
+    return {key: rng.integers(-9, 9, shape).astype(np.int32) for key, shape in zip(KEYS, SHAPES, strict=True)}
+
+
+def add(writer: Writer, number: int, before: State | None) -> State:
+    key = before is None or number in KEYFRAMES
+    tensors, parts, state = (
+        encode_key(HEAD, some_levels(number), QPS) if key else encode_delta(before, some_levels(number))
+    )
+    cameras = MOVED if number == MOVED_AT else None
+    reference = None if key else number - 1
+    writer.frame(
+        number, FrameHead((number - 10) * 40, reference, state.digest(), tuple(tensors), {"steps": 3}, cameras), parts
+    )
+    return state
+
+
+def make(complete: bool = True) -> Made:
+    file = io.BytesIO()
+    writer = Writer(file, HEAD)
+    states: dict[int, State] = {}
+    state = None
+    for number in NUMBERS:
+        states[number] = state = add(writer, number, state)
+    body = file.tell()
+    writer.finish(complete)
+    return Made(file.getvalue(), writer.entries, states, body)
+
+
+MADE = make()
+HEAD_END = MADE.entries[0].offset
+HEAD_RECORD = MADE.data[len(MAGIC) : HEAD_END]
+
+
+Save = Callable[[bytes], Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    def write(data: bytes) -> Path:
+        path = tmp_path / "file.inv"
+        path.write_bytes(data)
+        return path
+
+    return write
+
+
+def assert_right(reader: Reader, number: int, states: dict[int, State] = MADE.states) -> None:
+    state = reader.state_at(number)
+    for key in KEYS:
+        np.testing.assert_array_equal(state.levels[key], states[number].levels[key])
+    assert state.qps == QPS
+
+
+def numbers(reader: Reader) -> list[int]:
+    return [entry.number for entry in reader.frames]
+
+
+# Whole files
+
+
+def test_the_bytes_of_a_record_do_not_change() -> None:
+    # If this fails, files written before the change can no longer be read: it is a new format version.
+    assert pack_record(RecordType.DELTA, -2, b"abc").hex() == (
+        "b5494e5603000000feffffffffffffff03000000" + "78e673d6" + "616263" + "c2412435"
+    )
+    assert MAGIC.hex() == "89494e560d0a1a0a"
+    frame = FrameHead(40, 9, bytes(range(16)), (CodedTensor(0, 1, -3, 2),))
+    assert split_frame(pack_frame(frame, [b"x", b"yz"])) == (frame, b"xyz")
+
+
+def test_layout_of_a_record_is_header_payload_and_checksums() -> None:
+    data = pack_record(RecordType.KEY, 1 << 40, b"payload")
+    assert struct.unpack("<4sBBHqI", data[:20]) == (SYNC, 2, 0, 0, 1 << 40, 7)
+    assert data[20:24] == struct.pack("<I", zlib.crc32(data[:20]))
+    assert data[24:] == b"payload" + struct.pack("<I", zlib.crc32(b"payload"))
+    record = parse_header(data[:HEADER], 100)
+    assert record == Record(2, 1 << 40, 100, 7)
+    assert record.end == 100 + len(data)
+
+
+def test_a_finished_file_reads_back(save: Save) -> None:
+    with Reader(save(MADE.data)) as reader:
+        assert (reader.status, reader.problems, reader.head) == ("complete", [], HEAD)
+        assert reader.frames == MADE.entries
+        for number in NUMBERS:
+            assert_right(reader, number)
+    assert [e.kind for e in MADE.entries] == ["key" if n in KEYFRAMES else "delta" for n in NUMBERS]
+    assert [e.time for e in MADE.entries] == [Fraction(n - 10, 25) for n in NUMBERS]
+    assert [e.reference for e in MADE.entries] == [None if n in KEYFRAMES else n - 1 for n in NUMBERS]
+
+
+def test_index_agrees_with_scan(save: Save) -> None:
+    with Reader(save(MADE.data[: MADE.body])) as scanned:
+        assert (scanned.status, scanned.problems) == ("open", [])
+        assert scanned.frames == MADE.entries
+    # The entries tile the file between header and index.
+    assert all(a.offset + a.length == b.offset for a, b in zip(MADE.entries, MADE.entries[1:], strict=False))
+    assert MADE.entries[-1].offset + MADE.entries[-1].length == MADE.body
+
+
+def test_status_tells_how_a_file_ended(save: Save) -> None:
+    for complete, status in ((True, "complete"), (False, "incomplete")):
+        with Reader(save(make(complete).data)) as reader:
+            assert (reader.status, numbers(reader)) == (status, NUMBERS)
+    with Reader(save(MADE.data[:HEAD_END])) as reader:
+        assert (reader.status, reader.frames) == ("open", [])
+        with pytest.raises(UsageError, match="no frames"):
+            reader.entry(10)
+
+
+def test_writing_is_append_only_and_flushed(tmp_path: Path) -> None:
+    # A file that is still being written is a file that was not finished: readable after each record.
+    path = tmp_path / "live.inv"
+    with open(path, "wb") as file:
+        writer = Writer(file, HEAD)
+        state = None
+        for count, number in enumerate(NUMBERS, 1):
+            state = add(writer, number, state)
+            assert MADE.data.startswith(path.read_bytes())
+            with Reader(path) as reader:
+                assert (reader.status, numbers(reader)) == ("open", NUMBERS[:count])
+                assert_right(reader, number)
+
+
+# Random access
+
+
+def test_random_access_reads_only_the_chain_since_the_keyframe(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    frame = Reader.frame
+
+    def spy(self: Reader, entry: FrameEntry) -> tuple[FrameHead, bytes]:
+        read.append(entry.number)
+        return frame(self, entry)
+
+    monkeypatch.setattr(Reader, "frame", spy)
+    for number in NUMBERS:
+        with Reader(save(MADE.data)) as reader:
+            read.clear()
+            assert_right(reader, number)
+            assert read == list(range(max(k for k in KEYFRAMES if k <= number), number + 1))
+    with Reader(save(MADE.data)) as reader:
+        read.clear()
+        for number in NUMBERS:
+            assert_right(reader, number)
+        # Played forwards, each record is read once.
+        assert read == NUMBERS
+        # Backwards too it is right.
+        for number in reversed(NUMBERS):
+            assert_right(reader, number)
+
+
+def test_opening_a_finished_file_reads_no_frame(save: Save) -> None:
+    # Frames that are destroyed are not noticed until they are asked for, and the others can be had.
+    data = bytearray(MADE.data)
+    second = MADE.entries[KEYFRAMES[1] - 10].offset
+    data[HEAD_END:second] = bytes(second - HEAD_END)
+    with Reader(save(bytes(data))) as reader:
+        assert numbers(reader) == NUMBERS
+        for number in range(KEYFRAMES[1], 18):
+            assert_right(reader, number)
+        with pytest.raises(DamagedError) as caught:
+            reader.state_at(11)
+        assert (caught.value.frame, caught.value.offset) == (10, HEAD_END)
+        # The failure leaves nothing behind.
+        assert_right(reader, 16)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(12, "11 and 20"), (19, "11 and 20"), (9, "10 to 21"), (22, "10 to 21"), (-1, "10 to 21")],
+)
+def test_a_missing_frame_is_named_with_its_neighbours(save: Save, number: int, hint: str) -> None:
+    file = io.BytesIO()
+    writer = Writer(file, HEAD)
+    for each in (10, 11, 20, 21):
+        add(writer, each, None)
+    writer.finish(True)
+    with Reader(save(file.getvalue())) as reader:
+        for ask in (reader.state_at, reader.entry, reader.cameras_at):
+            with pytest.raises(UsageError, match=hint):
+                ask(number)
+        reader.state_at(20)
+
+
+def test_a_camera_list_holds_from_its_record_on(save: Save) -> None:
+    for data in (MADE.data, MADE.data[: MADE.body]):
+        with Reader(save(data)) as reader:
+            for number in NUMBERS:
+                assert reader.cameras_at(number) == (MOVED if number >= MOVED_AT else HEAD.cameras)
+
+
+# Cut off and damaged files
+
+
+def test_every_truncation_keeps_every_whole_frame(save: Save) -> None:
+    boundaries = {HEAD_END, *(e.offset + e.length for e in MADE.entries)}
+    # The index ends where the end mark begins.
+    boundaries.add(len(MADE.data) - FRAMING - 12)
+    for size in range(len(MADE.data)):
+        path = save(MADE.data[:size])
+        if size < HEAD_END:
+            with pytest.raises(UsageError if size < len(MAGIC) else DamagedError):
+                Reader(path)
+            continue
+        with Reader(path) as reader:
+            assert reader.status == ("open" if size in boundaries else "truncated"), size
+            assert len(reader.problems) == (size not in boundaries)
+            whole = [e for e in MADE.entries if e.offset + e.length <= size]
+            assert reader.frames == whole
+            # The last frame takes its whole chain with it; all of them are decoded where the file's end is special.
+            for entry in whole if size in boundaries else whole[-1:]:
+                assert_right(reader, entry.number)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("finished", [True, False])
+def test_every_flipped_byte_is_reported_or_harmless(save: Save, finished: bool, whole: bool) -> None:
+    data = MADE.data if finished else MADE.data[: MADE.body]
+    # Which bit flips depends on the byte, so that all kinds occur; whole bytes are turned over here and there. With an
+    # index the frames' bytes are not looked at before they are decoded, so there every third is enough.
+    for at in range(0, len(data), 7 if whole else 1):
+        if finished and HEAD_END <= at < MADE.body and at % 3:
+            continue
+        broken = bytearray(data)
+        broken[at] ^= 0xFF if whole else 1 << at % 8
+        try:
+            reader = Reader(save(bytes(broken)))
+        except InvError:
+            assert at < HEAD_END, at
+            continue
+        with reader:
+            # Only the groups of frames that hold the byte may be missing, and only from there on.
+            hit = next((e for e in MADE.entries if e.offset <= at < e.offset + e.length), None)
+            lost = [n for n in NUMBERS if hit and n >= hit.number and (hit.number >= 14 or n < 14)]
+            good, failed = [], []
+            for number in numbers(reader):
+                try:
+                    assert_right(reader, number)
+                    good.append(number)
+                except InvError:
+                    failed.append(number)
+            assert good == [n for n in NUMBERS if n not in lost], at
+            if hit:
+                assert failed or (reader.status == "damaged" and reader.problems), at
+                # A scan lists nothing that cannot be decoded.
+                assert finished or not failed, at
+            else:
+                # In the index or the end mark: nobody may call the file complete.
+                assert finished, at
+                assert reader.status != "complete", at
+
+
+@pytest.mark.xfail(strict=True, reason="an unsound index or end mark is scanned around without a word: status 'open'")
+@pytest.mark.parametrize("at", [-1, MADE.body + HEADER])
+def test_a_damaged_index_or_end_mark_is_reported(save: Save, at: int) -> None:
+    data = bytearray(MADE.data)
+    data[at] ^= 1
+    with Reader(save(bytes(data))) as reader:
+        assert reader.frames == MADE.entries
+        assert (reader.status, len(reader.problems)) == ("damaged", 1)
+
+
+def test_a_lost_key_costs_its_group_and_a_lost_delta_the_rest_of_it(save: Save) -> None:
+    for lost, left in ((10, [14, 15, 16, 17]), (12, [10, 11, 14, 15, 16, 17]), (14, [10, 11, 12, 13])):
+        entry = MADE.entries[lost - 10]
+        # Cut out as if it had never been there: all records are sound, the chain is not.
+        data = MADE.data[: entry.offset] + MADE.data[entry.offset + entry.length : MADE.body]
+        with Reader(save(data)) as reader:
+            assert (reader.status, numbers(reader)) == ("damaged", left)
+            assert any(f"refers to frame {lost}" in problem for problem in reader.problems)
+            for number in left:
+                assert_right(reader, number)
+
+
+def test_garbage_between_records_is_skipped(save: Save) -> None:
+    at = MADE.entries[3].offset
+    # With things in it that look like a record's beginning.
+    for garbage in (b"x", SYNC, SYNC * 9, MADE.data[at : at + 10], bytes(100)):
+        with Reader(save(MADE.data[:at] + garbage + MADE.data[at : MADE.body])) as reader:
+            assert (reader.status, numbers(reader)) == ("damaged", NUMBERS)
+            assert_right(reader, 17)
+
+
+def test_the_search_for_a_record_crosses_its_blocks(save: Save) -> None:
+    # A sync mark at each place around the border of the 1 MiB blocks in which the file is searched.
+    at = MADE.entries[4].offset
+    for shift in range(-26, 3, 2):
+        garbage = bytes((1 << 20) + shift)
+        with Reader(save(MADE.data[:at] + garbage + MADE.data[at : MADE.body])) as reader:
+            assert numbers(reader) == NUMBERS, shift
+
+
+def test_random_files_are_refused_or_empty(save: Save) -> None:
+    rng = np.random.default_rng(3)
+    for case in range(150):
+        data = rng.bytes(int(rng.integers(0, 300)))
+        if case % 3 == 1:
+            data = MAGIC + data
+        if case % 3 == 2:
+            data = MAGIC + HEAD_RECORD + data
+        try:
+            with Reader(save(data)) as reader:
+                assert reader.frames == []
+                assert reader.status != "complete"
+        except InvError:
+            continue
+
+
+def test_files_that_are_none_are_usage_errors(tmp_path: Path, save: Save) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        Reader(tmp_path / "none.inv")
+    with pytest.raises(UsageError, match="cannot be read"):
+        Reader(tmp_path)
+    with pytest.raises(UsageError, match="is empty"):
+        Reader(save(b""))
+    with pytest.raises(UsageError, match=r"not an \.inv file"):
+        Reader(save(b"\x89PNG\r\n\x1a\n" + MADE.data[8:]))
+
+
+@pytest.mark.parametrize("place", [HEAD_END, MADE.entries[3].offset, MADE.body])
+@pytest.mark.parametrize("at", [len(MAGIC), len(MAGIC) + 4, len(MAGIC) + HEADER, HEAD_END - 1])
+def test_a_second_copy_of_the_header_is_used_when_the_first_is_damaged(save: Save, place: int, at: int) -> None:
+    data = bytearray(MADE.data[:place] + HEAD_RECORD + MADE.data[place : MADE.body])
+    with Reader(save(bytes(data))) as reader:
+        assert (reader.status, numbers(reader)) == ("open", NUMBERS)
+    data[at] ^= 0x10
+    with Reader(save(bytes(data))) as reader:
+        assert (reader.status, reader.head, numbers(reader)) == ("damaged", HEAD, NUMBERS)
+        assert reader.problems
+        for number in NUMBERS:
+            assert_right(reader, number)
+
+
+def test_both_copies_of_the_header_damaged_are_refused(save: Save) -> None:
+    data = bytearray(MADE.data[: MADE.body] + HEAD_RECORD)
+    data[HEAD_END - 1] ^= 1
+    data[-1] ^= 1
+    with pytest.raises(DamagedError, match="no sound header"):
+        Reader(save(bytes(data)))
+
+
+# Records that this version does not know
+
+
+@pytest.mark.parametrize("type_", [0x80, 0x9C, 0xFF])
+def test_unknown_ancillary_records_are_skipped(save: Save, type_: int) -> None:
+    more = pack_record(type_, 12, b"of a later version")
+    parts = [MADE.data[:HEAD_END], *(MADE.data[e.offset : e.offset + e.length] for e in MADE.entries)]
+    with Reader(save(more.join(parts) + more)) as reader:
+        assert (reader.status, reader.problems, numbers(reader)) == ("open", [], NUMBERS)
+        assert_right(reader, 17)
+    # The upper half of the flags is free for later use, in known types too.
+    assert parse_header(with_header(type_, flags=0xF0), 0).type == type_
+
+
+@pytest.mark.parametrize("type_", [0, 6, 0x7F])
+@pytest.mark.parametrize("place", [HEAD_END, MADE.entries[3].offset, MADE.body])
+def test_unknown_critical_records_are_unsupported(save: Save, type_: int, place: int) -> None:
+    data = MADE.data[:place] + pack_record(type_, 0, b"") + MADE.data[place : MADE.body]
+    with pytest.raises(UnsupportedError, match=f"byte {place}.*newer"):
+        Reader(save(data))
+
+
+def with_header(type_: int, *, flags: int = 0, reserved: int = 0, length: int = 0) -> bytes:
+    header = struct.pack("<4sBBHqI", SYNC, type_, flags, reserved, 0, length)
+    return header + struct.pack("<I", zlib.crc32(header))
+
+
+@pytest.mark.parametrize(
+    ("header", "error"),
+    [
+        (with_header(2, flags=0x01), UnsupportedError),
+        (with_header(2, flags=0x08), UnsupportedError),
+        (with_header(2, reserved=1), UnsupportedError),
+        (with_header(0x80, reserved=0x8000), UnsupportedError),
+        (with_header(2, length=limits.MAX_RECORD_BYTES + 1), LimitError),
+        (with_header(0x80, length=2**32 - 1), LimitError),
+        (with_header(1, length=limits.MAX_HEAD_BYTES + 1), LimitError),
+        (with_header(2)[:-1], DamagedError),
+        (b"", DamagedError),
+        (b"x" + with_header(2)[1:], DamagedError),
+        (with_header(2)[:-1] + b"x", DamagedError),
+    ],
+)
+def test_headers_that_are_refused(header: bytes, error: type[InvError]) -> None:
+    with pytest.raises(InvError) as caught:
+        parse_header(header, 0)
+    assert type(caught.value) is error
+
+
+# Crafted files: checksums are right, contents are not
+
+
+def closed(rows: Any, body: bytes = MADE.data[: MADE.body], at: int | None = None) -> bytes:
+    index = pack_record(RecordType.INDEX, 0, pack(rows))
+    end = pack_record(RecordType.END, 0, struct.pack("<QI", len(body) if at is None else at, 1))
+    return body + index + end
+
+
+def rows() -> list[list[Any]]:
+    return [[e.number, int(e.time / HEAD.time_base), e.offset, e.length, e.reference, e.cameras] for e in MADE.entries]
+
+
+def try_everything(path: Path) -> None:
+    """Open, list and decode; whatever decodes is right."""
+    try:
+        with Reader(path) as reader:
+            for number in numbers(reader):
+                try:
+                    reader.cameras_at(number)
+                    state = reader.state_at(number)
+                except InvError:
+                    continue
+                assert state.digest() in {each.digest() for each in MADE.states.values()}
+    except InvError:
+        return
+
+
+def test_the_crafted_index_is_the_real_one_when_nothing_is_changed() -> None:
+    assert closed(rows()) == MADE.data
+
+
+@pytest.mark.parametrize("value", [None, [5], [[]], [[1, 2, 3]], "x", 7, True])
+def test_an_index_that_is_none_falls_back_to_the_scan(save: Save, value: Any) -> None:
+    with Reader(save(closed(value))) as reader:
+        assert reader.frames == MADE.entries
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="an index that is an empty map or text counts as empty")
+@pytest.mark.parametrize("value", [{}, "", b""])
+def test_an_empty_index_of_another_kind_falls_back_to_the_scan(save: Save, value: Any) -> None:
+    with Reader(save(closed(value))) as reader:
+        assert reader.frames == MADE.entries
+
+
+@pytest.mark.parametrize(
+    "at", [0, 8, 9, MADE.body - 1, MADE.body + 1, len(MADE.data), 2**40, 2**63 - 1, 2**63, 2**64 - 1]
+)
+def test_an_end_mark_that_points_elsewhere_falls_back_to_the_scan(save: Save, at: int) -> None:
+    with Reader(save(closed(rows(), at=at))) as reader:
+        assert reader.frames == MADE.entries
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(0, 16), (0, -5), (1, "x"), (2, 8), (2, MADE.entries[5].offset), (3, 0), (4, 15), (4, 16), (4, 99), (4, None)],
+)
+def test_an_index_that_lies_never_makes_a_wrong_state(save: Save, column: int, value: Any) -> None:
+    for row in range(len(NUMBERS)):
+        lying = rows()
+        lying[row][column] = value
+        try_everything(save(closed(lying)))
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="the kinds of an index's fields are not checked")
+@pytest.mark.parametrize(
+    ("row", "column", "value"),
+    [
+        (3, 0, [1]),
+        (3, 0, {}),
+        (0, 2, "x"),
+        (0, 2, None),
+        (0, 2, HEAD_END + 0.5),
+        (3, 3, "x"),
+        (3, 3, None),
+        (3, 4, [1]),
+    ],
+)
+def test_an_index_with_fields_of_another_kind_never_raises_anything_else(
+    save: Save, row: int, column: int, value: Any
+) -> None:
+    strange = rows()
+    strange[row][column] = value
+    try_everything(save(closed(strange)))
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the scan adds to the frames of the index it replaces")
+def test_an_index_that_points_behind_itself_is_not_believed(save: Save) -> None:
+    lying = rows()
+    lying[0][2] = MADE.body
+    with Reader(save(closed(lying))) as reader:
+        assert reader.frames == MADE.entries
+
+
+def test_references_that_go_forwards_or_in_circles_are_damaged(save: Save) -> None:
+    circle = rows()
+    circle[0][4], circle[3][4] = 13, 10
+    with Reader(save(closed(circle))) as reader:
+        for number in (10, 11, 12, 13):
+            with pytest.raises(DamagedError):
+                reader.state_at(number)
+        assert_right(reader, 15)
+
+
+def frame_record(number: int, frame: FrameHead, parts: bytes = b"", type_: int = RecordType.DELTA) -> bytes:
+    return pack_record(type_, number, pack_frame(frame, [parts]))
+
+
+def parsed(number: int) -> tuple[FrameHead, bytes]:
+    entry = MADE.entries[number - 10]
+    return split_frame(MADE.data[entry.offset + HEADER : entry.offset + entry.length - 4])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        frame_record(18, replace(parsed(17)[0], reference=None), parsed(17)[1]),
+        frame_record(18, replace(parsed(14)[0], reference=17), parsed(14)[1], RecordType.KEY),
+        frame_record(18, replace(parsed(14)[0], reference=18), parsed(14)[1]),
+        frame_record(17, replace(parsed(14)[0], reference=17), parsed(14)[1]),
+        frame_record(18, replace(parsed(17)[0], reference=17), parsed(17)[1]),
+        pack_record(RecordType.KEY, 18, b""),
+        pack_record(RecordType.KEY, 18, b"\xff\xff\xff\xff"),
+        pack_record(RecordType.KEY, 18, b"\x00\x00\x00\x00"),
+        pack_record(RecordType.DELTA, 18, b"\x01\x00\x00\x00\x05"),
+        frame_record(18, FrameHead(0, 17, bytes(16), (CodedTensor(0, 0, -16, 2**31),))),
+        frame_record(18, FrameHead(0, 17, bytes(16), (CodedTensor(7, 255, 0, 0),))),
+        pack_record(RecordType.HEAD, 0, b"another"),
+        pack_record(RecordType.INDEX, 0, b"another"),
+        pack_record(RecordType.END, 0, b""),
+    ],
+)
+def test_crafted_records_never_make_a_wrong_state(save: Save, record: bytes) -> None:
+    path = save(MADE.data[: MADE.body] + record)
+    try_everything(path)
+    with Reader(path) as reader:
+        for number in NUMBERS[:-1]:
+            assert_right(reader, number)
+
+
+@pytest.mark.xfail(strict=True, reason="frame numbers and times need not rise, as the format says they must")
+@pytest.mark.parametrize(("number", "time"), [(17, 320), (3, 320), (18, 280), (18, -1)])
+def test_frames_whose_numbers_or_times_do_not_rise_are_reported(save: Save, number: int, time: int) -> None:
+    frame, coded = parsed(14)
+    record = frame_record(number, replace(frame, time=time), coded, RecordType.KEY)
+    try:
+        reader = Reader(save(MADE.data[: MADE.body] + record))
+    except InvError:
+        return
+    with reader:
+        assert reader.status == "damaged"
+
+
+# Going on with a file
+
+
+@pytest.mark.parametrize("tail", [0, 1, 30, 200])
+@pytest.mark.parametrize("complete", [True, False])
+def test_reopen_cuts_what_closed_the_file_and_appends(save: Save, complete: bool, tail: int) -> None:
+    data = make(complete).data
+    path = save(data[: len(data) - tail])
+    reader, file = reopen(path)
+    with reader, file:
+        last = reader.frames[-1]
+        assert file.tell() == path.stat().st_size == last.offset + last.length
+        assert MADE.data.startswith(path.read_bytes())
+        writer = Writer(file, reader.head, reader.frames)
+        state = reader.state_at(last.number)
+        states = dict(MADE.states)
+        for number in range(last.number + 1, 20):
+            states[number] = state = add(writer, number, state)
+        writer.finish(True)
+    with Reader(path) as again:
+        assert (again.status, numbers(again)) == ("complete", list(range(10, 20)))
+        for number in numbers(again):
+            assert_right(again, number, states)
+        from_index = again.frames
+    # As if it had been written in one go.
+    with Reader(save(path.read_bytes()[: from_index[-1].offset + from_index[-1].length])) as scanned:
+        assert scanned.frames == from_index
+
+
+def test_reopen_cuts_a_half_frame_and_what_lost_its_reference(save: Save) -> None:
+    entry = MADE.entries[5]
+    for data in (MADE.data[: entry.offset + 40], MADE.data[: entry.offset] + MADE.data[entry.offset + 1 : MADE.body]):
+        path = save(data)
+        reader, file = reopen(path)
+        reader.close()
+        file.close()
+        assert path.read_bytes() == MADE.data[: entry.offset]
+
+
+def test_reopen_of_a_file_without_frames_changes_nothing(save: Save) -> None:
+    path = save(MADE.data[: HEAD_END + 50])
+    with pytest.raises(UsageError, match="no sound frame"):
+        reopen(path)
+    assert path.read_bytes() == MADE.data[: HEAD_END + 50]
+
+
+@pytest.mark.xfail(strict=True, raises=DamagedError, reason="reopen cuts off the only sound copy of the header")
+def test_reopen_keeps_the_only_sound_header(save: Save) -> None:
+    data = bytearray(MADE.data[: MADE.body] + HEAD_RECORD)
+    data[HEAD_END - 1] ^= 1
+    path = save(bytes(data))
+    reader, file = reopen(path)
+    reader.close()
+    file.close()
+    with Reader(path) as again:
+        assert numbers(again) == NUMBERS
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="reopen trusts the index; a broken last frame stays")
+def test_reopen_of_a_finished_file_cuts_a_broken_last_frame(save: Save) -> None:
+    data = bytearray(MADE.data)
+    data[MADE.body - 1] ^= 1
+    path = save(bytes(data))
+    reader, file = reopen(path)
+    with reader, file:
+        assert numbers(reader) == NUMBERS[:-1]
+        assert path.read_bytes() == MADE.data[: MADE.entries[-1].offset]

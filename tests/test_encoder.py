@@ -1,0 +1,174 @@
+"""The encoder as a library: frames pushed one by one, the closed loop, what is trained when."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import invcodec
+from invcodec.capture.synthetic import _rig, render
+from invcodec.encoder import Encoder
+from invcodec.errors import CaptureError, UsageError
+from invcodec.presets import PRESETS, Settings, estimate, resolve
+from invcodec.training import Budget
+
+SIZE = (20, 16)
+SETTINGS = resolve("draft", steps=12, threads=2)
+SMALL = {"resolutions": [4, 9], "log2_table": 9, "occupancy": 8, "samples": 16}
+
+
+def small(**changes: object) -> Settings:
+    """Few steps on a tiny network."""
+    return replace(SETTINGS, networks=({**SETTINGS.networks[0], "config": SMALL},), **changes)  # type: ignore[arg-type]
+
+
+def images(time: float) -> list[np.ndarray]:
+    return [render(camera, "moving", time, 1.0) for camera in RIG]
+
+
+RIG = _rig(4, SIZE)
+MOMENTS = [images(0.1 * k) for k in range(4)]
+
+
+def encoder(out: io.BytesIO, settings: Settings | None = None) -> Encoder:
+    return Encoder(RIG, out, settings or small(), fps=Fraction(10))
+
+
+def written(out: io.BytesIO, folder: Path) -> Path:
+    path = folder / "out.inv"
+    path.write_bytes(out.getvalue())
+    return path
+
+
+def test_numbers_may_have_gaps_and_times_may_be_uneven(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    made = encoder(out)
+    for number, time, moment in [(5, Fraction(1, 2), 0), (6, Fraction(61, 100), 1), (9, Fraction(9, 10), 2)]:
+        report = made.push(MOMENTS[moment], time=time, number=number)
+        assert report.number == number
+    made.close()
+    with invcodec.open(written(out, tmp_path)) as video:
+        assert [(entry.number, entry.time) for entry in video.frames] == [
+            (5, Fraction(1, 2)),
+            (6, Fraction(61, 100)),
+            (9, Fraction(9, 10)),
+        ]
+        assert video.at_time(0.7).number == 6
+        with pytest.raises(UsageError, match="neighbours are 6 and 9"):
+            video.entry(7)
+
+
+def test_a_frame_can_be_decoded_as_soon_as_it_was_pushed(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    made = encoder(out)
+    for number, moment in enumerate(MOMENTS[:3]):
+        made.push(moment, time=number / 10)
+        with invcodec.open(written(out, tmp_path)) as video:
+            assert video.status == "open"
+            assert video.frames[-1].number == number
+            # The loop is closed: the encoder goes on from just what a decoder has.
+            decoded = video.reader.state_at(number).weights()
+        held = made._engine.weights()
+        assert all((held[key] == decoded[key]).all() for key in held)
+
+
+def test_after_the_warm_up_only_the_first_structure_layer_changes(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    made = encoder(out, small(warmup=1))
+    stages = [made.push(moment, time=number / 10).stage for number, moment in enumerate(MOMENTS)]
+    assert stages[:3] == ["key", "warmup", "transfer"]
+    made.close()
+    with invcodec.open(written(out, tmp_path)) as video:
+        weights = [video.weights(number) for number in range(4)]
+    changed = [{k for k in a if (a[k] != b[k]).any()} for a, b in pairwise(weights)]
+    assert any(key.startswith("scene/colour") for key in changed[0])
+    assert all(key.startswith("scene/grid") or key == "scene/occupancy" for key in changed[1])
+
+
+def test_later_keyframes_stand_alone_and_do_not_start_over(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    made = encoder(out, small(key_every=2, warmup=1))
+    reports = [made.push(moment, time=number / 10) for number, moment in enumerate(MOMENTS)]
+    made.close()
+    assert [report.kind for report in reports] == ["key", "delta", "key", "delta"]
+    # The second keyframe is trained like any later frame, from where the scene stands.
+    assert [report.stage for report in reports] == ["key", "warmup", "transfer", "transfer"]
+    assert reports[2].psnr > reports[0].psnr - 3
+    with invcodec.open(written(out, tmp_path)) as video:
+        entry = video.entry(2)
+        whole = (tmp_path / "out.inv").read_bytes()
+        assert entry.reference is None
+    # Without anything of the first segment but the header, the second still decodes.
+    head = whole[: video.frames[0].offset]
+    (tmp_path / "late.inv").write_bytes(head + whole[entry.offset :])
+    with invcodec.open(tmp_path / "out.inv") as a, invcodec.open(tmp_path / "late.inv") as b:
+        assert [frame.number for frame in b.frames] == [2, 3]
+        one, other = a.weights(3), b.weights(3)
+        assert all((one[key] == other[key]).all() for key in one)
+
+
+def test_a_scene_whose_colours_change_gets_its_colour_layers_back() -> None:
+    # Enough steps to learn the first frame well, and too few to turn it into its negative.
+    long, short = Budget(steps=200), Budget(steps=6)
+    settings = small(warmup=0)
+    settings = replace(settings, key=replace(settings.key, budget=long), delta=replace(settings.delta, budget=short))
+    made = encoder(io.BytesIO(), settings)
+    stages = [made.push(MOMENTS[0], time=0.0).stage]
+    for number in range(1, 4):
+        inverted = [255 - image for image in MOMENTS[0]]
+        stages.append(made.push(inverted, time=number / 10).stage)
+    assert stages[:2] == ["key", "transfer"]
+    assert "refresh" in stages[2:]
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
+    out = io.BytesIO()
+    made = encoder(out)
+    made.push(MOMENTS[0], time=0.5, number=3)
+    size = len(out.getvalue())
+    for arguments, message in [
+        ({"images": MOMENTS[1], "time": 0.6, "number": 3}, "does not come after"),
+        ({"images": MOMENTS[1], "time": 0.5}, "does not come after"),
+        ({"images": MOMENTS[1][:2], "time": 0.6}, "2 images for 4 cameras"),
+        ({"images": [image[:, :5] for image in MOMENTS[1]], "time": 0.6}, "image is 5x16"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            made.push(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(CaptureError, match="masked"):
+        made.push(MOMENTS[1], time=0.6, masks=[np.zeros((16, 20), bool)] * 4)
+    assert len(out.getvalue()) == size
+    with pytest.raises(CaptureError, match="at least 2"):
+        Encoder(RIG[:2], io.BytesIO(), small(), fps=Fraction(10))
+
+
+def test_settings_survive_the_file() -> None:
+    for name in PRESETS:
+        settings = resolve(name, seed=3, key_every=7)
+        assert Settings.from_dict(settings.to_dict()) == settings
+
+
+def test_options_take_the_place_of_what_the_preset_says() -> None:
+    settings = resolve("slow", seconds_per_frame=1.5, key_seconds=9, warmup=4, threads=1)
+    assert (settings.delta.budget.seconds, settings.key.budget.seconds) == (1.5, 9)
+    assert (settings.warmup, settings.threads) == (4, 1)
+    assert resolve("fast", steps=7).key.budget.steps == 7
+    assert resolve("fast", profile="nerf").networks[0]["profile"] == "nerf"
+    for bad in ({"preset": "best"}, {"profile": "splats"}, {"steps": 0}, {"seconds_per_frame": -1.0}):
+        with pytest.raises(UsageError):
+            resolve(**bad)  # type: ignore[arg-type]
+
+
+def test_estimates_grow_with_frames_and_keyframes() -> None:
+    few, many = estimate(resolve("fast"), 4), estimate(resolve("fast"), 40)
+    keys = estimate(resolve("fast", key_every=2), 40)
+    assert few.bytes < many.bytes < keys.bytes
+    assert few.seconds is not None
+    assert many.seconds is not None
+    assert few.seconds < many.seconds
+    assert estimate(resolve("paper"), 4).seconds is None

@@ -1,0 +1,107 @@
+"""PSNR with known answers, and SSIM against a loop that places one window at a time."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invcodec.metrics import BEST_PSNR, psnr, ssim_map
+
+
+def noise(seed: int, height: int = 14, width: int = 17) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def slow_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """SSIM with mirrored borders (the edge pixel is not repeated), one pixel, channel and tap at a time."""
+    height, width, channels = a.shape
+    tap = {(i, j): math.exp(-(i * i + j * j) / (2 * 1.5**2)) for i in range(-5, 6) for j in range(-5, 6)}
+    total = sum(tap.values())
+
+    def mirror(i: int, size: int) -> int:
+        i = abs(i)
+        return 2 * (size - 1) - i if i >= size else i
+
+    out = np.zeros((height, width))
+    for y in range(height):
+        for x in range(width):
+            places = [(mirror(y + i, height), mirror(x + j, width), w / total) for (i, j), w in tap.items()]
+            for c in range(channels):
+                p = [(float(a[v, u, c]), float(b[v, u, c]), w) for v, u, w in places]
+                mean_a, mean_b = sum(w * s for s, _, w in p), sum(w * t for _, t, w in p)
+                var_a = sum(w * (s - mean_a) ** 2 for s, _, w in p)
+                var_b = sum(w * (t - mean_b) ** 2 for _, t, w in p)
+                cov = sum(w * (s - mean_a) * (t - mean_b) for s, t, w in p)
+                c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+                luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+                out[y, x] += luminance * (2 * cov + c2) / (var_a + var_b + c2) / channels
+    return out
+
+
+def test_psnr_of_a_constant_error() -> None:
+    a = np.full((4, 5, 3), 100, np.uint8)
+    assert psnr(a, a + np.uint8(10)) == pytest.approx(20 * math.log10(25.5))
+    # The difference of bytes must not wrap around, in either direction.
+    assert psnr(np.zeros_like(a), np.full_like(a, 255)) == 0
+    assert psnr(np.full_like(a, 255), np.zeros_like(a)) == 0
+
+
+def test_psnr_averages_errors_before_the_logarithm() -> None:
+    a = np.zeros((2, 2, 3), np.uint8)
+    b = a.copy()
+    b[0, 0, 1] = 255
+    assert psnr(a, b) == pytest.approx(10 * math.log10(12))
+
+
+def test_psnr_counts_masked_pixels_only() -> None:
+    a = np.zeros((2, 3, 3), np.uint8)
+    b = a.copy()
+    b[0, 0] = 255
+    b[1, 2] = 1
+    mask = np.ones((2, 3), bool)
+    mask[0, 0] = False
+    assert psnr(a, b, mask) == pytest.approx(10 * math.log10(255**2 * 5))
+    assert psnr(a, b, ~mask) == 0
+
+
+def test_identical_pictures() -> None:
+    for a in (noise(0), np.zeros((12, 12, 3), np.uint8), np.full((3, 4, 3), 255, np.uint8)):
+        assert psnr(a, a.copy()) == BEST_PSNR
+        np.testing.assert_allclose(ssim_map(a, a.copy()), np.ones(a.shape[:2]), atol=1e-9)
+
+
+def test_one_wrong_byte_in_a_large_picture_stays_below_the_best() -> None:
+    a = np.zeros((256, 256, 3), np.uint8)
+    b = a.copy()
+    b[7, 9, 1] = 1
+    assert 90 < psnr(a, b) < BEST_PSNR + 1e-9
+
+
+@pytest.mark.parametrize("height", [6, 14])
+def test_ssim_against_slow_twin(height: int) -> None:
+    a = noise(1, height, 9)
+    # Smooth, noisy, and partly equal: structure, luminance and borders all matter.
+    b = np.clip(a * 0.6 + noise(2, height, 9) * 0.2 + 30, 0, 255).astype(np.uint8)
+    b[:3] = a[:3]
+    np.testing.assert_allclose(ssim_map(a, b), slow_ssim(a, b), atol=1e-7)
+
+
+@given(st.integers(1, 16), st.integers(1, 16), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_ssim_is_symmetric_and_at_most_one_at_every_size(height: int, width: int, seed: int) -> None:
+    a, b = noise(seed, height, width), noise(seed + 1, height, width)
+    forth, back = ssim_map(a, b), ssim_map(b, a)
+    assert forth.shape == (height, width)
+    np.testing.assert_allclose(forth, back, atol=1e-9)
+    assert (np.abs(forth) <= 1 + 1e-9).all()
+
+
+def test_ssim_tells_where_pictures_differ() -> None:
+    a = noise(3, 40, 40)
+    b = a.copy()
+    b[:5, :5] = 255 - b[:5, :5]
+    ssim = ssim_map(a, b)
+    assert ssim[:4, :4].max() < 0.5
+    np.testing.assert_allclose(ssim[12:, 12:], 1, atol=1e-9)
