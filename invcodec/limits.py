@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-MAX_HEAD_BYTES = 16 << 20
+MAX_HEAD_BYTES = 1 << 20
+"""Of a file's header, and of a frame's."""
+MAX_INDEX_BYTES = 16 << 20
 MAX_RECORD_BYTES = 1 << 30
 MAX_CAMERAS = 1024
 MAX_NETWORKS = 8

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files import a_camera
 
 from invcodec import limits
 from invcodec.coding.container import (
@@ -40,7 +41,7 @@ HEAD = Head(
     (8, 6),
     1,
     None,
-    ({"name": "left", "width": 8, "height": 6},),
+    (a_camera("left", 8, 6),),
     (
         NetworkInfo(
             "scene",
@@ -54,7 +55,7 @@ HEAD = Head(
         ),
     ),
 )
-MOVED = ({"name": "moved", "width": 8, "height": 6},)
+MOVED = ({**a_camera("left", 8, 6), "held_out": True},)
 NUMBERS = list(range(10, 18))
 KEYFRAMES = (10, 14)
 MOVED_AT = 12
@@ -142,7 +143,7 @@ def test_the_bytes_of_a_record_do_not_change() -> None:
         "b5494e5603000000feffffffffffffff03000000" + "78e673d6" + "616263" + "c2412435"
     )
     assert MAGIC.hex() == "89494e560d0a1a0a"
-    frame = FrameHead(40, 9, bytes(range(16)), (CodedTensor(0, 1, -3, 2),))
+    frame = FrameHead(40, 9, bytes(range(16)), (CodedTensor(0, 1, 1, -3, 2),))
     assert split_frame(pack_frame(frame, [b"x", b"yz"])) == (frame, b"xyz")
 
 
@@ -329,7 +330,6 @@ def test_every_flipped_byte_is_reported_or_harmless(save: Save, finished: bool, 
                 assert reader.status != "complete", at
 
 
-@pytest.mark.xfail(strict=True, reason="an unsound index or end mark is scanned around without a word: status 'open'")
 @pytest.mark.parametrize("at", [-1, MADE.body + HEADER])
 def test_a_damaged_index_or_end_mark_is_reported(save: Save, at: int) -> None:
     data = bytearray(MADE.data)
@@ -505,7 +505,6 @@ def test_an_index_that_is_none_falls_back_to_the_scan(save: Save, value: Any) ->
         assert reader.frames == MADE.entries
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="an index that is an empty map or text counts as empty")
 @pytest.mark.parametrize("value", [{}, "", b""])
 def test_an_empty_index_of_another_kind_falls_back_to_the_scan(save: Save, value: Any) -> None:
     with Reader(save(closed(value))) as reader:
@@ -531,7 +530,6 @@ def test_an_index_that_lies_never_makes_a_wrong_state(save: Save, column: int, v
         try_everything(save(closed(lying)))
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="the kinds of an index's fields are not checked")
 @pytest.mark.parametrize(
     ("row", "column", "value"),
     [
@@ -553,7 +551,6 @@ def test_an_index_with_fields_of_another_kind_never_raises_anything_else(
     try_everything(save(closed(strange)))
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the scan adds to the frames of the index it replaces")
 def test_an_index_that_points_behind_itself_is_not_believed(save: Save) -> None:
     lying = rows()
     lying[0][2] = MADE.body
@@ -561,14 +558,14 @@ def test_an_index_that_points_behind_itself_is_not_believed(save: Save) -> None:
         assert reader.frames == MADE.entries
 
 
-def test_references_that_go_forwards_or_in_circles_are_damaged(save: Save) -> None:
+def test_references_that_go_forwards_or_in_circles_are_not_believed(save: Save) -> None:
     circle = rows()
     circle[0][4], circle[3][4] = 13, 10
     with Reader(save(closed(circle))) as reader:
-        for number in (10, 11, 12, 13):
-            with pytest.raises(DamagedError):
-                reader.state_at(number)
-        assert_right(reader, 15)
+        # Such an index is not believed; the records themselves say it right.
+        assert reader.status == "damaged"
+        assert reader.frames == MADE.entries
+        assert_right(reader, 13)
 
 
 def frame_record(number: int, frame: FrameHead, parts: bytes = b"", type_: int = RecordType.DELTA) -> bytes:
@@ -592,8 +589,8 @@ def parsed(number: int) -> tuple[FrameHead, bytes]:
         pack_record(RecordType.KEY, 18, b"\xff\xff\xff\xff"),
         pack_record(RecordType.KEY, 18, b"\x00\x00\x00\x00"),
         pack_record(RecordType.DELTA, 18, b"\x01\x00\x00\x00\x05"),
-        frame_record(18, FrameHead(0, 17, bytes(16), (CodedTensor(0, 0, -16, 2**31),))),
-        frame_record(18, FrameHead(0, 17, bytes(16), (CodedTensor(7, 255, 0, 0),))),
+        frame_record(18, FrameHead(0, 17, bytes(16), (CodedTensor(0, 0, 1, -16, 2**31),))),
+        frame_record(18, FrameHead(0, 17, bytes(16), (CodedTensor(7, 255, 1, 0, 0),))),
         pack_record(RecordType.HEAD, 0, b"another"),
         pack_record(RecordType.INDEX, 0, b"another"),
         pack_record(RecordType.END, 0, b""),
@@ -607,7 +604,6 @@ def test_crafted_records_never_make_a_wrong_state(save: Save, record: bytes) -> 
             assert_right(reader, number)
 
 
-@pytest.mark.xfail(strict=True, reason="frame numbers and times need not rise, as the format says they must")
 @pytest.mark.parametrize(("number", "time"), [(17, 320), (3, 320), (18, 280), (18, -1)])
 def test_frames_whose_numbers_or_times_do_not_rise_are_reported(save: Save, number: int, time: int) -> None:
     frame, coded = parsed(14)
@@ -666,19 +662,15 @@ def test_reopen_of_a_file_without_frames_changes_nothing(save: Save) -> None:
     assert path.read_bytes() == MADE.data[: HEAD_END + 50]
 
 
-@pytest.mark.xfail(strict=True, raises=DamagedError, reason="reopen cuts off the only sound copy of the header")
 def test_reopen_keeps_the_only_sound_header(save: Save) -> None:
     data = bytearray(MADE.data[: MADE.body] + HEAD_RECORD)
     data[HEAD_END - 1] ^= 1
     path = save(bytes(data))
-    reader, file = reopen(path)
-    reader.close()
-    file.close()
-    with Reader(path) as again:
-        assert numbers(again) == NUMBERS
+    with pytest.raises(DamagedError, match="header"):
+        reopen(path)
+    assert path.read_bytes() == bytes(data)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="reopen trusts the index; a broken last frame stays")
 def test_reopen_of_a_finished_file_cuts_a_broken_last_frame(save: Save) -> None:
     data = bytearray(MADE.data)
     data[MADE.body - 1] ^= 1

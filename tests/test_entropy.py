@@ -279,6 +279,6 @@ def test_bytes_that_are_left_over_are_damaged(
 
 
 def test_values_that_are_too_large_are_refused() -> None:
-    for value in (MAX_LEVEL + 1, -MAX_LEVEL - 1, -(2**31)):
-        with pytest.raises(ValueError, match=str(MAX_LEVEL)):
+    for value in (2 * MAX_LEVEL + 1, -2 * MAX_LEVEL - 1, -(2**31)):
+        with pytest.raises(ValueError, match=str(2 * MAX_LEVEL)):
             entropy.encode(np.array([0, value], np.int32))

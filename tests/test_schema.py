@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from files import a_camera
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ NETWORK = NetworkInfo(
     {},
     (TensorInfo("w", (2, 3), "structure"), TensorInfo("b", (3,), "colour")),
 )
-CAMERA = {"name": "left", "width": 64, "height": 48, "matrix": [1.0, 0.5, -2.0], "far": None}
+CAMERA = a_camera("left", 64, 48)
 HEAD = Head(
     Fraction(30000, 1001),
     Fraction(1, 90000),
@@ -37,7 +38,7 @@ HEAD = Head(
     {"name": "invcodec", "settings": {"preset": "fast"}},
     {"title": "é"},
 )
-FRAME = FrameHead(-3, 7, bytes(range(16)), (CodedTensor(0, 0, -16, 5), CodedTensor(0, 1, 4, 0)), {"psnr": 31.5})
+FRAME = FrameHead(-3, 7, bytes(range(16)), (CodedTensor(0, 0, 1, -16, 5), CodedTensor(0, 1, 1, 4, 0)), {"psnr": 31.5})
 
 
 def head_fields() -> dict[str, Any]:
@@ -166,7 +167,7 @@ ratios = st.fractions(min_value=Fraction(1, 2**31), max_value=2**31, max_denomin
         st.integers(1, 16),
         st.none() | st.tuples(*[st.floats(0, 1)] * 3),
         st.lists(
-            st.builds(lambda name, w, h: {"name": name, "width": w, "height": h}, names, *[st.integers(1, 16384)] * 2),
+            st.builds(a_camera, names, *[st.integers(1, 16384)] * 2),
             min_size=1,
             max_size=3,
             unique_by=lambda c: c["name"],
@@ -338,19 +339,19 @@ def test_fields_in_another_order_are_the_same() -> None:
         (put("time", 2**53 + 1), LimitError),
         (put("reference", "7"), DamagedError),
         (put("reference", True), DamagedError),
-        (put("reference", -(2**53) - 1), LimitError),
+        (put("reference", 2**63), LimitError),
         (put("digest", bytes(15)), DamagedError),
         (put("digest", "d" * 16), DamagedError),
         (put("tensors", None), DamagedError),
-        (put("tensors", [[0, 0, 0]]), DamagedError),
+        (put("tensors", [[0, 0, 0, 0]]), DamagedError),
         (put("tensors", [5]), DamagedError),
-        (put("tensors", [[0, 1, 0, 0], [0, 0, 0, 0]]), DamagedError),
-        (put("tensors", [[0, 0, 0, 0], [0, 0, 0, 0]]), DamagedError),
-        (put("tensors", [[-1, 0, 0, 0]]), LimitError),
-        (put("tensors", [[0, limits.MAX_TENSORS, 0, 0]]), LimitError),
-        (put("tensors", [[0, 0, 1001, 0]]), LimitError),
-        (put("tensors", [[0, 0, 0, -1]]), LimitError),
-        (put("tensors", [[0, 0, 0.0, 0]]), DamagedError),
+        (put("tensors", [[0, 1, 1, 0, 0], [0, 0, 1, 0, 0]]), DamagedError),
+        (put("tensors", [[0, 0, 1, 0, 0], [0, 0, 1, 0, 0]]), DamagedError),
+        (put("tensors", [[-1, 0, 1, 0, 0]]), LimitError),
+        (put("tensors", [[0, limits.MAX_TENSORS, 1, 0, 0]]), LimitError),
+        (put("tensors", [[0, 0, 1, 1001, 0]]), LimitError),
+        (put("tensors", [[0, 0, 1, 0, -1]]), LimitError),
+        (put("tensors", [[0, 0, 1, 0.0, 0]]), DamagedError),
         (put("stats", []), DamagedError),
         (put("stats", {"psnr": math.nan}), DamagedError),
         (put("cameras", 5), DamagedError),
@@ -384,14 +385,12 @@ def test_fields_of_any_kind_parse_or_raise_an_inv_error(changes: dict[str, Any],
         return
 
 
-@pytest.mark.xfail(strict=True, reason="a frame's camera list is not validated as the header's is")
 @pytest.mark.parametrize("cameras", ["abc", [], [5], [{}], {"left": 1}, [{**CAMERA, "width": 0}]])
 def test_an_unsound_camera_list_of_a_frame_is_refused(cameras: Any) -> None:
     with pytest.raises(InvError):
         FrameHead.from_bytes(pack({**frame_fields(), "cameras": cameras}))
 
 
-@pytest.mark.xfail(strict=True, reason="too many cameras in a frame are accepted")
 def test_too_many_cameras_of_a_frame_exceed_a_limit() -> None:
     with pytest.raises(LimitError):
         FrameHead.from_bytes(
@@ -399,28 +398,24 @@ def test_too_many_cameras_of_a_frame_exceed_a_limit() -> None:
         )
 
 
-@pytest.mark.xfail(strict=True, reason="the header's background is not checked to be three numbers in [0, 1]")
 @pytest.mark.parametrize("background", ["abc", ["a", None, {}], {"a": 1, "b": 2, "c": 3}, [2.0, 0.0, -1.0]])
 def test_a_background_that_is_no_colour_is_damaged(background: Any) -> None:
     with pytest.raises(DamagedError):
         Head.from_bytes(pack({**head_fields(), "background": background}))
 
 
-@pytest.mark.xfail(strict=True, reason="extension types and keys that are bytes pass as canonical")
 @pytest.mark.parametrize("data", [b"\xd4\x05a", b"\xd6\xff\x00\x00\x00\x01", b"\x81\xc4\x01a\x01"])
 def test_extension_types_and_keys_that_are_no_text_are_damaged(data: bytes) -> None:
     with pytest.raises(DamagedError):
         unpack(data, "it")
 
 
-@pytest.mark.xfail(strict=True, reason="the values of the tags are not checked")
 @pytest.mark.parametrize("tags", [{"title": 5}, {"title": ["a"]}, {"title": None}])
 def test_tags_that_are_no_text_are_damaged(tags: dict[str, Any]) -> None:
     with pytest.raises(DamagedError):
         Head.from_bytes(pack({**head_fields(), "tags": tags}))
 
 
-@pytest.mark.xfail(strict=True, reason="two cameras of one name are accepted")
 def test_cameras_of_one_name_are_damaged() -> None:
     with pytest.raises(DamagedError):
         Head.from_bytes(pack({**head_fields(), "cameras": [CAMERA, CAMERA]}))

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from invcodec.coding.schema import FrameHead, Head, pack, unpack
+from invcodec.coding.schema import FrameHead, Head, IndexRow, pack_index, unpack_index
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
 from invcodec.limits import MAX_HEAD_BYTES, MAX_RECORD_BYTES
 
@@ -170,15 +170,19 @@ class Writer:
         """Append index and end mark."""
         index = self._position
         rows = [
-            [e.number, int(e.time / self.head.time_base), e.offset, e.length, e.reference, e.cameras]
+            IndexRow(e.number, int(e.time / self.head.time_base), e.offset, e.length, e.reference, e.cameras)
             for e in self.entries
         ]
-        self._write(pack_record(RecordType.INDEX, 0, pack(rows)))
+        self._write(pack_record(RecordType.INDEX, 0, pack_index(rows)))
         self._write(pack_record(RecordType.END, 0, _END.pack(index, _COMPLETE if complete else 0)))
 
 
 class Reader:
     """Random access to a file: its header, its frames, and the state at any of them.
+
+    Args:
+        path: of the file.
+        trust_index: take the frames from a finished file's index, where it is sound, and look at no other record.
 
     Attributes:
         head: what the file declares.
@@ -186,13 +190,14 @@ class Reader:
         status: "complete", "incomplete" (interrupted on purpose), "open" (whole records, no end mark),
             "truncated" (the last record is cut off) or "damaged" (records are missing or unsound).
         problems: one line for each thing that is wrong.
+        head_end: offset behind the copy of the header that is used.
 
     Raises:
         UsageError: no such file, or not an .inv file.
         DamagedError: no sound header.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, trust_index: bool = True) -> None:
         self.path = Path(path)
         try:
             self._file: BinaryIO = open(self.path, "rb")  # noqa: SIM115
@@ -208,8 +213,9 @@ class Reader:
             self.status = "open"
             self.head = self._read_head()
             self.frames: list[FrameEntry] = []
-            if not self._use_index():
-                self._scan()
+            indexed = self._use_index()
+            if not (indexed and trust_index):
+                self._scan(indexed)
         except BaseException:
             self._file.close()
             raise
@@ -259,12 +265,14 @@ class Reader:
             record = self._header_at(len(MAGIC))
             if record.type != RecordType.HEAD:
                 raise DamagedError("the first record is not a header", offset=record.offset)
+            self.head_end = record.end
             return Head.from_bytes(self.payload(record))
         except DamagedError as first:
             self._note(str(first))
             for record in self.walk(len(MAGIC)):
                 if record.type == RecordType.HEAD:
                     try:
+                        self.head_end = record.end
                         return Head.from_bytes(self.payload(record))
                     except DamagedError:
                         continue
@@ -276,32 +284,32 @@ class Reader:
         self.status = "damaged"
 
     def _use_index(self) -> bool:
-        """Take the frames from the index of a finished file; False if there is none that is sound."""
+        """Take the frames from the index of a finished file; False if there is none that is sound and fits."""
         try:
             end = self._header_at(self.size - _HEADER.size - _END.size - _LENGTH.size)
             if end.type != RecordType.END or end.length != _END.size:
                 return False
             offset, flags = _END.unpack(self.payload(end))
             index = self._header_at(offset)
-            if index.type != RecordType.INDEX:
+            if index.type != RecordType.INDEX or index.end != end.offset:
                 return False
-            rows = unpack(self.payload(index), "index")
-            self.frames = [
-                FrameEntry(
-                    number,
-                    time * self.head.time_base,
-                    "key" if reference is None else "delta",
-                    where,
-                    length,
-                    reference,
-                    moved,
-                )
-                for number, time, where, length, reference, moved in rows
-            ]
-        except (InvError, OSError, ValueError, TypeError):
+            rows = unpack_index(self.payload(index))
+        except (InvError, OSError, ValueError):
             return False
-        if any(e.offset < len(MAGIC) or e.offset + e.length > offset for e in self.frames):
+        if rows and (rows[0].reference is not None or rows[-1].offset + rows[-1].length > offset):
             return False
+        self.frames = [
+            FrameEntry(
+                row.number,
+                row.time * self.head.time_base,
+                "key" if row.reference is None else "delta",
+                row.offset,
+                row.length,
+                row.reference,
+                row.cameras,
+            )
+            for row in rows
+        ]
         if self.status == "open":
             self.status = "complete" if flags & _COMPLETE else "incomplete"
         return True
@@ -352,24 +360,24 @@ class Reader:
             offset += size
         return None
 
-    def _scan(self) -> None:
-        """Take the frames from the records themselves, leaving out those whose chain is broken."""
-        last: int | None = None
+    def _scan(self, indexed: bool) -> None:
+        """Take the frames from the records themselves, leaving out those whose chain is broken.
+
+        Args:
+            indexed: the file has a sound index all the same.
+        """
+        self.frames = []
+        last: FrameEntry | None = None
+        chained = False
+        finished = False
         for record in self.walk(len(MAGIC)):
+            if record.type == RecordType.END:
+                finished = True
             if record.type not in (RecordType.KEY, RecordType.DELTA):
                 continue
             try:
                 frame, _ = split_frame(self.payload(record))
-            except DamagedError as error:
-                self._note(f"frame {record.frame} is lost: {error}")
-                last = None
-                continue
-            if frame.reference is not None and frame.reference != last:
-                self._note(f"frame {record.frame} is lost: it refers to frame {frame.reference}, which is missing")
-                continue
-            last = record.frame
-            self.frames.append(
-                FrameEntry(
+                entry = FrameEntry(
                     record.frame,
                     frame.time * self.head.time_base,
                     "key" if frame.reference is None else "delta",
@@ -378,7 +386,26 @@ class Reader:
                     frame.reference,
                     frame.cameras is not None,
                 )
-            )
+                self._check_order(record, entry, last if chained else None, last)
+            except DamagedError as error:
+                self._note(f"frame {record.frame} is lost: {error}")
+                chained = False
+                continue
+            last, chained = entry, True
+            self.frames.append(entry)
+        if finished and not indexed:
+            # What could have been used was: this index or end mark is unsound, or does not fit.
+            self._note("the index or the end mark is damaged")
+
+    @staticmethod
+    def _check_order(record: Record, entry: FrameEntry, before: FrameEntry | None, last: FrameEntry | None) -> None:
+        """Refuse a frame that does not follow: `before` is the frame right before it, `last` the last sound one."""
+        if (entry.reference is None) != (record.type == RecordType.KEY):
+            raise DamagedError("its record's type does not fit its reference")
+        if entry.reference is not None and (before is None or entry.reference != before.number):
+            raise DamagedError(f"it refers to frame {entry.reference}, which is missing")
+        if last is not None and (entry.number <= last.number or entry.time <= last.time):
+            raise DamagedError(f"it does not come after frame {last.number}")
 
     def entry(self, number: int) -> FrameEntry:
         """The frame with this number.
@@ -405,8 +432,11 @@ class Reader:
         if record.frame != entry.number or record.type not in (RecordType.KEY, RecordType.DELTA):
             raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
         frame, coded = split_frame(self.payload(record))
-        if (frame.reference is None) != (record.type == RecordType.KEY):
-            raise DamagedError(f"frame {record.frame}: a {RecordType(record.type).name} record's reference is wrong")
+        if (frame.reference, frame.time * self.head.time_base) != (entry.reference, entry.time):
+            raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
+        names = [camera["name"] for camera in self.head.cameras]
+        if frame.cameras is not None and [camera["name"] for camera in frame.cameras] != names:
+            raise DamagedError(f"frame {record.frame}: its cameras are not those of the header", offset=entry.offset)
         return frame, coded
 
     def state_at(self, number: int) -> State:
@@ -461,12 +491,17 @@ def reopen(path: str | os.PathLike[str]) -> tuple[Reader, BinaryIO]:
     Returns:
         A reader of what is sound, and the file, positioned behind the last sound frame.
     """
-    reader = Reader(path)
-    end = max((entry.offset + entry.length for entry in reader.frames), default=None)
-    if end is None:
-        reader.close()
-        raise UsageError(f"{path}: holds no sound frame to go on from; encode it again with -f")
-    file = open(path, "r+b")  # noqa: SIM115
-    file.truncate(end)
-    file.seek(end)
-    return reader, file
+    # The end may be broken although the index is sound, so the records themselves are looked at.
+    with Reader(path, trust_index=False) as reader:
+        end = max((entry.offset + entry.length for entry in reader.frames), default=None)
+        if end is None:
+            raise UsageError(f"{path}: holds no sound frame to go on from; encode it again with -f")
+        if reader.head_end > end:
+            raise DamagedError(f"{path}: its only sound header lies behind its frames; encode it again with -f")
+    try:
+        file = open(path, "r+b")  # noqa: SIM115
+        file.truncate(end)
+        file.seek(end)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written to ({error.strerror})") from None
+    return Reader(path), file

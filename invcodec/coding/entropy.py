@@ -15,6 +15,9 @@ from invcodec.errors import DamagedError
 
 _jit = njit(cache=True, nogil=True, boundscheck=False)
 
+CODER = 1
+"""Id of this coder in the file (FORMAT.md, coder registry)."""
+
 BLOCK = 64
 """Values that one skip flag covers, in the tensor's flat order."""
 
@@ -24,7 +27,9 @@ FAST_RATE, SLOW_RATE = 4, 7
 
 UNARY_LIMIT = 14
 """Magnitudes above 1 are coded in unary up to this many more, then as an Exp-Golomb number."""
-_MAX_PREFIX = 24
+_MAX_PREFIX = 25
+_BLOCK_ROOM = 8192
+"""Bytes that no block can exceed: 64 values of at most 41 adaptive bits, at most 15 bits each, and 24 plain bits."""
 _LEVELS = 8
 """Buckets of the neighbourhood's magnitude."""
 
@@ -149,6 +154,9 @@ def _code(state, data, decode, values, shape, before, recent):
         end = min(start + BLOCK, n)
         used = 0
         moved = 0
+        if not decode and state[_POSITION] + state[_PENDING] + _BLOCK_ROOM > data.shape[0]:
+            state[_FAILED] = 1
+            return
         if not decode:
             for i in range(start, end):
                 used |= values[i] != 0
@@ -240,19 +248,23 @@ def encode(values: np.ndarray, before: np.ndarray | None = None, recent: np.ndar
     """Code an integer tensor of 1 to 4 dimensions.
 
     Args:
-        values: int32, at most MAX_LEVEL in magnitude. A residual, or a keyframe's integers.
+        values: int32, at most twice MAX_LEVEL in magnitude. A residual, or a keyframe's integers.
         before: the tensor's integers before this record (same shape), or None at a keyframe.
         recent: the tensor's residual in the record before (same shape), or None if it had none.
     """
     flat = _flat(values)
-    if flat.size and int(np.abs(flat.astype(np.int64)).max()) > MAX_LEVEL:
-        raise ValueError(f"a value exceeds {MAX_LEVEL}")
-    # 24 unary, prefix and suffix bits at 15 bits each is the worst that a value can cost.
-    data = np.zeros(64 + flat.size * 8 + 1024, np.uint8)
-    state = np.zeros(8, np.int64)
-    state[_RANGE] = _MASK32
-    state[_CACHE] = -1
-    _code(state, data, False, flat, _padded(values.shape), _flat(before), _flat(recent))
+    if flat.size and int(np.abs(flat.astype(np.int64)).max()) > 2 * MAX_LEVEL:
+        raise ValueError(f"a value exceeds {2 * MAX_LEVEL}")
+    room = 2 * flat.size + 2 * _BLOCK_ROOM
+    while True:
+        data = np.zeros(room, np.uint8)
+        state = np.zeros(8, np.int64)
+        state[_RANGE] = _MASK32
+        state[_CACHE] = -1
+        _code(state, data, False, flat, _padded(values.shape), _flat(before), _flat(recent))
+        if not state[_FAILED]:
+            break
+        room *= 2
     for _ in range(5):
         _shift_low(state, data)
     # The first byte out of `low` is 0 unless a carry reached it, which cannot happen; trailing zeros are implied.
@@ -274,6 +286,7 @@ def decode(
     for _ in range(4):
         state[_CODE] = (state[_CODE] << 8) | _next_byte(state, source)
     _code(state, source, True, values, _padded(shape), _flat(before), _flat(recent))
-    if state[_FAILED] or len(data) > state[_POSITION]:
+    # The encoder leaves zero bytes at the end out: there is one spelling of a tensor.
+    if state[_FAILED] or len(data) > state[_POSITION] or data.endswith(b"\0"):
         raise DamagedError("a coded tensor does not decode: its bytes do not fit its shape")
     return values.reshape(shape)

@@ -1,13 +1,12 @@
 """What the records hold, declared once: their fields, how they become bytes, and what is refused.
 
-Structured fields are msgpack in its one canonical form: parsing packs again and compares, so duplicate or
-unordered keys and wasteful integer widths never get through (FORMAT.md, "Structured fields").
+Structured fields are msgpack in one canonical form: parsing packs again and compares, so duplicate keys and wasteful
+integer widths never get through (FORMAT.md, "Structured fields").
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -19,6 +18,7 @@ from invcodec.limits import (
     MAX_CAMERAS,
     MAX_HEAD_BYTES,
     MAX_IMAGE_SIDE,
+    MAX_INDEX_BYTES,
     MAX_NAME_BYTES,
     MAX_NETWORKS,
     MAX_TENSOR_DIMS,
@@ -38,23 +38,39 @@ def pack(value: Any) -> bytes:
     return msgpack.packb(value, use_bin_type=True)
 
 
-def unpack(data: bytes, what: str) -> Any:
+def unpack(data: bytes, what: str, limit: int = MAX_HEAD_BYTES) -> Any:
     """Inverse of `pack`.
 
     Raises:
-        LimitError: more than MAX_HEAD_BYTES.
-        DamagedError: not msgpack, or not in canonical form.
+        LimitError: more than `limit` bytes.
+        DamagedError: not msgpack, not in canonical form, or with values that have no place in a file.
     """
-    if len(data) > MAX_HEAD_BYTES:
-        raise LimitError(f"{what}: {len(data)} bytes, more than {MAX_HEAD_BYTES} allowed")
+    if len(data) > limit:
+        raise LimitError(f"{what}: {len(data)} bytes, more than {limit} allowed")
     try:
         value = msgpack.unpackb(data, raw=False, strict_map_key=True)
         canonical = pack(value) == data
+        _plain(value, what)
     except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise DamagedError(f"{what}: not valid msgpack ({error})") from None
     if not canonical:
         raise DamagedError(f"{what}: msgpack is not in canonical form")
     return value
+
+
+def _plain(value: Any, what: str) -> None:
+    """Refuse NaN and infinities (an infinite far plane is spelled None), extension types, and keys that are no text."""
+    if isinstance(value, float):
+        _check(math.isfinite(value), f"{what}: not a finite number")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            _check(isinstance(key, str), f"{what}: a key is not text")
+            _plain(each, what)
+    elif isinstance(value, list):
+        for each in value:
+            _plain(each, what)
+    else:
+        _check(value is None or isinstance(value, (bool, int, str, bytes)), f"{what}: holds an extension type")
 
 
 def _check(condition: bool, message: str) -> None:
@@ -79,16 +95,33 @@ def _ratio(value: Any, what: str) -> Fraction:
     return Fraction(_integer(value[0], 1, 2**31, what), _integer(value[1], 1, 2**31, what))
 
 
-def _finite(value: Any, what: str) -> None:
-    """Refuse NaN and infinities anywhere in a structure; an infinite far plane is spelled None."""
-    if isinstance(value, float):
-        _check(math.isfinite(value), f"{what}: not a finite number")
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            _finite(each, what)
-    elif isinstance(value, list):
-        for each in value:
-            _finite(each, what)
+def _float(value: Any, what: str) -> float:
+    _check(isinstance(value, float), f"{what}: not a float")
+    return value
+
+
+def _cameras(value: Any, what: str) -> tuple[dict[str, Any], ...]:
+    """A camera list as `invcodec.capture.camera.Camera.from_dict` can take it."""
+    _check(isinstance(value, list), f"{what}: cameras are not a list")
+    if not 1 <= len(value) <= MAX_CAMERAS:
+        raise LimitError(f"{what}: {len(value)} cameras, 1 to {MAX_CAMERAS} are allowed")
+    for camera in value:
+        _check(isinstance(camera, dict), f"{what}: a camera is not a map")
+        where = f"camera '{_name(camera['name'], what)}'"
+        for side in ("width", "height"):
+            _integer(camera[side], 1, MAX_IMAGE_SIDE, f"{where}: {side}")
+        for key in ("fl_x", "fl_y"):
+            _check(_float(camera[key], f"{where}: {key}") > 0, f"{where}: {key} is not positive")
+        for key in ("cx", "cy", "k1", "k2", "p1", "p2"):
+            _float(camera[key], f"{where}: {key}")
+        for key in ("near", "far"):
+            _check(camera[key] is None or isinstance(camera[key], float), f"{where}: {key} is not a float")
+        _check(isinstance(camera["held_out"], bool), f"{where}: held_out is not a boolean")
+        _check(isinstance(camera["pose"], list) and len(camera["pose"]) == 12, f"{where}: pose is not 12 floats")
+        for entry in camera["pose"]:
+            _float(entry, f"{where}: pose")
+    _check(len({camera["name"] for camera in value}) == len(value), f"{what}: two cameras have the same name")
+    return tuple(value)
 
 
 @dataclass(frozen=True)
@@ -218,22 +251,21 @@ class Head:
             version = _integer(value["reader"], 0, 2**31, "header: reader version")
             if version > FORMAT_VERSION:
                 raise UnsupportedError(f"the file needs format version {version}; this decoder knows {FORMAT_VERSION}")
-            _finite(value, "header")
-            for key, most in (("cameras", MAX_CAMERAS), ("networks", MAX_NETWORKS)):
-                _check(isinstance(value[key], list), f"header: {key} is not a list")
-                if not 1 <= len(value[key]) <= most:
-                    raise LimitError(f"header: {len(value[key])} {key}, 1 to {most} are allowed")
+            _check(isinstance(value["networks"], list), "header: networks are not a list")
+            if not 1 <= len(value["networks"]) <= MAX_NETWORKS:
+                raise LimitError(f"header: {len(value['networks'])} networks, 1 to {MAX_NETWORKS} are allowed")
             networks = tuple(NetworkInfo.from_dict(each) for each in value["networks"])
             _check(len({n.name for n in networks}) == len(networks), "header: a network is declared twice")
             if (total := sum(t.size for n in networks for t in n.tensors)) > MAX_WEIGHTS:
                 raise LimitError(f"header: {total} weights, at most {MAX_WEIGHTS} are allowed")
-            for camera in value["cameras"]:
-                _name(camera["name"], "camera")
-                for side in ("width", "height"):
-                    _integer(camera[side], 1, MAX_IMAGE_SIDE, f"camera '{camera['name']}': {side}")
+            cameras = _cameras(value["cameras"], "header")
             _check(isinstance(value["encoder"], dict) and isinstance(value["tags"], dict), "header: not a map")
+            _check(all(isinstance(text, str) for text in value["tags"].values()), "header: a tag is not text")
             background = value["background"]
-            _check(background is None or len(background) == 3, "header: background is not a colour")
+            if background is not None:
+                _check(isinstance(background, list) and len(background) == 3, "header: background is not a colour")
+                for channel in background:
+                    _check(0 <= _float(channel, "header: background") <= 1, "header: background is not a colour")
             width, height = value["source_size"]
             return cls(
                 _ratio(value["frame_rate"], "header: frame rate"),
@@ -244,7 +276,7 @@ class Head:
                 ),
                 _integer(value["downscale"], 1, 2**10, "header: downscale"),
                 None if background is None else tuple(background),
-                tuple(value["cameras"]),
+                cameras,
                 networks,
                 value["encoder"],
                 value["tags"],
@@ -262,10 +294,11 @@ class Head:
 
 @dataclass(frozen=True)
 class CodedTensor:
-    """One entry of a frame's tensor list: which tensor, its quantisation parameter and its coded length."""
+    """One entry of a frame's tensor list: which tensor, its coder, quantisation parameter and coded length."""
 
     network: int
     tensor: int
+    coder: int
     qp: int
     length: int
 
@@ -296,7 +329,7 @@ class FrameHead:
                 "time": self.time,
                 "reference": self.reference,
                 "digest": self.digest,
-                "tensors": [[t.network, t.tensor, t.qp, t.length] for t in self.tensors],
+                "tensors": [[t.network, t.tensor, t.coder, t.qp, t.length] for t in self.tensors],
                 "stats": self.stats,
                 "cameras": None if self.cameras is None else list(self.cameras),
             }
@@ -306,20 +339,20 @@ class FrameHead:
     def from_bytes(cls, data: bytes) -> FrameHead:
         value = unpack(data, "frame header")
         try:
-            _finite(value, "frame header")
             reference = value["reference"]
             if reference is not None:
-                _integer(reference, -(2**53), 2**53, "frame header: reference")
+                _integer(reference, -(2**63), 2**63 - 1, "frame header: reference")
             digest = value["digest"]
             _check(isinstance(digest, bytes) and len(digest) == DIGEST_BYTES, "frame header: bad digest")
             tensors = tuple(
                 CodedTensor(
                     _integer(network, 0, MAX_NETWORKS - 1, "frame header: network"),
                     _integer(tensor, 0, MAX_TENSORS - 1, "frame header: tensor"),
+                    _integer(coder, 0, 255, "frame header: coder"),
                     _integer(qp, -1000, 1000, "frame header: qp"),
                     _integer(length, 0, 2**31, "frame header: length"),
                 )
-                for network, tensor, qp, length in value["tensors"]
+                for network, tensor, coder, qp, length in value["tensors"]
             )
             order = [(t.network, t.tensor) for t in tensors]
             _check(order == sorted(set(order)), "frame header: tensors are repeated or out of order")
@@ -331,7 +364,56 @@ class FrameHead:
                 digest,
                 tensors,
                 value["stats"],
-                None if cameras is None else tuple(cameras),
+                None if cameras is None else _cameras(cameras, "frame header"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"frame header: a field is missing or of the wrong kind ({error})") from None
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One frame in the INDEX record: its number and time in ticks, its record's place and size, and what it needs."""
+
+    number: int
+    time: int
+    offset: int
+    length: int
+    reference: int | None
+    cameras: bool
+
+
+def pack_index(rows: list[IndexRow]) -> bytes:
+    return pack([[r.number, r.time, r.offset, r.length, r.reference, r.cameras] for r in rows])
+
+
+def unpack_index(data: bytes) -> list[IndexRow]:
+    """Parse and validate, each row on its own and against the one before.
+
+    Raises:
+        DamagedError, LimitError
+    """
+    value = unpack(data, "index", MAX_INDEX_BYTES)
+    _check(isinstance(value, list), "index: not a list")
+    rows: list[IndexRow] = []
+    try:
+        for number, time, offset, length, reference, cameras in value:
+            _check(isinstance(cameras, bool), "index: cameras is not a boolean")
+            row = IndexRow(
+                _integer(number, -(2**63), 2**63 - 1, "index: frame"),
+                _integer(time, -(2**53), 2**53, "index: time"),
+                _integer(offset, 0, 2**63, "index: offset"),
+                _integer(length, 1, 2**32, "index: length"),
+                None if reference is None else _integer(reference, -(2**63), 2**63 - 1, "index: reference"),
+                cameras,
+            )
+            last = rows[-1] if rows else None
+            _check(
+                last is None
+                or (row.number > last.number and row.time > last.time and row.offset >= last.offset + last.length),
+                "index: frames are out of order",
+            )
+            _check(row.reference in (None, last and last.number), "index: a frame refers to one that is not before it")
+            rows.append(row)
+    except (TypeError, ValueError) as error:
+        raise DamagedError(f"index: a row is not understood ({error})") from None
+    return rows

@@ -12,7 +12,7 @@ import numpy as np
 from invcodec.coding import entropy
 from invcodec.coding.quantize import MAX_LEVEL, from_lattice, step
 from invcodec.coding.schema import DIGEST_BYTES, CodedTensor, FrameHead, Head
-from invcodec.errors import DamagedError
+from invcodec.errors import DamagedError, UnsupportedError
 
 TensorKey = tuple[str, str]
 
@@ -85,7 +85,7 @@ def _encode(
             key = (network.name, tensor.name)
             if key in values:
                 parts.append(entropy.encode(values[key], before.levels.get(key), before.recent.get(key)))
-                entries.append(CodedTensor(n, t, qps[key], len(parts[-1])))
+                entries.append(CodedTensor(n, t, entropy.CODER, qps[key], len(parts[-1])))
     return entries, parts
 
 
@@ -94,6 +94,7 @@ def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> 
 
     Raises:
         DamagedError: the bytes do not fit the declaration, or the digest differs.
+        UnsupportedError: a coder that is not known here.
     """
     if before is None and len(frame.tensors) != len(table(head)):
         raise DamagedError("a keyframe does not carry every tensor")
@@ -109,6 +110,8 @@ def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> 
         except IndexError:
             raise DamagedError("a record codes a tensor that the header does not declare") from None
         key = (network.name, tensor.name)
+        if entry.coder != entropy.CODER:
+            raise UnsupportedError(f"tensor '{network.name}/{tensor.name}': coder {entry.coder} needs a newer invcodec")
         data = coded[position : position + entry.length]
         position += entry.length
         values = entropy.decode(data, tensor.shape, base.levels.get(key), base.recent.get(key))
