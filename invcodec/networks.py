@@ -63,6 +63,8 @@ def build_networks(head: Head) -> tuple[Network, ...]:
     networks = []
     for info in head.networks:
         if info.role == COLOUR_ROLE and info.profile == _AFFINE_ID:
+            if info.tensors != declare_colour(len(head.cameras)).tensors:
+                raise DamagedError(f"network '{info.name}': its tensors do not fit the cameras")
             continue
         if info.role not in RENDERED_ROLES:
             raise UnsupportedError(

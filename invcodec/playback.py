@@ -15,6 +15,8 @@ from invcodec.poses import Pose, orbit
 _ORBIT_RATE = Fraction(24)
 _ORBIT_SECONDS = 4
 _MAX_RATE = 240
+_FINEST = 1_000_000
+"""Fractions of the video are rounded to these: 2/3 as a float falls short of the frame at 2/3."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ def film(
     if pose.times is None:
         looks = [start + time for time in times]
     else:
-        looks = [start + Fraction(fraction) * (entries[-1].time - start) for fraction in pose.times]
+        looks = [
+            start + Fraction(fraction).limit_denominator(_FINEST) * (entries[-1].time - start)
+            for fraction in pose.times
+        ]
     shots = [
         Shot(_on_screen(entries, look).number, camera, time)
         for look, camera, time in zip(looks, pose.cameras, times, strict=True)

@@ -227,14 +227,21 @@ def _camera(row: Mapping[str, Any], base: Camera, where: str) -> Camera:
     width, height = _side(row, "w", where) or base.width, _side(row, "h", where) or base.height
     fx, fy = (_number(row, key, where, positive=True) for key in ("fl_x", "fl_y"))
     angle = _number(row, "camera_angle_x", where, positive=True)
+    cx, cy = (_number(row, key, where) for key in ("cx", "cy"))
+    k1, k2, p1, p2 = (_number(row, key, where) for key in _LENS)
+    lens = (k1 or 0.0, k2 or 0.0, p1 or 0.0, p2 or 0.0)
     if fx is None and fy is None and angle is None:
-        return resized(base, width, height)
+        base = resized(base, width, height)
+        return replace(
+            base,
+            cx=base.cx if cx is None else cx,
+            cy=base.cy if cy is None else cy,
+            distortion=base.distortion if (k1, k2, p1, p2) == (None,) * 4 else lens,
+        )
     if angle is not None and angle >= math.pi:
         raise UsageError(f"{where}: 'camera_angle_x' is {angle:g}, expected an angle in radians below pi")
     if fx is None:
         fx = fy if fy is not None else width / 2 / math.tan((angle or 0) / 2)
-    cx, cy = (_number(row, key, where) for key in ("cx", "cy"))
-    k1, k2, p1, p2 = (_number(row, key, where) or 0.0 for key in _LENS)
     return replace(
         base,
         width=width,
@@ -243,7 +250,7 @@ def _camera(row: Mapping[str, Any], base: Camera, where: str) -> Camera:
         fy=fx if fy is None else fy,
         cx=width / 2 if cx is None else cx,
         cy=height / 2 if cy is None else cy,
-        distortion=(k1, k2, p1, p2),
+        distortion=lens,
     )
 
 

@@ -69,7 +69,6 @@ def test_points_along_rays_project_back_to_their_pixels(seed: int, distorted: bo
     np.testing.assert_allclose(depth, far, rtol=1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="the fixed-point iteration diverges on strong pincushion lenses")
 def test_strong_pincushion_rays_project_back_to_their_pixels() -> None:
     camera = Camera("wide", 48, 36, 24.0, 24.0, 24.0, 18.0, np.eye(4)[:3], (0.2, 0.1, 0.0, 0.0))
     pixels = np.array([[0.5, 0.5], [47.5, 18.0], [24.0, 18.0]])

@@ -28,7 +28,7 @@ def engines(space: Space, seed: int, threads: int = 2) -> tuple[CompiledEngine, 
     rng = np.random.default_rng(seed)
     weights = {("scene", name): value for name, value in PROFILE.initialise(rng).items()}
     for level in range(len(PROFILE.resolutions)):
-        weights["scene", f"grid.{level}"] *= 10
+        weights["scene", f"grid.{level}"] *= 100
     weights["scene", "density.1.weight"] *= 3
     weights["scene", "density.1.bias"] += rng.normal(size=8).astype(np.float32)
     weights["scene", "occupancy"] = (rng.random((5, 5, 5)) < 0.8).astype(np.float32)

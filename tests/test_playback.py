@@ -177,7 +177,6 @@ def test_a_path_with_times_looks_when_it_says() -> None:
     assert [shot.time for shot in out.shots] == [Fraction(k, 30) for k in range(5)]
 
 
-@pytest.mark.xfail(strict=True, reason="fractions that round down, as 2/3 does, fall just short of their frame")
 @pytest.mark.parametrize("count", [4, 7, 50])
 def test_a_path_with_a_time_for_each_frame_shows_each_frame(count: int) -> None:
     times = [k / (count - 1) for k in range(count)]

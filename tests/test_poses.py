@@ -211,7 +211,6 @@ def test_intrinsics_in_part(tmp_path: Path) -> None:
     assert (camera.fx, camera.fy, camera.cx) == (expected.fx, expected.fy, expected.cx)
 
 
-@pytest.mark.xfail(strict=True, reason="without a focal length, principal point and distortion are dropped")
 def test_intrinsics_without_a_focal_length_count_as_well(tmp_path: Path) -> None:
     row = {"transform_matrix": FULL, "cx": 3.0, "cy": 4.0, "k1": 0.25}
     (camera,) = read_pose(written(tmp_path, row), FORWARD).cameras

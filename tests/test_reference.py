@@ -45,7 +45,7 @@ def solid_grid(space=BOX):
     made, weights = engine(small_grid(), space=space)
     rng = np.random.default_rng(5)
     for level in range(2):
-        weights["scene", f"grid.{level}"] *= 20
+        weights["scene", f"grid.{level}"] *= 200
     weights["scene", "density.1.weight"] *= 4
     weights["scene", "occupancy"] = (rng.random((6, 6, 6)) < 0.7).astype(np.float32)
     made.load(weights)

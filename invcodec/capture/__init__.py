@@ -16,7 +16,7 @@ import numpy as np
 from invcodec.capture.camera import Camera
 from invcodec.capture.layouts import recognise
 from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
-from invcodec.capture.video import area_downscale, image_size, probe, read_image, read_video
+from invcodec.capture.video import area_downscale, has_alpha, image_size, probe, read_image, read_video
 from invcodec.errors import CaptureError
 
 __all__ = ["Camera", "Capture", "Frame", "open_capture"]
@@ -101,7 +101,9 @@ class Capture:
             return
         for number in numbers:
             image = read_image(files.images[number])
-            if self.transparent and image.shape[2] == 3:
+            if image.shape[2] == 4 and not self.transparent:
+                raise CaptureError(f"{files.images[number]}: has transparency, which the first images do not have")
+            if image.shape[2] == 3 and self.transparent:
                 image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
             if image.shape[1::-1] != (files.camera.width, files.camera.height):
                 raise CaptureError(
@@ -118,14 +120,14 @@ class Capture:
         if mask.shape[1::-1] != (files.camera.width, files.camera.height):
             raise CaptureError(f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image is not")
         # A pixel counts only if all of it does: half a masked pixel would leak the masked colour.
-        return area_downscale(mask, self.downscale)[..., 0] >= 254
+        return ~_any_in_block(mask[..., 0] < 128, self.downscale)
 
     def motion(self, camera: str, number: int) -> np.ndarray | None:
         """What truly moves in a camera's picture, `[H, W]` bool, where the capture says so (`gt_<camera>/mask`)."""
         path = self.folder / f"gt_{camera}" / "mask" / f"{number:04d}.png"
         if not path.is_file():
             return None
-        return area_downscale(read_image(path)[..., :1], self.downscale)[..., 0] > 0
+        return _any_in_block(read_image(path)[..., 0] >= 128, self.downscale)
 
     def fingerprint(self) -> bytes:
         """16 bytes that change with the cameras or with the first frame's pixels, so that a resumed encode can tell."""
@@ -190,7 +192,7 @@ def open_capture(
     first_files = files[0]
     transparent = False
     if listing.source == "images":
-        transparent = read_image(first_files.images[first]).shape[2] == 4
+        transparent = any(has_alpha(each.images[first]) for each in files)
     return Capture(
         folder,
         found.name,
@@ -204,6 +206,13 @@ def open_capture(
         downscale,
         transparent,
     )
+
+
+def _any_in_block(flags: np.ndarray, factor: int) -> np.ndarray:
+    """Whether any of `[H, W]` bool is set in each `factor` x `factor` block, cut like `area_downscale`."""
+    height, width = (n // factor for n in flags.shape)
+    blocks = flags[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return np.logical_or.reduce(blocks, (1, 3))
 
 
 def _downscaled(camera: Camera, factor: int, folder: Path) -> Camera:
@@ -229,8 +238,9 @@ def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...
         if files.video is not None:
             info = probe(files.video)
             size, where = (info.width, info.height), files.video
-            lengths[files.video.name] = range(info.frames)
-            rates[files.video.name] = info.fps
+            name = files.video.relative_to(folder).as_posix()
+            lengths[name] = range(info.frames)
+            rates[name] = info.fps
         else:
             numbers = sorted(files.images)
             where = files.images[numbers[0]]

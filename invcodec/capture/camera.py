@@ -14,7 +14,7 @@ import numpy as np
 
 from invcodec.errors import CaptureError
 
-_UNDISTORT_STEPS = 20
+_UNDISTORT_STEPS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +88,20 @@ class Camera:
         )
 
     def _undistort(self, plane: np.ndarray) -> np.ndarray:
-        """Inverse of `_distort` by fixed-point iteration."""
+        """Inverse of `_distort` by Newton's method."""
+        k1, k2, p1, p2 = self.distortion
         guess = plane
         for _ in range(_UNDISTORT_STEPS):
-            guess = guess + plane - self._distort(guess)
+            x, y = guess.T
+            r2 = x * x + y * y
+            radial, slope = 1 + r2 * (k1 + r2 * k2), k1 + 2 * r2 * k2
+            # The Jacobian of `_distort`; it is symmetric.
+            xx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x
+            xy = 2 * x * y * slope + 2 * p1 * x + 2 * p2 * y
+            yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
+            rest_x, rest_y = (plane - self._distort(guess)).T
+            scale = 1 / (xx * yy - xy * xy)
+            guess = guess + np.stack([yy * rest_x - xy * rest_y, xx * rest_y - xy * rest_x], 1) * scale[:, None]
         return guess
 
     def scaled(self, width: int, height: int) -> Camera:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -43,10 +44,19 @@ def probe(path: Path) -> VideoInfo:
     except (OSError, RuntimeError, StopIteration):
         raise CaptureError(f"{path}: cannot be read as a video (broken or not a video file)") from None
     width, height = meta["source_size"]
-    fps = Fraction(meta["fps"]).limit_denominator(1001)
+    fps = _exact_rate(meta["fps"])
     if frames < 1 or fps <= 0:
         raise CaptureError(f"{path}: holds no frames")
     return VideoInfo(width, height, fps, frames)
+
+
+def _exact_rate(printed: float) -> Fraction:
+    """The frame rate that ffmpeg printed with two digits: 29.97 stands for 30000/1001."""
+    whole = math.ceil(printed)
+    ntsc = Fraction(1000 * whole, 1001)
+    if printed != whole and abs(printed - ntsc) <= 0.005 + 1e-9:
+        return ntsc
+    return Fraction(printed).limit_denominator(1001)
 
 
 def read_video(path: Path, first: int, info: VideoInfo) -> Iterator[np.ndarray]:
@@ -77,21 +87,28 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         CaptureError: missing, or not a picture.
     """
-    try:
-        with Image.open(path) as image:
-            alpha = "A" in image.getbands() or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if alpha else "RGB"))
-    except FileNotFoundError:
-        raise CaptureError(f"{path}: no such image") from None
-    except (OSError, SyntaxError, ValueError):
-        raise CaptureError(f"{path}: cannot be read as an image") from None
+    with _opened(path) as image:
+        alpha = "A" in image.getbands() or "transparency" in image.info
+        return np.asarray(image.convert("RGBA" if alpha else "RGB"))
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether `read_image` gives four channels, from a picture file's header alone."""
+    with _opened(path) as image:
+        return "A" in image.getbands() or "transparency" in image.info
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture file, from its header alone."""
+    with _opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            return image.size
+            yield image
     except FileNotFoundError:
         raise CaptureError(f"{path}: no such image") from None
     except (OSError, SyntaxError, ValueError):
@@ -147,4 +164,6 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps:
     finally:
         if writer is not None:
             writer.close()
+    if count and not Path(path).is_file():
+        raise InvError(f"{path}: the video could not be written")
     return count

@@ -155,6 +155,7 @@ def build(key: int | str, config: Mapping[str, Any], version: int | None = None)
 
     Raises:
         UnsupportedError: nothing here knows the profile, or only an older version of it.
+        TypeError: the configuration is not one of this profile.
     """
     for kind in _registry():
         if key in (kind.id, kind.name):
@@ -162,5 +163,8 @@ def build(key: int | str, config: Mapping[str, Any], version: int | None = None)
                 raise UnsupportedError(
                     f"profile '{kind.name}' version {version}: this decoder knows {kind.version}; update invcodec"
                 )
+            for value in config.values():
+                if any(type(each) is not int for each in (value if isinstance(value, (list, tuple)) else [value])):
+                    raise TypeError("a configuration holds integers and lists of integers")
             return kind(**config)
     raise UnsupportedError(f"unknown profile {key!r}: it needs a newer invcodec, or the package that provides it")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -86,12 +86,23 @@ class Space:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Space:
-        return cls(
+        """Inverse of `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing, of the wrong kind, or makes no space.
+        """
+        space = cls(
             data["kind"],
             np.array(data["pose"], np.float64).reshape(3, 4),
-            np.array(data["low"], np.float64),
-            np.array([np.inf if v is None else v for v in data["high"]], np.float64),
+            np.array(data["low"], np.float64).reshape(3),
+            np.array([np.inf if v is None else v for v in data["high"]], np.float64).reshape(3),
         )
+        bounded = np.isfinite(space.high[:2]).all() and (space.kind == "ndc" or np.isfinite(space.high[2]))
+        if space.kind not in get_args(Kind) or not bounded or not (space.low < space.high).all():
+            raise ValueError("no such space")
+        if space.kind == "ndc" and space.low[2] <= 0:
+            raise ValueError("the near plane is not in front")
+        return space
 
     @property
     def contracted(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -49,7 +50,11 @@ def read(folder: Path, source: Source | None) -> Listing:
         wanted = "frames[].file_path" if source == "images" else "cameras[].video"
         raise CaptureError(f"{path}: names no {source} ({wanted})")
     test = data.get("test_cameras") or []
+    if not isinstance(test, list) or not all(isinstance(name, str) for name in test):
+        raise CaptureError(f"{path}: 'test_cameras' is not a list of names")
     fps = _number(data, "fps", path)
+    if fps is not None and fps <= 0:
+        raise CaptureError(f"{path}: 'fps' is {fps:g}, expected more than 0")
     rate = None if fps is None else Fraction(fps).limit_denominator(1001)
     if source == "images":
         return Listing(_from_images(folder, path, data, frames, cameras, test, rate), rate or Fraction(30), source)
@@ -60,7 +65,9 @@ def read(folder: Path, source: Source | None) -> Listing:
         video = folder / str(row["video"])
         name = str(row.get("name", video.stem))
         listed.append(
-            CameraFiles(_camera(name, {**data, **row}, path, None, test), video=video, masks=_mask(folder, row, None))
+            CameraFiles(
+                _camera(name, {**data, **row}, path, None, test), video=video, masks=_mask(folder, row, None, path)
+            )
         )
     return Listing(tuple(listed), rate, source)
 
@@ -69,13 +76,16 @@ def _number(row: Mapping[str, Any], key: str, path: Path) -> float | None:
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise CaptureError(f"{path}: '{key}' is {value!r}, expected a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
+        raise CaptureError(f"{path}: '{key}' is {repr(value)[:40]}, expected a number")
     return float(value)
 
 
-def _mask(folder: Path, row: Mapping[str, Any], frame: int | None) -> dict[int | None, Path]:
-    return {frame: folder / row["mask_path"]} if row.get("mask_path") else {}
+def _mask(folder: Path, row: Mapping[str, Any], frame: int | None, path: Path) -> dict[int | None, Path]:
+    name = row.get("mask_path")
+    if name is not None and not isinstance(name, str):
+        raise CaptureError(f"{path}: 'mask_path' is {name!r}, expected a file name")
+    return {frame: folder / name} if name else {}
 
 
 def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int] | None, test: list[str]) -> Camera:
@@ -94,7 +104,8 @@ def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int]
     fx = get["fl_x"] or get["fl_y"]
     if fx is None and get["camera_angle_x"]:
         fx = 0.5 * width / math.tan(0.5 * get["camera_angle_x"])
-    if fx is None or fx <= 0 or width < 1 or height < 1:
+    fy = get["fl_y"] or fx
+    if fx is None or fy is None or min(fx, fy) <= 0 or width < 1 or height < 1:
         raise CaptureError(f"{where}: needs a positive 'fl_x' (or 'camera_angle_x') and size")
     if "transform_matrix" not in row:
         raise CaptureError(f"{where}: has no 'transform_matrix'")
@@ -106,7 +117,7 @@ def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int]
         int(width),
         int(height),
         fx,
-        get["fl_y"] or fx,
+        fy,
         width / 2 if get["cx"] is None else get["cx"],
         height / 2 if get["cy"] is None else get["cy"],
         check_pose(row["transform_matrix"], where),
@@ -149,14 +160,16 @@ def _from_images(
         camera = _camera(name, merged, path, size, test)
         for number, row in rows.items():
             where = f"{path}: camera '{name}'"
-            pose = check_pose(row.get("transform_matrix", camera.pose), where)
-            if not np.allclose(pose, camera.pose, atol=1e-6):
+            other = _camera(name, {**data, **declared.get(name, {}), **row}, path, size, test)
+            if not np.allclose(other.pose, camera.pose, atol=1e-6):
                 raise CaptureError(
                     f"{where} moves (its pose at frame {number} differs); only fixed rigs can be encoded"
                 )
+            if replace(other, pose=camera.pose, held_out=camera.held_out).to_dict() != camera.to_dict():
+                raise CaptureError(f"{where} zooms (its lens at frame {number} differs); that cannot be encoded")
         masks: dict[int | None, Path] = {}
         for number, row in rows.items():
-            masks |= _mask(folder, row, number)
+            masks |= _mask(folder, row, number, path)
         listed.append(CameraFiles(camera, images=images, masks=masks))
     return tuple(listed)
 
