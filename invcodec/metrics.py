@@ -14,7 +14,13 @@ BEST_PSNR = 100.0
 
 
 def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """PSNR in dB of two pictures `[H, W, 3]` uint8, over all pixels and channels, or those where `mask` `[H, W]`."""
+    """PSNR in dB of two pictures `[H, W, 3]` uint8, over all pixels and channels, or those where `mask` `[H, W]`.
+
+    Raises:
+        ValueError: no pixel is left.
+    """
+    if mask is not None and not mask.any():
+        raise ValueError("a mask without pixels has no PSNR")
     error = (a.astype(np.float64) - b) ** 2
     mean = float(error.mean() if mask is None else error[mask].mean())
     return BEST_PSNR if mean == 0 else min(BEST_PSNR, 10 * math.log10(255**2 / mean))

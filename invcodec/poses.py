@@ -182,7 +182,7 @@ def read_pose(path: Path, cameras: Sequence[Camera]) -> Pose:
     """
     try:
         data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as JSON ({error})") from None
     base = replace(default_view(cameras), name="", held_out=False)
     if isinstance(data, list):
@@ -207,8 +207,8 @@ def _number(row: Mapping[str, Any], key: str, where: str, *, positive: bool = Fa
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UsageError(f"{where}: '{key}' is {value!r}, expected a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
+        raise UsageError(f"{where}: '{key}' is {repr(value)[:40]}, expected a number")
     if positive and value <= 0:
         raise UsageError(f"{where}: '{key}' is {value}, expected more than 0")
     return float(value)
@@ -240,14 +240,14 @@ def _camera(row: Mapping[str, Any], base: Camera, where: str) -> Camera:
         )
     if angle is not None and angle >= math.pi:
         raise UsageError(f"{where}: 'camera_angle_x' is {angle:g}, expected an angle in radians below pi")
-    if fx is None:
-        fx = fy if fy is not None else width / 2 / math.tan((angle or 0) / 2)
+    if fx is None and angle is not None:
+        fx = width / 2 / math.tan(angle / 2)
     return replace(
         base,
         width=width,
         height=height,
-        fx=fx,
-        fy=fx if fy is None else fy,
+        fx=fx or fy or base.fx,
+        fy=fy or fx or base.fy,
         cx=width / 2 if cx is None else cx,
         cy=height / 2 if cy is None else cy,
         distortion=lens,
@@ -279,4 +279,6 @@ def _camera_path(data: Mapping[str, Any], base: Camera, path: Path) -> Pose:
     if known and len(known) < len(times):
         raise UsageError(f"{path}: some entries have a 'render_time' and some have none")
     rate = _number(data, "fps", str(path), positive=True) or 24.0
+    if not 0.01 <= rate <= 1000:
+        raise UsageError(f"{path}: 'fps' is {rate:g}, expected 0.01 to 1000")
     return Pose(path.stem, tuple(cameras), Fraction(rate).limit_denominator(1001), tuple(known) if known else None)

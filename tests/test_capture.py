@@ -282,11 +282,14 @@ def test_opening_reads_no_picture_but_the_first(images: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("layout", ["images", "videos"])
 def test_frames_can_be_left_at_any_time(layout: str, images: Path, videos: Path) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     frames = open_capture(images if layout == "images" else videos).frames()
     next(frames)
     frames.close()
-    assert threading.active_count() == before
+    # What reads ffmpeg's messages takes a moment to notice that ffmpeg is gone.
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+        assert not thread.is_alive()
     assert list(frames) == []
 
 
@@ -464,12 +467,14 @@ def test_cameras_are_in_their_declared_order_however_frames_are_listed(images: P
 def test_intrinsics_stand_at_the_top_the_camera_or_the_frame(tmp_path: Path) -> None:
     folder = small_rig(tmp_path, fl_x=10, fl_y=11, k1=0.1)
     data = json.loads((folder / "transforms.json").read_text())
-    data["cameras"] = [{"name": "right", "fl_x": 20, "cx": 3.5, "p2": 0.2}]
+    data["cameras"] = [{"name": "right", "fl_x": 20, "cx": 3.5, "cy": 5.5, "p2": 0.2}]
     for row in data["frames"][:2]:
         row["fl_x"] = 30
+    for row in data["frames"][2:]:
+        row["cy"] = 4.5
     (folder / "transforms.json").write_text(json.dumps(data))
     right, left = open_capture(folder).cameras
-    assert (right.name, right.fx, right.fy, right.cx, right.cy) == ("right", 20, 11, 3.5, 6)
+    assert (right.name, right.fx, right.fy, right.cx, right.cy) == ("right", 20, 11, 3.5, 4.5)
     assert right.distortion == (0.1, 0.0, 0.0, 0.2)
     assert (left.name, left.fx, left.fy, left.cx, left.cy) == ("left", 30, 11, 8, 6)
     # Where no size is given, it is that of the pictures.
@@ -597,7 +602,7 @@ def test_files_that_are_no_transforms(tmp_path: Path, text: str, words: str) -> 
         (lambda d: d["cameras"][1].update(fl_x="long"), ["'fl_x' is 'long', expected a number"]),
         (lambda d: d["cameras"][1].update(fl_x=-4), ["'cam01'", "positive 'fl_x'"]),
         (lambda d: d["cameras"][1].update(cx=float("nan")), ["'cx' is nan"]),
-        (lambda d: d["cameras"][1].update(near=3, far=2), ["'cam01'", "near 3 and far 2"]),
+        (lambda d: d["cameras"][1].update(near=3, far=2), ["'cam01'", "near 3.0 and far 2.0"]),
         (lambda d: d["cameras"][1].pop("transform_matrix"), ["'cam01'", "no 'transform_matrix'"]),
         (lambda d: d["cameras"][1].update(transform_matrix=[[1.0] * 4] * 3), ["'cam01'", "not rigid"]),
         (lambda d: d["cameras"][1].update(transform_matrix=[[float("inf")] * 4] * 4), ["'cam01'", "not finite"]),
@@ -756,3 +761,35 @@ def test_values_that_make_no_sense_are_named(
     images: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object]
 ) -> None:
     refused(edited(images, tmp_path, edit), "transforms.json")
+
+
+def test_absurd_files_are_named(videos: Path, tmp_path: Path) -> None:
+    shutil.copytree(videos, tmp_path, dirs_exist_ok=True)
+    with open(tmp_path / "poses_bounds.npy", "wb") as file:
+        np.savez(file, a=np.zeros(3))
+    refused(tmp_path, "poses_bounds.npy: not a readable .npy file")
+    (tmp_path / "transforms.json").write_text("[" * 100_000)
+    refused(tmp_path, "transforms.json: not valid JSON")
+
+
+def test_two_entries_of_one_camera_are_refused(images: Path, tmp_path: Path) -> None:
+    refused(edited(images, tmp_path, lambda data: data["cameras"].append(data["cameras"][0])), "the same name")
+
+
+def test_a_near_plane_behind_the_camera_is_refused(images: Path, tmp_path: Path) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        data["cameras"][1].update(near=-5.0, far=None)
+
+    refused(edited(images, tmp_path, edit), "near -5.0")
+
+
+def test_the_last_number_of_a_file_name_is_the_frame(images: Path, tmp_path: Path) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        for row in data["frames"]:
+            old = tmp_path / row["file_path"]
+            name = f"{row['camera']}_take2_{row.pop('frame_index'):04d}.png"
+            row.pop("timestamp")
+            old.rename(old.with_name(name))
+            row["file_path"] = str(Path(row["file_path"]).with_name(name))
+
+    assert open_capture(edited(images, tmp_path, edit)).numbers == open_capture(images).numbers

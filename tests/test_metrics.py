@@ -105,3 +105,8 @@ def test_ssim_tells_where_pictures_differ() -> None:
     ssim = ssim_map(a, b)
     assert ssim[:4, :4].max() < 0.5
     np.testing.assert_allclose(ssim[12:, 12:], 1, atol=1e-9)
+
+
+def test_a_mask_without_pixels_has_no_psnr() -> None:
+    with pytest.raises(ValueError, match="without pixels"):
+        psnr(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 3), np.uint8), np.zeros((2, 2), bool))

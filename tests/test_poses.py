@@ -291,3 +291,24 @@ def test_files_that_hold_no_pose_are_named(tmp_path: Path, data: Any, words: str
 def test_what_is_neither_camera_nor_file_lists_what_there_is() -> None:
     with pytest.raises(UsageError, match="pose 'c9': no such camera or file; cameras are c0, c1, c2, c3"):
         resolve_pose("c9", FORWARD)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[" * 100_000, "JSON"),
+        (json.dumps({"transform_matrix": FULL, "fl_x": 10**400}), "fl_x"),
+        (json.dumps({"camera_path": [{"camera_to_world": FULL}], "fps": 1e-9}), "fps"),
+    ],
+)
+def test_absurd_pose_files_are_named(tmp_path: Path, text: str, word: str) -> None:
+    path = tmp_path / "absurd.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=rf"absurd\.json.*{word}"):
+        read_pose(path, FORWARD)
+
+
+def test_each_side_may_state_its_angle_of_view_in_its_own_way(tmp_path: Path) -> None:
+    row = {"transform_matrix": FULL, "w": 100, "h": 80, "camera_angle_x": np.pi / 2, "fl_y": 70.0}
+    (camera,) = read_pose(written(tmp_path, row), FORWARD).cameras
+    assert (camera.fx, camera.fy) == (pytest.approx(50), 70)

@@ -37,6 +37,8 @@ def read(folder: Path, source: Source | None) -> Listing:
         raise CaptureError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError):
         raise CaptureError(f"{path}: not a readable .npy file") from None
+    if not isinstance(rows, np.ndarray):
+        raise CaptureError(f"{path}: not a readable .npy file")
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu":
         raise CaptureError(f"{path}: has shape {rows.shape}, expected one row of 17 numbers for each camera")
     rows = rows.astype(np.float64)

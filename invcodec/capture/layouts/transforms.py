@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -35,7 +36,7 @@ def read(folder: Path, source: Source | None) -> Listing:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         raise CaptureError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CaptureError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(data, dict):
         raise CaptureError(f"{path}: not a JSON object")
@@ -53,8 +54,8 @@ def read(folder: Path, source: Source | None) -> Listing:
     if not isinstance(test, list) or not all(isinstance(name, str) for name in test):
         raise CaptureError(f"{path}: 'test_cameras' is not a list of names")
     fps = _number(data, "fps", path)
-    if fps is not None and fps <= 0:
-        raise CaptureError(f"{path}: 'fps' is {fps:g}, expected more than 0")
+    if fps is not None and not 0.01 <= fps <= 1000:
+        raise CaptureError(f"{path}: 'fps' is {fps:g}, expected 0.01 to 1000")
     rate = None if fps is None else Fraction(fps).limit_denominator(1001)
     if source == "images":
         return Listing(_from_images(folder, path, data, frames, cameras, test, rate), rate or Fraction(30), source)
@@ -101,17 +102,18 @@ def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int]
     width, height = get["w"] or (size[0] if size else None), get["h"] or (size[1] if size else None)
     if width is None or height is None:
         raise CaptureError(f"{where}: has no 'w' and 'h'")
-    fx = get["fl_x"] or get["fl_y"]
+    fx = get["fl_x"]
     if fx is None and get["camera_angle_x"]:
         fx = 0.5 * width / math.tan(0.5 * get["camera_angle_x"])
+    fx = fx or get["fl_y"]
     fy = get["fl_y"] or fx
     if fx is None or fy is None or min(fx, fy) <= 0 or width < 1 or height < 1:
         raise CaptureError(f"{where}: needs a positive 'fl_x' (or 'camera_angle_x') and size")
     if "transform_matrix" not in row:
         raise CaptureError(f"{where}: has no 'transform_matrix'")
     near, far = get["near"], get["far"]
-    if near is not None and far is not None and not 0 < near < far:
-        raise CaptureError(f"{where}: near {near:g} and far {far:g} are not a range of depths")
+    if (near is not None and near <= 0) or (far is not None and far <= (near or 0)):
+        raise CaptureError(f"{where}: near {near} and far {far} are not a range of depths")
     return Camera(
         name,
         int(width),
@@ -138,6 +140,8 @@ def _from_images(
     rate: Fraction | None,
 ) -> tuple[CameraFiles, ...]:
     declared = {str(row["name"]): row for row in cameras if "name" in row}
+    if len(declared) < sum("name" in row for row in cameras):
+        raise CaptureError(f"{path}: two entries of 'cameras' have the same name")
     times = sorted({t for row in frames if (t := _time(row, path)) is not None})
     by_camera: dict[str, dict[int, dict[str, Any]]] = {}
     for row in frames:
@@ -191,7 +195,7 @@ def _frame_number(row: Mapping[str, Any], times: list[float], rate: Fraction | N
             return row[key]
     if (time := _time(row, path)) is not None:
         return times.index(time)
-    digits = "".join(c for c in PurePosixPath(row["file_path"]).stem if c.isdigit())
-    if not digits:
+    numbers = re.findall(r"\d+", PurePosixPath(row["file_path"]).stem)
+    if not numbers:
         raise CaptureError(f"{path}: image '{row['file_path']}' has no frame_index, no time and no number in its name")
-    return int(digits)
+    return int(numbers[-1])
