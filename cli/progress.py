@@ -70,7 +70,7 @@ class BarProgress(Progress):
 
     def start(self, frames: int) -> None:
         self._frames = frames
-        self._task = self._bar.add_task("starting", total=frames, quality="", size="", left="")
+        self._task = self._bar.add_task("preparing", total=frames, quality="", size="", left="")
         self._bar.start()
 
     def frame_started(self, number: int, stage: str) -> None:

@@ -136,6 +136,7 @@ class Encoder:
         space = choose_space(self.cameras, transparent=transparent)
         networks = networks_from_settings(settings.networks, space)
         self._engine = make_engine(networks, device=settings.device, threads=settings.threads)
+        self._engine.warm_up()
         self._specs: dict[TensorKey, TensorSpec] = {
             (network.name, spec.name): spec for network in networks for spec in network.profile.tensors
         }
@@ -374,7 +375,7 @@ def encode_capture(
         "holdout": [camera.name for camera in capture.cameras if camera.held_out],
         "fingerprint": capture.fingerprint(),
     }
-    with _Output(target) as output:
+    with _Output(target) as output, _shown(progress, len(capture.numbers)):
         encoder = Encoder(
             capture.cameras,
             output.file,
@@ -418,7 +419,8 @@ def resume(
     if frames and frames[-1].number >= capture.numbers[-1]:
         raise UsageError(f"{path}: already holds all frames {first}:{stop}; nothing to resume")
     found, file = reopen(path)
-    with file, found:
+    left = len(capture.numbers) - len(found.frames)
+    with file, found, _shown(progress, left):
         last = found.frames[-1].number
         encoder = Encoder(
             capture.cameras,
@@ -435,10 +437,22 @@ def resume(
         return _run(encoder, capture, last, lambda: None)
 
 
+@contextmanager
+def _shown(progress: Progress | None, frames: int) -> Iterator[None]:
+    """Progress from before the first compilation to the end, whatever that is."""
+    if progress is None:
+        yield
+        return
+    progress.start(frames)
+    try:
+        yield
+    finally:
+        progress.finish()
+
+
 def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], None]) -> list[FrameReport]:
     """Push a capture's frames from `start` on; a frame that is already written is only remembered."""
     reports: list[FrameReport] = []
-    encoder.progress.start(len(capture.numbers) - len(encoder.frames))
     try:
         frames: Iterator[Frame] = capture.frames(start)
         for frame in frames:
@@ -460,8 +474,6 @@ def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], N
             with suppress(OSError):
                 encoder.close(complete=False)
         raise
-    finally:
-        encoder.progress.finish()
     encoder.close()
     return reports
 

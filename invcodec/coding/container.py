@@ -205,12 +205,9 @@ class Reader:
         except OSError as error:
             raise UsageError(f"{self.path}: cannot be read ({error.strerror})") from None
         try:
-            magic = self._file.read(len(MAGIC))
-            if magic != MAGIC:
-                kind = "is empty" if not magic else "is not an .inv file (its first bytes are not the .inv magic)"
-                raise UsageError(f"{self.path}: {kind}")
             self.problems: list[str] = []
             self.status = "open"
+            self._check_magic()
             self.head = self._read_head()
             self.frames: list[FrameEntry] = []
             indexed = self._use_index()
@@ -232,6 +229,20 @@ class Reader:
 
     def close(self) -> None:
         self._file.close()
+
+    def _check_magic(self) -> None:
+        """Refuse what is not an .inv file; a magic that is merely damaged has a header right behind it."""
+        magic = self._file.read(len(MAGIC))
+        if magic == MAGIC:
+            return
+        try:
+            head = self._header_at(len(MAGIC)).type == RecordType.HEAD
+        except InvError:
+            head = False
+        if not head:
+            kind = "is not an .inv file (its first bytes are not the .inv magic)" if magic else "is empty"
+            raise UsageError(f"{self.path}: {kind}")
+        self._note("the first bytes of the file, its magic, are damaged")
 
     def _header_at(self, offset: int) -> Record:
         self._file.seek(offset)

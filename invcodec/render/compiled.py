@@ -173,6 +173,16 @@ class CompiledEngine(Engine):
         self._layer_mask = mask
         self._train_layers = bool(mask.any())
 
+    def warm_up(self) -> None:
+        held = self.weights()
+        one = np.full((1, 3), 0.5, f32)
+        rays = Rays(one, one, one, one[0, :1], one[0, :1])
+        self.begin([(self.network.name, name) for name in self._tensors()], 0.0)
+        self.step(Batch(rays, one, one, one[0, :1], one[0, :1]), 0.0, 0.0)
+        self.cell_density(np.random.default_rng(0))
+        self.take_cell_weights()
+        self.load(held)
+
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
         rays = batch.rays
         n = len(rays)

@@ -94,6 +94,9 @@ class Engine(ABC):
     def weights(self) -> dict[TensorKey, np.ndarray]:
         """Copies of all weights, float32, in their declared shapes."""
 
+    def warm_up(self) -> None:
+        """Have everything ready that training needs, so that compiling is not counted as training."""
+
     @abstractmethod
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
         """Render deterministically over one background colour `[3]`."""
