@@ -82,7 +82,7 @@ def encode(row: str, arguments: argparse.Namespace, out: Path) -> dict[str, Any]
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
-        "| preset | held-out PSNR | moving / static pixels | SSIM | keyframe | later frames, mean (worst) | "
+        f"| preset | {rows[0]['set']} PSNR | moving / static pixels | SSIM | keyframe | later frames, mean (worst) | "
         "keyframe, later frames, file per frame |",
         "|---|---|---|---|---|---|---|",
     ]

@@ -122,3 +122,19 @@ def test_cell_density_is_that_of_a_point_in_the_cell() -> None:
     compiled, plain = engines(SPACES["box"], 9)
     a, b = (engine.cell_density(np.random.default_rng(3)) for engine in (compiled, plain))
     np.testing.assert_allclose(a, b, rtol=2e-3)
+
+
+def test_batches_may_grow_and_shrink() -> None:
+    # Few rays with many samples, then many rays with few, then many of both: buffers are kept between steps.
+    steps = [(1, 40), (300, 10), (300, 40), (20, 200), (500, 200)]
+    results = []
+    for warm in (False, True):
+        compiled, _ = engines(SPACES["box"], 11)
+        if warm:
+            for count, samples in steps:
+                compiled.begin({("scene", spec.name) for spec in PROFILE.tensors}, 0.0)
+                compiled.step(batch(SPACES["box"], np.random.default_rng(1), count), 0.0, 0.0, samples=samples)
+        compiled.begin({("scene", spec.name) for spec in PROFILE.tensors}, 0.0)
+        compiled.step(batch(SPACES["box"], np.random.default_rng(2), 500), 0.01, 0.01, samples=200)
+        results.append(compiled.weights())
+    assert all((results[0][key] == results[1][key]).all() for key in results[0])

@@ -56,6 +56,7 @@ class CompiledEngine(Engine):
         self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
         self._scratch_capacity = 0
         self._chunks: list[tuple[np.ndarray, np.ndarray]] = []
+        self._chunk_blocks = 0
         self._gradients: tuple[np.ndarray, list[Layers]] = (np.empty((0, 0), f32), [])
         self._cell_weights = np.zeros((threads, *self._occupancy.shape), f32)
 
@@ -237,8 +238,10 @@ class CompiledEngine(Engine):
     def _with_chunks(self, count: int, capacity: int) -> None:
         """Have room for the sample positions and encoding gradients of `count` chunks."""
         blocks = -(-capacity // BLOCK)
-        if self._chunks and self._chunks[0][1].shape[0] < blocks:
+        if blocks > self._chunk_blocks:
+            self._chunk_blocks = blocks
             self._chunks.clear()
+        blocks = self._chunk_blocks
         width = self.profile.level_features * len(self.profile.resolutions)
         while len(self._chunks) < count:
             self._chunks.append((np.empty((3, blocks * BLOCK), f32), np.empty((blocks, width, BLOCK), f32)))

@@ -94,6 +94,7 @@ class Engine(ABC):
     def weights(self) -> dict[TensorKey, np.ndarray]:
         """Copies of all weights, float32, in their declared shapes."""
 
+    @abstractmethod
     def warm_up(self) -> None:
         """Have everything ready that training needs, so that compiling is not counted as training."""
 

@@ -72,6 +72,9 @@ class TorchEngine(Engine):
                 held = self._weights[network][name]
                 held.copy_(torch.tensor(np.asarray(value, np.float32)).reshape(held.shape))
 
+    def warm_up(self) -> None:
+        pass  # Nothing is compiled.
+
     def weights(self) -> dict[TensorKey, np.ndarray]:
         return {
             (network, name): self._weights[network][name].detach().cpu().numpy().copy() for network, name in self._specs

@@ -1,0 +1,1166 @@
+"""Reference decoder of the .inv format, draft 0: slow, plain, written from FORMAT.md alone.
+
+It shares no code with the package next to it, so that the text, the package and this file can be held against
+each other. `read` does Part I, `states` and `weights` Part II, `render` Part III.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import math
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"\x89INV\r\n\x1a\n"
+SYNC = b"\xb5INV"
+HEAD, KEY, DELTA, INDEX, END = 1, 2, 3, 4, 5
+KINDS = {KEY: "key", DELTA: "delta"}
+TYPE_NAMES = {HEAD: "HEAD", KEY: "KEY", DELTA: "DELTA", INDEX: "INDEX", END: "END"}
+EXIT_CODES = {"usage": 2, "damaged": 3, "unsupported": 4, "limit": 5}
+DRAFT = 0
+
+# FORMAT.md "Limits"
+MAX_PAYLOAD = 2**30
+MAX_HEADER = 2**20
+MAX_INDEX = 2**24
+MAX_CAMERAS = 1024
+MAX_NETWORKS = 8
+MAX_TENSORS = 256
+MAX_DIMENSIONS = 4
+MAX_VALUES = 2**27
+MAX_SIDE = 16384
+MAX_SAMPLES = 4096
+MAX_DEPTH = 64  # of nested fields; FORMAT.md names no figure
+
+Array = NDArray[Any]
+State = dict[tuple[int, int], tuple[int, Array]]
+
+
+class Refused(Exception):
+    """What FORMAT.md refuses; `kind` is one of its error classes: usage, damaged, unsupported, limit."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+
+
+@dataclass
+class Frame:
+    """A good frame, its coded tensors not yet decoded."""
+
+    number: int
+    ticks: int
+    kind: str
+    offset: int
+    length: int
+    reference: int | None
+    header: dict[str, Any]
+    coded: bytes
+    cameras: list[dict[str, Any]]
+
+
+@dataclass
+class File:
+    """What `read` found."""
+
+    head: dict[str, Any]
+    status: str = "open"
+    records: list[tuple[int, int, int, int]] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Record:
+    """A record with a sound header; `payload` is None if its CRC is wrong or the file ends inside of it."""
+
+    type: int
+    frame: int
+    offset: int
+    total: int
+    payload: bytes | None = None
+
+
+def need(ok: bool, text: str, kind: str = "damaged") -> None:
+    """Refuse unless ok."""
+    if not ok:
+        raise Refused(kind, text)
+
+
+# ---- Part I: structured fields ----
+
+
+class _Unpacker:
+    """FORMAT.md "Structured fields": MessagePack in its canonical form, all else is damaged."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        need(count <= len(self.data) - self.at, "field cut short")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, code: str, low: int, high: int | None = None) -> int:
+        """An integer of a longer form: it must not fit a shorter one, which hold low and above (to high)."""
+        value = int(struct.unpack(">" + code, self.take(struct.calcsize(code)))[0])
+        need(value >= low if high is None else value < high, "integer or length not in its shortest form")
+        return value
+
+    def value(self, depth: int = 0) -> Any:
+        need(depth <= MAX_DEPTH, "fields nested too deeply", "limit")
+        tag = self.take(1)[0]
+        if tag <= 0x7F or tag >= 0xE0:
+            return tag if tag <= 0x7F else tag - 256
+        if tag <= 0x8F:
+            return self.map(tag & 15, depth)
+        if tag <= 0x9F:
+            return self.list(tag & 15, depth)
+        if tag <= 0xBF:
+            return self.text(tag & 31)
+        if tag in (0xC0, 0xC2, 0xC3):
+            return {0xC0: None, 0xC2: False, 0xC3: True}[tag]
+        if tag == 0xCB:
+            return self.real()
+        if 0xCC <= tag <= 0xCF:
+            return self.number("BHIQ"[tag - 0xCC], (2**7, 2**8, 2**16, 2**32)[tag - 0xCC])
+        if 0xD0 <= tag <= 0xD3:
+            return self.number("bhiq"[tag - 0xD0], 0, (-(2**5), -(2**7), -(2**15), -(2**31))[tag - 0xD0])
+        if 0xC4 <= tag <= 0xC6:
+            return self.take(self.number("BHI"[tag - 0xC4], (0, 2**8, 2**16)[tag - 0xC4]))
+        if 0xD9 <= tag <= 0xDB:
+            return self.text(self.number("BHI"[tag - 0xD9], (2**5, 2**8, 2**16)[tag - 0xD9]))
+        if tag in (0xDC, 0xDD):
+            return self.list(self.number("HI"[tag - 0xDC], (2**4, 2**16)[tag - 0xDC]), depth)
+        if tag in (0xDE, 0xDF):
+            return self.map(self.number("HI"[tag - 0xDE], (2**4, 2**16)[tag - 0xDE]), depth)
+        raise Refused("damaged", f"field type {tag:02x} is not canonical")
+
+    def real(self) -> float:
+        value = float(struct.unpack(">d", self.take(8))[0])
+        need(math.isfinite(value), "float is not finite")
+        return value
+
+    def text(self, count: int) -> str:
+        try:
+            return self.take(count).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Refused("damaged", "string is not UTF-8") from error
+
+    def list(self, count: int, depth: int) -> Any:
+        return [self.value(depth + 1) for _ in range(count)]
+
+    def map(self, count: int, depth: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for _ in range(count):
+            key = self.value(depth + 1)
+            need(isinstance(key, str), "key is not a string")
+            need(key not in result, "key occurs twice")
+            result[key] = self.value(depth + 1)
+        return result
+
+
+def unpack(data: bytes) -> Any:
+    """One structured field that fills the data exactly."""
+    unpacker = _Unpacker(data)
+    value = unpacker.value()
+    need(unpacker.at == len(data), "bytes behind a structured field")
+    return value
+
+
+def is_int(value: Any, low: int = -(2**63), high: int = 2**64) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_float(value: Any) -> bool:
+    return isinstance(value, float)
+
+
+def is_name(value: Any) -> bool:
+    """FORMAT.md: a name is a string of 1 to 255 bytes."""
+    return isinstance(value, str) and 1 <= len(value.encode("utf-8")) <= 255
+
+
+def is_ratio(value: Any) -> bool:
+    return is_list(value, 2, lambda item: is_int(item, 1, 2**31 - 1))
+
+
+def is_list(value: Any, count: int | None, item: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and count in (None, len(value)) and all(item(each) for each in value)
+
+
+def is_map(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def check_fields(value: Any, rules: dict[str, Callable[[Any], bool]], what: str) -> None:
+    """A map that has every key of the rules, each with a value that its rule takes."""
+    need(is_map(value), f"{what} is not a map")
+    for key, rule in rules.items():
+        need(key in value and rule(value[key]), f"{what}: bad or missing {key}")
+
+
+# ---- Part I: HEAD ----
+
+CAMERA_RULES: dict[str, Callable[[Any], bool]] = {
+    "name": is_name,
+    "width": lambda v: is_int(v, 1),
+    "height": lambda v: is_int(v, 1),
+    **{key: lambda v: is_float(v) and v > 0 for key in ("fl_x", "fl_y")},
+    **dict.fromkeys(("cx", "cy", "k1", "k2", "p1", "p2"), is_float),
+    **{key: lambda v: v is None or is_float(v) for key in ("near", "far")},
+    "held_out": lambda v: isinstance(v, bool),
+    "pose": lambda v: is_list(v, 12, is_float),
+}
+
+HEAD_RULES: dict[str, Callable[[Any], bool]] = {
+    "frame_rate": is_ratio,
+    "time_base": is_ratio,
+    "source_size": lambda v: is_list(v, 2, lambda item: is_int(item, 1)),
+    "downscale": lambda v: is_int(v, 1),
+    "background": lambda v: v is None or is_list(v, 3, lambda item: is_float(item) and 0 <= item <= 1),
+    "colour_space": is_name,
+    "units": is_name,
+    "encoder": is_map,
+    "tags": lambda v: is_map(v) and all(isinstance(item, str) for item in v.values()),
+}
+
+NETWORK_RULES: dict[str, Callable[[Any], bool]] = {
+    "name": is_name,
+    "role": is_name,
+    "profile": lambda v: is_int(v, 0, 2**31 - 1),
+    "profile_name": is_name,
+    "version": lambda v: is_int(v, 0),
+    "config": lambda v: is_map(v) and all(is_int(item) or is_list(item, None, is_int) for item in v.values()),
+    "space": is_map,
+}
+
+
+def counted(value: Any, most: int, what: str) -> list[Any]:
+    """A list of 1 to `most` items (FORMAT.md "Limits")."""
+    need(isinstance(value, list) and len(value) > 0, f"no {what}")
+    need(len(value) <= most, f"too many {what}", "limit")
+    return list(value)
+
+
+def unique(items: list[dict[str, Any]], what: str) -> None:
+    need(len({item["name"] for item in items}) == len(items), f"two {what} of one name")
+
+
+def check_cameras(value: Any) -> list[dict[str, Any]]:
+    """FORMAT.md "Cameras"."""
+    cameras = counted(value, MAX_CAMERAS, "cameras")
+    for camera in cameras:
+        check_fields(camera, CAMERA_RULES, "camera")
+        need(max(camera["width"], camera["height"]) <= MAX_SIDE, "image side", "limit")
+    unique(cameras, "cameras")
+    return cameras
+
+
+def check_head(payload: bytes) -> dict[str, Any]:
+    """FORMAT.md "HEAD". The draft is looked at first: all else may differ in another one."""
+    head = unpack(payload)
+    check_fields(head, {"version": lambda v: is_int(v, 0), "reader": lambda v: is_int(v, 0)}, "HEAD")
+    need(head["reader"] <= DRAFT, f"file needs a reader of draft {head['reader']}", "unsupported")
+    check_fields(head, HEAD_RULES, "HEAD")
+    check_cameras(head.get("cameras"))
+    networks = counted(head.get("networks"), MAX_NETWORKS, "networks")
+    for network in networks:
+        check_fields(network, NETWORK_RULES, "network")
+        check_tensors(network)
+    unique(networks, "networks")
+    need(sum(math.prod(shape) for shape in table(head).values()) <= MAX_VALUES, "values of a state", "limit")
+    for network in networks:
+        check_profile(network, len(head["cameras"]))
+        check_space(network)
+    return dict(head)
+
+
+def check_tensors(network: dict[str, Any]) -> None:
+    """The rows of a network's `tensors`, whatever its profile."""
+    for row in counted(network.get("tensors"), MAX_TENSORS, "tensors"):
+        need(is_list(row, 3, lambda item: True) and is_name(row[0]) and is_int(row[2], 0, 1), "bad tensor row")
+        shape = counted(row[1], MAX_DIMENSIONS, "dimensions")
+        need(is_list(shape, None, lambda item: is_int(item, 1)), "bad shape")
+
+
+def table(head: dict[str, Any]) -> dict[tuple[int, int], tuple[int, ...]]:
+    """The shapes of all tensors of all networks, in table order."""
+    rows = [(n, t, row) for n, network in enumerate(head["networks"]) for t, row in enumerate(network["tensors"])]
+    return {(n, t): tuple(row[1]) for n, t, row in rows}
+
+
+# ---- Part III: what profiles and spaces say of HEAD ----
+
+
+def setting(config: dict[str, Any], key: str, low: int, most: int | None = None) -> int:
+    """An integer of a configuration, at least low, at most a limit."""
+    value = config.get(key)
+    need(is_int(value, low), f"configuration: bad or missing {key}")
+    need(most is None or value <= most, f"configuration: {key}", "limit")
+    return int(value)  # type: ignore[arg-type]
+
+
+def nerf_tensors(config: dict[str, Any]) -> list[Any]:
+    """FORMAT.md "Profile 1: nerf"."""
+    depth, width = setting(config, "depth", 1, 32), setting(config, "width", 2, 1024)
+    position, direction = setting(config, "position_octaves", 0, 16), setting(config, "direction_octaves", 0, 16)
+    structure = setting(config, "structure_layers", 0)
+    samples = setting(config, "samples", 1) + setting(config, "importance", 0)
+    need(samples <= MAX_SAMPLES, "samples", "limit")
+    need(width % 2 == 0 and structure <= depth, "configuration: width or structure_layers")
+    layers = [(f"layers.{i}", width, width if i else 3 + 6 * position, int(i >= structure)) for i in range(depth)]
+    layers += [("density", 1, width, 1), ("feature", width, width, 1)]
+    layers += [("direction", width // 2, width + 3 + 6 * direction, 1), ("rgb", 3, width // 2, 1)]
+    return linear_tensors(layers)
+
+
+def grid_tensors(config: dict[str, Any]) -> list[Any]:
+    """FORMAT.md "Profile 2: grid"."""
+    resolutions = config.get("resolutions")
+    need(is_list(resolutions, None, lambda item: is_int(item, 1)), "configuration: resolutions")
+    levels = len(resolutions)  # type: ignore[arg-type]
+    need(all(r <= 4096 for r in resolutions), "configuration: resolution", "limit")  # type: ignore[union-attr]
+    entries = 2 ** setting(config, "log2_table", 0, 24)
+    hidden, features = setting(config, "hidden", 1), setting(config, "features", 1)
+    colour, cells = setting(config, "colour_hidden", 1), setting(config, "occupancy", 1, 256)
+    setting(config, "samples", 1, MAX_SAMPLES)
+    widths = (hidden, features + 1, colour, 2 * levels)
+    need(all(w % 4 == 0 and 4 <= w <= 256 for w in widths), "configuration: layer widths")
+    shapes = [[r + 1, r + 1, r + 1, 2] if (r + 1) ** 3 <= entries else [entries, 2] for r in resolutions]  # type: ignore[union-attr]
+    rows: list[Any] = [[f"grid.{i}", shape, 0] for i, shape in enumerate(shapes)]
+    rows.append(["occupancy", [cells, cells, cells], 0])
+    layers = [("density.0", hidden, 2 * levels, 0), ("density.1", 1 + features, hidden, 0)]
+    layers += [("colour.0", colour, features + 9, 1), ("colour.1", colour, colour, 1), ("colour.2", 3, colour, 1)]
+    return rows + linear_tensors(layers)
+
+
+def linear_tensors(layers: list[tuple[str, int, int, int]]) -> list[Any]:
+    """Rows of `.weight` [out, in] and `.bias` [out] for (name, out, in, group)."""
+    pairs = [([f"{n}.weight", [out, into], group], [f"{n}.bias", [out], group]) for n, out, into, group in layers]
+    return [row for pair in pairs for row in pair]
+
+
+def is_known(network: dict[str, Any]) -> bool:
+    return network["profile"] in (1, 2, 3) and network["version"] == 1
+
+
+def check_profile(network: dict[str, Any], cameras: int) -> None:
+    """Tensors must be those that profile and configuration imply, where the profile is known."""
+    if not is_known(network):
+        return
+    config = network["config"]
+    if network["profile"] == 1:
+        implied = nerf_tensors(config)
+    elif network["profile"] == 2:
+        implied = grid_tensors(config)
+    else:
+        need(setting(config, "cameras", 1) == cameras, "affine: number of cameras")
+        implied = [["gain", [cameras, 3], 1], ["offset", [cameras, 3], 1]]
+    need(network["tensors"] == implied, "tensors are not those of the profile")
+
+
+def check_space(network: dict[str, Any]) -> None:
+    """FORMAT.md "Coordinate mapping": the map of a known kind."""
+    space = network["space"]
+    if network["role"] == "camera-colour":
+        need(not space, "space of camera-colour is not empty")
+    if network["role"] not in ("scene", "coarse", "fine"):
+        return
+    check_fields(space, {"kind": is_name, "pose": lambda v: is_list(v, 12, is_float)}, "space")
+    if space["kind"] not in SPACES:
+        return
+    ndc, bound = space["kind"] == "ndc", lambda v: is_list(v, 3, is_float)
+    infinite = ndc and is_list(space.get("high"), 3, lambda v: True) and space["high"][2] is None
+    if infinite:
+        space = {**space, "high": [*space["high"][:2], math.inf]}
+    check_fields(space, {"low": bound, "high": bound}, "space")
+    need(all(low < high for low, high in zip(space["low"], space["high"], strict=True)), "space is empty")
+    need(not ndc or space["low"][2] > 0, "near is not above 0")
+
+
+# ---- Part I: records ----
+
+
+def sound_header(data: bytes, at: int) -> tuple[int, int, int, int, int] | None:
+    """FORMAT.md "Record": type, flags, reserved, frame, length of the header at an offset if it is sound."""
+    header = data[at : at + 24]
+    if len(header) < 24 or header[:4] != SYNC or zlib.crc32(header[:20]) != struct.unpack_from("<I", header, 20)[0]:
+        return None
+    return struct.unpack_from("<BBHqI", header, 4)
+
+
+def check_allowed(header: tuple[int, int, int, int, int]) -> None:
+    """A header that is sound but not allowed: the file is refused."""
+    kind, flags, reserved, _, length = header
+    need(length <= (MAX_HEADER if kind == HEAD else MAX_PAYLOAD), "length of a record", "limit")
+    need(reserved == 0 and flags & 15 == 0, "reserved bits of a record", "unsupported")
+    need(kind in TYPE_NAMES or kind >= 128, f"record type {kind}", "unsupported")
+
+
+def check_magic(data: bytes) -> bool:
+    """True if right; False if wrong with a sound HEAD header right behind it."""
+    if data[:8] == MAGIC:
+        return True
+    header = sound_header(data, 8)
+    need(header is not None and header[0] == HEAD, "not an .inv file", "usage")
+    return False
+
+
+def next_sound(data: bytes, at: int) -> int:
+    """FORMAT.md "Recovery": where the next sync with a sound header is, or the end."""
+    at = data.find(SYNC, at)
+    while at >= 0 and sound_header(data, at) is None:
+        at = data.find(SYNC, at + 1)
+    return at if at >= 0 else len(data)
+
+
+def scan(data: bytes, problems: list[str]) -> tuple[list[Record], bool]:
+    """All records with sound headers, and whether the file ends inside one."""
+    if not check_magic(data):
+        problems.append("wrong magic")
+    records, at = [], len(MAGIC)
+    while at < len(data):
+        header = sound_header(data, at)
+        if header is None:
+            if len(data) - at < 24 and data[at : at + 4] == SYNC[: len(data) - at]:
+                return records, True
+            problems.append(f"no record at {at}")
+            at = next_sound(data, at + 1)
+            continue
+        check_allowed(header)
+        record = Record(header[0], header[3], at, header[4] + 28)
+        records.append(record)
+        at += record.total
+        if at > len(data):
+            return records, True
+        payload = data[record.offset + 24 : at - 4]
+        if zlib.crc32(payload) == struct.unpack_from("<I", data, at - 4)[0]:
+            record.payload = payload
+        else:
+            problems.append(f"wrong payload CRC at {record.offset}")
+        if record.type not in KINDS and record.type < 128 and record.frame != 0:
+            problems.append(f"frame field not 0 at {record.offset}")
+    return records, False
+
+
+def read(data: bytes) -> File:
+    """Part I: all records, the first sound HEAD, the good frames and the file's status."""
+    problems: list[str] = []
+    records, truncated = scan(data, problems)
+    heads = [record.payload for record in records if record.type == HEAD and record.payload is not None]
+    need(bool(heads), "no sound HEAD")
+    file = File(check_head(heads[0]), problems=problems)
+    file.records = [(record.type, record.frame, record.offset, record.total) for record in records]
+    if records[0].type != HEAD:
+        problems.append("HEAD does not come first")
+    if any(payload != heads[0] for payload in heads):
+        problems.append("HEAD repeated with other bytes")
+    find_frames(file, records, len(data))
+    complete = check_end(file, records, len(data))
+    if problems:
+        file.status = "damaged"
+    elif truncated:
+        file.status = "truncated"
+    elif complete is not None:
+        file.status = "complete" if complete else "incomplete"
+    return file
+
+
+def find_frames(file: File, records: list[Record], size: int) -> None:
+    """FORMAT.md "Recovery": which frames are good. `before` is the frame record right before, None if not good."""
+    before: Frame | None = None
+    last: Frame | None = None
+    steps: dict[tuple[int, int], int] = {}
+    for record in records:
+        if record.type not in KINDS:
+            continue
+        try:
+            need(record.payload is not None, "record is not sound")
+            frame = parse_frame(file.head, record, last.cameras if last else file.head["cameras"])
+            if last is not None:
+                need(frame.number > last.number and frame.ticks > last.ticks, "frame is not after the one before")
+            if frame.kind == "delta":
+                need(before is not None and frame.reference == before.number, "reference is not the frame before")
+            check_steps(frame, steps)
+        except Refused as refusal:
+            if refusal.kind != "damaged":
+                raise
+            before = None
+            file.lost.append(record.frame)
+            if record.offset + record.total <= size:
+                file.problems.append(f"frame {record.frame}: {refusal}")
+            continue
+        before = last = frame
+        file.frames.append(frame)
+
+
+def check_steps(frame: Frame, steps: dict[tuple[int, int], int]) -> None:
+    """Steps change only in a KEY."""
+    listed = {(n, t): qp for n, t, _, qp, _ in frame.header["tensors"]}
+    if frame.kind == "key":
+        steps.update(listed)
+    need(all(steps[where] == qp for where, qp in listed.items()), "step changes in a DELTA")
+
+
+FRAME_RULES: dict[str, Callable[[Any], bool]] = {
+    "time": lambda v: is_int(v, -(2**53), 2**53),
+    "reference": lambda v: v is None or is_int(v, -(2**63), 2**63 - 1),
+    "digest": lambda v: isinstance(v, bytes) and len(v) == 16,
+    "tensors": lambda v: is_list(v, None, lambda row: is_list(row, 5, is_int)),
+    "stats": is_map,
+    "cameras": lambda v: v is None or isinstance(v, list),
+}
+
+
+def parse_frame(head: dict[str, Any], record: Record, cameras: list[dict[str, Any]]) -> Frame:
+    """FORMAT.md "KEY and DELTA"; `cameras` are those in force so far."""
+    payload = record.payload or b""
+    need(len(payload) >= 4, "no frame header")
+    (length,) = struct.unpack_from("<I", payload)
+    need(length <= MAX_HEADER, "length of a frame header", "limit")
+    need(4 + length <= len(payload), "frame header longer than its record")
+    header = unpack(payload[4 : 4 + length])
+    check_fields(header, FRAME_RULES, "frame header")
+    need((header["reference"] is None) == (record.type == KEY), "reference does not fit the record's type")
+    coded = payload[4 + length :]
+    check_coded(head, header["tensors"], record.type, len(coded))
+    if header["cameras"] is not None:
+        anew = check_cameras(header["cameras"])
+        need([c["name"] for c in anew] == [c["name"] for c in cameras], "cameras are not those of HEAD")
+        cameras = anew
+    where = (record.offset, record.total)
+    return Frame(record.frame, header["time"], KINDS[record.type], *where, header["reference"], header, coded, cameras)
+
+
+def check_coded(head: dict[str, Any], rows: list[list[int]], kind: int, size: int) -> None:
+    """The rows of a frame header's `tensors`."""
+    known = {where: place for place, where in enumerate(table(head))}
+    listed = [(row[0], row[1]) for row in rows]
+    need(all(where in known for where in listed), "tensor is not in the table")
+    places = [known[where] for where in listed]
+    need(all(a < b for a, b in itertools.pairwise(places)), "tensors out of order")
+    need(kind == DELTA or len(places) == len(known), "KEY without every tensor")
+    need(all(row[4] >= 0 for row in rows) and sum(row[4] for row in rows) == size, "coded tensors do not fill")
+    need(all(-160 <= row[3] <= 64 for row in rows), "quantisation parameter out of range")
+    need(all(row[2] == 1 for row in rows), "unknown coder", "unsupported")
+
+
+def check_end(file: File, records: list[Record], size: int) -> bool | None:
+    """FORMAT.md "INDEX and END": END's bit 0, None without END. What does not fit becomes a problem."""
+    last = records[-1]
+    ended = last.type == END and last.payload is not None and last.offset + last.total == size
+    index = records[-2] if last.type == END and len(records) > 1 else last
+    for record in records:
+        if (record.type == END and record is not last) or (record.type == INDEX and record is not index):
+            file.problems.append(f"{TYPE_NAMES[record.type]} at {record.offset} is not at the end")
+    if index.type == INDEX and index.payload is not None:
+        check_index(file, index)
+    if not ended:
+        return None
+    payload = last.payload or b""
+    if len(payload) != 12:
+        file.problems.append("END is not 12 bytes")
+        return None
+    offset, flags = struct.unpack("<QI", payload)
+    if index.type != INDEX or offset != index.offset or index.offset + index.total != last.offset:
+        file.problems.append("END does not name the INDEX right before it")
+    return bool(flags & 1)
+
+
+def check_index(file: File, record: Record) -> None:
+    """Rows must be those of the frame records; an INDEX over its limit is ignored."""
+    payload = record.payload or b""
+    if len(payload) > MAX_INDEX:
+        return
+    rows = [[f.number, f.ticks, f.offset, f.length, f.reference, f.header["cameras"] is not None] for f in file.frames]
+    try:
+        found = unpack(payload)
+        need(isinstance(found, list) and all(is_list(row, 6, lambda item: True) for row in found), "INDEX is no list")
+        need(all(type(v) is type(w) for a, b in zip(found, rows, strict=False) for v, w in zip(a, b, strict=True)), "")
+        need(found == rows, "INDEX does not fit the frames")
+    except Refused as refusal:
+        file.problems.append(f"INDEX: {refusal}")
+
+
+# ---- Part II ----
+
+
+class Contexts:
+    """FORMAT.md "Adaptive bits": a family of contexts, two estimates each."""
+
+    def __init__(self, count: int) -> None:
+        self.fast, self.slow = [32768] * count, [32768] * count
+
+
+class RangeDecoder:
+    """FORMAT.md "Bits"."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.used = data, 4
+        self.range, self.code = 0xFFFFFFFF, int.from_bytes(data[:4].ljust(4, b"\0"), "big")
+
+    def raw(self, p: int) -> int:
+        """A bit whose probability of being 1 is p / 2^15."""
+        bound = (self.range >> 15) * p
+        bit = int(self.code < bound)
+        if bit:
+            self.range = bound
+        else:
+            self.code -= bound
+            self.range -= bound
+        while self.range < 2**24:
+            byte = self.data[self.used] if self.used < len(self.data) else 0
+            self.used += 1
+            self.range = (self.range << 8) & 0xFFFFFFFF
+            self.code = (self.code << 8 | byte) & 0xFFFFFFFF
+        return bit
+
+    def bit(self, family: Contexts, i: int) -> int:
+        """A bit with the context i of a family, which learns from it."""
+        f, s = family.fast[i], family.slow[i]
+        bit = self.raw(min(max((f + s) >> 2, 1), 32767))
+        family.fast[i] = f + ((65536 - f) >> 4) if bit else f - (f >> 4)
+        family.slow[i] = s + ((65536 - s) >> 7) if bit else s - (s >> 7)
+        return bit
+
+    def finish(self) -> None:
+        """There is one spelling of a tensor."""
+        need(len(self.data) <= self.used, "coded data is longer than needed")
+        need(not self.data.endswith(b"\0"), "coded data ends with a zero byte")
+
+
+def bucket(m: int) -> int:
+    """The bucket g of a neighbourhood."""
+    return m if m < 4 else 4 if m < 7 else 5 if m < 12 else 6 if m < 24 else 7
+
+
+def sign_class(value: int) -> int:
+    return 0 if value == 0 else 1 if value > 0 else 2
+
+
+def magnitude(coder: RangeDecoder, unary: Contexts, prefix: Contexts, g: int) -> int:
+    """FORMAT.md "Walk", the magnitude of a nonzero value."""
+    level = 1
+    while level < 15 and coder.bit(unary, 14 * g + level - 1):
+        level += 1
+    if level < 15:
+        return level
+    k = 0
+    while coder.bit(prefix, k):
+        k += 1
+        need(k < 25, "magnitude too large")
+    x = 1
+    for _ in range(k):
+        x = 2 * x + coder.raw(2**14)
+    return x + 14
+
+
+def neighbourhood(v: list[int], i: int, dims: list[int]) -> int:
+    """FORMAT.md "Neighbours": the bucket of what is already known around value i."""
+    steps = [1, dims[3], dims[3] * dims[2], dims[3] * dims[2] * dims[1]]
+    extents = dims[::-1]
+    a, b, c, d = (
+        abs(v[i - step]) if i // step % extent > 0 else 0 for step, extent in zip(steps, extents, strict=True)
+    )
+    return bucket(min(a + b + c + d, 64) if dims[0] > 1 or dims[1] > 1 else min(2 * (a + b), 64))
+
+
+def decode_tensor(data: bytes, shape: tuple[int, ...], before: Array | None, recent: Array | None) -> Array:
+    """FORMAT.md "Walk": a tensor's coded values; `before` and `recent` are absent as None."""
+    coder = RangeDecoder(data)
+    skip, zero, sign, unary, prefix = (Contexts(n) for n in (6, 8 * 9, 9, 8 * 14, 25))
+    dims = [1] * (4 - len(shape)) + list(shape)
+    n = math.prod(shape)
+    old = [0] * n if before is None else before.ravel().tolist()
+    past = [0] * n if recent is None else recent.ravel().tolist()
+    v, used = [0] * n, 0
+    for start in range(0, n, 64):
+        block = range(start, min(start + 64, n))
+        r = 0 if recent is None else 2 if any(past[i] for i in block) else 1
+        used = coder.bit(skip, used + 2 * r)
+        for i in block if used else ():
+            g = neighbourhood(v, i, dims)
+            h, w = min(abs(past[i]), 2), min(abs(old[i]), 2)
+            if coder.bit(zero, (3 * g + h) * 3 + w):
+                negative = coder.bit(sign, 3 * sign_class(old[i]) + sign_class(past[i]))
+                value = magnitude(coder, unary, prefix, g)
+                v[i] = -value if negative else value
+    coder.finish()
+    return np.array(v, np.int32).reshape(shape)
+
+
+def decode_frame(frame: Frame, shapes: dict[tuple[int, int], Any], old: State, recent: dict[Any, Array]) -> State:
+    """FORMAT.md "State": the state after a frame. `recent` are the last record's residuals, replaced by this one's."""
+    state, at, residuals = dict(old), 0, {}
+    for n, t, _, qp, length in frame.header["tensors"]:
+        where, data = (n, t), frame.coded[at : at + length]
+        at += length
+        delta = frame.kind == "delta"
+        before = old[where][1] if delta else None
+        values = decode_tensor(data, shapes[where], before, recent.get(where) if delta else None)
+        if before is not None:
+            residuals[where] = values
+            values = values + before
+        need(int(np.abs(values).max()) < 2**24, "integer out of range")
+        state[where] = (qp, values)
+    need(digest(state, shapes) == frame.header["digest"], "digest differs")
+    recent.clear()
+    recent.update(residuals)
+    return state
+
+
+def digest(state: State, shapes: dict[tuple[int, int], Any]) -> bytes:
+    """FORMAT.md "State": the first 16 bytes of SHA-256 over all tensors in table order."""
+    sha = hashlib.sha256()
+    for where in shapes:
+        sha.update(struct.pack("<i", state[where][0]))
+        sha.update(state[where][1].astype("<i4").tobytes())
+    return sha.digest()[:16]
+
+
+def states(file: File) -> Iterator[tuple[int, State]]:
+    """Number and state of every frame that decodes, in order; the others go to `file.lost`."""
+    shapes = table(file.head)
+    state: State | None = None
+    recent: dict[Any, Array] = {}
+    before: int | None = None
+    for frame in file.frames:
+        if frame.kind == "key":
+            state, recent = {}, {}
+        elif frame.reference != before:
+            state = None
+        before = frame.number
+        try:
+            need(state is not None, "reference is lost")
+            state = decode_frame(frame, shapes, state or {}, recent)
+        except Refused as refusal:
+            state = None
+            file.status = "damaged"
+            file.problems.append(f"frame {frame.number}: {refusal}")
+            if frame.number not in file.lost:
+                file.lost.append(frame.number)
+            continue
+        yield frame.number, state
+
+
+def weights(state: State) -> dict[tuple[int, int], NDArray[np.float32]]:
+    """FORMAT.md "Lattice": integers times steps, rounded once to binary32."""
+    return {where: values.astype(np.float32) * step(qp) for where, (qp, values) in state.items()}
+
+
+def step(qp: int) -> np.float32:
+    return np.float32((8 + (qp & 7)) * 2.0 ** ((qp >> 3) - 3))
+
+
+# ---- Part III: rays and spaces ----
+
+
+def undistort(xy: Array, camera: dict[str, Any]) -> Array:
+    """FORMAT.md "From pixels to rays": Newton's method, ten rounds, on points [..., 2]."""
+    k1, k2, p1, p2 = (camera[key] for key in ("k1", "k2", "p1", "p2"))
+    if not any((k1, k2, p1, p2)):
+        return xy
+    x, y = xy[..., 0].copy(), xy[..., 1].copy()
+    for _ in range(10):
+        r2 = x * x + y * y
+        radial, slope = 1 + k1 * r2 + k2 * r2 * r2, 2 * (k1 + 2 * k2 * r2)
+        fx = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) - xy[..., 0]
+        fy = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y - xy[..., 1]
+        xx = radial + x * x * slope + 2 * p1 * y + 6 * p2 * x
+        yy = radial + y * y * slope + 6 * p1 * y + 2 * p2 * x
+        mixed = x * y * slope + 2 * p1 * x + 2 * p2 * y
+        det = xx * yy - mixed * mixed
+        x, y = x - (yy * fx - mixed * fy) / det, y - (xx * fy - mixed * fx) / det
+    return np.stack([x, y], axis=-1)
+
+
+def camera_rays(camera: dict[str, Any], size: tuple[int, int]) -> tuple[Array, Array]:
+    """Origins and directions in world axes, [H * W, 3], of the centres of all pixels; t is z-depth."""
+    width, height = size
+    u = (np.arange(width) + 0.5) * camera["width"] / width
+    v = (np.arange(height) + 0.5) * camera["height"] / height
+    x, y = np.meshgrid((u - camera["cx"]) / camera["fl_x"], (v - camera["cy"]) / camera["fl_y"])
+    xy = undistort(np.stack([x, y], axis=-1), camera).reshape(-1, 2)
+    pose = np.array(camera["pose"], np.float64).reshape(3, 4)
+    directions = np.stack([xy[:, 0], -xy[:, 1], -np.ones(len(xy))], axis=-1) @ pose[:, :3].T
+    return np.broadcast_to(pose[:, 3], directions.shape), directions
+
+
+class Space:
+    """FORMAT.md "Coordinate mapping": rays [R] marched by s [R, S]; start e and extent f are [R, 3]."""
+
+    def __init__(self, space: dict[str, Any], origins: Array, directions: Array, samples: int) -> None:
+        pose = np.array(space["pose"], np.float64).reshape(3, 4)
+        self.low = np.array(space["low"], np.float64)
+        self.high = np.array([math.inf if v is None else v for v in space["high"]], np.float64)
+        self.samples = samples
+        self.valid = np.ones(len(origins), bool)
+        self.enter((origins - pose[:, 3]) @ pose[:, :3], directions @ pose[:, :3])
+
+    def enter(self, o: Array, d: Array) -> None:
+        raise NotImplementedError
+
+    def depth(self, s: Array) -> Array:
+        raise NotImplementedError
+
+    def points(self, s: Array) -> Array:
+        return self.e[:, None] + s[..., None] * self.f[:, None]
+
+    def lengths(self, low: Array, high: Array) -> Array:
+        return np.linalg.norm(self.f, axis=-1)[:, None] * (high - low)
+
+
+class Ndc(Space):
+    """Between a near and a far plane; s is linear in disparity."""
+
+    def enter(self, o: Array, d: Array) -> None:
+        near, far = self.low[2], self.high[2]
+        w = np.minimum(d[:, 2], -1e-4 * np.linalg.norm(d, axis=-1))
+        a = (o[:, :2] + ((-near - o[:, 2]) / w)[:, None] * d[:, :2]) / near
+        if math.isinf(far):
+            b = d[:, :2] / -w[:, None]
+        else:
+            b = (o[:, :2] + ((-far - o[:, 2]) / w)[:, None] * d[:, :2]) / far
+        low, side = self.low[:2], self.high[:2] - self.low[:2]
+        start, end = (a - low) / side, (b - low) / side
+        zero = np.zeros((len(o), 1))
+        self.e = np.concatenate([start, zero], axis=-1)
+        self.f = np.concatenate([end, zero + 1], axis=-1) - self.e
+        self.oz, self.w = o[:, 2], w
+
+    def depth(self, s: Array) -> Array:
+        z = 1 / ((1 - s) / self.low[2] + s / self.high[2])
+        return (-self.oz / self.w)[:, None] - z / self.w[:, None]
+
+
+class Box(Space):
+    """Within a box."""
+
+    def enter(self, o: Array, d: Array) -> None:
+        o, d = (o - self.low) / (self.high - self.low), d / (self.high - self.low)
+        inside = (o >= 0) & (o < 1)
+        sides = np.stack([-o / d, (1 - o) / d])
+        first = np.where(d == 0, np.where(inside, -np.inf, np.inf), sides.min(axis=0))
+        last = np.where(d == 0, np.where(inside, np.inf, -np.inf), sides.max(axis=0))
+        t0, t1 = np.maximum(first.max(axis=-1), 0), last.min(axis=-1)
+        self.valid = t0 < t1
+        self.t0, self.extent = np.where(self.valid, t0, 0), np.where(self.valid, t1 - t0, 0)
+        self.e, self.f = o + self.t0[:, None] * d, self.extent[:, None] * d
+
+    def depth(self, s: Array) -> Array:
+        return self.t0[:, None] + s * self.extent[:, None]
+
+
+class Contract(Space):
+    """Everything: an inner box as it is, the rest drawn together around it."""
+
+    def enter(self, o: Array, d: Array) -> None:
+        half = (self.high - self.low) / 2
+        o, d = (o - self.low) / half - 1, d / half
+        self.norm, self.reach = np.linalg.norm(d, axis=-1), np.abs(o).max(axis=-1) + 1
+        self.e, self.f = o + (0.05 / self.norm)[:, None] * d, (self.reach / self.norm)[:, None] * d
+
+    @staticmethod
+    def tau(s: Array) -> Array:
+        return np.where(s < 0.5, 2 * s, 1 / (2 - 2 * s))
+
+    def points(self, s: Array) -> Array:
+        x = super().points(self.tau(s))
+        m = np.abs(x).max(axis=-1, keepdims=True)
+        outside = np.where(np.abs(x) == m, np.sign(x) * (2 - 1 / m), x / m)
+        return np.where(m > 1, outside, x) / 4 + 0.5
+
+    def lengths(self, low: Array, high: Array) -> Array:
+        ends = np.maximum(low, 0), np.minimum(high, 1 - 1 / (4 * self.samples))
+        return np.linalg.norm(self.points(ends[1]) - self.points(ends[0]), axis=-1)
+
+    def depth(self, s: Array) -> Array:
+        tau = self.tau(np.minimum(s, 1 - 1e-6))
+        return (0.05 / self.norm)[:, None] + tau * (self.reach / self.norm)[:, None]
+
+
+SPACES: dict[str, type[Space]] = {"ndc": Ndc, "box": Box, "contract": Contract}
+
+
+# ---- Part III: profiles ----
+
+
+def linear(w: dict[str, Array], name: str, x: Array) -> Array:
+    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+
+def relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+class Nerf:
+    """FORMAT.md "Profile 1: nerf"."""
+
+    def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
+        self.config, self.w, self.occupancy = config, w, None
+        self.samples, self.importance, self.features = config["samples"], config["importance"], 3
+
+    @staticmethod
+    def encode(x: Array, octaves: int) -> Array:
+        return np.concatenate([x] + [f(2.0**k * x) for k in range(octaves) for f in (np.sin, np.cos)], axis=-1)
+
+    def sample(self, p: Array, v: Array) -> tuple[Array, Array]:
+        """Density and features of points seen along unit directions."""
+        h = self.encode(2 * p - 1, self.config["position_octaves"])
+        for i in range(self.config["depth"]):
+            h = relu(linear(self.w, f"layers.{i}", h))
+        seen = np.concatenate([linear(self.w, "feature", h), self.encode(v, self.config["direction_octaves"])], axis=-1)
+        colour = sigmoid(linear(self.w, "rgb", relu(linear(self.w, "direction", seen))))
+        return relu(linear(self.w, "density", h))[:, 0], colour
+
+    def picture(self, features: Array, opacity: Array, v: Array) -> Array:
+        return features
+
+
+class Grid:
+    """FORMAT.md "Profile 2: grid"."""
+
+    def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
+        self.config, self.w, self.occupancy = config, w, w["occupancy"]
+        self.samples, self.importance, self.features = config["samples"], 0, config["features"]
+
+    def look_up(self, level: int, p: Array) -> Array:
+        entries, r = self.w[f"grid.{level}"], self.config["resolutions"][level]
+        q = r * p
+        base = np.minimum(np.floor(q), r - 1).astype(np.int64)
+        fraction, total = q - base, np.zeros((len(p), 2))
+        for corner in np.ndindex(2, 2, 2):
+            x, y, z = (base + corner).T
+            share = np.where(corner, fraction, 1 - fraction).prod(axis=-1)
+            if entries.ndim == 4:
+                found = entries[x, y, z]
+            else:
+                found = entries[(x ^ (y * 2654435761 % 2**32) ^ (z * 805459861 % 2**32)) % len(entries)]
+            total += share[:, None] * found
+        return total
+
+    def sample(self, p: Array, v: Array) -> tuple[Array, Array]:
+        """Density and features of points."""
+        encoding = np.concatenate([self.look_up(i, p) for i in range(len(self.config["resolutions"]))], axis=-1)
+        out = linear(self.w, "density.1", relu(linear(self.w, "density.0", encoding)))
+        return np.exp(np.minimum(out[:, 0], 12)), out[:, 1:]
+
+    @staticmethod
+    def harmonics(v: Array) -> Array:
+        x, y, z = v.T
+        bands = [np.full_like(x, 0.28209479), -0.48860251 * y, 0.48860251 * z, -0.48860251 * x]
+        bands += [1.09254843 * x * y, -1.09254843 * y * z, 0.94617470 * z * z - 0.31539157]
+        return np.stack([*bands, -1.09254843 * x * z, 0.54627422 * (x * x - y * y)], axis=-1)
+
+    def picture(self, features: Array, opacity: Array, v: Array) -> Array:
+        g = np.concatenate([features, self.harmonics(v)], axis=-1)
+        g = relu(linear(self.w, "colour.1", relu(linear(self.w, "colour.0", g))))
+        return opacity[:, None] * sigmoid(features[:, :3] + linear(self.w, "colour.2", g))
+
+
+Field = Nerf | Grid
+
+
+# ---- Part III: marching and compositing ----
+
+
+@dataclass
+class March:
+    """What compositing gives along rays: summed features, T left, depth, and each sample's weight."""
+
+    features: Array
+    left: Array
+    depth: Array
+    weights: Array
+
+
+def field_of(network: dict[str, Any], tensors: list[Array]) -> Field:
+    """The field of a network, weights in double precision by name."""
+    w = {row[0]: tensor.astype(np.float64) for row, tensor in zip(network["tensors"], tensors, strict=True)}
+    return (Nerf if network["profile"] == 1 else Grid)(network["config"], w)
+
+
+def taken(net: Field, space: Space, points: Array) -> Array:
+    """FORMAT.md "Compositing": samples in the unit cube and, if the network tells, in an occupied cell."""
+    mask = ((points >= 0) & (points < 1)).all(axis=-1) & space.valid[:, None]
+    if net.occupancy is not None:
+        cells = np.floor(points[mask] * len(net.occupancy)).astype(np.int64)
+        mask[mask] = net.occupancy[tuple(cells.T)] != 0
+    return mask
+
+
+def composite(net: Field, space: Space, v: Array, s: Array, lengths: Array) -> March:
+    """FORMAT.md "Compositing", along rays of unit view directions v at samples s [R, S]."""
+    points = space.points(s)
+    mask = taken(net, space, points)
+    sigma, features = np.zeros(s.shape), np.zeros((*s.shape, net.features))
+    where = np.argwhere(mask)
+    for start in range(0, len(where), 2**14):
+        r, k = where[start : start + 2**14].T
+        sigma[r, k], features[r, k] = net.sample(points[r, k], v[r])
+    depths = space.depth(s)
+    result = March(np.zeros((len(s), net.features)), np.ones(len(s)), np.full(len(s), np.inf), np.zeros(s.shape))
+    for k in range(s.shape[1]):
+        alpha = np.where(mask[:, k] & (result.left > 1e-3), 1 - np.exp(-sigma[:, k] * lengths[:, k]), 0)
+        result.weights[:, k] = result.left * alpha
+        result.features += result.weights[:, k, None] * features[:, k]
+        behind = result.left * (1 - alpha)
+        result.depth = np.where((result.left >= 0.5) & (behind < 0.5), depths[:, k], result.depth)
+        result.left = behind
+    return result
+
+
+def even_samples(net: Field, space: Space, rays: int) -> tuple[Array, Array]:
+    """FORMAT.md "Sampling": the middles of N steps, and their lengths."""
+    s = np.broadcast_to((np.arange(net.samples) + 0.5) / net.samples, (rays, net.samples))
+    half = 0.5 / net.samples
+    return s, space.lengths(s - half, s + half)
+
+
+def importance_samples(net: Field, space: Space, s: Array, shares: Array) -> tuple[Array, Array]:
+    """FORMAT.md "Importance samples": s and M more where the weights of a first pass are."""
+    shares = shares + 1e-5
+    sums = np.cumsum(shares / shares.sum(axis=-1, keepdims=True), axis=-1)
+    sums = np.concatenate([np.zeros((len(s), 1)), sums], axis=-1)
+    edges, wanted = np.linspace(0, 1, s.shape[1] + 1), (np.arange(net.importance) + 0.5) / net.importance
+    more = np.array([np.interp(wanted, row, edges) for row in sums]).reshape(len(s), net.importance)
+    s = np.sort(np.concatenate([s, more], axis=-1), axis=-1)
+    ends = np.concatenate([np.zeros((len(s), 1)), (s[:, 1:] + s[:, :-1]) / 2, np.ones((len(s), 1))], axis=-1)
+    return s, space.lengths(ends[:, :-1], ends[:, 1:])
+
+
+def march(first: Field, main: Field, space: Space, v: Array) -> March:
+    """FORMAT.md "Roles": `first` is sampled evenly to guide `main`, where that takes importance samples."""
+    s, lengths = even_samples(first, space, len(v))
+    if main.importance > 0:
+        guide = composite(first, space, v, s, lengths)
+        s, lengths = importance_samples(main, space, s, guide.weights)
+    return composite(main, space, v, s, lengths)
+
+
+def find_roles(head: dict[str, Any]) -> tuple[int, int, int | None]:
+    """FORMAT.md "Roles": indices of the guiding network, the composited one and that of camera-colour."""
+    networks = head["networks"]
+    roles = [network["role"] for network in networks]
+    for network, role in zip(networks, roles, strict=True):
+        need(is_known(network), f"profile {network['profile']} version {network['version']}", "unsupported")
+        need((network["profile"] == 3) == (role == "camera-colour"), f"profile of role {role}", "unsupported")
+    affine = roles.index("camera-colour") if "camera-colour" in roles else None
+    kinds = sorted(roles[:affine] + roles[affine + 1 :] if affine is not None else roles)
+    need(kinds in (["scene"], ["coarse", "fine"]), f"roles {roles}", "unsupported")
+    first, main = (roles.index(kinds[0]), roles.index(kinds[-1]))
+    space, other = networks[main]["space"], networks[first]["space"]
+    need(space == other and space["kind"] in SPACES, "space", "unsupported")
+    steps = {networks[i]["config"]["samples"] for i in (first, main)}
+    need(len(steps) == 1, "coarse and fine differ in samples", "unsupported")
+    return first, main, affine
+
+
+def render(
+    file: File, state: State, camera: dict[str, Any], size: tuple[int, int] | None = None
+) -> tuple[NDArray[np.uint8], Array, Array]:
+    """Part III: rgb [H, W, 3], opacity and depth [H, W]. Camera colour goes by the camera's name; size is (w, h)."""
+    head = file.head
+    need(head["colour_space"] == "srgb", f"colour space {head['colour_space']}", "unsupported")
+    first, main, affine = find_roles(head)
+    networks, floats = head["networks"], weights(state)
+    tensors = [[floats[n, t] for t in range(len(network["tensors"]))] for n, network in enumerate(networks)]
+    nets = [field_of(networks[i], tensors[i]) for i in (first, main)]
+    width, height = size or (camera["width"], camera["height"])
+    need(min(width, height) >= 1 and max(width, height) <= MAX_SIDE, "picture size", "limit")
+    with np.errstate(all="ignore"):
+        origins, directions = camera_rays(camera, (width, height))
+        chunk = max(1, 2**17 // (nets[1].samples + nets[1].importance))
+        parts = [
+            shade(nets, networks[main]["space"], origins[i : i + chunk], directions[i : i + chunk])
+            for i in range(0, len(origins), chunk)
+        ]
+        colour, opacity, depth = (np.concatenate(part) for part in zip(*parts, strict=True))
+        background = head["background"]
+        if background is None:
+            colour = colour / np.maximum(opacity, 1e-4)[:, None]
+        else:
+            colour = colour + (1 - opacity)[:, None] * np.array(background)
+        names = [each["name"] for each in head["cameras"]]
+        if affine is not None and camera.get("name") in names:
+            gain, offset = (tensor[names.index(camera["name"])] for tensor in tensors[affine])
+            colour = gain * colour + offset
+        rgb = np.rint(255 * np.clip(np.nan_to_num(colour), 0, 1)).astype(np.uint8)
+    return rgb.reshape(height, width, 3), opacity.reshape(height, width), depth.reshape(height, width)
+
+
+def shade(nets: list[Field], space: dict[str, Any], origins: Array, directions: Array) -> tuple[Array, Array, Array]:
+    """Premultiplied colour, opacity and depth of some rays."""
+    view = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+    result = march(nets[0], nets[1], SPACES[space["kind"]](space, origins, directions, nets[1].samples), view)
+    opacity = 1 - result.left
+    return nets[1].picture(result.features, opacity, view), opacity, result.depth
+
+
+# ---- command line ----
+
+
+def print_file(file: File) -> None:
+    """A row per record, then a row per frame with its digest check."""
+    for kind, frame, offset, total in file.records:
+        print(f"{TYPE_NAMES.get(kind, kind)!s:6} {frame:8} {offset:12} {total:10}")
+    checked = {number for number, _ in states(file)}
+    for frame in file.frames:
+        print(f"frame {frame.number} {frame.kind} {'ok' if frame.number in checked else 'LOST'}")
+    for problem in file.problems:
+        print(f"problem: {problem}")
+    print(f"{file.status}, lost: {file.lost}")
+
+
+def save_picture(file: File, number: int, name: str | None, path: Path) -> None:
+    frames = {frame.number: frame for frame in file.frames}
+    need(number not in file.lost or number in frames, f"frame {number} is lost")
+    need(number in frames, f"no frame {number}", "usage")
+    cameras = [each for each in frames[number].cameras if name is None or each["name"] == name]
+    need(bool(cameras), f"no camera {name}", "usage")
+    state = next((state for each, state in states(file) if each == number), None)
+    need(state is not None, f"frame {number} is lost")
+    np.save(path, render(file, state or {}, cameras[0])[0])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """FORMAT.md "Exit codes"."""
+    parser = argparse.ArgumentParser(description="Reference decoder of .inv files.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--frame", type=int)
+    parser.add_argument("--camera")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out.npy"))
+    options = parser.parse_args(arguments)
+    try:
+        file = read(options.file.read_bytes())
+        if options.frame is None:
+            print_file(file)
+        else:
+            save_picture(file, options.frame, options.camera, options.output)
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Refused as refusal:
+        print(refusal, file=sys.stderr)
+        return EXIT_CODES[refusal.kind]
+    return 3 if file.status in ("damaged", "truncated") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
