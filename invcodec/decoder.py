@@ -12,7 +12,8 @@ from types import TracebackType
 import numpy as np
 
 from invcodec.capture.camera import Camera
-from invcodec.coding.container import FrameEntry, Reader
+from invcodec.coding.container import FrameEntry
+from invcodec.coding.reader import Reader
 from invcodec.coding.schema import Head
 from invcodec.errors import UsageError
 from invcodec.networks import COLOUR_NETWORK, build_networks
@@ -78,7 +79,7 @@ class Decoder:
 
     @property
     def status(self) -> str:
-        """See `invcodec.coding.container.Reader`."""
+        """See `invcodec.coding.reader.Reader`."""
         return self.reader.status
 
     @property

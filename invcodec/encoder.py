@@ -22,8 +22,9 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from invcodec.capture import Camera, Capture, Frame
-from invcodec.coding.container import FrameEntry, Writer, reopen
+from invcodec.coding.container import FrameEntry, Writer
 from invcodec.coding.quantize import from_lattice, nearest_qp, to_lattice
+from invcodec.coding.reader import reopen
 from invcodec.coding.schema import FrameHead, Head
 from invcodec.coding.state import State, TensorKey, encode_delta, encode_key
 from invcodec.errors import CaptureError, Interrupted, UsageError
@@ -400,7 +401,7 @@ def resume(
         Interrupted: stopped by Ctrl-C again.
     """
     from invcodec.capture import open_capture
-    from invcodec.coding.container import Reader
+    from invcodec.coding.reader import Reader
 
     with Reader(path) as reader:
         origin, made_with = reader.head.encoder.get("origin"), reader.head.encoder.get("settings")

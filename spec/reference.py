@@ -306,10 +306,10 @@ def table(head: dict[str, Any]) -> dict[tuple[int, int], tuple[int, ...]]:
 
 def setting(config: dict[str, Any], key: str, low: int, most: int | None = None) -> int:
     """An integer of a configuration, at least low, at most a limit."""
-    value = config.get(key)
+    value: Any = config.get(key)
     need(is_int(value, low), f"configuration: bad or missing {key}")
     need(most is None or value <= most, f"configuration: {key}", "limit")
-    return int(value)  # type: ignore[arg-type]
+    return int(value)
 
 
 def nerf_tensors(config: dict[str, Any]) -> list[Any]:
@@ -328,17 +328,17 @@ def nerf_tensors(config: dict[str, Any]) -> list[Any]:
 
 def grid_tensors(config: dict[str, Any]) -> list[Any]:
     """FORMAT.md "Profile 2: grid"."""
-    resolutions = config.get("resolutions")
+    resolutions: Any = config.get("resolutions")
     need(is_list(resolutions, None, lambda item: is_int(item, 1)), "configuration: resolutions")
-    levels = len(resolutions)  # type: ignore[arg-type]
-    need(all(r <= 4096 for r in resolutions), "configuration: resolution", "limit")  # type: ignore[union-attr]
+    levels = len(resolutions)
+    need(all(r <= 4096 for r in resolutions), "configuration: resolution", "limit")
     entries = 2 ** setting(config, "log2_table", 0, 24)
     hidden, features = setting(config, "hidden", 1), setting(config, "features", 1)
     colour, cells = setting(config, "colour_hidden", 1), setting(config, "occupancy", 1, 256)
     setting(config, "samples", 1, MAX_SAMPLES)
     widths = (hidden, features + 1, colour, 2 * levels)
     need(all(w % 4 == 0 and 4 <= w <= 256 for w in widths), "configuration: layer widths")
-    shapes = [[r + 1, r + 1, r + 1, 2] if (r + 1) ** 3 <= entries else [entries, 2] for r in resolutions]  # type: ignore[union-attr]
+    shapes = [[r + 1, r + 1, r + 1, 2] if (r + 1) ** 3 <= entries else [entries, 2] for r in resolutions]
     rows: list[Any] = [[f"grid.{i}", shape, 0] for i, shape in enumerate(shapes)]
     rows.append(["occupancy", [cells, cells, cells], 0])
     layers = [("density.0", hidden, 2 * levels, 0), ("density.1", 1 + features, hidden, 0)]
@@ -430,7 +430,8 @@ def scan(data: bytes, problems: list[str]) -> tuple[list[Record], bool]:
     """All records with sound headers, and whether the file ends inside one."""
     if not check_magic(data):
         problems.append("wrong magic")
-    records, at = [], len(MAGIC)
+    records: list[Record] = []
+    at = len(MAGIC)
     while at < len(data):
         header = sound_header(data, at)
         if header is None:
@@ -801,6 +802,9 @@ def camera_rays(camera: dict[str, Any], size: tuple[int, int]) -> tuple[Array, A
 class Space:
     """FORMAT.md "Coordinate mapping": rays [R] marched by s [R, S]; start e and extent f are [R, 3]."""
 
+    e: Array
+    f: Array
+
     def __init__(self, space: dict[str, Any], origins: Array, directions: Array, samples: int) -> None:
         pose = np.array(space["pose"], np.float64).reshape(3, 4)
         self.low = np.array(space["low"], np.float64)
@@ -1118,8 +1122,8 @@ def shade(nets: list[Field], space: dict[str, Any], origins: Array, directions: 
 
 def print_file(file: File) -> None:
     """A row per record, then a row per frame with its digest check."""
-    for kind, frame, offset, total in file.records:
-        print(f"{TYPE_NAMES.get(kind, kind)!s:6} {frame:8} {offset:12} {total:10}")
+    for kind, number, offset, total in file.records:
+        print(f"{TYPE_NAMES.get(kind, kind)!s:6} {number:8} {offset:12} {total:10}")
     checked = {number for number, _ in states(file)}
     for frame in file.frames:
         print(f"frame {frame.number} {frame.kind} {'ok' if frame.number in checked else 'LOST'}")

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 
 from invcodec.capture.synthetic import _objects, _rig, trace
 from invcodec.capture.video import probe
-from invcodec.coding.container import MAGIC, Reader, RecordType, pack_record
+from invcodec.coding.container import MAGIC, RecordType, pack_record
+from invcodec.coding.reader import Reader
 from invcodec.coding.schema import Head, pack, unpack
 from invcodec.metrics import psnr
 

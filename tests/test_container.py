@@ -18,16 +18,15 @@ from invcodec.coding.container import (
     MAGIC,
     SYNC,
     FrameEntry,
-    Reader,
     Record,
     RecordType,
     Writer,
     pack_frame,
     pack_record,
     parse_header,
-    reopen,
     split_frame,
 )
+from invcodec.coding.reader import Reader, reopen
 from invcodec.coding.schema import CodedTensor, FrameHead, Head, NetworkInfo, TensorInfo, pack
 from invcodec.coding.state import State, TensorKey, encode_delta, encode_key
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError

@@ -8,7 +8,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from invcodec.coding.container import MAGIC, FrameEntry, Reader, RecordType
+from invcodec.coding.container import FrameEntry, RecordType
+from invcodec.coding.reader import Reader
 
 SCHEMA = 1
 """Version of what `describe` returns; raised when a field changes its meaning or goes away."""
@@ -96,7 +97,7 @@ def describe(path: str | os.PathLike[str], *, records: bool = False) -> dict[str
                     "offset": record.offset,
                     "bytes": record.end - record.offset,
                 }
-                for record in reader.walk(len(MAGIC))
+                for record in (found.record for found in reader.records())
             ]
         return result
 

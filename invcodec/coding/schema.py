@@ -323,6 +323,12 @@ class FrameHead:
     stats: dict[str, Any] = field(default_factory=dict)
     cameras: tuple[dict[str, Any], ...] | None = None
 
+    def check_cameras(self, head: Head) -> None:
+        """Refuse a camera list that is not one of the header's cameras."""
+        if self.cameras is not None:
+            names = [[camera["name"] for camera in cameras] for cameras in (self.cameras, head.cameras)]
+            _check(names[0] == names[1], "its cameras are not those of the header")
+
     def to_bytes(self) -> bytes:
         return pack(
             {

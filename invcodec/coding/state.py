@@ -6,6 +6,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from invcodec.coding import entropy
 from invcodec.coding.quantize import MAX_LEVEL, from_lattice, step
 from invcodec.coding.schema import DIGEST_BYTES, CodedTensor, FrameHead, Head
 from invcodec.errors import DamagedError, UnsupportedError
+
+if TYPE_CHECKING:
+    from invcodec.coding.scan import Found
 
 TensorKey = tuple[str, str]
 
@@ -132,3 +136,40 @@ def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> 
     if state.digest() != frame.digest:
         raise DamagedError("the decoded state does not match its digest")
     return state
+
+
+class Follower:
+    """Decodes frames in the order in which a scanner finds them.
+
+    Attributes:
+        state: of the last good frame, or None.
+    """
+
+    def __init__(self) -> None:
+        self.state: State | None = None
+
+    def apply(self, head: Head, found: Found) -> State:
+        """The state at a frame that was found good.
+
+        Raises:
+            DamagedError: the record does not decode, or its digest differs; or one that it builds on did.
+            UnsupportedError: an unknown coder.
+        """
+        assert found.entry is not None
+        assert found.frame is not None
+        assert found.coded is not None
+        is_key = found.entry.reference is None
+        before, self.state = self.state, None
+        if not is_key and before is None:
+            raise DamagedError(
+                f"frame {found.entry.number} builds on frame {found.entry.reference}, which is lost",
+                offset=found.entry.offset,
+                frame=found.entry.number,
+            )
+        try:
+            self.state = decode(head, found.frame, found.coded, None if is_key else before)
+        except DamagedError as error:
+            raise DamagedError(
+                f"frame {found.entry.number}: {error}", offset=found.entry.offset, frame=found.entry.number
+            ) from None
+        return self.state
