@@ -14,14 +14,18 @@ from invcodec.errors import InvError
 from invcodec.version import __version__
 
 _COMMANDS = {
-    "encode": "encode",
-    "decode": "decode",
-    "info": "info",
-    "eval": "evaluate",
-    "inspect": "inspect",
-    "synth": "synth",
+    "encode": ("encode", "command"),
+    "decode": ("decode", "command"),
+    "info": ("info", "command"),
+    "eval": ("evaluate", "command"),
+    "inspect": ("inspect", "command"),
+    "verify": ("verify", "command"),
+    "repair": ("edit", "repair"),
+    "cut": ("edit", "cut"),
+    "concat": ("edit", "concat"),
+    "synth": ("synth", "command"),
 }
-"""Module of each command, in the order of `--help`."""
+"""Module of each command and its name there, in the order of `--help`."""
 
 
 class _Commands(click.Group):
@@ -33,7 +37,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        return import_module(f".{_COMMANDS[cmd_name]}", __package__).command
+        module, name = _COMMANDS[cmd_name]
+        return getattr(import_module(f".{module}", __package__), name)
 
 
 @click.group(

@@ -16,6 +16,7 @@ from .values import Duration, FrameRange, Size
 
 if TYPE_CHECKING:
     from invcodec.coding.container import FrameEntry
+    from invcodec.coding.stream import Moment
     from invcodec.decoder import Decoder
 
 
@@ -31,7 +32,7 @@ Examples:
   invcodec decode out.inv --frame 42 --depth -o depth.npy
   invcodec decode out.inv --frame 42 --weights frame.safetensors""",
 )
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
 @click.option("--frame", metavar="NUMBER", help="One frame: its number, first or latest.")
 @click.option("--time", type=Duration(), help="The frame on screen then, as 1.4s.")
 @click.option("--frames", type=FrameRange(), help="Several frames, as 0:24 for frames 0 to 23. Default: all.")
@@ -83,7 +84,7 @@ def command(
     device: str,
     threads: int | None,
 ) -> int:
-    """Render frames of FILE from any pose.
+    """Render frames of FILE (- for standard input, one frame of it) from any pose.
 
     One frame gives a picture, several give a video; transparent files give pictures with alpha, and videos on
     white. Names of what was written are printed.
@@ -97,11 +98,15 @@ def command(
         raise click.UsageError(f"no file to decode{took}", ctx)
     if sum(choice is not None for choice in (frame, time, frames)) > 1:
         raise click.UsageError("--frame, --time and --frames exclude each other", ctx)
-    from invcodec.decoder import open_file
+    from invcodec.decoder import Decoder
 
-    with open_file(file, device=device, threads=threads) as decoder:
+    if str(file) == "-":
+        source: Path | Moment = _from_pipe(frame, time, ctx)
+    else:
+        source = file
+    with Decoder(source, device=device, threads=threads) as decoder:
         try:
-            entries = _select(decoder, frame, time, frames)
+            entries = decoder.frames if str(file) == "-" else _select(decoder, frame, time, frames)
         except UsageError as error:
             if decoder.status in ("damaged", "truncated"):
                 raise DamagedError(f"{error} (the file is {decoder.status}: {decoder.reader.problems[0]})") from None
@@ -116,6 +121,28 @@ def command(
         return 3 if lost or decoder.status in ("damaged", "truncated") else 0
 
 
+def _from_pipe(frame: str | None, time: Fraction | None, ctx: click.Context) -> Moment:
+    """The frame that was asked for, out of standard input; nothing more than that is read or held."""
+    from invcodec.coding.stream import Moment, Wanted
+
+    if frame is None and time is None:
+        raise click.UsageError("a pipe gives one frame; choose it with --frame or --time", ctx)
+    if time is not None:
+        wanted = Wanted(time=time)
+    elif frame in ("first", "latest"):
+        wanted = Wanted(latest=frame == "latest")
+    else:
+        wanted = Wanted(number=_number(frame or ""))
+    return Moment(sys.stdin.buffer, "stdin", wanted)
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--frame {text}: not a frame; give a number, first or latest") from None
+
+
 def _select(
     decoder: Decoder, frame: str | None, time: Fraction | None, frames: tuple[int | None, int | None] | None
 ) -> list[FrameEntry]:
@@ -128,11 +155,7 @@ def _select(
     if frame is not None:
         if frame in ("first", "latest"):
             return [decoder.frames[0 if frame == "first" else -1]]
-        try:
-            number = int(frame)
-        except ValueError:
-            raise UsageError(f"--frame {frame}: not a frame; give a number, first or latest") from None
-        return [decoder.entry(number)]
+        return [decoder.entry(_number(frame))]
     first, stop = frames or (None, None)
     chosen = [
         entry
@@ -151,7 +174,7 @@ def _select(
 def _write_weights(decoder: Decoder, entries: Sequence[FrameEntry], path: Path, force: bool) -> None:
     from safetensors.numpy import save
 
-    from invcodec.encoder import check_output
+    from invcodec.output import check_output
 
     if len(entries) > 1:
         raise UsageError(f"--weights takes one frame, the file has {len(entries)}; choose with --frame")

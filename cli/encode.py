@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -95,10 +96,11 @@ def resolve_settings(given: dict[str, Any]) -> Any:
 Examples:
   invcodec encode capture/ out.inv
   invcodec encode capture/ out.inv --preset fast --downscale 2 --holdout cam00 --frames 0:24
-  invcodec encode capture/ out.inv --resume""",
+  invcodec encode capture/ out.inv --resume
+  invcodec encode capture/ - | ssh viewer 'cat > live.inv'""",
 )
 @click.argument("capture", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path, allow_dash=True))
 @training_options
 @capture_options
 @click.option("-f", "--force", is_flag=True, help="Replace the output if it exists.")
@@ -125,15 +127,16 @@ def command(
     source: Any,
     **training: Fraction | str | int | bool | None,
 ) -> None:
-    """Encode the multi-view video in the folder CAPTURE into the file OUTPUT.
+    """Encode the multi-view video in the folder CAPTURE into the file OUTPUT (- for standard output).
 
     CAPTURE holds transforms.json with images or videos, or camNN.mp4 with poses_bounds.npy ('invcodec inspect'
     shows how it is understood). Every frame is written when it is finished. Ctrl-C leaves a valid, shorter file
     that --resume continues.
     """
     from invcodec.capture import open_capture
-    from invcodec.encoder import check_output, encode_capture
+    from invcodec.encoder import encode_capture
     from invcodec.encoder import resume as resume_encode
+    from invcodec.output import check_output
 
     from .progress import BarProgress, choose
 
@@ -142,12 +145,19 @@ def command(
         _refuse_options(ctx)
         reports = resume_encode(output, capture, progress=shown)
     else:
-        check_output(output, force)
+        to_pipe = str(output) == "-"
+        if to_pipe and sys.stdout.isatty():
+            raise click.UsageError("a file is not written to a terminal; redirect standard output", ctx)
+        if not to_pipe:
+            check_output(output, force)
         settings = resolve_settings(training)
         opened = open_capture(
             capture, layout=layout, source=source, frames=frames, downscale=downscale, holdout=holdout or None
         )
-        reports = encode_capture(opened, output, settings, force=force, progress=shown)
+        target = sys.stdout.buffer if to_pipe else output
+        reports = encode_capture(opened, target, settings, force=force, progress=shown)
+        if to_pipe:
+            return
     if isinstance(shown, BarProgress):
         seconds = sum(report.seconds for report in reports)
         size = output.stat().st_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,25 @@ from .values import bytes_text, frame_rate_text, seconds_text, table
 Examples:
   invcodec info out.inv
   invcodec info out.inv --records
+  invcodec info - < out.inv
   invcodec info out.inv --json""",
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--json", "as_json", is_flag=True, help="Print everything as JSON (FORMAT.md says what each field means)."
 )
 @click.option("--records", is_flag=True, help="A row for each record.")
 def command(file: Path, as_json: bool, records: bool) -> int:
-    """Print what FILE holds: networks, frames, cameras, sizes, and whether it is whole.
+    """Print what FILE (- for standard input) holds: networks, frames, cameras, sizes, and whether it is whole.
 
     All sizes are bytes in the file. Exits 3 if the file is damaged or truncated.
     """
-    from invcodec.coding.info import describe
+    from invcodec.coding.info import describe, describe_stream
 
-    info = describe(file, records=records)
+    if str(file) == "-":
+        info = describe_stream(sys.stdin.buffer, "stdin", records=records)
+    else:
+        info = describe(file, records=records)
     click.echo(json.dumps(info, indent=2) if as_json else _text(info))
     return 3 if info["state"] in ("damaged", "truncated") else 0
 

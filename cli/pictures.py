@@ -18,8 +18,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from invcodec.capture.video import write_video
-from invcodec.encoder import check_output
 from invcodec.errors import DamagedError, UsageError
+from invcodec.output import check_output
 
 from .progress import counted
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from invcodec.encoder import FrameReport, Progress
+from invcodec.report import FrameReport, Progress
 
 from .values import bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+_SHOWN_FROM = 5_000_000
+"""Smaller files are done before a bar could be seen."""
 
 MODES = ("auto", "bar", "json", "none")
 
@@ -104,6 +107,20 @@ class BarProgress(Progress):
 
     def finish(self) -> None:
         self._bar.stop()
+
+
+@contextmanager
+def measured(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A plain bar over `total` bytes on a terminal's standard error; call what it gives with the bytes done so far."""
+    if not total or total < _SHOWN_FROM or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+
+    with RichProgress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 @contextmanager

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
 
+from invcodec.errors import UsageError
 from invcodec.limits import MAX_IMAGE_SIDE
 
 
@@ -56,6 +62,25 @@ class Size(click.ParamType):
         if not match or not all(1 <= int(side) <= MAX_IMAGE_SIDE for side in match.groups()):
             self.fail(f"'{value}' is not a size; write 640x480 (each side 1 to {MAX_IMAGE_SIDE})", param, ctx)
         return int(match[1]), int(match[2])
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, str, int | None]]:
+    """A file to read, or standard input for `-`: the stream, a name for messages, and its size if that is known.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    if str(path) == "-":
+        yield sys.stdin.buffer, "stdin", None
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+        size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    with file:
+        yield file, str(path), size
 
 
 def bytes_text(count: float) -> str:

@@ -33,17 +33,18 @@ if TYPE_CHECKING:
     from invcodec.coding.info import describe
     from invcodec.decoder import Decoder, View
     from invcodec.decoder import open_file as open
-    from invcodec.encoder import Encoder, FrameReport, Progress, encode_capture, resume
+    from invcodec.encoder import Encoder, encode_capture, resume
     from invcodec.evaluation import evaluate
     from invcodec.presets import Settings, resolve
+    from invcodec.report import FrameReport, Progress
 
 _HOMES = {
     "Camera": "capture",
     "Capture": "capture",
     "Decoder": "decoder",
     "Encoder": "encoder",
-    "FrameReport": "encoder",
-    "Progress": "encoder",
+    "FrameReport": "report",
+    "Progress": "report",
     "Settings": "presets",
     "View": "decoder",
     "describe": "coding.info",

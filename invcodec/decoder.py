@@ -15,6 +15,7 @@ from invcodec.capture.camera import Camera
 from invcodec.coding.container import FrameEntry
 from invcodec.coding.reader import Reader
 from invcodec.coding.schema import Head
+from invcodec.coding.stream import Moment
 from invcodec.errors import UsageError
 from invcodec.networks import COLOUR_NETWORK, build_networks
 from invcodec.render import make_engine
@@ -42,7 +43,7 @@ class Decoder:
     """An open .inv file.
 
     Args:
-        path: of the file.
+        path: of the file; or one frame of a pipe.
         device: where to render: "auto", "cpu", "cuda".
         threads: to use on the CPU; all cores if None.
 
@@ -51,8 +52,10 @@ class Decoder:
         DamagedError, UnsupportedError, LimitError: see `invcodec.errors`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None) -> None:
-        self.reader = Reader(path)
+    def __init__(
+        self, path: str | os.PathLike[str] | Moment, *, device: str = "auto", threads: int | None = None
+    ) -> None:
+        self.reader = path if isinstance(path, Moment) else Reader(path)
         self._networks = build_networks(self.reader.head)
         self._engine = make_engine(self._networks, device=device, threads=threads)
         self._loaded: int | None = None

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter as clock
-from types import TracebackType
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -37,9 +34,11 @@ from invcodec.networks import (
     declare_colour,
     networks_from_settings,
 )
+from invcodec.output import Output, check_output
 from invcodec.presets import Settings
 from invcodec.render import make_engine
 from invcodec.render.space import choose_space
+from invcodec.report import FrameReport, Progress, Stage
 from invcodec.training import (
     ChangeFinder,
     ColourCorrection,
@@ -51,52 +50,9 @@ from invcodec.training import (
 )
 from invcodec.version import __version__
 
-Stage = Literal["key", "warmup", "transfer", "refresh"]
-
 _REFRESH_LOSS = 2.0
 """A frame this many dB worse than the scene was learned calls for its colour layers: the next frame trains all."""
 _TICKS_PER_FRAME = 1000
-
-
-@dataclass(frozen=True)
-class FrameReport:
-    """What encoding one frame took and gave.
-
-    Attributes:
-        kind: of its record.
-        stage: "key" and "warmup" train everything, "transfer" the lead structure tensors alone; "refresh" is a
-            later frame that trains everything because the scene changed more than structure can follow.
-        seconds: from receiving the images to the flushed record.
-        psnr: on training pixels, in dB, before quantisation.
-        bytes: of the record.
-    """
-
-    number: int
-    kind: str
-    stage: Stage
-    time: Fraction
-    seconds: float
-    steps: int
-    loss: float
-    psnr: float
-    bytes: int
-
-
-class Progress:
-    """Told how an encode goes; this one ignores it all."""
-
-    def start(self, frames: int) -> None:
-        """Called once, with the number of frames to come."""
-
-    def frame_started(self, number: int, stage: str) -> None: ...
-
-    def step(self, fraction: float, loss: float, psnr: float) -> None:
-        """Called after every training step."""
-
-    def frame_done(self, report: FrameReport) -> None: ...
-
-    def finish(self) -> None:
-        """Called once, whatever happened."""
 
 
 class Encoder:
@@ -348,7 +304,7 @@ class Encoder:
 
 def encode_capture(
     capture: Capture,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     settings: Settings,
     *,
     force: bool = False,
@@ -359,14 +315,16 @@ def encode_capture(
     The file appears under its name with its first keyframe; until then an existing one is untouched.
 
     Args:
+        path: of the file, or a file object to write to, such as a pipe.
         force: replace an existing file.
 
     Raises:
         UsageError: the file exists, or cannot be written.
         Interrupted: stopped by Ctrl-C; what was finished is in the file.
     """
-    target = Path(path)
-    check_output(target, force)
+    target = Path(path) if isinstance(path, (str, os.PathLike)) else None
+    if target is not None:
+        check_output(target, force)
     # The fingerprint reads a frame: a broken capture is found before anything is written.
     origin = {
         "layout": capture.layout,
@@ -376,10 +334,12 @@ def encode_capture(
         "holdout": [camera.name for camera in capture.cameras if camera.held_out],
         "fingerprint": capture.fingerprint(),
     }
-    with _Output(target) as output, _shown(progress, len(capture.numbers)):
+    with ExitStack() as stack:
+        output = None if target is None else stack.enter_context(Output(target))
+        stack.enter_context(_shown(progress, len(capture.numbers)))
         encoder = Encoder(
             capture.cameras,
-            output.file,
+            output.file if output else cast(BinaryIO, path),
             settings,
             fps=capture.fps,
             source_size=capture.source_size,
@@ -388,7 +348,7 @@ def encode_capture(
             origin=origin,
             progress=progress,
         )
-        return _run(encoder, capture, capture.numbers.start, output.publish)
+        return _run(encoder, capture, capture.numbers.start, output.publish if output else lambda: None)
 
 
 def resume(
@@ -477,51 +437,6 @@ def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], N
         raise
     encoder.close()
     return reports
-
-
-def check_output(path: Path, force: bool) -> None:
-    """Refuse a path that cannot become the output, before any work is done.
-
-    Raises:
-        UsageError
-    """
-    if path.is_dir():
-        raise UsageError(f"{path}: is a directory; give a file name")
-    if path.exists() and not force:
-        raise UsageError(f"{path}: already exists; use -f to replace it")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path.parent}: no such directory")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{path.parent}: cannot be written to")
-
-
-class _Output:
-    """A file that is written beside its target and takes its name once `publish` is called."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        self.file: BinaryIO = os.fdopen(handle, "wb")
-        self._part: Path | None = Path(name)
-
-    def publish(self) -> None:
-        if self._part is not None:
-            # mkstemp makes private files; the result gets what the umask grants, like any other.
-            mask = os.umask(0)
-            os.umask(mask)
-            self._part.chmod(0o666 & ~mask)
-            self._part.replace(self.target)
-            self._part = None
-
-    def __enter__(self) -> _Output:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.file.close()
-        if self._part is not None:
-            self._part.unlink(missing_ok=True)
 
 
 @contextmanager

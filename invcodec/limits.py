@@ -6,6 +6,8 @@ MAX_HEAD_BYTES = 1 << 20
 """Of a file's header, and of a frame's."""
 MAX_INDEX_BYTES = 16 << 20
 MAX_RECORD_BYTES = 1 << 30
+MAX_NESTING = 32
+"""Of maps and lists in structured fields."""
 MAX_CAMERAS = 1024
 MAX_NETWORKS = 8
 MAX_TENSORS = 256

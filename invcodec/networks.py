@@ -60,6 +60,8 @@ def build_networks(head: Head) -> tuple[Network, ...]:
         UnsupportedError: a role, profile or version that this decoder does not know.
         DamagedError: the declared tensors are not those of the profile.
     """
+    if head.colour_space != "srgb":
+        raise UnsupportedError(f"the colour space '{head.colour_space}' needs a newer invcodec")
     networks = []
     for info in head.networks:
         if info.role == COLOUR_ROLE and info.profile == _AFFINE_ID:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from invcodec.coding.container import (
     END_PAYLOAD,
@@ -23,6 +24,8 @@ from invcodec.coding.container import (
 )
 from invcodec.coding.schema import FrameHead, Head, unpack_index
 from invcodec.errors import DamagedError, InvError, UsageError
+
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,11 @@ class Scanner:
 
     def _take(self, record: Record, data: bytes) -> Found:
         """Make sense of a record, its payload's checksum included."""
-        self._end = None
+        if self._end is not None:
+            self._note(f"the end mark before byte {record.offset} is not the last record")
+            self._end = None
+        if record.offset == len(MAGIC) and record.type != RecordType.HEAD:
+            self._note("the first record is not a header")
         is_frame = record.type in (RecordType.KEY, RecordType.DELTA)
         payload, crc = data[HEADER_BYTES : -TRAILER.size], TRAILER.unpack(data[-TRAILER.size :])[0]
         if zlib.crc32(payload) != crc:
@@ -286,3 +293,12 @@ class Scanner:
         if not self._damaged and (index is None or (index.offset, index.end) != (offset, record.offset)):
             self._note("the index or the end mark is damaged")
         self._end = flags
+
+
+def scan(file: BinaryIO, scanner: Scanner) -> Iterator[Found]:
+    """All records of a pipe or file, each as soon as it is there."""
+    # A pipe's `read` waits until all that was asked for is there; `read1` takes what there is.
+    read = getattr(file, "read1", file.read)
+    while data := read(_CHUNK):
+        yield from scanner.feed(data)
+    yield from scanner.finish()

@@ -20,6 +20,7 @@ from invcodec.limits import (
     MAX_IMAGE_SIDE,
     MAX_INDEX_BYTES,
     MAX_NAME_BYTES,
+    MAX_NESTING,
     MAX_NETWORKS,
     MAX_TENSOR_DIMS,
     MAX_TENSORS,
@@ -50,7 +51,7 @@ def unpack(data: bytes, what: str, limit: int = MAX_HEAD_BYTES) -> Any:
     try:
         value = msgpack.unpackb(data, raw=False, strict_map_key=True)
         canonical = pack(value) == data
-        _plain(value, what)
+        _plain(value, what, 0)
     except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise DamagedError(f"{what}: not valid msgpack ({error})") from None
     if not canonical:
@@ -58,17 +59,18 @@ def unpack(data: bytes, what: str, limit: int = MAX_HEAD_BYTES) -> Any:
     return value
 
 
-def _plain(value: Any, what: str) -> None:
-    """Refuse NaN and infinities (an infinite far plane is spelled None), extension types, and keys that are no text."""
+def _plain(value: Any, what: str, depth: int) -> None:
+    """Refuse deep nesting, NaN and infinity (an infinite far plane is None), extension types, keys that are no text."""
+    _check(depth <= MAX_NESTING, f"{what}: nested deeper than {MAX_NESTING}")
     if isinstance(value, float):
         _check(math.isfinite(value), f"{what}: not a finite number")
     elif isinstance(value, dict):
         for key, each in value.items():
             _check(isinstance(key, str), f"{what}: a key is not text")
-            _plain(each, what)
+            _plain(each, what, depth + 1)
     elif isinstance(value, list):
         for each in value:
-            _plain(each, what)
+            _plain(each, what, depth + 1)
     else:
         _check(value is None or isinstance(value, (bool, int, str, bytes)), f"{what}: holds an extension type")
 
@@ -83,11 +85,20 @@ def _name(value: Any, what: str) -> str:
     return value
 
 
-def _integer(value: Any, low: int, high: int, what: str) -> int:
+def _integer(value: Any, low: int, high: int, what: str, *, limit: bool = False) -> int:
+    """An integer in a range, whose upper end is one of FORMAT.md's limits if `limit` says so."""
     _check(isinstance(value, int) and not isinstance(value, bool), f"{what}: not an integer")
-    if not low <= value <= high:
-        raise LimitError(f"{what}: {value} is outside {low}..{high}")
+    if limit and value > high:
+        raise LimitError(f"{what}: {value} is more than {high}")
+    _check(low <= value <= high, f"{what}: {value} is outside {low}..{high}")
     return value
+
+
+def _count(value: Any, most: int, what: str) -> None:
+    """Refuse what is no list, an empty one, or one that is longer than a limit."""
+    _check(isinstance(value, list) and len(value) > 0, f"{what}: none, or not a list")
+    if len(value) > most:
+        raise LimitError(f"{what}: {len(value)}, at most {most} are allowed")
 
 
 def _ratio(value: Any, what: str) -> Fraction:
@@ -102,14 +113,12 @@ def _float(value: Any, what: str) -> float:
 
 def _cameras(value: Any, what: str) -> tuple[dict[str, Any], ...]:
     """A camera list as `invcodec.capture.camera.Camera.from_dict` can take it."""
-    _check(isinstance(value, list), f"{what}: cameras are not a list")
-    if not 1 <= len(value) <= MAX_CAMERAS:
-        raise LimitError(f"{what}: {len(value)} cameras, 1 to {MAX_CAMERAS} are allowed")
+    _count(value, MAX_CAMERAS, f"{what}: cameras")
     for camera in value:
         _check(isinstance(camera, dict), f"{what}: a camera is not a map")
         where = f"camera '{_name(camera['name'], what)}'"
         for side in ("width", "height"):
-            _integer(camera[side], 1, MAX_IMAGE_SIDE, f"{where}: {side}")
+            _integer(camera[side], 1, MAX_IMAGE_SIDE, f"{where}: {side}", limit=True)
         for key in ("fl_x", "fl_y"):
             _check(_float(camera[key], f"{where}: {key}") > 0, f"{where}: {key} is not positive")
         for key in ("cx", "cy", "k1", "k2", "p1", "p2"):
@@ -173,13 +182,11 @@ class NetworkInfo:
     def from_dict(cls, data: Any) -> NetworkInfo:
         what = f"network '{data['name']}'"
         _check(isinstance(data["config"], dict) and isinstance(data["space"], dict), f"{what}: not a map")
-        _check(isinstance(data["tensors"], list), f"{what}: tensors are not a list")
-        if not 1 <= len(data["tensors"]) <= MAX_TENSORS:
-            raise LimitError(f"{what}: {len(data['tensors'])} tensors, 1 to {MAX_TENSORS} are allowed")
+        _count(data["tensors"], MAX_TENSORS, f"{what}: tensors")
         tensors = []
         for name, shape, group in data["tensors"]:
-            _check(isinstance(shape, list) and 1 <= len(shape) <= MAX_TENSOR_DIMS, f"{what}: bad tensor shape")
-            dims = tuple(_integer(n, 1, MAX_WEIGHTS, f"{what}: tensor dimension") for n in shape)
+            _count(shape, MAX_TENSOR_DIMS, f"{what}: tensor dimensions")
+            dims = tuple(_integer(n, 1, MAX_WEIGHTS, f"{what}: tensor dimension", limit=True) for n in shape)
             tensors.append(TensorInfo(_name(name, what), dims, GROUPS[_integer(group, 0, 1, f"{what}: group")]))
         _check(len({t.name for t in tensors}) == len(tensors), f"{what}: a tensor is declared twice")
         return cls(
@@ -251,9 +258,7 @@ class Head:
             version = _integer(value["reader"], 0, 2**31, "header: reader version")
             if version > FORMAT_VERSION:
                 raise UnsupportedError(f"the file needs format version {version}; this decoder knows {FORMAT_VERSION}")
-            _check(isinstance(value["networks"], list), "header: networks are not a list")
-            if not 1 <= len(value["networks"]) <= MAX_NETWORKS:
-                raise LimitError(f"header: {len(value['networks'])} networks, 1 to {MAX_NETWORKS} are allowed")
+            _count(value["networks"], MAX_NETWORKS, "header: networks")
             networks = tuple(NetworkInfo.from_dict(each) for each in value["networks"])
             _check(len({n.name for n in networks}) == len(networks), "header: a network is declared twice")
             if (total := sum(t.size for n in networks for t in n.tensors)) > MAX_WEIGHTS:

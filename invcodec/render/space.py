@@ -166,7 +166,8 @@ class Space:
         """Z-depth `[N]` in world units at the ray parameter s `[N]`."""
         if self.kind == "ndc":
             near, far = self.low[2], self.high[2]
-            s = 1 / ((1 - s) / near + s / far)
+            with np.errstate(divide="ignore"):
+                s = 1 / ((1 - s) / near + s / far)
         elif self.kind == "contract":
             s = march_distance(s)
         return rays.depth_origin + s * rays.depth_scale

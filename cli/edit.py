@@ -1,0 +1,99 @@
+"""`invcodec concat`, `cut` and `repair`: files out of files, without training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from .progress import measured
+from .values import FrameRange, bytes_text
+
+_TO = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file to write, or - for standard output.",
+)
+_FORCE = click.option("-f", "--force", is_flag=True, help="Replace the output if it exists.")
+
+
+@click.command("concat", epilog="\b\nExample:\n  invcodec concat first.inv second.inv -o both.inv")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_TO
+@_FORCE
+def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
+    """Join FILES in the order given, such as segments encoded on different machines.
+
+    They must declare the same cameras and networks, and each must go on after the one before it.
+    """
+    from invcodec.coding.edit import concat as join
+
+    with _written(output, force) as out:
+        frames = join(files, out)
+    _report(output, f"{len(frames)} frames")
+
+
+@click.command("cut", epilog="\b\nExample:\n  invcodec cut out.inv --frames 10:20 -o part.inv")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--frames", type=FrameRange(), required=True, help="What to keep, as 10:20 for frames 10 to 19.")
+@_TO
+@_FORCE
+def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: bool) -> None:
+    """Keep some frames of FILE.
+
+    If the first of them is not a keyframe, it is coded anew as one: from its integers, so nothing changes but its size.
+    """
+    from invcodec.coding.edit import cut as take
+
+    with _written(output, force) as out:
+        result = take(file, *frames, out)
+    _report(output, f"{len(result.frames)} frames")
+    if result.recoded is not None:
+        size = bytes_text(result.recoded.length)
+        print(f"invcodec: frame {result.recoded.number} was coded anew as a keyframe, {size}", file=sys.stderr)
+
+
+@click.command("repair", epilog="\b\nExample:\n  invcodec repair bad.inv -o good.inv")
+@click.argument("file", type=click.Path(path_type=Path))
+@_TO
+@_FORCE
+def repair(file: Path, output: Path, force: bool) -> int:
+    """Write what is sound of FILE to another file.
+
+    Exits 3 if frames are lost, and names them.
+    """
+    from invcodec.coding.edit import repair as recover
+
+    from .values import opened
+
+    with opened(file) as (_, _, size), _written(output, force) as out, measured("repairing", size) as done:
+        verdict = recover(file, out, done)
+    _report(output, f"{len(verdict.frames)} frames recovered, {len(verdict.lost)} lost")
+    for problem in verdict.problems:
+        print(f"invcodec: {problem}", file=sys.stderr)
+    return 3 if verdict.lost or verdict.status == "truncated" else 0
+
+
+@contextmanager
+def _written(output: Path, force: bool) -> Iterator[BinaryIO]:
+    """The output, which appears only if all goes well."""
+    from invcodec.output import Output, check_output
+
+    if str(output) == "-":
+        yield sys.stdout.buffer
+        return
+    check_output(output, force)
+    with Output(output) as target:
+        yield target.file
+        target.publish()
+
+
+def _report(output: Path, what: str) -> None:
+    if str(output) != "-":
+        click.echo(f"{output}: {what}, {bytes_text(output.stat().st_size)}")

@@ -1,0 +1,54 @@
+"""`invcodec verify`: every checksum and every digest of a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from .progress import measured
+
+
+@click.command(
+    "verify",
+    epilog="""\b
+Examples:
+  invcodec verify out.inv
+  invcodec verify - < out.inv
+  invcodec verify out.inv --json""",
+)
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(file: Path, as_json: bool) -> int:
+    """Check that FILE (- for standard input) is whole and that every frame decodes to its digest.
+
+    Exits 3 if anything is wrong, and names the frames that are lost.
+    """
+    from invcodec.coding.edit import verify
+
+    from .values import opened
+
+    with opened(file) as (stream, name, size), measured("verifying", size) as done:
+        verdict = verify(stream, name, done)
+    sound = verdict.status not in ("damaged", "truncated")
+    if as_json:
+        result = {
+            "schema": 1,
+            "file": name,
+            "state": verdict.status,
+            "sound": sound,
+            "frames": len(verdict.frames),
+            "lost": verdict.lost,
+            "problems": verdict.problems,
+            "bytes": verdict.size,
+        }
+        click.echo(json.dumps(result, indent=2))
+    else:
+        count = len(verdict.frames)
+        good = f"{count} frame{'' if count == 1 else 's'} with right checksums and digests"
+        click.echo(f"{name}: {verdict.status}, {good}" + (f", {len(verdict.lost)} lost" if verdict.lost else ""))
+        for problem in verdict.problems:
+            print(f"invcodec: {problem}", file=sys.stderr)
+    return 0 if sound else 3

@@ -1,0 +1,234 @@
+"""Files made of other files, without training: joined, cut, repaired, verified.
+
+Records are copied as they are wherever that is possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from invcodec.coding.container import FrameEntry, Writer
+from invcodec.coding.reader import Reader
+from invcodec.coding.scan import Found, Scanner, scan
+from invcodec.coding.schema import FrameHead, Head
+from invcodec.coding.state import Follower, State, encode_delta, encode_key
+from invcodec.errors import DamagedError, UsageError
+
+Done = Callable[[int], None]
+"""Called with the number of bytes read so far."""
+
+
+def concat(paths: Sequence[Path], out: BinaryIO) -> list[FrameEntry]:
+    """Join files, such as segments that were encoded on different machines.
+
+    Frames keep their numbers and times, so each file must go on after the one before it.
+
+    Raises:
+        UsageError: files that do not belong together.
+        DamagedError: a file that is not whole.
+    """
+    with ExitStack() as stack:
+        heads = [stack.enter_context(Reader(path)).head for path in paths]
+    head = heads[0]
+    for path, other in zip(paths[1:], heads[1:], strict=True):
+        if differing := _difference(head, other):
+            raise UsageError(f"{path}: its {differing} is not that of {paths[0]}; only like files can be joined")
+    writer = Writer(out, head)
+    complete = True
+    cameras = head.cameras
+    for path in paths:
+        scanner = Scanner(str(path))
+        first = True
+        with open(path, "rb") as file:
+            for found in scan(file, scanner):
+                if found.entry is None or found.frame is None:
+                    continue
+                _check_follows(writer, found.entry, path)
+                if first and found.frame.cameras is None and cameras != head.cameras:
+                    # The file before has moved its cameras; this one begins with the header's.
+                    _repack(writer, found, head.cameras)
+                else:
+                    writer.copy(found.data, found.frame)
+                cameras = found.frame.cameras or (head.cameras if first else cameras)
+                first = False
+        if scanner.status in ("damaged", "truncated"):
+            raise DamagedError(f"{path}: is {scanner.status} ({scanner.problems[0]}); repair it first")
+        complete = complete and scanner.status == "complete"
+    writer.finish(complete)
+    return writer.entries
+
+
+def _difference(a: Head, b: Head) -> str | None:
+    """Name of the first field in which headers differ; what encoders say of themselves may."""
+    for field in fields(Head):
+        if field.name not in ("encoder", "tags") and getattr(a, field.name) != getattr(b, field.name):
+            return field.name.replace("_", " ")
+    return None
+
+
+def _check_follows(writer: Writer, entry: FrameEntry, path: Path) -> None:
+    if not writer.entries:
+        return
+    last = writer.entries[-1]
+    if entry.number <= last.number or entry.time <= last.time:
+        raise UsageError(
+            f"{path}: its frame {entry.number} at {float(entry.time):g} s does not come after frame {last.number} "
+            f"at {float(last.time):g} s; give the files in order, with frames that do not overlap"
+        )
+
+
+def _repack(writer: Writer, found: Found, cameras: tuple[dict[str, Any], ...]) -> None:
+    assert found.frame is not None
+    assert found.entry is not None
+    assert found.coded is not None
+    writer.frame(found.entry.number, replace(found.frame, cameras=cameras), [found.coded])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What `cut` did: the frames it kept, and the one that it coded anew as a keyframe, if any."""
+
+    frames: list[FrameEntry]
+    recoded: FrameEntry | None
+
+
+def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
+    """Keep the frames from number `first` to before `stop`.
+
+    A first frame that is a delta is coded anew as a keyframe, from its integers and hence without loss.
+
+    Raises:
+        UsageError: there are no such frames.
+        DamagedError: a frame that is needed is lost.
+    """
+    with Reader(path) as reader:
+        kept = [
+            entry
+            for entry in reader.frames
+            if (first is None or entry.number >= first) and (stop is None or entry.number < stop)
+        ]
+        if not kept:
+            numbers = [entry.number for entry in reader.frames]
+            has = f"it has frames {numbers[0]} to {numbers[-1]}" if numbers else "it has none"
+            raise UsageError(f"{path}: has no frames {'' if first is None else first}:{stop or ''}; {has}")
+        head = reader.head
+        writer = Writer(out, head)
+        before: State | None = None
+        for index, entry in enumerate(kept):
+            frame, coded = reader.frame(entry)
+            if index == 0:
+                cameras = reader.cameras_at(entry.number)
+                frame = replace(frame, cameras=None if cameras == head.cameras else cameras)
+            if index == 0 and entry.kind == "delta":
+                before = reader.state_at(entry.number)
+                tensors, parts, _ = encode_key(head, before.levels, before.qps)
+                frame = replace(frame, reference=None, tensors=tuple(tensors))
+            elif before is not None and entry.kind == "delta":
+                # Its contexts were those of the delta that is now a keyframe.
+                after = reader.state_at(entry.number)
+                tensors, parts, _ = encode_delta(replace(before, recent={}), after.levels)
+                frame = replace(frame, tensors=tuple(tensors))
+                before = None
+            else:
+                parts, before = [coded], None
+            writer.frame(entry.number, frame, parts)
+        writer.finish(True)
+        return Cut(writer.entries, writer.entries[0] if kept[0].kind == "delta" else None)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of a file whose every record was looked at and decoded.
+
+    Attributes:
+        status: as `Reader.status`; "damaged" also where a digest is wrong.
+        frames: those that decode to their digests.
+        lost: numbers of the others that are known of.
+        problems: one line for each thing that is wrong.
+    """
+
+    head: Head
+    status: str
+    frames: list[FrameEntry]
+    lost: list[int]
+    problems: list[str]
+    size: int
+
+
+def verify(file: BinaryIO, name: str, done: Done = lambda count: None) -> Verdict:
+    """Check every checksum and every digest of a file or pipe. Profiles need not be known.
+
+    Raises:
+        UsageError, UnsupportedError, LimitError, DamagedError: the file is refused as a whole.
+    """
+    check = _Check(Scanner(name), done)
+    for _ in check.frames(file):
+        pass
+    return check.verdict()
+
+
+def repair(path: Path, out: BinaryIO, done: Done = lambda count: None) -> Verdict:
+    """Write what is sound of a file to another one; returns what was found.
+
+    Raises:
+        UsageError, UnsupportedError, LimitError: the file is refused as a whole.
+        DamagedError: nothing can be recovered.
+    """
+    head = None
+    with Reader(path, trust_index=False) as reader:
+        # Known from the beginning even where its first copy is damaged.
+        head = reader.head
+    check = _Check(Scanner(str(path), head), done)
+    writer = Writer(out, head)
+    with open(path, "rb") as file:
+        for found, frame in check.frames(file):
+            writer.copy(found.data, frame)
+    if not writer.entries:
+        raise DamagedError(f"{path}: no frame can be recovered")
+    verdict = check.verdict()
+    writer.finish(verdict.status == "complete")
+    return verdict
+
+
+class _Check:
+    """Goes through a file once, and remembers what was good."""
+
+    def __init__(self, scanner: Scanner, done: Done) -> None:
+        self._scanner = scanner
+        self._done = done
+        self._good: list[FrameEntry] = []
+        self._lost: list[int] = []
+        self._problems: list[str] = []
+
+    def frames(self, file: BinaryIO) -> Iterator[tuple[Found, FrameHead]]:
+        """Frames that decode to their digests."""
+        follower = Follower()
+        for found in scan(file, self._scanner):
+            self._done(found.record.end)
+            if found.entry is None or found.frame is None:
+                continue
+            assert self._scanner.head is not None
+            try:
+                follower.apply(self._scanner.head, found)
+            except DamagedError as error:
+                self._lost.append(found.entry.number)
+                self._problems.append(str(error))
+                continue
+            self._good.append(found.entry)
+            yield found, found.frame
+
+    def verdict(self) -> Verdict:
+        scanner = self._scanner
+        assert scanner.head is not None
+        return Verdict(
+            scanner.head,
+            "damaged" if self._lost else scanner.status,
+            self._good,
+            sorted({*scanner.lost, *self._lost}),
+            [*scanner.problems, *self._problems],
+            scanner.size,
+        )

@@ -1,0 +1,50 @@
+"""What an encoder says while it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+Stage = Literal["key", "warmup", "transfer", "refresh"]
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """What encoding one frame took and gave.
+
+    Attributes:
+        kind: of its record.
+        stage: "key" and "warmup" train everything, "transfer" the lead structure tensors alone; "refresh" is a
+            later frame that trains everything because the scene changed more than structure can follow.
+        seconds: from receiving the images to the flushed record.
+        psnr: on training pixels, in dB, before quantisation.
+        bytes: of the record.
+    """
+
+    number: int
+    kind: str
+    stage: Stage
+    time: Fraction
+    seconds: float
+    steps: int
+    loss: float
+    psnr: float
+    bytes: int
+
+
+class Progress:
+    """Told how an encode goes; this one ignores it all."""
+
+    def start(self, frames: int) -> None:
+        """Called once, with the number of frames to come."""
+
+    def frame_started(self, number: int, stage: str) -> None: ...
+
+    def step(self, fraction: float, loss: float, psnr: float) -> None:
+        """Called after every training step."""
+
+    def frame_done(self, report: FrameReport) -> None: ...
+
+    def finish(self) -> None:
+        """Called once, whatever happened."""

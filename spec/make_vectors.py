@@ -1,0 +1,605 @@
+"""Makes the conformance vectors: small files with what a decoder must find in them.
+
+    python spec/make_vectors.py            say whether the vectors are what this script makes
+    python spec/make_vectors.py --write    make them anew; only after a deliberate change of the format
+
+Each vector is a folder with `input.inv` and `expect.json`:
+
+- `intent`: what it is about.
+- `refused`: the class of error with which the file as a whole is refused (FORMAT.md, "Exit codes"), or null. Then also:
+- `status`, and `records`: [type, frame, offset, bytes] of each record with a sound header.
+- `frames`: [number, ticks, kind, digest] of each frame that decodes; `lost`: numbers of the frame records that do not.
+- `render`: `frame`, `camera`, and `rgb`, `[H, W, 3]`, or instead of that `refused`.
+
+`SHA256SUMS` freezes all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from invcodec.capture.camera import Camera
+from invcodec.coding.container import END_PAYLOAD, MAGIC, RecordType, Writer, pack_record
+from invcodec.coding.scan import Scanner
+from invcodec.coding.schema import FrameHead, Head, IndexRow, pack, pack_index
+from invcodec.coding.state import Follower, State, TensorKey, encode_delta, encode_key
+from invcodec.decoder import Decoder
+from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
+from invcodec.field.profile import build
+from invcodec.networks import declare, declare_colour
+from invcodec.poses import look_at
+from invcodec.render.engine import Network
+from invcodec.render.space import Space
+
+ROOT = Path(__file__).resolve().parent / "vectors"
+CLASSES = {UsageError: "usage", DamagedError: "damaged", UnsupportedError: "unsupported", LimitError: "limit"}
+
+GRID = {
+    "resolutions": [3, 7],
+    "log2_table": 7,
+    "hidden": 4,
+    "features": 3,
+    "colour_hidden": 4,
+    "occupancy": 4,
+    "samples": 12,
+}
+NERF = {
+    "depth": 3,
+    "width": 8,
+    "structure_layers": 1,
+    "position_octaves": 2,
+    "direction_octaves": 1,
+    "samples": 8,
+    "importance": 4,
+}
+SPACES = {
+    "ndc": Space("ndc", np.eye(3, 4), np.array([-0.7, -0.6, 1.0]), np.array([0.7, 0.6, np.inf])),
+    "ndc-far": Space("ndc", np.eye(3, 4), np.array([-0.7, -0.6, 1.0]), np.array([0.7, 0.6, 6.0])),
+    "box": Space("box", np.eye(3, 4), -np.ones(3), np.ones(3)),
+    "contract": Space("contract", np.eye(3, 4), -np.ones(3), np.ones(3)),
+}
+
+
+def cameras(kind: str, count: int = 2, lens: tuple[float, float, float, float] = (0, 0, 0, 0)) -> tuple[Camera, ...]:
+    """A small rig: in front of everything for `ndc`, around it else."""
+    rig = []
+    for index in range(count):
+        angle = 0.3 * (index - (count - 1) / 2)
+        if kind.startswith("ndc"):
+            pose = look_at(np.array([angle, 0.1, 0.1]), np.array([0, 0, -3.0]), np.array([0, 1.0, 0]))
+        else:
+            position = 2.5 * np.array([np.sin(angle), 0.2, np.cos(angle)])
+            pose = look_at(position, np.zeros(3), np.array([0, 1.0, 0]))
+        # Poses are rounded, so that the files are the same whatever computes their sines.
+        pose = np.round(pose, 6)
+        lens = tuple(float(k) for k in lens)  # type: ignore[assignment]
+        rig.append(Camera(f"cam{index:02d}", 8, 6, 9.0, 9.0, 4.0, 3.0, pose, lens, held_out=index == 0))
+    return tuple(rig)
+
+
+def header(networks: Sequence[Network], rig: Sequence[Camera], colour: bool = False, **changes: Any) -> Head:
+    declared = [declare(network) for network in networks]
+    if colour:
+        declared.append(declare_colour(len(rig)))
+    fields: dict[str, Any] = {
+        "frame_rate": Fraction(25),
+        "time_base": Fraction(1, 1000),
+        "source_size": (16, 12),
+        "downscale": 2,
+        "background": (0.25, 0.5, 0.75),
+        "cameras": tuple(camera.to_dict() for camera in rig),
+        "networks": tuple(declared),
+        "encoder": {"name": "make_vectors"},
+        "tags": {"title": "conformance vector"},
+    }
+    return Head(**(fields | changes))
+
+
+def grid(space: str, **changes: Any) -> Network:
+    return Network("scene", "scene", build("grid", GRID | changes), SPACES[space])
+
+
+def nerf(role: str, space: str, **changes: Any) -> Network:
+    return Network(role, role, build("nerf", NERF | changes), SPACES[space])
+
+
+def levels(head: Head, rng: np.random.Generator) -> tuple[dict[TensorKey, np.ndarray], dict[TensorKey, int]]:
+    """Integers and steps that make something to see."""
+    values, qps = {}, {}
+    for network in head.networks:
+        for tensor in network.tensors:
+            key = (network.name, tensor.name)
+            spread, qp = 40, -32
+            if tensor.name == "occupancy":
+                value = (rng.random(tensor.shape) < 0.8).astype(np.int32)
+                qp = 0
+            elif tensor.name == "gain":
+                value, qp = rng.integers(200, 300, tensor.shape), -64
+            elif tensor.name == "offset":
+                value, qp = rng.integers(-20, 20, tensor.shape), -64
+            else:
+                value = rng.integers(-spread, spread + 1, tensor.shape)
+                qp = -40 if tensor.name.startswith("colour") else -32
+            values[key], qps[key] = value.astype(np.int32), qp
+    return values, qps
+
+
+class Maker:
+    """Writes a file frame by frame.
+
+    Args:
+        head: of the file.
+        seed: of all its integers.
+    """
+
+    def __init__(self, head: Head, seed: int) -> None:
+        self.head = head
+        self.rng = np.random.default_rng(seed)
+        self.out = io.BytesIO()
+        self.writer = Writer(self.out, head)
+        self.state: State | None = None
+        self.last = 0
+
+    def key(self, number: int, time: int, **changes: Any) -> Maker:
+        tensors, parts, self.state = encode_key(self.head, *levels(self.head, self.rng))
+        return self._frame(number, FrameHead(time, None, self.state.digest(), tuple(tensors)), parts, changes)
+
+    def delta(self, number: int, time: int, share: float = 0.1, only: str = "", **changes: Any) -> Maker:
+        """Change a share of the values of tensors whose names begin with `only`."""
+        assert self.state is not None
+        new = {}
+        for key, old in self.state.levels.items():
+            if key[1].startswith(only) and share:
+                change = self.rng.integers(-3, 4, old.shape) * (self.rng.random(old.shape) < share)
+                if key[1] == "occupancy":
+                    change = change * 0 + ((self.rng.random(old.shape) < share) & (old == 0))
+                new[key] = (old + change).astype(np.int32)
+        tensors, parts, self.state = encode_delta(self.state, new)
+        return self._frame(number, FrameHead(time, self.last, self.state.digest(), tuple(tensors)), parts, changes)
+
+    def _frame(self, number: int, frame: FrameHead, parts: list[bytes], changes: dict[str, Any]) -> Maker:
+        self.writer.frame(number, replace(frame, **changes), parts)
+        self.last = number
+        return self
+
+    def raw(self, data: bytes) -> Maker:
+        """Bytes between records."""
+        self.writer._write(data)
+        return self
+
+    def open(self) -> bytes:
+        return self.out.getvalue()
+
+    def finish(self, complete: bool = True) -> bytes:
+        self.writer.finish(complete)
+        return self.out.getvalue()
+
+    def offsets(self) -> list[int]:
+        """Where each frame's record begins."""
+        return [entry.offset for entry in self.writer.entries]
+
+
+def simple(seed: int = 0) -> Maker:
+    """A keyframe and two deltas of a small grid."""
+    return Maker(header([grid("ndc")], cameras("ndc")), seed).key(0, 0).delta(1, 40).delta(2, 80)
+
+
+def two_segments(seed: int = 1) -> Maker:
+    """Keyframes 0 and 2, a delta after each."""
+    return Maker(header([grid("ndc")], cameras("ndc")), seed).key(0, 0).delta(1, 40).key(2, 80).delta(3, 120)
+
+
+def head_record(head: Head) -> bytes:
+    return pack_record(RecordType.HEAD, 0, head.to_bytes())
+
+
+def changed_head(change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """A file whose header's map was changed, with one good frame."""
+    import msgpack
+
+    made = simple()
+    fields = msgpack.unpackb(made.head.to_bytes())
+    change(fields)
+    first, second = made.offsets()[:2]
+    return MAGIC + pack_record(RecordType.HEAD, 0, pack(fields)) + made.open()[first:second]
+
+
+def changed_frame(change: Callable[[dict[str, Any]], Any], coded: Callable[[bytes], bytes] = bytes) -> bytes:
+    """A file whose second frame's header or coded tensors were changed; keyframe 2 follows."""
+    import msgpack
+
+    made = two_segments()
+    data, places = made.open(), made.offsets()
+    record = data[places[1] : places[2]]
+    payload = record[24:-4]
+    size = struct.unpack_from("<I", payload)[0]
+    fields = msgpack.unpackb(payload[4 : 4 + size])
+    change(fields)
+    packed = pack(fields)
+    body = struct.pack("<I", len(packed)) + packed + coded(payload[4 + size :])
+    return data[: places[1]] + pack_record(RecordType.DELTA, 1, body) + data[places[2] :]
+
+
+def raw_record(
+    type_: int, payload: bytes, *, frame: int = 0, flags: int = 0, reserved: int = 0, length: int = -1
+) -> bytes:
+    """A record with any header, its checksums right."""
+    top = struct.pack("<4sBBHqI", b"\xb5INV", type_, flags, reserved, frame, len(payload) if length < 0 else length)
+    return top + struct.pack("<I", zlib.crc32(top)) + payload + struct.pack("<I", zlib.crc32(payload))
+
+
+def flip(data: bytes, at: int, bits: int = 1) -> bytes:
+    return data[:at] + bytes([data[at] ^ bits]) + data[at + 1 :]
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A file and what it is about; `view` is the frame and the camera to render, if any."""
+
+    path: str
+    intent: str
+    data: bytes
+    view: tuple[int, str] | None = None
+
+
+def vectors() -> Iterator[Vector]:
+    yield from _valid()
+    yield from _uncommon()
+    yield from _faulty()
+
+
+def _valid() -> Iterator[Vector]:
+    yield Vector("valid/grid-ndc", "a grid in NDC with an infinite far plane", simple().finish(), (2, "cam01"))
+    made = Maker(header([grid("box")], cameras("box"), background=None), 2).key(0, 0).delta(1, 40)
+    yield Vector("valid/grid-box-transparent", "a box, transparent background", made.finish(), (1, "cam00"))
+    made = Maker(header([grid("contract")], cameras("contract"), colour=True), 3)
+    made.key(0, 0).delta(1, 40, only="grid").key(2, 80).delta(3, 120, only="grid")
+    yield Vector(
+        "valid/grid-contract-colour", "contracted space, camera colour, two keyframes", made.finish(), (3, "cam01")
+    )
+    made = Maker(header([nerf("scene", "ndc-far")], cameras("ndc")), 21).key(0, 0).delta(1, 40, only="layers.0")
+    yield Vector("valid/nerf-scene", "one MLP that guides its own importance samples", made.finish(), (1, "cam01"))
+    pair = [nerf("coarse", "ndc", importance=0), nerf("fine", "ndc")]
+    made = Maker(header(pair, cameras("ndc")), 5).key(0, 0).delta(1, 40).delta(2, 80, only="layers.0")
+    yield Vector("valid/nerf-coarse-fine", "two networks: warm-up, then structure alone", made.finish(), (2, "cam00"))
+    made = Maker(header([nerf("scene", "contract")], cameras("contract")), 15).key(0, 0)
+    yield Vector("valid/nerf-contract", "importance samples in contracted space", made.finish(), (0, "cam01"))
+    made = Maker(header([grid("ndc")], cameras("ndc")), 6).key(0, 0).delta(1, 40).delta(2, 80, only="grid")
+    made.delta(3, 120, only="grid").delta(4, 160, only="colour")
+    yield Vector(
+        "valid/frozen-and-changed-colour", "warm-up, frozen colour layers, colour alone", made.finish(), (4, "cam01")
+    )
+    made = Maker(header([grid("ndc")], cameras("ndc")), 7).key(-3, -100).delta(0, 7).delta(100, 8).key(2**40, 10**6)
+    yield Vector(
+        "valid/gaps-and-uneven-times", "numbers with gaps, uneven and negative times", made.finish(), (100, "cam00")
+    )
+    rig = cameras("ndc")
+    moved = tuple(replace(camera, pose=camera.pose + 0.125).to_dict() for camera in rig)
+    made = Maker(header([grid("ndc")], rig), 8).key(0, 0).delta(1, 40, cameras=moved).key(2, 80)
+    yield Vector(
+        "valid/moving-cameras", "cameras that change, and stay so across a keyframe", made.finish(), (2, "cam01")
+    )
+    lens = (0.2, -0.05, 0.01, -0.02)
+    made = Maker(header([grid("box")], cameras("box", lens=lens)), 9).key(0, 0)
+    yield Vector("valid/distortion", "radial and tangential distortion", made.finish(), (0, "cam00"))
+    made = Maker(header([grid("ndc", samples=40, occupancy=1)], cameras("ndc", 3)), 10).key(0, 0).delta(1, 1, share=1.0)
+    yield Vector("valid/every-value-changes", "a delta in which every value may change", made.finish(), (1, "cam02"))
+    yield Vector("valid/extreme-values", "the largest integers, and the largest changes of them", _extremes(), None)
+
+
+def _extremes() -> bytes:
+    made = Maker(header([grid("ndc")], cameras("ndc")), 11)
+    most = (1 << 24) - 1
+    values, qps = levels(made.head, made.rng)
+    high = {key: np.full_like(value, most) for key, value in values.items()}
+    steps = dict(zip(qps, [-160, 64, 0, 7, -1, -160, 64, 0, 7, -1, 63, -159, 1], strict=False)) | {}
+    steps = {key: steps.get(key, 0) for key in qps}
+    tensors, parts, state = encode_key(made.head, high, steps)
+    made.writer.frame(0, FrameHead(0, None, state.digest(), tuple(tensors)), parts)
+    signs = {
+        key: np.where(np.arange(v.size).reshape(v.shape) % 3 == 0, -most, v).astype(np.int32) for key, v in high.items()
+    }
+    tensors, parts, state = encode_delta(state, signs)
+    made.writer.frame(1, FrameHead(1, 0, state.digest(), tuple(tensors)), parts)
+    return made.finish()
+
+
+def _uncommon() -> Iterator[Vector]:
+    yield Vector("uncommon/open", "still being written: no index, no end mark", simple().open(), (2, "cam00"))
+    yield Vector("uncommon/incomplete", "interrupted in order", simple().finish(complete=False), (0, "cam00"))
+    made = Maker(header([grid("ndc")], cameras("ndc")), 12).key(0, 0)
+    made.raw(head_record(made.head)).delta(1, 40).raw(head_record(made.head)).raw(head_record(made.head)).key(2, 80)
+    yield Vector("uncommon/repeated-head", "the header again, byte for byte", made.finish(), (2, "cam01"))
+    made = Maker(header([grid("ndc")], cameras("ndc")), 13).raw(raw_record(128, b"later")).key(0, 0)
+    made.raw(raw_record(200, b"private", frame=-7, flags=0xF0)).delta(1, 40).raw(raw_record(255, b""))
+    yield Vector(
+        "uncommon/ancillary", "unknown records that may be skipped, ignorable flags", made.finish(), (1, "cam00")
+    )
+    made = Maker(header([grid("ndc")], cameras("ndc")), 14).key(0, 0).delta(1, 40, share=0.0).delta(2, 80)
+    yield Vector("uncommon/nothing-changes", "a delta without tensors", made.finish(), (1, "cam00"))
+    made = Maker(header([grid("ndc")], cameras("ndc")), 16)
+    yield Vector("uncommon/no-frames", "a finished file without frames", made.finish())
+    yield Vector(
+        "uncommon/unknown-keys",
+        "keys that no reader knows",
+        changed_head(lambda f: f.update(mood="bright")),
+        (0, "cam00"),
+    )
+    late = changed_head(lambda fields: [fields.update({key: fields.pop(key)}) for key in list(fields)[::-1]])
+    yield Vector("uncommon/other-order", "keys in another order", late, (0, "cam00"))
+    private = changed_head(lambda f: f["networks"][0].update(profile=65536, profile_name="private"))
+    yield Vector("uncommon/unknown-profile", "listed and verified, not rendered", private, (0, "cam00"))
+    role = changed_head(lambda f: f["networks"][0].update(role="dynamic"))
+    yield Vector("uncommon/unknown-role", "listed and verified, not rendered", role, (0, "cam00"))
+    version = changed_head(lambda f: f.update(version=7))
+    yield Vector("uncommon/later-draft", "written to a later draft that this one can read", version, (0, "cam00"))
+
+
+def _faulty() -> Iterator[Vector]:
+    made = two_segments()
+    whole, places = made.open(), made.offsets()
+    finished = two_segments().finish()
+    yield Vector("faulty/truncated-payload", "cut off in a frame", whole[: places[3] + 60])
+    yield Vector("faulty/truncated-header", "cut off in a record's header", whole[: places[3] + 11])
+    yield Vector("faulty/truncated-sync", "cut off in a sync", whole[: places[3] + 2])
+    yield Vector("faulty/truncated-head", "cut off in the header", whole[:200])
+    yield Vector("faulty/truncated-index", "cut off in the index", finished[:-50])
+    yield Vector("faulty/flipped-payload", "a bit flipped in a delta's payload", flip(finished, places[1] + 100))
+    yield Vector("faulty/flipped-key", "a bit flipped in a keyframe's payload", flip(finished, places[0] + 300, 16))
+    yield Vector("faulty/flipped-sync", "a bit flipped in a sync", flip(finished, places[1]))
+    yield Vector("faulty/flipped-length", "a bit flipped in a record's length", flip(finished, places[1] + 17, 64))
+    yield Vector(
+        "faulty/flipped-last-length", "the last frame claims more than there is", flip(whole, places[3] + 17, 64)
+    )
+    yield Vector("faulty/flipped-index", "a bit flipped in the index", flip(finished, len(whole) + 30))
+    yield Vector("faulty/flipped-end", "a bit flipped in the end mark", flip(finished, len(finished) - 10))
+    yield Vector("faulty/flipped-magic", "a bit flipped in the magic", flip(finished, 3))
+    yield Vector("faulty/flipped-head", "the only header is damaged", flip(finished, 60))
+    both = whole[: places[2]] + head_record(made.head) + whole[places[2] :]
+    yield Vector("faulty/first-head-damaged", "a later copy of the header is sound", flip(both, 60), (1, "cam00"))
+    other = replace(made.head, tags={"title": "another"})
+    yield Vector(
+        "faulty/two-heads", "a second header that differs", whole[: places[2]] + head_record(other) + whole[places[2] :]
+    )
+    first = whole[places[0] : places[1]]
+    yield Vector(
+        "faulty/head-late", "a frame before the header", MAGIC + first + head_record(made.head) + whole[places[2] :]
+    )
+    yield Vector(
+        "faulty/garbage-between", "bytes between records", whole[: places[2]] + b"\xb5INVgarbage" + whole[places[2] :]
+    )
+    yield Vector("faulty/magic-between", "two files appended", finished + simple(5).finish())
+    yield Vector("faulty/behind-the-end", "a record behind the end mark", finished + raw_record(130, b"late"))
+    yield Vector(
+        "faulty/record-missing",
+        "a delta whose reference is gone",
+        whole[: places[1]] + simple().open()[simple().offsets()[2] :],
+    )
+    yield Vector("faulty/frame-twice", "a keyframe with a number that was there", whole + whole[places[2] : places[3]])
+    yield Vector(
+        "faulty/time-goes-back", "a frame that is earlier", Maker(made.head, 3).key(0, 40).key(1, 40).key(2, 41).open()
+    )
+    yield Vector("faulty/starts-with-delta", "joined late", MAGIC + head_record(made.head) + whole[places[1] :])
+    yield Vector("faulty/key-with-reference", "a KEY that refers to a frame", _retyped(whole, places, RecordType.KEY))
+    yield Vector(
+        "faulty/wrong-digest", "a digest that is not the state's", changed_frame(lambda f: f.update(digest=bytes(16)))
+    )
+    yield Vector(
+        "faulty/tensor-twice", "a tensor listed twice", changed_frame(lambda f: f.update(tensors=f["tensors"][:1] * 2))
+    )
+    yield Vector(
+        "faulty/no-such-tensor",
+        "a tensor that is not declared",
+        changed_frame(lambda f: f["tensors"][-1].__setitem__(1, 200)),
+    )
+    yield Vector(
+        "faulty/step-changes", "a delta with another step", changed_frame(lambda f: f["tensors"][0].__setitem__(3, -31))
+    )
+    yield Vector(
+        "faulty/bytes-left-over", "coded bytes that no tensor owns", changed_frame(lambda f: None, lambda c: c + b"\1")
+    )
+    long = changed_frame(lambda f: f["tensors"][-1].__setitem__(4, f["tensors"][-1][4] + 9), lambda c: c + b"\1" * 9)
+    yield Vector("faulty/tensor-too-long", "a coded tensor with bytes that it does not need", long)
+    zero = changed_frame(lambda f: f["tensors"][-1].__setitem__(4, f["tensors"][-1][4] + 1), lambda c: c + b"\0")
+    yield Vector("faulty/trailing-zero", "a coded tensor that ends with a zero byte", zero)
+    cameras_ = [camera.to_dict() | {"name": "x"} for camera in cameras("ndc")[:1]]
+    yield Vector(
+        "faulty/other-cameras", "cameras that are not the header's", changed_frame(lambda f: f.update(cameras=cameras_))
+    )
+    yield Vector("faulty/no-stats", "a frame header that lacks a key", changed_frame(lambda f: f.pop("stats")))
+    yield Vector(
+        "faulty/unknown-coder", "a coder that nobody knows", changed_frame(lambda f: f["tensors"][0].__setitem__(2, 9))
+    )
+    yield from _faulty_ends(whole, places)
+    yield from _faulty_heads(whole, places, made.head)
+
+
+def _retyped(whole: bytes, places: list[int], type_: RecordType) -> bytes:
+    payload = whole[places[1] + 24 : places[2] - 4]
+    return whole[: places[1]] + pack_record(type_, 1, payload) + whole[places[2] :]
+
+
+def _faulty_ends(whole: bytes, places: list[int]) -> Iterator[Vector]:
+    ends = [*places[1:], len(whole)]
+    rows = [
+        IndexRow(n, 40 * n, place, end - place, None if n % 2 == 0 else n - 1, False)
+        for n, (place, end) in enumerate(zip(places, ends, strict=True))
+    ]
+
+    def closed(index: bytes, offset: int = len(whole), flags: int = 1) -> bytes:
+        mark = pack_record(RecordType.END, 0, END_PAYLOAD.pack(offset, flags))
+        return whole + pack_record(RecordType.INDEX, 0, index) + mark
+
+    assert closed(pack_index(rows)) == two_segments().finish()
+    lying = [*rows[:2], replace(rows[2], offset=rows[2].offset + 4), rows[3]]
+    yield Vector("faulty/index-lies", "an index that points elsewhere", closed(pack_index(lying)))
+    yield Vector("faulty/index-short", "an index that leaves out a frame", closed(pack_index(rows[:3])))
+    yield Vector("faulty/index-circle", "rows that refer to each other", closed(pack([[0, 0, places[0], 9, 1, False]])))
+    yield Vector("faulty/index-no-list", "an index that is no list", closed(pack({})))
+    yield Vector(
+        "faulty/end-elsewhere", "an end mark that points elsewhere", closed(pack_index(rows), offset=places[1])
+    )
+
+
+def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vector]:
+    first = whole[places[0] : places[1]]
+    yield Vector("faulty/empty", "no bytes at all", b"")
+    yield Vector("faulty/not-inv", "another kind of file", b"\x89PNG\r\n\x1a\n" + bytes(64))
+    yield Vector("faulty/magic-only", "a magic and nothing else", MAGIC)
+    yield Vector(
+        "faulty/newer-reader",
+        "a draft that this one cannot read",
+        changed_head(lambda f: f.update(reader=1, cameras=5)),
+    )
+    critical = raw_record(6, b"what may this be")
+    yield Vector("faulty/critical-record", "an unknown record that may not be skipped", whole + critical)
+    yield Vector("faulty/reserved-bits", "reserved bits that are set", whole + raw_record(130, b"", reserved=1))
+    yield Vector("faulty/low-flags", "flags that must be understood", whole + raw_record(2, b"", flags=1))
+    yield Vector("faulty/huge-record", "a record of 2 GiB", whole + raw_record(2, b"", length=1 << 31))
+    yield Vector("faulty/huge-head", "a header of 2 MiB", MAGIC + raw_record(1, b"", length=1 << 21))
+    yield Vector("faulty/no-cameras", "a header without cameras", changed_head(lambda f: f.update(cameras=[])))
+    many = changed_head(lambda f: f.update(networks=[{**f["networks"][0], "name": f"n{i}"} for i in range(9)]))
+    yield Vector("faulty/many-networks", "nine networks", many)
+    bomb = changed_head(lambda f: f["networks"][0].update(tensors=[["w", [1 << 27, 1 << 27, 1 << 27], 0]]))
+    yield Vector("faulty/many-values", "2^81 values", bomb)
+    yield Vector(
+        "faulty/wide-image", "a camera of 10^6 pixels", changed_head(lambda f: f["cameras"][0].update(width=10**6))
+    )
+    yield Vector(
+        "faulty/no-name",
+        "a tensor without a name",
+        changed_head(lambda f: f["networks"][0]["tensors"][0].__setitem__(0, "")),
+    )
+    twice = changed_head(lambda f: f.update(cameras=[f["cameras"][0]] * 2))
+    yield Vector("faulty/camera-twice", "two cameras of one name", twice)
+    yield Vector("faulty/flat-focal", "a focal length of 0", changed_head(lambda f: f["cameras"][0].update(fl_x=0.0)))
+    payload = head.to_bytes()
+    at = payload.index(b"\xabsource_size") + 12
+    wide = payload[: at + 1] + b"\xcd\x00\x10" + payload[at + 2 :]
+    yield Vector(
+        "faulty/wide-integer", "an integer in a longer form than it needs", MAGIC + pack_record(1, 0, wide) + first
+    )
+    key = payload.replace(b"\xa5units", b"\xa5title").replace(b"\xa4tags", b"\xa5title")
+    yield Vector("faulty/key-twice", "a map with a key twice", MAGIC + pack_record(1, 0, key) + first)
+    nan = payload.replace(struct.pack(">d", 0.25), struct.pack(">d", float("nan")), 1)
+    yield Vector("faulty/not-a-number", "a NaN", MAGIC + pack_record(1, 0, nan) + first)
+    deep = changed_head(lambda f: f.update(encoder={"nest": _nest(40)}))
+    yield Vector("faulty/nested", "lists nested 40 deep", deep)
+    yield Vector(
+        "faulty/bad-space",
+        "a space without extent",
+        changed_head(lambda f: f["networks"][0]["space"].update(low=[9.0] * 3)),
+        (0, "cam00"),
+    )
+    yield Vector(
+        "faulty/bad-config",
+        "a configuration that does not fit its tensors",
+        changed_head(lambda f: f["networks"][0]["config"].update(hidden=8)),
+        (0, "cam00"),
+    )
+
+
+def _nest(depth: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+def observe(data: bytes) -> dict[str, Any]:
+    """What the package finds in a file."""
+    first, follower = Scanner("vector"), Follower()
+    try:
+        for _ in [*first.feed(data), *first.finish()]:
+            pass
+        # A header that comes late is known from the beginning on the second round.
+        scanner = Scanner("vector", first.head)
+        found = [*scanner.feed(data), *scanner.finish()]
+        assert scanner.head is not None
+        frames, lost = [], list(scanner.lost)
+        for each in found:
+            if each.entry is None or each.frame is None:
+                continue
+            try:
+                state = follower.apply(scanner.head, each)
+            except DamagedError:
+                lost.append(each.entry.number)
+                continue
+            frames.append([each.entry.number, each.frame.time, each.entry.kind, state.digest().hex()])
+    except InvError as error:
+        return {"refused": CLASSES[type(error)]}
+    records = [[f.record.type, f.record.frame, f.record.offset, f.record.end - f.record.offset] for f in found]
+    return {
+        "refused": None,
+        "status": "damaged" if len(lost) > len(scanner.lost) else scanner.status,
+        "records": records,
+        "frames": frames,
+        "lost": sorted(lost),
+    }
+
+
+def expect(vector: Vector, folder: Path) -> dict[str, Any]:
+    result = {"intent": vector.intent, **observe(vector.data)}
+    if vector.view is None:
+        return result
+    number, name = vector.view
+    view: dict[str, Any] = {"frame": number, "camera": name}
+    path = folder / "input.inv"
+    path.write_bytes(vector.data)
+    try:
+        with Decoder(path, device="cpu", threads=1) as decoder:
+            camera = next(camera for camera in decoder.cameras(number) if camera.name == name)
+            view["rgb"] = decoder.render(number, camera).rgb.tolist()
+    except InvError as error:
+        view["refused"] = CLASSES[type(error)]
+    return result | {"render": view}
+
+
+def sums(files: Mapping[str, bytes]) -> str:
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+
+
+def make(folder: Path) -> dict[str, bytes]:
+    """All files of the vectors, by name."""
+    files = {}
+    for vector in vectors():
+        files[f"{vector.path}/input.inv"] = vector.data
+        files[f"{vector.path}/expect.json"] = (json.dumps(expect(vector, folder)) + "\n").encode()
+    return files
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="replace the vectors")
+    write = parser.parse_args().write
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = make(Path(folder))
+    total = sums(files)
+    if write:
+        for name, data in files.items():
+            path = ROOT / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        (ROOT / "SHA256SUMS").write_text(total)
+    same = (ROOT / "SHA256SUMS").read_text() == total
+    print(f"{len(files) // 2} vectors, {'as they are on disk' if same else 'NOT as they are on disk'}")
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
