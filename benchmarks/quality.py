@@ -59,7 +59,7 @@ def encode(row: str, arguments: argparse.Namespace, out: Path) -> dict[str, Any]
     sizes = [frame["bytes"] for frame in done]
     return {
         "row": row,
-        "command": " ".join(["invcodec", *command[len(PROGRAM) :]]),
+        "command": " ".join(["invcodec", *command[len(PROGRAM) :]]).replace(str(out), "out.inv"),
         "frames": len(done),
         "cameras": report["cameras"],
         "set": report["set"],
@@ -127,7 +127,8 @@ def main() -> None:
         rows = [encode(row, arguments, Path(folder) / "out.inv") for row in arguments.rows]
     print(table(rows))
     if arguments.save:
-        given = [Path(a).name if a == arguments.data else a for a in sys.argv[1:]]
+        # Where things lie here is of no use to others.
+        given = [Path(a).name if a in (arguments.data, str(arguments.save)) else a for a in sys.argv[1:]]
         result = {
             "machine": machine(),
             "commit": commit(),
