@@ -392,7 +392,7 @@ def test_a_newer_format_and_a_size_over_the_limit_have_their_own_exit_codes(
     with Reader(encoded) as reader:
         fields = unpack(reader.head.to_bytes(), "header")
         assert Head.from_bytes(pack(fields)) == reader.head
-    for change, code in [({"reader": 99}, 4), ({"downscale": 1 << 40}, 5)]:
+    for change, code in [({"reader": 99}, 4), ({"networks": fields["networks"] * 5}, 5)]:
         path = tmp_path / "changed.inv"
         path.write_bytes(MAGIC + pack_record(RecordType.HEAD, 0, pack(fields | change)))
         result = cli("info", path)
