@@ -587,6 +587,10 @@ def check_index(file: File, record: Record) -> None:
     try:
         found = unpack(payload)
         need(isinstance(found, list) and all(is_list(row, 6, lambda item: True) for row in found), "INDEX is no list")
+        if file.problems:
+            known = {frame.number for frame in file.frames} | set(file.lost)
+            file.lost += [row[0] for row in found if is_int(row[0]) and row[0] not in known]
+            return
         need(all(type(v) is type(w) for a, b in zip(found, rows, strict=False) for v, w in zip(a, b, strict=True)), "")
         need(found == rows, "INDEX does not fit the frames")
     except Refused as refusal:

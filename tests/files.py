@@ -1,7 +1,11 @@
-"""Parts of files, for the tests of the coding layer."""
+"""Files and parts of them, for the tests of the coding layer."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,3 +16,21 @@ from invcodec.capture.camera import Camera
 def a_camera(name: str, width: int, height: int) -> dict[str, Any]:
     """A camera as a file holds it, at the origin."""
     return Camera(name, width, height, 9.0, 9.0, width / 2, height / 2, np.eye(3, 4)).to_dict()
+
+
+SPEC = Path(__file__).resolve().parent.parent / "spec"
+
+
+def load(name: str) -> ModuleType:
+    """A script of `spec/` as a module; it is no part of the package."""
+    spec = importlib.util.spec_from_file_location(name, SPEC / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = load("reference")
+make_vectors = load("make_vectors")

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from files import SPEC, make_vectors, reference
 
 from invcodec.decoder import Decoder
 from invcodec.errors import InvError
 
-SPEC = Path(__file__).resolve().parent.parent / "spec"
 VECTORS = sorted(path.parent for path in SPEC.glob("vectors/*/*/expect.json"))
-
-
-def load(name: str) -> ModuleType:
-    """A script of `spec/` as a module; it is no part of the package."""
-    spec = importlib.util.spec_from_file_location(name, SPEC / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = load("reference")
-make_vectors = load("make_vectors")
 
 
 def expected(folder: Path) -> dict[str, Any]:

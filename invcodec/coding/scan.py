@@ -278,10 +278,16 @@ class Scanner:
             self._note(str(error))
             return
         self._index = record
-        if self.head is None or self._damaged:
-            # It lists what was lost.
+        if self.head is None:
             return
-        if [FrameEntry.indexed(row, self.head) for row in rows] != self.frames:
+        if self._damaged:
+            # It may know of frames of which nothing else is left.
+            known = {entry.number for entry in self.frames} | set(self.lost)
+            for row in rows:
+                if row.number not in known:
+                    self._note(f"frame {row.number} is lost: its record was not found")
+                    self.lost.append(row.number)
+        elif [FrameEntry.indexed(row, self.head) for row in rows] != self.frames:
             self._note("the index does not fit the frames")
 
     def _take_end(self, record: Record, payload: bytes) -> None:

@@ -1,0 +1,191 @@
+"""Files that come piece by piece: every frame decodes the moment its record is there, and no more than that is held."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import pytest
+from conftest import Cli
+from files import make_vectors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invcodec.coding.container import MAGIC
+from invcodec.coding.scan import Found, Scanner
+from invcodec.coding.state import Follower
+from invcodec.coding.stream import Moment, Wanted
+from invcodec.errors import DamagedError, UsageError
+
+MADE = make_vectors.two_segments()
+FILE: bytes = MADE.finish()
+ENTRIES = MADE.writer.entries
+PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+
+
+def digests(found: list[Found]) -> dict[int, bytes]:
+    """The digest of each frame, of its state and as its record says: the same, or `apply` raises."""
+    follower = Follower()
+    return {f.entry.number: follower.apply(MADE.head, f).digest() for f in found if f.entry}
+
+
+def test_each_frame_decodes_the_moment_its_record_is_complete() -> None:
+    scanner, follower = Scanner("pipe"), Follower()
+    done = 0
+    for count in range(1, len(FILE) + 1):
+        found = [f for f in scanner.feed(FILE[count - 1 : count]) if f.entry]
+        ended = [e for e in ENTRIES if e.offset + e.length == count]
+        assert [f.entry for f in found] == ended
+        for each in found:
+            assert each.frame is not None
+            assert follower.apply(MADE.head, each).digest() == each.frame.digest
+            done += 1
+    assert list(scanner.finish()) == []
+    assert (done, scanner.status, scanner.problems) == (4, "complete", [])
+
+
+@given(st.lists(st.integers(1, 900), max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_how_the_bytes_are_cut_makes_no_difference(sizes: list[int]) -> None:
+    whole = Scanner("whole")
+    expected = [*whole.feed(FILE), *whole.finish()]
+    scanner, found, at = Scanner("parts"), [], 0
+    for size in [*sizes, len(FILE)]:
+        found += scanner.feed(FILE[at : at + size])
+        at += size
+    found += scanner.finish()
+    assert found == expected
+    assert scanner.status == whole.status
+
+
+def test_no_more_than_a_record_is_held() -> None:
+    longest = max(ENTRIES[0].offset, *(e.length for e in ENTRIES))
+    scanner = Scanner("pipe")
+    for at in range(0, len(FILE), 64):
+        for _ in scanner.feed(FILE[at : at + 64]):
+            pass
+        assert len(scanner._buffer) < longest + 64
+
+
+def test_garbage_is_not_held_either() -> None:
+    scanner = Scanner("pipe")
+    for _ in scanner.feed(FILE[: ENTRIES[1].offset]):
+        pass
+    for _ in range(100):
+        for _ in scanner.feed(b"\xb5INV garbage " * 1000):
+            pass
+        assert len(scanner._buffer) < 14_000
+    later = [f.entry.number for f in scanner.feed(FILE[ENTRIES[2].offset :]) if f.entry]
+    assert (later, scanner.status) == ([2, 3], "damaged")
+
+
+def test_a_late_joiner_starts_at_the_next_keyframe() -> None:
+    head = FILE[: ENTRIES[0].offset]
+    for first in (1, 2, 3):
+        scanner = Scanner("late")
+        found = [*scanner.feed(head + FILE[ENTRIES[first].offset :]), *scanner.finish()]
+        expected = [n for n in (2, 3) if first <= 2]
+        assert list(digests(found)) == expected
+
+
+def test_a_joiner_that_was_given_the_header_elsewhere_needs_none() -> None:
+    scanner = Scanner("late", MADE.head)
+    found = [*scanner.feed(MAGIC + FILE[ENTRIES[2].offset :]), *scanner.finish()]
+    assert list(digests(found)) == [2, 3]
+
+
+class Pipe(io.RawIOBase):
+    """Gives one record at a time, and counts the bytes that were taken."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.ends = sorted({e.offset for e in ENTRIES} | {e.offset + e.length for e in ENTRIES} | {len(data)})
+        self.taken = 0
+
+    def read1(self, size: int) -> bytes:
+        until = next((end for end in self.ends if end > self.taken), self.taken)
+        part = self.data[self.taken : min(until, self.taken + size)]
+        self.taken += len(part)
+        return part
+
+    def seek(self, *_: object) -> int:
+        raise OSError("a pipe cannot be sought in")
+
+
+def moment(wanted: Wanted, data: bytes = FILE) -> tuple[Moment, Pipe]:
+    pipe = Pipe(data)
+    return Moment(cast(BinaryIO, pipe), "pipe", wanted), pipe
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_frame_of_a_pipe_is_taken_without_reading_on(number: int) -> None:
+    found, pipe = moment(Wanted(number=number))
+    assert found.entry_ == ENTRIES[number]
+    assert pipe.taken == ENTRIES[number].offset + ENTRIES[number].length
+    whole = Scanner("whole")
+    assert found.state.digest() == digests([*whole.feed(FILE)])[number]
+
+
+def test_first_latest_and_times_are_found_in_a_pipe() -> None:
+    # Frames are at 0, 40, 80 and 120 ms, and the last one stays for 40 ms.
+    assert moment(Wanted())[0].entry_.number == 0
+    assert moment(Wanted(latest=True))[0].entry_.number == 3
+    for milliseconds, number in [(0, 0), (39, 0), (40, 1), (119, 2), (159, 3)]:
+        assert moment(Wanted(time=Fraction(milliseconds, 1000)))[0].entry_.number == number
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Wanted(number=9), "frame 3 is the last one before it"),
+        (Wanted(number=-1), "has no frame -1"),
+        (Wanted(time=Fraction(1)), "ends at 0.16 s"),
+        (Wanted(time=Fraction(-1)), "begins at 0 s"),
+    ],
+)
+def test_what_a_pipe_does_not_have_is_a_usage_error(wanted: Wanted, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        moment(wanted)
+
+
+def test_a_frame_that_is_lost_in_a_pipe_is_damage() -> None:
+    bad = make_vectors.flip(FILE, ENTRIES[1].offset + 100)
+    assert moment(Wanted(number=2), bad)[0].status == "damaged"
+    with pytest.raises((DamagedError, UsageError)):
+        moment(Wanted(number=1), bad)
+
+
+def piped(data: bytes, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*PROGRAM, *map(str, arguments)], input=data, capture_output=True)
+
+
+def test_commands_read_and_write_pipes(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+    data = encoded.read_bytes()
+    assert cli("decode", encoded, "--frame", 2, "--pose", "cam03", "-o", tmp_path / "file.png").code == 0
+    view = piped(data, "decode", "-", "--frame", 2, "--pose", "cam03", "-o", "-")
+    assert (view.returncode, view.stdout) == (0, (tmp_path / "file.png").read_bytes())
+    assert b"complete" in piped(data, "info", "-").stdout
+    assert piped(data, "verify", "-").returncode == 0
+    assert piped(data[:-500], "verify", "-").returncode == 3
+    assert piped(data, "decode", "-", "--pose", "cam03").returncode == 2
+
+    encode = [*PROGRAM, "encode", capture, "-", "--frames", "0:2", "--steps", "5", "--threads", "2"]
+    made = subprocess.run([str(part) for part in encode], capture_output=True, check=True).stdout
+    path = tmp_path / "made.inv"
+    path.write_bytes(made)
+    assert cli("verify", path).code == 0
+    assert cli("encode", capture, path, "-f", "--frames", "0:2", "--steps", "5", "--threads", "2").code == 0
+    states: list[Callable[[], object]] = []
+    for data in (made, path.read_bytes()):
+        scanner, follower = Scanner("it"), Follower()
+        found = [*scanner.feed(data), *scanner.finish()]
+        assert scanner.head is not None
+        states.append([follower.apply(scanner.head, f).digest() for f in found if f.entry])  # type: ignore[arg-type]
+    assert states[0] == states[1]
+    assert np.array(states[0]).size == 2
