@@ -4,12 +4,13 @@ BIN := .venv/bin
 READY := .venv/ready
 DATA ?= demo/capture
 
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench fuzz
 
 help:
 	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
 	@echo "make test    run the tests"
 	@echo "make lint    check style and types"
+	@echo "make fuzz    feed hostile files to the decoder"
 	@echo "make bench   print the README's tables again (DATA=DIR for a capture of your own)"
 
 $(READY): pyproject.toml constraints.txt
@@ -34,6 +35,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(READY)
+	$(BIN)/python spec/fuzz.py --keep fuzz-crashes
 
 bench: $(READY) demo/capture/transforms.json
 	$(BIN)/python benchmarks/quality.py --data $(DATA)

@@ -133,7 +133,9 @@ class Decoder:
             self._engine.load({key: w for key, w in self._weights.items() if key[0] != COLOUR_NETWORK})
             self._loaded = number
         background = np.zeros(3) if self.head.background is None else np.array(self.head.background)
-        parts = list(self._render_parts(camera, background))
+        # Cameras and weights of a hostile file may be anything; what overflows is shown as it comes out.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            parts = list(self._render_parts(camera, background))
         rgb, alpha, depth = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         if self.transparent:
             rgb = rgb / np.maximum(alpha, 1e-4)[:, None]

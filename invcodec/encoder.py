@@ -365,7 +365,7 @@ def resume(
 
     with Reader(path) as reader:
         origin, made_with = reader.head.encoder.get("origin"), reader.head.encoder.get("settings")
-        frames = reader.frames
+        frames, finished = reader.frames, reader.status == "complete"
     try:
         settings = Settings.from_dict(made_with or {})
         assert origin
@@ -377,7 +377,7 @@ def resume(
     capture = open_capture(folder, frames=(first, stop), **options)
     if capture.fingerprint() != fingerprint:
         raise UsageError(f"{folder}: is not the capture that {path} was made from (its cameras or pixels differ)")
-    if frames and frames[-1].number >= capture.numbers[-1]:
+    if finished:
         raise UsageError(f"{path}: already holds all frames {first}:{stop}; nothing to resume")
     found, file = reopen(path)
     left = len(capture.numbers) - len(found.frames)

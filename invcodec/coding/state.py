@@ -100,6 +100,14 @@ def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> 
         DamagedError: the bytes do not fit the declaration, or the digest differs.
         UnsupportedError: a coder that is not known here.
     """
+    state = apply(head, frame, coded, before)
+    if state.digest() != frame.digest:
+        raise DamagedError("the decoded state does not match its digest")
+    return state
+
+
+def apply(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> State:
+    """As `decode`, whatever the digest says."""
     if before is None and len(frame.tensors) != len(table(head)):
         raise DamagedError("a keyframe does not carry every tensor")
     if sum(entry.length for entry in frame.tensors) != len(coded):
@@ -132,10 +140,7 @@ def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> 
             levels[key] = levels[key] + values
         if np.abs(levels[key]).max() > MAX_LEVEL:
             raise DamagedError(f"tensor '{network.name}/{tensor.name}': a value exceeds {MAX_LEVEL}")
-    state = State(head, levels, qps, recent)
-    if state.digest() != frame.digest:
-        raise DamagedError("the decoded state does not match its digest")
-    return state
+    return State(head, levels, qps, recent)
 
 
 class Follower:

@@ -1,0 +1,18 @@
+"""A short run of `make fuzz`: hostile files with right checksums never do anything but decode or be refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from files import load
+
+fuzz = load("fuzz")
+
+
+@pytest.mark.parametrize("first", range(0, 1000, 100))
+def test_hostile_files_are_refused_or_decoded(first: int, tmp_path: Path) -> None:
+    fuzzer = fuzz.Fuzzer()
+    outcomes = {fuzz.attack(fuzzer.make(number), tmp_path) for number in range(first, first + 100)}
+    # Inputs reach the code behind the checksums.
+    assert outcomes >= {"decoded", "DamagedError"}

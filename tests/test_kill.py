@@ -1,0 +1,81 @@
+"""An encoder that is killed at any moment leaves a file that holds all finished frames and can be continued."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from invcodec.capture import open_capture
+from invcodec.capture.synthetic import write_synthetic
+from invcodec.coding.edit import verify
+from invcodec.encoder import encode_capture, resume
+from invcodec.errors import UsageError
+from invcodec.presets import Settings, resolve
+
+KILLS = 24
+FRAMES = 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("kill") / "capture"
+    write_synthetic(path, cameras=4, size=(20, 16), frames=FRAMES)
+    return path
+
+
+def settings() -> Settings:
+    quick = resolve("draft", steps=10, threads=1, key_every=4)
+    config = {"resolutions": [4, 9], "log2_table": 9, "occupancy": 8, "samples": 16}
+    return replace(quick, networks=({**quick.networks[0], "config": config},))
+
+
+def encode_and_die(folder: Path, path: Path, seconds: float) -> None:
+    """Encode in a process of its own, which is killed after a time, counted from when the file appears."""
+    child = os.fork()
+    if child == 0:
+        try:
+            encode_capture(open_capture(folder), path, settings())
+        finally:
+            os._exit(0)
+    while not path.exists() and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.002)
+    time.sleep(seconds)
+    try:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_killed_encoder_leaves_what_it_finished(folder: Path, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    whole = tmp_path / "whole.inv"
+    encode_capture(open_capture(folder), whole, settings())
+    statuses = []
+    for kill in range(KILLS):
+        path = tmp_path / f"{kill}.inv"
+        encode_and_die(folder, path, rng.uniform(0, 0.5))
+        with open(path, "rb") as file:
+            found = verify(file, path.name)
+        # Every record is flushed when it is finished, so nothing but the last one can be cut off.
+        assert found.status in ("open", "truncated", "complete")
+        assert found.lost == []
+        assert [e.number for e in found.frames] == list(range(len(found.frames)))
+        statuses.append((found.status, len(found.frames)))
+        if found.status == "complete":
+            with pytest.raises(UsageError, match="nothing to resume"):
+                resume(path, folder)
+        else:
+            resume(path, folder)
+        with open(path, "rb") as file:
+            again = verify(file, path.name)
+        assert (again.status, len(again.frames)) == ("complete", FRAMES)
+    # The moments were not all alike.
+    assert len({frames for _, frames in statuses}) >= 3
