@@ -1,7 +1,7 @@
 """How files behave when they are long: `python benchmarks/scale.py --data studio --downscale 2`.
 
-First a generated file of 10,000 frames of a tiny network: time and memory of `info`, bytes that a seek reads. Then a real
-encode with several key intervals: what random access costs, against bytes.
+First a generated file of 10,000 frames of a tiny network: time and memory of `info`, bytes that a seek reads. Then a
+real encode with several key intervals: what random access costs, against bytes.
 """
 
 from __future__ import annotations

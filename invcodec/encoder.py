@@ -365,7 +365,7 @@ def resume(
 
     with Reader(path) as reader:
         origin, made_with = reader.head.encoder.get("origin"), reader.head.encoder.get("settings")
-        frames, finished = reader.frames, reader.status == "complete"
+        finished = reader.status == "complete"
     try:
         settings = Settings.from_dict(made_with or {})
         assert origin
