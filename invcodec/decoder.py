@@ -142,7 +142,7 @@ class Decoder:
         if not neutral_colour:
             rgb = self._as_seen_by(camera, rgb)
         shape = (camera.height, camera.width)
-        picture = np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+        picture = np.rint(np.clip(np.nan_to_num(rgb), 0, 1) * 255).astype(np.uint8)
         return View(picture.reshape(*shape, 3), alpha.reshape(shape), depth.reshape(shape))
 
     def _render_parts(self, camera: Camera, background: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
