@@ -337,17 +337,8 @@ def encode_capture(
     with ExitStack() as stack:
         output = None if target is None else stack.enter_context(Output(target))
         stack.enter_context(_shown(progress, len(capture.numbers)))
-        encoder = Encoder(
-            capture.cameras,
-            output.file if output else cast(BinaryIO, path),
-            settings,
-            fps=capture.fps,
-            source_size=capture.source_size,
-            downscale=capture.downscale,
-            transparent=capture.transparent,
-            origin=origin,
-            progress=progress,
-        )
+        file = output.file if output else cast(BinaryIO, path)
+        encoder = _encoder(capture, file, settings, origin, progress)
         return _run(encoder, capture, capture.numbers.start, output.publish if output else lambda: None)
 
 
@@ -383,19 +374,31 @@ def resume(
     left = len(capture.numbers) - len(found.frames)
     with file, found, _shown(progress, left):
         last = found.frames[-1].number
-        encoder = Encoder(
-            capture.cameras,
-            file,
-            settings,
-            fps=capture.fps,
-            source_size=capture.source_size,
-            downscale=capture.downscale,
-            transparent=capture.transparent,
-            origin=origin,
-            resume=(found.state_at(last), found.frames),
-            progress=progress,
-        )
+        so_far = found.state_at(last), found.frames
+        encoder = _encoder(capture, file, settings, origin, progress, so_far)
         return _run(encoder, capture, last, lambda: None)
+
+
+def _encoder(
+    capture: Capture,
+    file: BinaryIO,
+    settings: Settings,
+    origin: Mapping[str, Any],
+    progress: Progress | None,
+    resume: tuple[State, list[FrameEntry]] | None = None,
+) -> Encoder:
+    return Encoder(
+        capture.cameras,
+        file,
+        settings,
+        fps=capture.fps,
+        source_size=capture.source_size,
+        downscale=capture.downscale,
+        transparent=capture.transparent,
+        origin=origin,
+        resume=resume,
+        progress=progress,
+    )
 
 
 @contextmanager
