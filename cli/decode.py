@@ -67,7 +67,7 @@ Examples:
 )
 @click.option("-f", "--force", is_flag=True, help="Replace outputs that exist.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -176,6 +176,8 @@ def _write_weights(decoder: Decoder, entries: Sequence[FrameEntry], path: Path, 
 
     from invcodec.output import check_output
 
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path}: weights are written as .safetensors")
     if len(entries) > 1:
         raise UsageError(f"--weights takes one frame, the file has {len(entries)}; choose with --frame")
     check_output(path, force)

@@ -77,7 +77,7 @@ def repair(file: Path, output: Path, force: bool) -> int:
     _report(output, f"{len(verdict.frames)} frames recovered, {len(verdict.lost)} lost")
     for problem in verdict.problems:
         print(f"invcodec: {problem}", file=sys.stderr)
-    return 3 if verdict.lost or verdict.status == "truncated" else 0
+    return 3 if verdict.lost else 0
 
 
 @contextmanager

@@ -57,16 +57,22 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Learn each camera's exposure and white balance.  [default: on]",
         ),
         click.option("--device", default="auto", help="auto, cpu or cuda.", show_default=True),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores."),
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random choices."),
-        click.option("--warmup", type=click.IntRange(0), help="Frames after the first in which everything is trained."),
+        click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores."),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of all random choices."
+        ),
+        click.option(
+            "--warmup", type=click.IntRange(0, 2**31), help="Frames after the first in which everything is trained."
+        ),
         click.option(
             "--key-every",
-            type=click.IntRange(1),
+            type=click.IntRange(1, 2**31),
             metavar="N",
             help="A keyframe every N frames. Default: only the first.",
         ),
-        click.option("--steps", type=click.IntRange(1), help="Training steps of every frame, in place of times."),
+        click.option(
+            "--steps", type=click.IntRange(1, 2**31), help="Training steps of every frame, in place of times."
+        ),
         click.option("--key-seconds", type=Duration(), help="Training time of the first frame, as 90, 90s or 500ms."),
         click.option("--seconds-per-frame", type=Duration(), help="Training time of every later frame."),
         click.option("--profile", type=click.Choice(["grid", "nerf"]), help="Kind of network. Default: the preset's."),

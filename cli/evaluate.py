@@ -31,7 +31,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--save", type=click.Path(path_type=Path), help="Folder for pictures: captured left, decoded right.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
 def command(
     file: Path,
     capture: Path,
@@ -88,7 +88,8 @@ def _text(result: dict[str, Any]) -> str:
         figures = list(frame["cameras"].values())
         means = [_mean([each[key] for each in figures]) for key in columns]
         rows.append([str(frame["number"]), frame["kind"], str(frame["bytes"]), *_cells(means)])
-    rows.append(["mean", "", f"{result['bytes']['per_frame']:.0f}", *_cells([result["mean"][key] for key in columns])])
+    size_mean = sum(frame["bytes"] for frame in result["frames"]) / len(result["frames"])
+    rows.append(["mean", "", f"{size_mean:.0f}", *_cells([result["mean"][key] for key in columns])])
     count = len(result["cameras"])
     shown = ", ".join(result["cameras"]) if count <= 8 else f"{count} cameras"
     note = " (none is held out, so these were trained on)" if result["set"] == "training" else ""

@@ -29,7 +29,8 @@ Examples:
 def command(file: Path, as_json: bool, records: bool) -> int:
     """Print what FILE (- for standard input) holds: networks, frames, cameras, sizes, and whether it is whole.
 
-    All sizes are bytes in the file. Exits 3 if the file is damaged or truncated.
+    All sizes are bytes in the file. A finished file is read by its index alone: damage inside of frames is found by
+    'verify'. Exits 3 if the file is found damaged or truncated.
     """
     from invcodec.coding.info import describe, describe_stream
 

@@ -114,6 +114,11 @@ def _target(output: str | None, decoder: Decoder, film: Film, *, depth: bool) ->
     if target.is_video and target.numbered:
         raise UsageError(f"{output}: a video is one file; leave out the number")
     if many and not target.numbered and not target.is_video:
+        if not film.by_frame:
+            raise UsageError(
+                f"{output}: holds one picture, and this path has {len(film.shots)}; "
+                f"name {'' if depth else 'a video (.mp4) or '}pictures by number ({Path(output).stem}-%04d{suffix})"
+            )
         hint = "" if depth else "a video (.mp4) or "
         raise UsageError(
             f"{output}: holds one picture, {len(film.shots)} were asked for; "

@@ -14,9 +14,11 @@ from .values import Size
     "synth", epilog="\b\nExample:\n  invcodec synth scene/ && invcodec encode scene/ scene.inv --preset draft"
 )
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--cameras", type=click.IntRange(3), default=9, show_default=True, help="How many; cam00 is held out.")
+@click.option(
+    "--cameras", type=click.IntRange(3, 1000), default=9, show_default=True, help="How many; cam00 is held out."
+)
 @click.option("--size", type=Size(), default=(96, 72), help="Picture size.  [default: 96x72]")
-@click.option("--frames", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--frames", type=click.IntRange(1, 100_000), default=8, show_default=True)
 @click.option(
     "--scene",
     type=click.Choice(["still", "moving", "changing"]),
@@ -31,7 +33,7 @@ from .values import Size
     show_default=True,
     help="PNG pictures with transforms.json, or mp4 videos with poses_bounds.npy.",
 )
-@click.option("--fps", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--fps", type=click.IntRange(1, 1000), default=10, show_default=True)
 def command(output: Path, **options: Any) -> None:
     """Write a small ray-traced scene, the same on every machine, as a capture to the new folder OUTPUT."""
     from invcodec.capture.synthetic import write_synthetic

@@ -19,7 +19,9 @@ def check_output(path: Path, force: bool) -> None:
     """
     if path.is_dir():
         raise UsageError(f"{path}: is a directory; give a file name")
-    if path.exists() and not force:
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is not a regular file; write to - and redirect standard output")
+    if os.path.lexists(path) and not force:
         raise UsageError(f"{path}: already exists; use -f to replace it")
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent}: no such directory")
@@ -34,6 +36,8 @@ class Output:
     """
 
     def __init__(self, target: Path) -> None:
+        # A link stays, and what it points to is replaced.
+        target = target.resolve()
         self.target = target
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         self.file: BinaryIO = os.fdopen(handle, "wb")

@@ -22,6 +22,8 @@ _MIN_DENSITY = 6.0
 """Density per unit of march length below which a cell counts as empty while a keyframe is trained."""
 _COARSE_STEPS = 64
 """Opening steps of a keyframe, on few rays with few samples, while all of space is still open."""
+_LEAST_OPEN = 1e-3
+"""Share of the cells that any scene must leave open."""
 _SETTLED = 0.4
 """Fraction of a later frame's budget after which cells that stayed dark are closed."""
 _LIGHT_CELL, _DARK_CELL = 0.01, 0.001
@@ -317,7 +319,9 @@ class FrameTrainer:
                 open_cells = density > _MIN_DENSITY
                 if fraction > 0.15:
                     open_cells &= spread(light > 2 * _LIGHT_CELL, 1)
-                self.engine.set_occupancy(open_cells)
+                # What is still fog would be closed as a whole, and could never be learned.
+                if open_cells.mean() > _LEAST_OPEN:
+                    self.engine.set_occupancy(open_cells)
             if step % epoch == 0:
                 light = 0.5 * light
             if self.correction and step % 32 == 0 and 0.1 < fraction < 0.9:

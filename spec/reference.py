@@ -423,8 +423,8 @@ def next_sound(data: bytes, at: int) -> int:
     return at if at >= 0 else len(data)
 
 
-def scan(data: bytes, problems: list[str]) -> tuple[list[Record], bool]:
-    """All records with sound headers, and whether the file ends inside one."""
+def scan(data: bytes, problems: list[str], lost: list[int]) -> tuple[list[Record], bool]:
+    """All records with sound headers, and whether the file ends inside one; a frame that is cut off is lost."""
     if not check_magic(data):
         problems.append("wrong magic")
     records: list[Record] = []
@@ -442,6 +442,8 @@ def scan(data: bytes, problems: list[str]) -> tuple[list[Record], bool]:
         at += record.total
         if at > len(data):
             if (hidden := next_sound(data, record.offset + 1)) == len(data):
+                if record.type in KINDS:
+                    lost.append(record.frame)
                 return records, True
             problems.append(f"the record at {record.offset} goes beyond the end")
             at = hidden
@@ -458,7 +460,8 @@ def scan(data: bytes, problems: list[str]) -> tuple[list[Record], bool]:
 def read(data: bytes) -> File:
     """Part I: all records, the first sound HEAD, the good frames and the file's status."""
     problems: list[str] = []
-    records, truncated = scan(data, problems)
+    cut_off: list[int] = []
+    records, truncated = scan(data, problems, cut_off)
     heads = [record.payload for record in records if record.type == HEAD and record.payload is not None]
     need(bool(heads), "no sound HEAD")
     file = File(check_head(heads[0]), problems=problems)
@@ -468,6 +471,7 @@ def read(data: bytes) -> File:
     if any(payload != heads[0] for payload in heads):
         problems.append("HEAD repeated with other bytes")
     find_frames(file, records, len(data))
+    file.lost += cut_off
     complete = check_end(file, records, len(data))
     if problems:
         file.status = "damaged"

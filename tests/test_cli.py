@@ -77,9 +77,12 @@ def test_the_same_seed_and_steps_give_the_same_file(cli: Cli, capture: Path, tmp
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         arguments = ("--frames", "0:2", "--steps", "20", "--seed", seed)
         assert cli("encode", capture, tmp_path / f"{name}.inv", *arguments).code == 0
-    states = [cli("decode", tmp_path / f"{n}.inv", "--frame", 1, "--weights", tmp_path / n).code for n in "abc"]
+    states = [
+        cli("decode", tmp_path / f"{n}.inv", "--frame", 1, "--weights", tmp_path / f"{n}.safetensors").code
+        for n in "abc"
+    ]
     assert states == [0, 0, 0]
-    a, b, c = (load_file(tmp_path / n) for n in "abc")
+    a, b, c = (load_file(tmp_path / f"{n}.safetensors") for n in "abc")
     assert all((a[key] == b[key]).all() for key in a)
     assert any((a[key] != c[key]).any() for key in a)
 
@@ -397,3 +400,42 @@ def test_a_newer_format_and_a_size_over_the_limit_have_their_own_exit_codes(
         path.write_bytes(MAGIC + pack_record(RecordType.HEAD, 0, pack(fields | change)))
         result = cli("info", path)
         assert (result.code, one_line(result.err)) == (code, True), result
+
+
+def test_what_is_no_regular_file_is_never_replaced(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo.inv"
+    os.mkfifo(fifo)
+    for arguments in (
+        ("encode", capture, fifo, "--steps", "3", "-f"),
+        ("cut", encoded, "--frames", "1:2", "-o", fifo, "-f"),
+        ("decode", encoded, "--frame", "1", "-o", fifo.with_suffix(".png"), "-f"),
+    ):
+        if arguments[0] == "decode":
+            os.mkfifo(fifo.with_suffix(".png"))
+        result = cli(*arguments)
+        assert (result.code, one_line(result.err)) == (2, True), arguments
+        assert "not a regular file" in result.err
+    assert fifo.is_fifo()
+
+
+def test_a_link_stays_and_its_file_is_replaced(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+    real, link = tmp_path / "real.inv", tmp_path / "link.inv"
+    link.symlink_to(real)
+    assert cli("cut", encoded, "--frames", "1:2", "-o", link).code == 2, "a dangling link is something, too"
+    assert cli("cut", encoded, "--frames", "1:2", "-o", link, "-f").code == 0
+    assert link.is_symlink()
+    assert cli("verify", real).code == 0
+
+
+def test_a_second_interrupt_changes_nothing(capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "twice.inv"
+    command = [*PROGRAM, "encode", capture, path, "--steps", "60", "--progress", "json"]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == 130, rest
+    assert "Traceback" not in rest
+    assert "defect" not in rest

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -81,7 +81,9 @@ class Capture:
         with ExitStack() as stack:
             if not numbers:
                 return
-            readers = [stack.enter_context(closing(self._images(files, numbers))) for files in self.files]
+            readers = [self._images(files, numbers) for files in self.files]
+            for reader in readers:
+                stack.callback(_close, reader)
             pool = stack.enter_context(ThreadPoolExecutor(1))
 
             def read(number: int) -> Frame:
@@ -208,6 +210,12 @@ def open_capture(
     )
 
 
+def _close(reader: Generator[np.ndarray]) -> None:
+    """Close a reader, which after a second Ctrl-C may still be at work in its thread; then it ends by itself."""
+    with suppress(ValueError):
+        reader.close()
+
+
 def _any_in_block(flags: np.ndarray, factor: int) -> np.ndarray:
     """Whether any of `[H, W]` bool is set in each `factor` x `factor` block, cut like `area_downscale`."""
     height, width = (n // factor for n in flags.shape)
@@ -245,13 +253,13 @@ def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...
             numbers = sorted(files.images)
             where = files.images[numbers[0]]
             size = image_size(where)
+            for path in files.images.values():
+                if (other := image_size(path)) != size:
+                    raise CaptureError(f"{path}: is {other[0]}x{other[1]}, but {where.name} is {size[0]}x{size[1]}")
             lengths[f"camera '{camera.name}'"] = range(numbers[0], numbers[-1] + 1)
             if len(numbers) != numbers[-1] - numbers[0] + 1:
                 gap = next(n for n in range(numbers[0], numbers[-1]) if n not in files.images)
                 raise CaptureError(f"{folder}: camera '{camera.name}' has no image for frame {gap}")
-            for path in files.images.values():
-                if not path.is_file():
-                    raise CaptureError(f"{path}: no such image")
         for path in files.masks.values():
             if not path.is_file():
                 raise CaptureError(f"{path}: no such mask")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,9 @@ import numpy as np
 from PIL import Image
 
 from invcodec.errors import CaptureError, InvError
+
+# It reports on standard error that it stops ffmpeg early, which is what is wanted.
+logging.getLogger("imageio_ffmpeg").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,10 @@ def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
         writer = Writer(out, head)
         before: State | None = None
         for index, entry in enumerate(kept):
-            frame, coded = reader.frame(entry)
+            try:
+                frame, coded = reader.frame(entry)
+            except DamagedError as error:
+                raise DamagedError(f"{path}: frame {entry.number}: {error}; repair it first") from None
             if index == 0:
                 cameras = reader.cameras_at(entry.number)
                 frame = replace(frame, cameras=None if cameras == head.cameras else cameras)
@@ -190,7 +193,7 @@ def repair(path: Path, out: BinaryIO, done: Done = lambda count: None) -> Verdic
     if not writer.entries:
         raise DamagedError(f"{path}: no frame can be recovered")
     verdict = check.verdict()
-    writer.finish(verdict.status == "complete")
+    writer.finish(check.says_complete and not verdict.lost)
     return verdict
 
 
@@ -220,6 +223,10 @@ class _Check:
                 continue
             self._good.append(found.entry)
             yield found, found.frame
+
+    @property
+    def says_complete(self) -> bool:
+        return self._scanner.says_complete
 
     def verdict(self) -> Verdict:
         scanner = self._scanner

@@ -11,9 +11,10 @@ import numpy as np
 from numba import njit
 
 from invcodec.coding.quantize import MAX_LEVEL
+from invcodec.compiling import CACHE
 from invcodec.errors import DamagedError
 
-_jit = njit(cache=True, nogil=True, boundscheck=False)
+_jit = njit(cache=CACHE, nogil=True, boundscheck=False)
 
 CODER = 1
 """Id of this coder in the file (FORMAT.md, coder registry)."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from invcodec.coding.container import (
+    COMPLETE,
     END_PAYLOAD,
     HEADER_BYTES,
     MAGIC,
@@ -88,7 +89,12 @@ class Scanner:
             return "truncated"
         if self._end is None:
             return "open"
-        return "complete" if self._end & 1 else "incomplete"
+        return "complete" if self.says_complete else "incomplete"
+
+    @property
+    def says_complete(self) -> bool:
+        """Whether there is an end mark that says that everything which was to be encoded is there."""
+        return self._end is not None and bool(self._end & COMPLETE)
 
     def feed(self, data: bytes) -> Iterator[Found]:
         """Take the next bytes; gives every record that they complete.
@@ -116,14 +122,22 @@ class Scanner:
             self._begin()
         while self._buffer and not self._searching:
             if self._is_tail():
-                self._truncated = True
-                self.problems.append(f"the file is cut off in the record at byte {self._offset}")
+                self._cut_off()
                 break
             # What looked like a record that goes on beyond the end hides others.
             self._skip_damage(f"no record at byte {self._offset}")
             yield from self._records()
         if self.head is None:
             raise DamagedError(f"{self.name}: no sound header in the file; nothing can be recovered")
+
+    def _cut_off(self) -> None:
+        """The file ends in the record at the beginning of the buffer."""
+        self._truncated = True
+        self.problems.append(f"the file is cut off in the record at byte {self._offset}")
+        if len(self._buffer) >= HEADER_BYTES:
+            record = parse_header(bytes(self._buffer[:HEADER_BYTES]), self._offset)
+            if record.type in (RecordType.KEY, RecordType.DELTA):
+                self.lost.append(record.frame)
 
     def _begin(self) -> None:
         """Check the magic."""

@@ -35,8 +35,9 @@ def make_engine(networks: tuple[Network, ...], *, device: str = "auto", threads:
     try:
         return TorchEngine(networks, device=device, threads=threads)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device '{device}' cannot be used here ({reason}); try --device cpu") from None
+        known = device.split(":")[0] in ("cpu", "cuda")
+        reason = str(error).splitlines()[0] if known else "choose auto, cpu or cuda"
+        raise UsageError(f"device '{device}' cannot be used here ({reason})") from None
 
 
 def _has_cuda() -> bool:

@@ -6,4 +6,6 @@ threads, so no second thread pool exists that could fight with torch's.
 
 from numba import njit
 
-kernel = njit(nogil=True, fastmath=True, error_model="numpy", boundscheck=False, cache=True)
+from invcodec.compiling import CACHE
+
+kernel = njit(nogil=True, fastmath=True, error_model="numpy", boundscheck=False, cache=CACHE)
