@@ -54,6 +54,8 @@ def slow_decode(
     data: bytes, shape: tuple[int, ...], before: np.ndarray | None, recent: np.ndarray | None
 ) -> np.ndarray:
     """A decoder in the words of FORMAT.md, which shares nothing with the one under test."""
+    if data.endswith(b"\0"):
+        raise SlowDamage
     feed = iter(data)
     taken = 4
     range_, code = 0xFFFFFFFF, int.from_bytes(bytes(next(feed, 0) for _ in range(4)), "big")
@@ -112,7 +114,7 @@ def slow_decode(
                 k = 0
                 while adaptive("prefix", k):
                     k += 1
-                    if k == 24:
+                    if k == 25:
                         raise SlowDamage
                 x = 1
                 for _ in range(k):
