@@ -262,11 +262,22 @@ def test_progress_json_has_a_line_per_frame_and_a_pipe_is_quiet(capture: Path, t
 
 def test_interrupting_leaves_a_valid_file_that_can_be_resumed(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.inv"
-    command = [*PROGRAM, "encode", capture, path, "--steps", "60", "--progress", "json"]
+    command = [
+        *PROGRAM,
+        "encode",
+        capture,
+        path,
+        "--key-seconds",
+        "1",
+        "--seconds-per-frame",
+        "2",
+        "--progress",
+        "json",
+    ]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    # As soon as two frames are done, in the middle of the third.
-    first = [process.stderr.readline(), process.stderr.readline()]
+    # As soon as one frame is done, in the middle of the second; the other three take 8 s.
+    first = [process.stderr.readline()]
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait() == 130, rest
@@ -429,7 +440,18 @@ def test_a_link_stays_and_its_file_is_replaced(cli: Cli, encoded: Path, tmp_path
 
 def test_a_second_interrupt_changes_nothing(capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "twice.inv"
-    command = [*PROGRAM, "encode", capture, path, "--steps", "60", "--progress", "json"]
+    command = [
+        *PROGRAM,
+        "encode",
+        capture,
+        path,
+        "--key-seconds",
+        "1",
+        "--seconds-per-frame",
+        "2",
+        "--progress",
+        "json",
+    ]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     process.stderr.readline()
