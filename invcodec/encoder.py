@@ -22,8 +22,8 @@ from invcodec.capture import Camera, Capture, Frame
 from invcodec.coding.container import FrameEntry, Writer
 from invcodec.coding.quantize import from_lattice, nearest_qp, to_lattice
 from invcodec.coding.reader import reopen
-from invcodec.coding.schema import FrameHead, Head
-from invcodec.coding.state import State, TensorKey, encode_delta, encode_key
+from invcodec.coding.schema import Head, Stats
+from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
 from invcodec.errors import CaptureError, Interrupted, UsageError
 from invcodec.field.profile import TensorSpec
 from invcodec.networks import (
@@ -192,24 +192,17 @@ class Encoder:
         self._judge(stage, trained.psnr)
         before = self._state
         if key or before is None:
-            entries, parts, state = encode_key(self._writer.head, *self._quantise_all(stage))
+            coded, state = encode_key(self._writer.head, *self._quantise_all(stage))
         else:
-            entries, parts, state = encode_delta(before, self._quantise_change(before))
+            coded, state = encode_delta(before, self._quantise_change(before))
         self._state = state
-        frame = FrameHead(
-            time=ticks,
-            reference=None if key or last is None else last.number,
-            digest=state.digest(),
-            tensors=tuple(entries),
-            stats={
-                "stage": stage,
-                "steps": trained.steps,
-                "seconds": round(clock() - started, 3),
-                "psnr": round(trained.psnr, 3),
-            },
-        )
+        stats = Stats(stage, trained.steps, round(1000 * (clock() - started)), round(100 * trained.psnr))
+        if key or last is None:
+            frame = key_frame(state, ticks, stats)
+        else:
+            frame = delta_frame(state, ticks, last.number, stats)
         with _uninterrupted():
-            entry = self._writer.frame(number, frame, parts)
+            entry = self._writer.frame(number, frame, coded)
         self._load_state()
         self._last_pixels = pixels
         report = FrameReport(

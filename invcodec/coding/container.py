@@ -123,19 +123,6 @@ def parse_header(data: bytes, offset: int) -> Record:
     return Record(type_, frame, offset, length)
 
 
-def pack_frame(frame: FrameHead, parts: list[bytes]) -> bytes:
-    """Payload of a KEY or DELTA record."""
-    header = frame.to_bytes()
-    return b"".join([TRAILER.pack(len(header)), header, *parts])
-
-
-def split_frame(payload: bytes) -> tuple[FrameHead, bytes]:
-    """The structured header and the coded tensors of a KEY or DELTA payload."""
-    if len(payload) < 4 or (size := TRAILER.unpack_from(payload)[0]) > len(payload) - 4:
-        raise DamagedError("a frame's header exceeds its record")
-    return FrameHead.from_bytes(payload[4 : 4 + size]), payload[4 + size :]
-
-
 class Writer:
     """Appends records to a file object, flushing each one.
 
@@ -160,10 +147,10 @@ class Writer:
         self._file.flush()
         self._position += len(data)
 
-    def frame(self, number: int, frame: FrameHead, parts: list[bytes]) -> FrameEntry:
+    def frame(self, number: int, frame: FrameHead, coded: bytes) -> FrameEntry:
         """Append a frame; a KEY if it refers to none, else a DELTA."""
         kind = RecordType.KEY if frame.reference is None else RecordType.DELTA
-        return self.copy(pack_record(kind, number, pack_frame(frame, parts)), frame)
+        return self.copy(pack_record(kind, number, frame.to_bytes() + coded), frame)
 
     def copy(self, data: bytes, frame: FrameHead) -> FrameEntry:
         """Append a frame's whole record as it is; `frame` is what it holds."""

@@ -1,0 +1,169 @@
+"""Where a grid changes: what its occupied cells and coarser levels tell of the finer levels (FORMAT.md, "Hints").
+
+The vertices of each level at the occupied cells are looked up as a renderer would. A keyframe learns from that which
+entries of a hashed level matter; a delta learns from the levels before in which cells something happens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from invcodec.coding.rangecoder import jit
+from invcodec.coding.schema import NetworkInfo
+
+_PROFILE, _VERSION = 2, 1
+_OCCUPANCY = "occupancy"
+_MAX_LEVELS = 16
+_MAX_CELLS = 128
+"""Along each axis."""
+_MAX_VISITS = 1 << 26
+"""Of vertices, for one level: a level that would need more has no hints."""
+_FULL = 32
+"""Activity of a cell all of whose vertices have changed."""
+_HINTS = np.searchsorted((1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 25, 32), np.arange(_FULL + 1), "right").astype(np.uint8)
+"""Of each activity."""
+
+
+def order(network: NetworkInfo) -> list[int]:
+    """Indices of a network's tensors in the order in which they are coded: occupancy comes first."""
+    return sorted(range(len(network.tensors)), key=lambda t: not _is_occupancy(network, t))
+
+
+def _is_occupancy(network: NetworkInfo, tensor: int) -> bool:
+    return (network.profile, network.version, network.tensors[tensor].name) == (_PROFILE, _VERSION, _OCCUPANCY)
+
+
+class Guide:
+    """What a record has told of one network so far.
+
+    Args:
+        network: any; there are no hints for one that is not of profile `grid`, or not as that profile has it.
+        is_delta: whether the record is.
+    """
+
+    def __init__(self, network: NetworkInfo, is_delta: bool) -> None:
+        self._network = network
+        self._is_delta = is_delta
+        self._cells = 0
+        self._occupied = np.empty(0, np.int64)
+        self._activity = np.empty(0, np.uint8)
+        resolutions = network.config.get("resolutions")
+        known = (network.profile, network.version) == (_PROFILE, _VERSION) and isinstance(resolutions, list)
+        self._resolutions = resolutions[:_MAX_LEVELS] if known and resolutions else []
+
+    def hints(self, tensor: int) -> np.ndarray | None:
+        """For a tensor that is coded next, `[P]` uint8, one for each of its places; None: all are 0."""
+        level = self._level(tensor)
+        if level is None:
+            return None
+        resolution, table = level
+        cells = self._active() if self._is_delta else self._occupied
+        if not self._may_visit(resolution, cells):
+            return None
+        found = np.zeros(math.prod(self._network.tensors[tensor].shape[:-1]), np.int32)
+        if self._is_delta:
+            _spread(resolution, table, self._cells, cells, self._activity, found)
+            return _HINTS[found]
+        _count(resolution, table, self._cells, cells, found)
+        return np.minimum(np.frexp(found)[1], 15).astype(np.uint8)
+
+    def learn(self, tensor: int, levels: np.ndarray, changed: np.ndarray | None) -> None:
+        """Take in a tensor that has been coded.
+
+        Args:
+            levels: its integers after the record.
+            changed: `[P]` bool, which places have changed; None: none has.
+        """
+        shape = self._network.tensors[tensor].shape
+        if _is_occupancy(self._network, tensor):
+            if len(set(shape)) == 1 and len(shape) == 3 and shape[0] <= _MAX_CELLS:
+                self._cells = shape[0]
+                self._occupied = np.flatnonzero(levels)
+                self._activity = np.zeros(levels.size, np.uint8)
+            return
+        level = self._level(tensor)
+        if level is None or not self._is_delta:
+            return
+        resolution, table = level
+        cells = self._active() if table else self._occupied
+        if self._may_visit(resolution, cells):
+            flags = np.zeros(math.prod(shape[:-1]), np.uint8) if changed is None else changed.view(np.uint8)
+            _gather(resolution, table, self._cells, cells, self._activity, flags)
+
+    def _level(self, tensor: int) -> tuple[int, int] | None:
+        """A level's resolution and its table size (0 if it is dense); None for any other tensor."""
+        if not self._cells or tensor >= len(self._resolutions):
+            return None
+        resolution, info = self._resolutions[tensor], self._network.tensors[tensor]
+        if not isinstance(resolution, int) or not 1 <= resolution <= 4096 or info.name != f"grid.{tensor}":
+            return None
+        if info.shape == (*(resolution + 1,) * 3, 2):
+            return resolution, 0
+        if len(info.shape) == 2 and info.shape[1] == 2 and info.shape[0] & (info.shape[0] - 1) == 0:
+            return resolution, info.shape[0]
+        return None
+
+    def _active(self) -> np.ndarray:
+        return self._occupied[self._activity[self._occupied] > 0]
+
+    def _may_visit(self, resolution: int, cells: np.ndarray) -> bool:
+        return len(cells) * (-(-resolution // self._cells) + 2) ** 3 <= _MAX_VISITS
+
+
+@jit
+def _span(resolution, cells, index):
+    """First and last vertex along one axis that a cell touches."""
+    return index * resolution // cells, min(((index + 1) * resolution + cells - 1) // cells, resolution)
+
+
+@jit
+def _entry(resolution, table, x, y, z):
+    """Where a vertex is looked up (FORMAT.md, "Profile 2: grid")."""
+    if table:
+        return (x ^ (y * 2654435761 & 0xFFFFFFFF) ^ (z * 805459861 & 0xFFFFFFFF)) & (table - 1)
+    return (x * (resolution + 1) + y) * (resolution + 1) + z
+
+
+@jit
+def _count(resolution, table, side, cells, found):
+    """Add 1 to a vertex's entry for every cell that it touches."""
+    for cell in cells:
+        x0, x1 = _span(resolution, side, cell // (side * side))
+        y0, y1 = _span(resolution, side, cell // side % side)
+        z0, z1 = _span(resolution, side, cell % side)
+        for x in range(x0, x1 + 1):
+            for y in range(y0, y1 + 1):
+                for z in range(z0, z1 + 1):
+                    found[_entry(resolution, table, x, y, z)] += 1
+
+
+@jit
+def _spread(resolution, table, side, cells, activity, found):
+    """The highest activity of the cells that an entry's vertices touch."""
+    for cell in cells:
+        x0, x1 = _span(resolution, side, cell // (side * side))
+        y0, y1 = _span(resolution, side, cell // side % side)
+        z0, z1 = _span(resolution, side, cell % side)
+        for x in range(x0, x1 + 1):
+            for y in range(y0, y1 + 1):
+                for z in range(z0, z1 + 1):
+                    entry = _entry(resolution, table, x, y, z)
+                    found[entry] = max(found[entry], activity[cell])
+
+
+@jit
+def _gather(resolution, table, side, cells, activity, changed):
+    """The mean of a cell's activity and the share of its vertices that have changed."""
+    for cell in cells:
+        x0, x1 = _span(resolution, side, cell // (side * side))
+        y0, y1 = _span(resolution, side, cell // side % side)
+        z0, z1 = _span(resolution, side, cell % side)
+        count = 0
+        for x in range(x0, x1 + 1):
+            for y in range(y0, y1 + 1):
+                for z in range(z0, z1 + 1):
+                    count += changed[_entry(resolution, table, x, y, z)]
+        share = 32 * count // ((x1 + 1 - x0) * (y1 + 1 - y0) * (z1 + 1 - z0))
+        activity[cell] = (activity[cell] + share + 1) >> 1
