@@ -166,4 +166,4 @@ def _gather(resolution, table, side, cells, activity, changed):
                 for z in range(z0, z1 + 1):
                     count += changed[_entry(resolution, table, x, y, z)]
         share = 32 * count // ((x1 + 1 - x0) * (y1 + 1 - y0) * (z1 + 1 - z0))
-        activity[cell] = (activity[cell] + share + 1) >> 1
+        activity[cell] = (activity[cell] + share) >> 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from invcodec.coding.rangecoder import code_bit, jit
 
-INPUTS = 6
+INPUTS = 5
 """Most contexts that one bit is predicted from."""
 COUNT_BITS = 10
 _COUNT_LIMIT = (1 << COUNT_BITS) - 1

@@ -35,8 +35,7 @@ _BLOCK_SET = _CHANGES + SETS
 _BLOCK_KIND = _BLOCK_SET + SETS * 8 * 2
 _PLACE_HINT = _BLOCK_KIND + 4 * 4 * 8
 _PLACE_PAST = _PLACE_HINT + SETS * HINTS * 4
-_PLACE_NEAR = _PLACE_PAST + 4 * 8 * 8 * 4
-_PLACE_HISTORY = _PLACE_NEAR + 4 * 8 * HINTS * 4
+_PLACE_HISTORY = _PLACE_PAST + 4 * 8 * 8 * 4
 _PLACE_BEFORE = _PLACE_HISTORY + 4 * 32 * 4
 _PLACE_FORM = _PLACE_BEFORE + 4 * 8 * HINTS * 2
 _FEATURE_SET = _PLACE_FORM + 4 * 64 * 4
@@ -62,7 +61,7 @@ _MIX_SIGN = _MIX_FEATURE + 1
 _MIX_SIZE = _MIX_SIGN + 4
 _MIX_BITS = _MIX_SIZE + 12
 MIXERS = _MIX_BITS + 1
-_GROUPS = ((1, 1), (4, 2), (32, 6), (1, 3), (4, 3), (12, 4), (1, 2))
+_GROUPS = ((1, 1), (4, 2), (32, 5), (1, 3), (4, 3), (12, 4), (1, 2))
 
 
 def fresh() -> tuple[np.ndarray, np.ndarray]:
@@ -94,11 +93,15 @@ def _log2(x):
     return bits
 
 
+_BUCKETS = np.array([0, 1, 2, *(min((x - 1).bit_length() + 1, 7) for x in range(3, 34))], np.int64)
+# Places that changed among the last eight, the last two twice, at most 7: of their bits, the last lowest.
+_RECENT_PLACES = np.array([min((bits | (bits & 3) << 8).bit_count(), 7) for bits in range(256)], np.int64)
+
+
 @jit
 def _bucket(x):
     """0, 1, 2, 3 to 4, 5 to 8, ... 33 and up: 0 to 7."""
-    x = abs(x)
-    return x if x < 3 else min(_log2(x - 1) + 2, 7)
+    return _BUCKETS[min(abs(x), 33)]
 
 
 @jit
@@ -238,10 +241,8 @@ def code_values(
                         sides += before[place + plane] != 0
                     form = 1 + 2 * sides + (before[place] != 0)
             elif kind == TABLE:
-                bits = window | (window & 3) << 8
-                while bits:
-                    near += bits & 1
-                    bits >>= 1
+                near = _RECENT_PLACES[window]
+                form = hint
                 for other in (place - 2, place - 1, place + 1, place + 2):
                     if 0 <= other < count:
                         ahead += history[other] > 0
@@ -269,12 +270,11 @@ def code_values(
             age = 0 if past == 0 else 1 if past < 32 else 2 if past < 128 else 3
             work[0] = _PLACE_HINT + (index * HINTS + hint) * 4 + age
             work[1] = _PLACE_PAST + ((kind * 8 + near) * 8 + ahead) * 4 + age
-            work[2] = _PLACE_NEAR + ((kind * 8 + near) * HINTS + hint) * 4 + direct
-            work[3] = _PLACE_HISTORY + (kind * 32 + (past >> 3)) * 4 + most_recent
-            work[4] = _PLACE_BEFORE + ((kind * 8 + _bucket(most_before)) * HINTS + hint) * 2 + (age > 0)
-            work[5] = _PLACE_FORM + (kind * 64 + form) * 4 + direct
+            work[2] = _PLACE_HISTORY + (kind * 32 + (past >> 3)) * 4 + most_recent
+            work[3] = _PLACE_BEFORE + ((kind * 8 + _bucket(most_before)) * HINTS + hint) * 2 + (age > 0)
+            work[4] = _PLACE_FORM + (kind * 64 + form) * 4 + direct
             mixer = _MIX_PLACE + ((kind * 2 + (age > 0)) * 2 + (hint > 0)) * 2 + (near > 0)
-            nonzero = code_mixed(state, data, contexts, weights, mixer, work, 6, nonzero)
+            nonzero = code_mixed(state, data, contexts, weights, mixer, work, 5, nonzero)
             window = (window << 1 | nonzero) & 255
             if not nonzero:
                 continue
