@@ -79,7 +79,7 @@ class RecordCoder:
         values: np.ndarray | None = None,
         known: Known | None = None,
         hints: np.ndarray | None = None,
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Code one tensor.
 
         Args:
@@ -89,7 +89,7 @@ class RecordCoder:
             hints: see `invcodec.coding.guide`; None: all are 0.
 
         Returns:
-            The values.
+            The values, and `[P]` uint8: 1 at places where any is not 0.
 
         Raises:
             DamagedError: the bytes cannot have come from an encoder.
@@ -104,7 +104,7 @@ class RecordCoder:
                 raise ValueError(f"a value exceeds {2 * MAX_LEVEL}")
         before = np.zeros(flat.size, np.int32) if known is None else known.before.reshape(-1)
         recent, history = (None, None) if known is None else (known.recent, known.history)
-        self._data, failed = model.code_values(
+        self._data, failed, changed = model.code_values(
             self._state,
             self._data,
             self._contexts,
@@ -123,7 +123,7 @@ class RecordCoder:
         )
         if failed:
             raise DamagedError("a coded value is too large")
-        return flat.reshape(shape)
+        return flat.reshape(shape), changed
 
     def finish(self) -> bytes:
         """The bytes of all that was encoded; of a decoder, nothing.
@@ -135,11 +135,6 @@ class RecordCoder:
             rangecoder.finish_decoder(self._state, self._data)
             return b""
         return rangecoder.finish_encoder(self._state, self._data)
-
-
-def changed_places(values: np.ndarray) -> np.ndarray:
-    """`[P]` bool, at which places of a tensor any value is not 0."""
-    return (values.reshape(-1, model.places(values.shape)[1]) != 0).any(1)
 
 
 def _set_of(position: int) -> int:

@@ -69,19 +69,21 @@ class Guide:
         _count(resolution, table, self._cells, cells, found)
         return np.minimum(np.frexp(found)[1], 15).astype(np.uint8)
 
-    def learn(self, tensor: int, levels: np.ndarray, changed: np.ndarray | None) -> None:
+    def learn(self, tensor: int, before: np.ndarray | None, values: np.ndarray | None, changed: np.ndarray | None) -> None:
         """Take in a tensor that has been coded.
 
         Args:
-            levels: its integers after the record.
-            changed: `[P]` bool, which places have changed; None: none has.
+            before: its integers before the record, or None in a keyframe.
+            values: what was coded, or None if it does not change.
+            changed: `[P]` uint8, which places have changed, or None likewise.
         """
         shape = self._network.tensors[tensor].shape
         if _is_occupancy(self._network, tensor):
             if len(set(shape)) == 1 and len(shape) == 3 and shape[0] <= _MAX_CELLS:
                 self._cells = shape[0]
+                levels = (0 if before is None else before) + (0 if values is None else values)
                 self._occupied = np.flatnonzero(levels)
-                self._activity = np.zeros(levels.size, np.uint8)
+                self._activity = np.zeros(shape[0] ** 3, np.uint8)
             return
         level = self._level(tensor)
         if level is None or not self._is_delta:
@@ -89,7 +91,7 @@ class Guide:
         resolution, table = level
         cells = self._active() if table else self._occupied
         if self._may_visit(resolution, cells):
-            flags = np.zeros(math.prod(shape[:-1]), np.uint8) if changed is None else changed.view(np.uint8)
+            flags = np.zeros(math.prod(shape[:-1]), np.uint8) if changed is None else changed
             _gather(resolution, table, self._cells, cells, self._activity, flags)
 
     def _level(self, tensor: int) -> tuple[int, int] | None:
@@ -97,7 +99,7 @@ class Guide:
         if not self._cells or tensor >= len(self._resolutions):
             return None
         resolution, info = self._resolutions[tensor], self._network.tensors[tensor]
-        if not isinstance(resolution, int) or not 1 <= resolution <= 4096 or info.name != f"grid.{tensor}":
+        if type(resolution) is not int or not 1 <= resolution <= 4096 or info.name != f"grid.{tensor}":
             return None
         if info.shape == (*(resolution + 1,) * 3, 2):
             return resolution, 0

@@ -137,7 +137,7 @@ def code_values(
         hints: `[P]` uint8, below HINTS.
 
     Returns:
-        The bytes (moved if they were too few), and whether a magnitude was too large.
+        The bytes (moved if they were too few), whether a magnitude was too large, and `[P]` uint8, which places changed.
     """
     decode = decodes(state)
     count = history.shape[0]
@@ -146,6 +146,7 @@ def code_values(
     changed = np.zeros(count, np.uint8)
     column_sums = np.zeros(row if kind == MATRIX else 1, np.int64)
     row_sum = np.int64(0)
+    line = 0
     mean = np.int64(200)
     last = 0
     window = 0
@@ -169,8 +170,7 @@ def code_values(
                         near |= changed[place - row]
                     if place >= plane:
                         near |= 2 * changed[place - plane]
-            share = 8 * cold // BLOCK
-            share = min(share, 7)
+            share = min(8 * cold // BLOCK, 7)
             work[0] = _BLOCK_SET + (index * 8 + share) * 2 + last
             work[1] = _BLOCK_KIND + (kind * 4 + near) * 8 + share
             used = code_mixed(state, data, contexts, weights, _MIX_BLOCK + kind, work, 2, used)
@@ -181,7 +181,8 @@ def code_values(
         for place in range(start, end):
             x = place % row
             y = place % plane
-            if x == 0:
+            if place // row != line:
+                line = place // row
                 row_sum = np.int64(0)
             past = np.int64(history[place])
             hint = np.int64(hints[place])
@@ -321,7 +322,7 @@ def code_values(
                         break
                     size += 1
                     if size >= MAX_SIZE_BITS:
-                        return data, True
+                        return data, True, changed
                 total = np.int64(1)
                 for shift in range(size - 1, -1, -1):
                     bit = magnitude >> shift & 1
@@ -340,4 +341,4 @@ def code_values(
                 if kind == MATRIX:
                     row_sum += total
                     column_sums[x] += total
-    return data, False
+    return data, False, changed

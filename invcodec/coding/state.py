@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from invcodec.coding.entropy import CODER, RECENT_LIMIT, Known, RecordCoder, Statistics, changed_places
+from invcodec.coding.entropy import CODER, RECENT_LIMIT, Known, RecordCoder, Statistics
 from invcodec.coding.guide import Guide, order
 from invcodec.coding.quantize import MAX_LEVEL, from_lattice
 from invcodec.coding.schema import DIGEST_BYTES, NO_STATS, Cameras, FrameHead, Head, Stats
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from invcodec.coding.scan import Found
 
 TensorKey = tuple[str, str]
+Coded = dict[TensorKey, tuple[np.ndarray, np.ndarray]]
+"""What a record codes of each tensor: integers (a keyframe's, or a residual), and uint8 by place whether any is not 0."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ def encode_delta(before: State, levels: Mapping[TensorKey, np.ndarray]) -> tuple
             if residual.any():
                 residuals[key] = residual
     coder = RecordCoder(before.statistics)
-    _code(before.head, coder, before, residuals)
-    return coder.finish(), _follow(before, residuals, coder.statistics)
+    coded = _code(before.head, coder, before, residuals)
+    return coder.finish(), _follow(before, coded, coder.statistics)
 
 
 def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> State:
@@ -117,7 +119,8 @@ def apply(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> S
     values = _code(head, coder, before, None)
     coder.finish()
     if before is None:
-        state = State(head, values, dict(zip(table(head), _steps(head, frame), strict=True)))
+        levels = {key: integers for key, (integers, _) in values.items()}
+        state = State(head, levels, dict(zip(table(head), _steps(head, frame), strict=True)))
     else:
         state = _follow(before, values, coder.statistics)
     for key in values:
@@ -135,7 +138,7 @@ def _steps(head: Head, frame: FrameHead) -> tuple[int, ...]:
 
 def _code(
     head: Head, coder: RecordCoder, before: State | None, values: Mapping[TensorKey, np.ndarray] | None
-) -> dict[TensorKey, np.ndarray]:
+) -> Coded:
     """Walk over all tensors in coding order, decoding if there are no values; returns those that are coded."""
     result = {}
     position = 0
@@ -145,32 +148,26 @@ def _code(
             tensor = network.tensors[index]
             key = network.name, tensor.name
             given = None if values is None else values.get(key)
-            coded = changed = None
-            if before is None:
-                coded = coder.tensor(position + index, tensor.shape, given, None, guide.hints(index))
-            elif coder.changes(position + index, given is not None):
+            known = None
+            if before is not None:
                 known = Known(before.levels[key], before.recent.get(key), before.history.get(key))
-                coded = coder.tensor(position + index, tensor.shape, given, known, guide.hints(index))
-                changed = changed_places(coded)
-            if coded is not None:
-                result[key] = coded
-            levels = coded if before is None else before.levels[key] + (0 if coded is None else coded)
-            guide.learn(index, levels, changed)
+            if known is None or coder.changes(position + index, given is not None):
+                result[key] = coder.tensor(position + index, tensor.shape, given, known, guide.hints(index))
+            guide.learn(index, known and known.before, *result.get(key, (None, None)))
         position += len(network.tensors)
     return result
 
 
-def _follow(before: State, residuals: dict[TensorKey, np.ndarray], statistics: Statistics) -> State:
+def _follow(before: State, coded: Coded, statistics: Statistics) -> State:
     """The state after a delta."""
     history = {key: old >> 1 for key, old in before.history.items()}
-    for key, residual in residuals.items():
-        changed = changed_places(residual)
-        history[key] = (history[key] if key in history else 0) | (changed.astype(np.uint8) << 7)
+    for key, (_, changed) in coded.items():
+        history[key] = history.get(key, 0) | changed << 7
     return State(
         before.head,
-        before.levels | {key: before.levels[key] + residual for key, residual in residuals.items()},
+        before.levels | {key: before.levels[key] + residual for key, (residual, _) in coded.items()},
         before.qps,
-        {key: np.clip(r, -RECENT_LIMIT, RECENT_LIMIT).astype(np.int8) for key, r in residuals.items()},
+        {key: np.clip(r, -RECENT_LIMIT, RECENT_LIMIT).astype(np.int8) for key, (r, _) in coded.items()},
         {key: each for key, each in history.items() if each.any()},
         statistics,
     )
