@@ -22,7 +22,9 @@ _MAX_VISITS = 1 << 26
 """Of vertices, for one level: a level that would need more has no hints."""
 _FULL = 32
 """Activity of a cell all of whose vertices have changed."""
-_HINTS = np.searchsorted((1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 25, 32), np.arange(_FULL + 1), "right").astype(np.uint8)
+_HINTS = np.searchsorted((1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 25, 32), np.arange(_FULL + 1), "right").astype(
+    np.uint8
+)
 """Of each activity."""
 
 
@@ -69,7 +71,9 @@ class Guide:
         _count(resolution, table, self._cells, cells, found)
         return np.minimum(np.frexp(found)[1], 15).astype(np.uint8)
 
-    def learn(self, tensor: int, before: np.ndarray | None, values: np.ndarray | None, changed: np.ndarray | None) -> None:
+    def learn(
+        self, tensor: int, before: np.ndarray | None, values: np.ndarray | None, changed: np.ndarray | None
+    ) -> None:
         """Take in a tensor that has been coded.
 
         Args:

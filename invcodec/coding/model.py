@@ -302,12 +302,12 @@ def code_values(
                 work[0] = _SIGN_SET + (index * 3 + _sign(was)) * 3 + side
                 work[1] = _SIGN_BEFORE + ((kind * 8 + _bucket(np.int64(before[i]))) * 3 + side) * 3 + _sign(beside)
                 work[2] = _SIGN_NEAR + ((index * 3 + _sign(value1)) * 3 + _sign(value2)) * 3 + _sign(value3)
-                negative = code_mixed(
-                    state, data, contexts, weights, _MIX_SIGN + kind, work, 3, 1 if value < 0 else 0
-                )
+                negative = code_mixed(state, data, contexts, weights, _MIX_SIGN + kind, work, 3, 1 if value < 0 else 0)
                 # The magnitude: the number of bits behind its leading one, then those.
                 magnitude = abs(value)
-                about = form if kind == MATRIX else 8 * _bucket(abs(value1) + abs(value2) + abs(value3)) + _bucket(beside)
+                about = (
+                    form if kind == MATRIX else 8 * _bucket(abs(value1) + abs(value2) + abs(value3)) + _bucket(beside)
+                )
                 scale = min(max(_log2(mean) - 4, 0), 15)
                 size = 0
                 while True:

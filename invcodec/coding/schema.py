@@ -281,7 +281,9 @@ class Head:
         try:
             version = _integer(value["reader"], 0, 2**31, "header: reader version")
             if version < FORMAT_VERSION:
-                raise UnsupportedError(f"the file is of format draft {version}, which nothing but the invcodec of its time reads")
+                raise UnsupportedError(
+                    f"the file is of format draft {version}, which nothing but the invcodec of its time reads"
+                )
             if version > FORMAT_VERSION:
                 raise UnsupportedError(f"the file needs format version {version}; this decoder knows {FORMAT_VERSION}")
             _count(value["networks"], MAX_NETWORKS, "header: networks")

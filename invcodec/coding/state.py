@@ -73,9 +73,7 @@ def delta_frame(state: State, time: int, reference: int, stats: Stats = NO_STATS
     return FrameHead(time, reference, state.digest(), CODER, None, stats, cameras)
 
 
-def encode_key(
-    head: Head, levels: Mapping[TensorKey, np.ndarray], qps: Mapping[TensorKey, int]
-) -> tuple[bytes, State]:
+def encode_key(head: Head, levels: Mapping[TensorKey, np.ndarray], qps: Mapping[TensorKey, int]) -> tuple[bytes, State]:
     """Code every tensor on its own; returns the coded bytes and the state."""
     coder = RecordCoder(Statistics())
     _code(head, coder, None, {key: levels[key] for key in table(head)})
@@ -136,9 +134,7 @@ def _steps(head: Head, frame: FrameHead) -> tuple[int, ...]:
     return frame.qps
 
 
-def _code(
-    head: Head, coder: RecordCoder, before: State | None, values: Mapping[TensorKey, np.ndarray] | None
-) -> Coded:
+def _code(head: Head, coder: RecordCoder, before: State | None, values: Mapping[TensorKey, np.ndarray] | None) -> Coded:
     """Walk over all tensors in coding order, decoding if there are no values; returns those that are coded."""
     result = {}
     position = 0
