@@ -75,8 +75,10 @@ class DeepCabac:
         """
         tried = {setting: self._encode(setting) for setting in self._tools()}
         best = min(tried, key=lambda setting: len(tried[setting]))
-        for name, choices in (("unary", (1, 2, 3, 5, 8, 16)), ("scan", (1, 2, 3, 4) if self._is_matrix(best) else ())):
-            tried |= {s: self._encode(s) for s in (replace(best, **{name: choice}) for choice in choices)}
+        tried |= {s: self._encode(s) for s in (replace(best, unary=unary) for unary in (1, 2, 3, 5, 8, 16))}
+        best = min(tried, key=lambda setting: len(tried[setting]))
+        if self._is_matrix(best):
+            tried |= {s: self._encode(s) for s in (replace(best, scan=scan) for scan in (1, 2, 3, 4))}
             best = min(tried, key=lambda setting: len(tried[setting]))
         data = tried[best]
         if not np.array_equal(self._decode(data, best), self._values):
@@ -172,91 +174,104 @@ CODERS = {
     "fpzip": "fpzip at 16 bits, each frame alone",
     "fpzip_stacked": "fpzip at 16 bits, stacked over frames",
 }
-"""What `measure` gives for each frame."""
+"""What `measure` compares."""
 
 
-def measure(path: Path) -> dict[str, Any]:
-    """Code the networks of a file again with every coder.
+@dataclass(frozen=True)
+class Frame:
+    """What a record carries, and what its decoder has before it.
 
-    Integers are what a record carries: a keyframe's, or the difference to the frame before, of the tensors that the
-    record lists. Weights are those of the same tensors, whole: coders of weights know no frame before. Sizes other than
-    ours are without any header. DeepCABAC may refer to the last record's residuals, and to the integers before.
-
-    Returns:
-        Bytes by coder, as in `CODERS`: `key`, `later` (mean over frames after the warm-up) and `frame` (mean over all
-        frames, keyframe and warm-up included; ours with all that the file has). Only frames after the warm-up are
-        stacked. Also bits of a later record per structure weight, and milliseconds that decoding one takes (median).
+    Attributes:
+        later: whether it is a delta after the warm-up.
+        record: bytes in the file, framing included.
+        coded: bytes of the coded tensors alone.
+        values: integers by tensor: a keyframe's, or the difference to the frame before, of the tensors that it lists.
+        levels, weights: what those tensors are after it.
+        bases: of a delta, by tensor, the residual of the frame before where it had one, and the integers before.
+        used: by tensor, which values any delta since the keyframe has changed.
+        decode_seconds: from the coded bytes to a state with the right digest, on one core, several times; of deltas.
     """
-    with Reader(path) as reader:
-        names = [[(network.name, tensor.name) for tensor in network.tensors] for network in reader.head.networks]
-        structure = sum(
-            prod(t.shape) for network in reader.head.networks for t in network.tensors if t.group == "structure"
-        )
-        rows: list[dict[str, Any]] = []
-        stages: list[str] = []
-        stacks: dict[TensorKey, list[np.ndarray]] = {}
-        used: dict[TensorKey, np.ndarray] = {}
-        recent: dict[TensorKey, np.ndarray] = {}
+
+    later: bool
+    record: int
+    coded: int
+    values: dict[TensorKey, np.ndarray]
+    levels: dict[TensorKey, np.ndarray]
+    weights: dict[TensorKey, np.ndarray]
+    bases: dict[TensorKey, list[np.ndarray]]
+    used: dict[TensorKey, np.ndarray]
+    decode_seconds: list[float]
+
+
+def read_frames(reader: Reader) -> Iterator[Frame]:
+    """A file's frames as coders see them."""
+    names = [[(network.name, tensor.name) for tensor in network.tensors] for network in reader.head.networks]
+    recent: dict[TensorKey, np.ndarray] = {}
+    used: dict[TensorKey, np.ndarray] = {}
+    before: State | None = None
+    for entry in reader.frames:
+        head, coded = reader.frame(entry)
+        state = reader.state_at(entry.number)
+        keys = [names[tensor.network][tensor.tensor] for tensor in head.tensors]
+        values = {key: state.levels[key] for key in keys}
+        bases: dict[TensorKey, list[np.ndarray]] = {}
         times: list[float] = []
-        before: State | None = None
-        for entry in reader.frames:
-            frame, coded = reader.frame(entry)
-            state = reader.state_at(entry.number)
-            keys = [names[tensor.network][tensor.tensor] for tensor in frame.tensors]
-            stages.append(str(frame.stats["stage"]))
-            if before is None or entry.kind == "key":
-                values = {key: state.levels[key] for key in keys}
-                codewords = [DeepCabac(values[key]).best()[0] for key in keys]
-                used, recent = {}, {}
-            else:
-                values = {key: state.levels[key] - before.levels[key] for key in keys}
-                codewords = [
-                    DeepCabac(
-                        values[key], [base[key] for base in (recent, before.levels) if key in base], used.get(key)
-                    ).best()[0]
-                    for key in keys
-                ]
-                used |= {key: values[key] != 0 if key not in used else used[key] | (values[key] != 0) for key in keys}
-                recent = values
-                times += _decode_times(reader.head, frame, coded, before) if stages[-1] not in _FIRST else []
-            weights = state.weights()
-            if stages[-1] not in _FIRST:
-                for key in keys:
-                    stacks.setdefault(key, []).append(weights[key])
-            rows.append(
-                {
-                    "record": entry.length,
-                    "ours": len(coded),
-                    "deepcabac": sum(map(len, codewords)),
-                    "zstd": zstd([smallest(values[key]) for key in keys]),
-                    "float16": zstd([weights[key].astype(np.float16) for key in keys]),
-                    "fpzip": sum(fpzip_bytes(_matrix(weights[key])) for key in keys),
-                }
-            )
-            before = state
-        size = reader.size
-    later = [row for row, stage in zip(rows, stages, strict=True) if stage not in _FIRST]
-    stacked = sum(fpzip_bytes(np.stack([_matrix(w) for w in stack])) for stack in stacks.values())
-    first = [row for row, stage in zip(rows, stages, strict=True) if stage in _FIRST]
-    whole = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-    whole["record"] = size / len(rows)
-    whole["fpzip_stacked"] = (sum(row["fpzip"] for row in first) + stacked) / len(rows)
-    mean = {name: sum(row[name] for row in later) / len(later) for name in rows[0]} if later else None
-    if mean is not None:
-        mean["fpzip_stacked"] = stacked / len(later)
+        if entry.kind == "key" or before is None:
+            recent, used = {}, {}
+        else:
+            values = {key: state.levels[key] - before.levels[key] for key in keys}
+            bases = {key: [base[key] for base in (recent, before.levels) if key in base] for key in keys}
+            times = _decode_times(reader.head, head, coded, before)
+        yield Frame(
+            bool(bases) and head.stats["stage"] != "warmup",
+            entry.length,
+            len(coded),
+            values,
+            {key: state.levels[key] for key in keys},
+            {key: value for key, value in state.weights().items() if key in keys},
+            bases,
+            used,
+            times,
+        )
+        if bases:
+            recent, used = values, {**used, **{k: (v != 0) | used.get(k, False) for k, v in values.items()}}
+        before = state
+
+
+def _decode_times(head: Head, frame: FrameHead, coded: bytes, before: State) -> list[float]:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    times = []
+    for _ in range(4):
+        started = perf_counter()
+        decode(head, frame, coded, before)
+        times.append(perf_counter() - started)
+    os.sched_setaffinity(0, cores)
+    return times[1:]
+
+
+def _sizes(frame: Frame) -> dict[str, int]:
+    """Bytes of one frame by coder."""
+    codewords = [
+        DeepCabac(values, frame.bases.get(key, ()), frame.used.get(key)).best()[0]
+        for key, values in frame.values.items()
+    ]
+    flags = zstd([np.packbits(frame.levels[key]) for key in frame.weights if _is_flags(frame.levels[key])])
+    weights = [frame.weights[key] for key in frame.weights if not _is_flags(frame.levels[key])]
     return {
-        "frames": len(rows),
-        "structure_weights": structure,
-        "key": {**rows[0], "fpzip_stacked": None},
-        "later": mean,
-        "frame": whole,
-        "bits_per_structure_weight": None if mean is None else 8 * mean["record"] / structure,
-        "decode_ms": 1000 * median(times) if times else None,
+        "record": frame.record,
+        "ours": frame.coded,
+        "deepcabac": sum(map(len, codewords)),
+        "zstd": zstd([smallest(values) for values in frame.values.values()]),
+        "float16": zstd([each.astype(np.float16) for each in weights]) + flags,
+        "fpzip": sum(fpzip_bytes(_matrix(each)) for each in weights) + flags,
+        "flags": flags,
     }
 
 
-_FIRST = ("key", "warmup")
-"""Stages of the frames that do not count as later ones."""
+def _is_flags(levels: np.ndarray) -> bool:
+    """Occupancy is no weight: coders of weights need not take it for floats."""
+    return bool(levels.min() >= 0 and levels.max() <= 1)
 
 
 def _matrix(tensor: np.ndarray) -> np.ndarray:
@@ -264,16 +279,49 @@ def _matrix(tensor: np.ndarray) -> np.ndarray:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
-def _decode_times(head: Head, frame: FrameHead, coded: bytes, before: State) -> list[float]:
-    """Seconds that a record takes from its bytes to a state with the right digest, on one core, several times."""
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else None
-    if cores:
-        os.sched_setaffinity(0, {min(cores)})
-    times = []
-    for _ in range(4):
-        started = perf_counter()
-        decode(head, frame, coded, before)
-        times.append(perf_counter() - started)
-    if cores:
-        os.sched_setaffinity(0, cores)
-    return times[1:]
+def measure(path: Path) -> dict[str, Any]:
+    """Code the networks of a file again with every coder.
+
+    Sizes other than our own are without any header. Coders of integers get what the records carry, coders of weights
+    the same tensors' weights, whole, since they know no frame before. DeepCABAC may refer to the residual of the frame
+    before and to the integers before.
+
+    Returns:
+        Bytes by coder, as in `CODERS`: `key`, `later` (mean over frames after the warm-up) and `frame` (mean over all
+        frames, keyframe and warm-up included; ours with all that the file has). Only frames after the warm-up are
+        stacked. Also bits of a later record per structure weight, and milliseconds that decoding one takes (median).
+    """
+    first: list[dict[str, int]] = []
+    later: list[dict[str, int]] = []
+    stacks: dict[TensorKey, list[np.ndarray]] = {}
+    times: list[float] = []
+    with Reader(path) as reader:
+        structure = {(n.name, t.name) for n in reader.head.networks for t in n.tensors if t.group == "structure"}
+        counted = 0
+        for frame in read_frames(reader):
+            # The first frame, a keyframe, has all tensors.
+            counted = counted or sum(v.size for k, v in frame.levels.items() if k in structure and not _is_flags(v))
+            (later if frame.later else first).append(_sizes(frame))
+            if frame.later:
+                times += frame.decode_seconds
+                for key, levels in frame.levels.items():
+                    if not _is_flags(levels):
+                        stacks.setdefault(key, []).append(_matrix(frame.weights[key]))
+        size = reader.size
+    stacked = sum(fpzip_bytes(np.stack(stack)) for stack in stacks.values()) + sum(row["flags"] for row in later)
+    frames = len(first) + len(later)
+    names = [name for name in CODERS if name in first[0]]
+    result: dict[str, Any] = {
+        "frames": frames,
+        "structure_weights": counted,
+        "key": {name: first[0][name] for name in names} | {"fpzip_stacked": None},
+        "later": None,
+        "frame": {name: sum(row[name] for row in first + later) / frames for name in names}
+        | {"record": size / frames, "fpzip_stacked": (sum(row["fpzip"] for row in first) + stacked) / frames},
+    }
+    if later:
+        mean = {name: sum(row[name] for row in later) / len(later) for name in names}
+        result["later"] = {**mean, "fpzip_stacked": stacked / len(later)}
+        result["bits_per_structure_weight"] = 8 * mean["record"] / counted
+        result["decode_ms"] = 1000 * median(times)
+    return result
