@@ -205,25 +205,25 @@ class Frame:
 
 def read_frames(reader: Reader) -> Iterator[Frame]:
     """A file's frames as coders see them."""
-    names = [[(network.name, tensor.name) for tensor in network.tensors] for network in reader.head.networks]
     recent: dict[TensorKey, np.ndarray] = {}
     used: dict[TensorKey, np.ndarray] = {}
     before: State | None = None
     for entry in reader.frames:
         head, coded = reader.frame(entry)
         state = reader.state_at(entry.number)
-        keys = [names[tensor.network][tensor.tensor] for tensor in head.tensors]
+        alone = entry.kind == "key" or before is None
+        keys = [k for k, now in state.levels.items() if alone or (before and (now != before.levels[k]).any())]
         values = {key: state.levels[key] for key in keys}
         bases: dict[TensorKey, list[np.ndarray]] = {}
         times: list[float] = []
-        if entry.kind == "key" or before is None:
+        if alone or before is None:
             recent, used = {}, {}
         else:
             values = {key: state.levels[key] - before.levels[key] for key in keys}
             bases = {key: [base[key] for base in (recent, before.levels) if key in base] for key in keys}
             times = _decode_times(reader.head, head, coded, before)
         yield Frame(
-            bool(bases) and head.stats["stage"] != "warmup",
+            bool(bases) and head.stats.stage != "warmup",
             entry.length,
             len(coded),
             values,
