@@ -64,6 +64,7 @@ class Schedule:
         changed_share: part of each batch drawn from pixels that changed since the last frame.
         changed_weight: what such a pixel counts in the loss, where any other counts 1.
         jitter: how far samples are moved within their steps, where 1 is anywhere and 0 is where a decoder takes them.
+        mixed: multiply matrices in bfloat16 where the hardware does that faster; weights stay float32.
     """
 
     budget: Budget
@@ -76,6 +77,7 @@ class Schedule:
     changed_share: float = 0.25
     changed_weight: float = 1.0
     jitter: float = 1.0
+    mixed: bool = False
 
     def rates(self, fraction: float) -> tuple[float, float]:
         factor = self.decay ** max(0.0, (fraction - self.hold) / (1 - self.hold))
@@ -401,7 +403,7 @@ class FrameTrainer:
     ) -> Trained:
         start = time.perf_counter()
         self._order = np.empty(0, np.int64)
-        self.engine.begin(trainable, schedule.price)
+        self.engine.begin(trainable, schedule.price, mixed=schedule.mixed)
         step, loss = 0, float("nan")
         corners = list(_STEER_AT) if steer else []
         while (fraction := schedule.budget.fraction(time.perf_counter() - start, step)) < 1:

@@ -160,7 +160,8 @@ class CompiledEngine(Engine):
         self._run(work, range(0, n, CHUNK_RAYS))
         return pixels
 
-    def begin(self, trainable: Collection[TensorKey], price: float) -> None:
+    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+        # The kernels compute in float32 whatever `mixed` allows.
         names = {name for _, name in trainable}
         self._moments = [np.zeros_like(a) for a in (self._levels.table, self._levels.table, self._flat, self._flat)]
         self._table_gradient = np.zeros_like(self._levels.table)

@@ -103,12 +103,13 @@ class Engine(ABC):
         """Render deterministically over one background colour `[3]`."""
 
     @abstractmethod
-    def begin(self, trainable: Collection[TensorKey], price: float) -> None:
+    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
         """Start a frame: remember the weights as the reference of the delta, and forget the optimiser's state.
 
         Args:
             trainable: tensors that may change.
             price: of a change, in loss per unit of absolute weight difference from the reference; for lead tensors.
+            mixed: whether training may multiply matrices in bfloat16. Weights and rendering stay float32.
         """
 
     @abstractmethod

@@ -55,6 +55,7 @@ class TorchEngine(Engine):
         self._device = torch.device(device)
         self._pass_samples = _PASS_SAMPLES.get(self._device.type, _PASS_SAMPLES["cpu"])
         self._noise = torch.Generator(self._device)
+        self._mixed = False
         self._specs: dict[TensorKey, TensorSpec] = {
             (network.name, spec.name): spec for network in networks for spec in network.profile.tensors
         }
@@ -124,7 +125,8 @@ class TorchEngine(Engine):
             return Pixels(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
         return Pixels(*(torch.cat(parts).cpu().numpy() for parts in (rgb, opacity, depth)))
 
-    def begin(self, trainable: Collection[TensorKey], price: float) -> None:
+    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+        self._mixed = mixed and _multiplies_bfloat16(self._device)
         self._noise.manual_seed(0)
         self._optimisers = []
         for network in self.networks:
@@ -226,7 +228,12 @@ class TorchEngine(Engine):
             taken &= cells.reshape(-1)[cell] != 0
         index = taken.nonzero()[:, 0]
         ray = index // steps
-        raw, features = profile.density(weights, points[index], rays.view[ray])
+        if training and self._mixed:
+            with torch.autocast(self._device.type, torch.bfloat16):
+                raw, features = profile.density(weights, points[index], rays.view[ray])
+            raw, features = raw.float(), features.float()
+        else:
+            raw, features = profile.density(weights, points[index], rays.view[ray])
         if training and profile.recipe.noise:
             raw = raw + profile.recipe.noise * torch.randn(raw.shape, generator=self._noise, device=self._device)
         density = raw.new_zeros(n * steps).index_copy(0, index, profile.activate(raw)).reshape(n, steps)
@@ -238,6 +245,14 @@ class TorchEngine(Engine):
         sums = features.new_zeros(n, features.shape[1]).index_add(0, ray, share[:, None] * features)
         premultiplied = profile.shade(weights, sums, light.opacity, rays.view)
         return _Seen(premultiplied + (1 - light.opacity)[:, None] * background, light)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices; where that is emulated, it is slower than float32."""
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class _Trained:
