@@ -182,3 +182,19 @@ def test_quality_sets_prices_and_steps_together() -> None:
     assert better.at_quality(50).fine_step == pytest.approx(plain.fine_step)
     with pytest.raises(UsageError, match="quality: 101 is not between 0 and 100"):
         resolve("fast", quality=101)
+
+
+def test_small_mlps_have_their_own_recipe_and_the_published_ones_keep_theirs() -> None:
+    small, better = resolve("fast", profile="nerf"), resolve("fast", profile="nerf", quality=70)
+    assert small.key.budget == resolve("fast").key.budget
+    assert small.delta.mixed
+    assert better.delta.price < small.delta.price
+    assert better.fine_step < small.fine_step
+    paper = resolve("paper")
+    for schedule in (paper.key, paper.warm, paper.delta):
+        assert (schedule.rays, schedule.lead_rate, schedule.price, schedule.mixed) == (1024, 5e-4, 0, False)
+        assert schedule.budget == Budget(steps=10_000)
+    assert paper.fine_step == 1
+    assert resolve("paper", profile="nerf") == paper
+    # Without a price every weight changes.
+    assert estimate(paper, 40).bytes > 10 * estimate(small, 40).bytes
