@@ -86,6 +86,31 @@ def places(shape: tuple[int, ...]) -> tuple[int, int, tuple[int, int, int]]:
     return kind, features, (padded[0], padded[1], padded[2])
 
 
+def estimate(
+    contexts: np.ndarray, index: int, history: np.ndarray, hints: np.ndarray
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """What values of the tensor of a set cost by single contexts, without their mixing.
+
+    Args:
+        history, hints: of its `P` places.
+
+    Returns:
+        `[P]`, bits that a place that changes costs more than one that does not; bits of one feature of several that is
+        not 0, its sign included; and `[MAX_SIZE_BITS]`, bits of each size of a magnitude more than the first.
+    """
+    chance = (contexts.astype(np.float64) / 2**32).clip(2**-16, 1 - 2**-16)
+    age = np.digitize(history, (1, 32, 128))
+    change = chance[_PLACE_HINT + (index * HINTS + hints.astype(np.int64)) * 4 + age]
+    # A cold place changes only in a block that is used.
+    cold = (age == 0) & (hints == 0)
+    change = np.where(cold, change * chance[_BLOCK_SET + (index * 8 + 7) * 2], change)
+    feature = 1 - np.log2(chance[_FEATURE_SET + index * 16])
+    more = chance[_SIZE_SET + index * 4 * _SIZES + np.minimum(np.arange(MAX_SIZE_BITS), _SIZES - 1)]
+    longer = np.concatenate([[0], np.cumsum(1 - np.log2(more))[:-1]])
+    size = longer - np.log2(1 - more) + np.log2(1 - more[0])
+    return np.log2((1 - change) / change), float(feature), size.astype(np.float32)
+
+
 @jit
 def _log2(x):
     bits = 0
