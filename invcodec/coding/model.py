@@ -174,9 +174,9 @@ def code_values(
     changed = np.zeros(count, np.uint8)
     column_sums = np.zeros(row if kind == MATRIX else 1, np.int64)
     row_sum = np.int64(0)
-    line = 0
     mean = np.int64(200)
     last = 0
+    latest = -plane - 1  # The last place that changed.
     window = 0
     for start in range(0, count, BLOCK):
         end = min(start + BLOCK, count)
@@ -192,7 +192,7 @@ def code_values(
                             used |= values[i] != 0
         if cold > 0:
             near: Any = 0
-            if kind == VOLUME:
+            if kind == VOLUME and latest + plane >= start:
                 for place in range(start, end):
                     if place >= row:
                         near |= changed[place - row]
@@ -206,12 +206,17 @@ def code_values(
             if cold == end - start and not used:
                 window = 0
                 continue
+        x, y = start % row - 1, start % plane - 1
+        if kind == MATRIX and latest < start - x - 1:
+            row_sum = np.int64(0)
         for place in range(start, end):
-            x = place % row
-            y = place % plane
-            if place // row != line:
-                line = place // row
+            x += 1
+            if x == row:
+                x = 0
                 row_sum = np.int64(0)
+            y += 1
+            if y == plane:
+                y = 0
             past = np.int64(history[place])
             hint = np.int64(hints[place])
             if is_delta and past == 0 and hint == 0 and not used:
@@ -308,6 +313,7 @@ def code_values(
             if not nonzero:
                 continue
             changed[place] = 1
+            latest = place
             beside: Any = np.int64(0)
             any_yet = 0
             for feature in range(features):
