@@ -92,14 +92,16 @@ class Guide:
                 self._activity = np.zeros(shape, np.uint8)
             return
         level = self._level(tensor)
-        if level is None or not self._is_delta:
+        if level is None or not self._is_delta or tensor + 1 == len(self._resolutions):
             return
         resolution, table = level
         cells = self._active if table else self._occupied
         if self._may_visit(resolution, cells):
             flags = np.zeros(math.prod(shape[:-1]), np.uint8) if changed is None else changed
             alive = np.zeros(len(cells), np.bool_)
-            _gather(resolution, table, *_spans(resolution, self._cells), cells, self._activity, flags, alive)
+            # Rows along z, so that the many of a dense level in which nothing changes are passed over.
+            rows = flags if table else flags.reshape(-1, resolution + 1).max(1)
+            _gather(resolution, table, *_spans(resolution, self._cells), cells, self._activity, flags, rows, alive)
             self._active = cells[alive]
 
     def _level(self, tensor: int) -> tuple[int, int] | None:
@@ -137,7 +139,7 @@ def _entry(resolution, table, x, y, z):
 def _count(resolution, table, first, behind, cells, found):
     """Add 1 to a vertex's entry for every cell that it touches."""
     for i in range(len(cells)):
-        a, b, c = cells[i]
+        a, b, c = cells[i, 0], cells[i, 1], cells[i, 2]
         for x in range(first[a], behind[a]):
             for y in range(first[b], behind[b]):
                 for z in range(first[c], behind[c]):
@@ -148,7 +150,7 @@ def _count(resolution, table, first, behind, cells, found):
 def _spread(resolution, table, first, behind, cells, activity, found):
     """The highest activity of the cells that an entry's vertices touch."""
     for i in range(len(cells)):
-        a, b, c = cells[i]
+        a, b, c = cells[i, 0], cells[i, 1], cells[i, 2]
         own = activity[a, b, c]
         for x in range(first[a], behind[a]):
             for y in range(first[b], behind[b]):
@@ -159,13 +161,15 @@ def _spread(resolution, table, first, behind, cells, activity, found):
 
 
 @jit
-def _gather(resolution, table, first, behind, cells, activity, changed, alive):
+def _gather(resolution, table, first, behind, cells, activity, changed, rows, alive):
     """The mean of a cell's activity and the share of its vertices that have changed; alive where it is not 0."""
     for i in range(len(cells)):
-        a, b, c = cells[i]
+        a, b, c = cells[i, 0], cells[i, 1], cells[i, 2]
         count = 0
         for x in range(first[a], behind[a]):
             for y in range(first[b], behind[b]):
+                if table == 0 and not rows[x * (resolution + 1) + y]:
+                    continue
                 for z in range(first[c], behind[c]):
                     count += changed[_entry(resolution, table, x, y, z)]
         share = 0
