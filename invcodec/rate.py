@@ -1,0 +1,315 @@
+"""Rate control: what is asked of a file's size or quality, and at which quality its frames are encoded to get it.
+
+The encoder has one knob, the quality from 0 to 100 (`invcodec.presets`). A `Controller` sets it before a frame, while it
+is trained, and after it. It knows bytes and decibels and nothing of how they come about.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from invcodec.errors import UsageError
+
+BUFFER_SECONDS = 2
+"""Size of the buffer of a bit rate, in seconds of that rate."""
+
+_POINTS_PER_OCTAVE = 10.0
+"""Points of quality for twice the bytes, roughly; what is off is corrected next time."""
+_POINTS_PER_DECIBEL = 5.0
+_LARGEST_STEP = 12.0
+"""Points of quality that one measurement can change: it may be a poor one, early in a frame or at a cut."""
+_KEY_MARGIN, _DELTA_MARGIN = 1.15, 4.0
+"""How far a record may exceed its share of a file's size: what one later frame has too much, the others can save."""
+_TOLERANCE = 0.1
+"""Decibels by which a quality may be missed."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked of a file; nothing: a constant quality. `max_frame_bytes` goes with everything, the others do not.
+
+    Attributes:
+        psnr: mean over frames, in dB.
+        size: of the whole file, in bytes.
+        bitrate: in bits a second of capture, through a buffer of BUFFER_SECONDS.
+        max_frame_bytes: of the record of any frame that is no keyframe.
+
+    Raises:
+        UsageError: values out of range, or that exclude each other.
+    """
+
+    psnr: float | None = None
+    size: int | None = None
+    bitrate: int | None = None
+    max_frame_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.psnr, self.size, self.bitrate)) > 1:
+            raise UsageError("a target PSNR, a target size and a bit rate exclude each other")
+        if self.psnr is not None and not 5 <= self.psnr <= 60:
+            raise UsageError(f"target PSNR: {self.psnr:g} dB is not between 5 and 60")
+        for name, value in (("size", self.size), ("bit rate", self.bitrate), ("frame size", self.max_frame_bytes)):
+            if value is not None and value <= 0:
+                raise UsageError(f"target {name}: {value} is not positive")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What is known of a file's bytes before its first frame.
+
+    Attributes:
+        fixed: header, index and end mark of a file without frames.
+        row: a frame's row in the index.
+        empty: the record of a frame that changes nothing.
+        key, delta: what records usually take at the default quality.
+    """
+
+    fixed: int
+    row: int
+    empty: int
+    key: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one target: `name` is that of its field in `Target`."""
+
+    name: str
+    asked: float
+    achieved: float
+    met: bool
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Bytes of a record: what it should take, and what it must not exceed."""
+
+    wanted: float = math.inf
+    limit: float = math.inf
+
+
+class Account(ABC):
+    """Bytes that may still be spent."""
+
+    @abstractmethod
+    def allowance(self, key: bool) -> Allowance:
+        """For the record of the next frame."""
+
+    @abstractmethod
+    def spend(self, key: bool, size: int) -> None:
+        """A record was written."""
+
+
+class FileSize(Account):
+    """A whole file's bytes, shared out among a known number of frames.
+
+    A keyframe gets as much more than a later frame as it usually takes. What a frame leaves, or takes too much, goes to
+    those that remain.
+    """
+
+    def __init__(self, size: int, frames: int, key_every: int | None, costs: Costs) -> None:
+        least = costs.fixed + frames * (costs.row + costs.empty)
+        if size < least:
+            raise UsageError(f"a file of {size} bytes cannot hold {frames} frames: even empty ones take {least}")
+        self._left = size - costs.fixed - frames * costs.row
+        self._frames = frames
+        self._key_every = key_every
+        self._costs = costs
+        self._done = 0
+
+    def allowance(self, key: bool) -> Allowance:
+        frames = max(self._frames - self._done, 1)
+        keys = min(max(self._keys_before(self._frames) - self._keys_before(self._done), int(key)), frames)
+        shares = keys * self._costs.key + (frames - keys) * self._costs.delta
+        share = self._left * (self._costs.key if key else self._costs.delta) / shares
+        spare = self._left - (frames - 1) * self._costs.empty
+        return Allowance(share, max(min(share * (_KEY_MARGIN if key else _DELTA_MARGIN), spare), self._costs.empty))
+
+    def spend(self, key: bool, size: int) -> None:
+        self._left -= size
+        self._done += 1
+
+    def _keys_before(self, index: int) -> int:
+        return min(index, 1) if self._key_every is None else -(-index // self._key_every)
+
+
+class Bucket(Account):
+    """A leaky bucket: it holds BUFFER_SECONDS of the rate, is full at first, and gets a frame's worth with each frame.
+
+    So any T seconds of a file hold at most T + BUFFER_SECONDS seconds' worth of the rate, and one who receives at that
+    rate, and waits BUFFER_SECONDS before the first picture, never waits again. The header and the first keyframe drain
+    it first; later frames then get a little less than the rate until there is a reserve again, and before a later keyframe
+    save up for that. Only a keyframe that is too large even at quality 0 can overdraw it; the frames after it pay back
+    half of what they get.
+    """
+
+    _RESERVE = 0.25
+
+    def __init__(self, bitrate: int, frame_rate: Fraction, key_every: int | None, costs: Costs) -> None:
+        self._size = BUFFER_SECONDS * bitrate / 8
+        self._flow = float(bitrate / 8 / frame_rate) - costs.row
+        if self._flow < costs.empty:
+            least = math.ceil(8 * (costs.empty + costs.row) * frame_rate)
+            raise UsageError(
+                f"a bit rate of {bitrate} cannot hold {float(frame_rate):g} frames a second: even empty ones take {least}"
+            )
+        if self._size < costs.fixed:
+            raise UsageError(
+                f"a bit rate of {bitrate} is too low: the header takes {costs.fixed} bytes, "
+                f"more than {BUFFER_SECONDS} seconds hold"
+            )
+        self._credit = self._size - costs.fixed
+        self._key_every = key_every
+        self._costs = costs
+        self._done = 0
+        self.overdrawn = False
+
+    def allowance(self, key: bool) -> Allowance:
+        if key:
+            return Allowance(0.9 * self._credit, max(self._credit, self._costs.empty))
+        frames = self._size / self._flow
+        reserve = self._RESERVE * self._size
+        if self._key_every is not None:
+            until = self._key_every - self._done % self._key_every
+            if until <= frames:
+                frames, reserve = until, min(0.9 * self._size, self._costs.key)
+        # Not what a full bucket allows: that would be spent on the first frames of a scene that is easy for once.
+        wanted = min((self._credit + self._flow * (frames - 1) - reserve) / frames, 2 * self._flow)
+        limit = max(self._credit, self._flow / 2, self._costs.empty)
+        return Allowance(min(max(wanted, self._flow / 4, self._costs.empty), limit), limit)
+
+    def spend(self, key: bool, size: int) -> None:
+        self._credit -= size
+        self.overdrawn |= self._credit < 0
+        self._credit = min(self._credit + self._flow, self._size)
+        self._done += 1
+
+
+class Controller:
+    """Chooses the quality of each frame: `begin`, `steer` as often as there is something to go by, `end`.
+
+    After the last change of a frame, `steer` once more: what is learned from its final size is where the next one of its
+    kind begins.
+
+    Args:
+        target: what is asked.
+        quality: where to begin; without a target, where to stay.
+        costs: of the file.
+        frame_rate: of the capture.
+        frames: how many there will be, where that is known.
+        key_every: frames from one keyframe to the next, or None for a single one.
+
+    Attributes:
+        quality: 0 to 100, of the frame that is being encoded.
+        allowance: for its record.
+
+    Raises:
+        UsageError: a target that cannot be reached whatever is done.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        quality: float,
+        costs: Costs,
+        *,
+        frame_rate: Fraction,
+        frames: int | None,
+        key_every: int | None,
+    ) -> None:
+        self.target = target
+        cap = target.max_frame_bytes
+        if cap is not None and cap < costs.empty:
+            raise UsageError(f"frames of at most {cap} bytes are too small: even empty ones take up to {costs.empty}")
+        self._account: Account | None = None
+        if target.size is not None:
+            if frames is None:
+                raise UsageError("a target size needs to know the number of frames; give a bit rate instead")
+            self._account = FileSize(target.size, frames, key_every, costs)
+        elif target.bitrate is not None:
+            self._account = Bucket(target.bitrate, frame_rate, key_every, costs)
+        self._costs = costs
+        self._frame_rate = frame_rate
+        # A cap alone makes frames worse where they must be, and none better.
+        self._best = quality if target.psnr is None and self._account is None else 100.0
+        self._first = quality
+        self._start: dict[bool, float] = {}
+        self._largest_delta = 0
+        self._psnrs: list[float] = []
+        self.allowance = Allowance()
+        self.quality = quality
+
+    @property
+    def steers(self) -> bool:
+        """Whether there is anything to go by; a constant quality needs no measuring."""
+        return self.target.psnr is not None or self.allowance.wanted < math.inf
+
+    def begin(self, key: bool) -> float:
+        """The quality with which the next frame's training begins."""
+        self.allowance = self._account.allowance(key) if self._account else Allowance()
+        cap = self.target.max_frame_bytes
+        if cap is not None and not key:
+            # Below the cap, so that few frames have to be cut to it.
+            self.allowance = Allowance(min(self.allowance.wanted, 0.85 * cap), min(self.allowance.limit, cap))
+        if key not in self._start:
+            self._start[key] = self._first
+            if self._account:
+                usual = self._costs.key if key else self._costs.delta
+                octaves = math.log2(max(self.allowance.wanted, 1) / usual)
+                self._start[key] = _clamp(self._first + _POINTS_PER_OCTAVE * octaves, 0, self._best)
+        self.quality = self._start[key]
+        return self.quality
+
+    def steer(self, size: int, psnr: float) -> float:
+        """The quality to go on with, from what the frame's record would take now, in bytes, and give, in dB."""
+        steps = []
+        if self.allowance.wanted < math.inf:
+            octaves = math.log2(max(self.allowance.wanted, 1) / max(size, 1))
+            steps.append(_POINTS_PER_OCTAVE * octaves)
+        if self.target.psnr is not None:
+            steps.append(_POINTS_PER_DECIBEL * (self.target.psnr - psnr))
+        if steps:
+            step = _clamp(min(steps), -_LARGEST_STEP, _LARGEST_STEP)
+            self.quality = _clamp(self.quality + step, 0, self._best)
+        return self.quality
+
+    def end(self, key: bool, size: int, psnr: float | None) -> None:
+        """A frame's record was written, with its bytes and what is known of its quality."""
+        self._start[key] = self.quality
+        self.wrote(key, size, psnr)
+
+    def wrote(self, key: bool, size: int, psnr: float | None) -> None:
+        """As `end`, of a frame of which nothing but its record is known: that of a file that is being resumed."""
+        if self._account:
+            self._account.spend(key, size)
+        if not key:
+            self._largest_delta = max(self._largest_delta, size)
+        if psnr is not None:
+            self._psnrs.append(psnr)
+
+    def outcomes(self, size: int) -> list[Outcome]:
+        """What came of the target in a finished file of `size` bytes."""
+        found = []
+        frames = len(self._psnrs)
+        target = self.target
+        if target.psnr is not None and frames:
+            mean = sum(self._psnrs) / frames
+            found.append(Outcome("psnr", target.psnr, mean, mean >= target.psnr - _TOLERANCE))
+        if target.size is not None:
+            found.append(Outcome("size", target.size, size, size <= target.size))
+        if isinstance(self._account, Bucket) and target.bitrate is not None and frames:
+            rate = float(8 * size * self._frame_rate / frames)
+            found.append(Outcome("bitrate", target.bitrate, rate, not self._account.overdrawn))
+        if target.max_frame_bytes is not None:
+            largest = self._largest_delta
+            found.append(Outcome("max_frame_bytes", target.max_frame_bytes, largest, largest <= target.max_frame_bytes))
+        return found
+
+
+def _clamp(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
