@@ -26,6 +26,7 @@ from invcodec.coding.schema import Head, Stats
 from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
 from invcodec.errors import CaptureError, Interrupted, UsageError
 from invcodec.field.profile import TensorSpec
+from invcodec.metrics import BEST_PSNR, over_white, psnr, to_8_bit
 from invcodec.networks import (
     COLOUR_NETWORK,
     COLOUR_SPECS,
@@ -189,21 +190,22 @@ class Encoder:
             trained = trainer.train_delta(pixels, self.settings.delta, lead_tensors(self._engine), self.progress.step)
         else:
             trained = trainer.train_delta(pixels, self.settings.warm, all_tensors(self._engine), self.progress.step)
-        self._judge(stage, trained.psnr)
         before = self._state
         if key or before is None:
             coded, state = encode_key(self._writer.head, *self._quantise_all(stage))
         else:
             coded, state = encode_delta(before, self._quantise_change(before))
         self._state = state
-        stats = Stats(stage, trained.steps, round(1000 * (clock() - started)), round(100 * trained.psnr))
+        self._load_state()
+        quality = self._measure(pixels)
+        self._judge(stage, quality)
+        stats = Stats(stage, trained.steps, round(1000 * (clock() - started)), round(100 * quality))
         if key or last is None:
             frame = key_frame(state, ticks, stats)
         else:
             frame = delta_frame(state, ticks, last.number, stats)
         with _uninterrupted():
             entry = self._writer.frame(number, frame, coded)
-        self._load_state()
         self._last_pixels = pixels
         report = FrameReport(
             number,
@@ -213,7 +215,7 @@ class Encoder:
             clock() - started,
             trained.steps,
             trained.loss,
-            trained.psnr,
+            quality,
             entry.length,
         )
         self.progress.frame_done(report)
@@ -234,10 +236,26 @@ class Encoder:
                     f"camera '{camera.name}': image is {shape[1]}x{shape[0]}, expected {camera.width}x{camera.height}"
                 )
         chosen = [None if masks is None else masks[i] for i in self._training]
-        pixels = FramePixels.gather([images[i] for i in self._training], chosen)
+        pixels = FramePixels.gather([images[i] for i in self._training], chosen, self._views.validation)
         if not len(pixels.valid):
             raise CaptureError("every pixel of every training camera is masked out")
         return pixels
+
+    def _measure(self, frame: FramePixels) -> float:
+        """PSNR in dB of the decoded frame on its validation pixels."""
+        if not len(frame.validation):
+            return BEST_PSNR
+        captured = frame.colour[frame.validation]
+        transparent = captured.shape[1] == 4
+        seen = self._engine.render(self._views.rays(frame.validation), np.zeros(3, np.float32))
+        rgb = seen.rgb / np.maximum(seen.opacity, 1e-4)[:, None] if transparent else seen.rgb
+        if self._correction:
+            camera = self._views.camera_of(frame.validation)
+            rgb = rgb * self._correction.gain[camera] + self._correction.offset[camera]
+        decoded = to_8_bit(rgb)
+        if transparent:
+            decoded = np.concatenate([decoded, to_8_bit(seen.opacity[:, None])], 1)
+        return psnr(over_white(captured), over_white(decoded))
 
     def _stage(self, index: int) -> Stage:
         if self._state is None:

@@ -14,6 +14,10 @@ from invcodec.errors import UsageError
 from invcodec.field.profile import build
 from invcodec.training import Budget, Schedule
 
+DEFAULT_QUALITY = 50.0
+_PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 20.0
+"""Points of quality for which prices, and lattice steps, double: a step's error is worth its square."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -22,6 +26,7 @@ class Settings:
     Attributes:
         networks: for each network its name, role, profile name and configuration.
         key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
+        quality: 0 to 100; prices and steps follow from it.
         fine_step: factor on every lattice step; below 1 is finer.
         dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
         warmup: frames after the first keyframe in which everything is trained.
@@ -33,6 +38,7 @@ class Settings:
     key: Schedule
     warm: Schedule
     delta: Schedule
+    quality: float = DEFAULT_QUALITY
     fine_step: float = 1.0
     dead_zone: float = 0.6
     warmup: int = 1
@@ -42,6 +48,22 @@ class Settings:
     device: str = "auto"
     colour_correction: bool = True
     random_background: bool = True
+
+    def at_quality(self, quality: float) -> Settings:
+        """The same with prices and steps for another quality, 0 to 100."""
+        points = self.quality - quality
+
+        def priced(schedule: Schedule) -> Schedule:
+            return replace(schedule, price=schedule.price * 2.0 ** (points / _PRICE_OCTAVE))
+
+        return replace(
+            self,
+            quality=quality,
+            fine_step=self.fine_step * 2.0 ** (points / _STEP_OCTAVE),
+            key=priced(self.key),
+            warm=priced(self.warm),
+            delta=priced(self.delta),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -75,21 +97,24 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
     )
 
 
-_KEY_PRICE, _DELTA_PRICE = 1e-8, 2.5e-7
-"""Rate in the loss. On `studio` at half size the first costs 0.4 dB and saves 60 % of a keyframe's bytes; a higher
-second one saves bytes of later frames until moving pixels suffer."""
+_KEY_PRICE, _DELTA_PRICE = 4e-8, 7e-7
+"""Rate in the loss at quality 50. A keyframe's weights serve every frame up to the next, so they are cheaper."""
 
 
 def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Settings:
     delta = Schedule(
         Budget(seconds=frame_seconds),
-        rays=2048,
+        # Gradients that are noisy move weights to no purpose, and every move is paid for: few large batches, with
+        # samples near where a decoder takes them, gave fewer bytes and more quality than many small ones.
+        rays=4096,
         lead_rate=0.2,
         rate=0.002,
         hold=0.3,
         decay=0.1,
         price=_DELTA_PRICE,
-        changed_share=0.5,
+        changed_share=0.25,
+        changed_weight=3.0,
+        jitter=0.3,
     )
     key = Schedule(
         Budget(seconds=key_seconds), rays=4096, lead_rate=0.04, rate=0.01, price=_KEY_PRICE, changed_share=0.0
@@ -154,6 +179,7 @@ def resolve(
     seconds_per_frame: float | None = None,
     key_seconds: float | None = None,
     steps: int | None = None,
+    quality: float = DEFAULT_QUALITY,
     key_every: int | None = None,
     warmup: int | None = None,
     seed: int = 0,
@@ -168,6 +194,7 @@ def resolve(
         seconds_per_frame: training time of each frame but keyframes.
         key_seconds: training time of the first keyframe.
         steps: optimiser steps of every frame, in place of times.
+        quality: 0 to 100, at the price of bytes; DEFAULT_QUALITY is the preset's own.
 
     Raises:
         UsageError: an unknown name, or a number out of range.
@@ -187,6 +214,8 @@ def resolve(
     ):
         if value is not None and value < least:
             raise UsageError(f"{name}: {value} is too small, at least {least:g} is needed")
+    if not 0 <= quality <= 100:
+        raise UsageError(f"quality: {quality:g} is not between 0 and 100")
     if profile is not None and profile != settings.networks[0]["profile"]:
         settings = replace(settings, networks=_PROFILES[profile])
         if profile == "nerf":
@@ -213,7 +242,7 @@ def resolve(
             settings, warm=replace(settings.warm, budget=budget), delta=replace(settings.delta, budget=budget)
         )
     return replace(
-        settings,
+        settings.at_quality(quality),
         warmup=settings.warmup if warmup is None else warmup,
         key_every=key_every,
         seed=seed,

@@ -18,7 +18,7 @@ class FrameReport:
         stage: "key" and "warmup" train everything, "transfer" the lead structure tensors alone; "refresh" is a
             later frame that trains everything because the scene changed more than structure can follow.
         seconds: from receiving the images to the flushed record.
-        psnr: on training pixels, in dB, before quantisation.
+        psnr: in dB, of the decoded frame on the validation pixels (`invcodec.validation`).
         bytes: of the record.
     """
 

@@ -6,6 +6,8 @@ Logistic mixing of adaptive probabilities, as in the PAQ family (Mahoney 2005), 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from invcodec.coding.rangecoder import code_bit, jit
@@ -64,9 +66,9 @@ def code_mixed(state, data, contexts, weights, mixer, work, inputs, bit):
         work: `[2 * INPUTS]` int64: the contexts' indices, and room for as many numbers.
         inputs: how many contexts there are.
     """
-    total = np.int64(weights[mixer, inputs]) * _BIAS
+    total: Any = np.int64(weights[mixer, inputs]) * _BIAS
     for i in range(inputs):
-        odds = np.int64(_STRETCH[contexts[work[i]] >> 20])
+        odds: Any = np.int64(_STRETCH[contexts[work[i]] >> 20])
         work[INPUTS + i] = odds
         total += weights[mixer, i] * odds
     total = min(max((total + 32768) >> 16, -2047), 2047)

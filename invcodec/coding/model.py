@@ -7,9 +7,11 @@ changes, then each. Places that nothing speaks for are coded in blocks, most of 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from invcodec.coding.mixing import INPUTS, code_mixed, fresh_contexts, fresh_weights
+from invcodec.coding.mixing import code_mixed, fresh_contexts, fresh_weights
 from invcodec.coding.rangecoder import HALF, code_bit, decodes, jit, reserve
 
 BLOCK = 32
@@ -137,7 +139,8 @@ def code_values(
         hints: `[P]` uint8, below HINTS.
 
     Returns:
-        The bytes (moved if they were too few), whether a magnitude was too large, and `[P]` uint8, which places changed.
+        The bytes (moved if they were too few), whether a magnitude was too large, and `[P]` uint8: 1 where a place
+        changed.
     """
     decode = decodes(state)
     count = history.shape[0]
@@ -163,7 +166,7 @@ def code_values(
                         for i in range(place * features, (place + 1) * features):
                             used |= values[i] != 0
         if cold > 0:
-            near = 0
+            near: Any = 0
             if kind == VOLUME:
                 for place in range(start, end):
                     if place >= row:
@@ -206,7 +209,7 @@ def code_values(
                 direct += changed[near3]
             near = 0
             ahead = 0
-            form = 0
+            form: Any = 0
             if kind == VOLUME:
                 near = 2 * direct
                 if near2 >= 0:
@@ -263,7 +266,7 @@ def code_values(
             # In all features together.
             nonzero = 0
             most_before = np.int64(0)
-            most_recent = 0
+            most_recent: Any = 0
             for i in range(first, first + features):
                 nonzero |= values[i] != 0
                 most_before = max(most_before, abs(np.int64(before[i])))
@@ -280,14 +283,14 @@ def code_values(
             if not nonzero:
                 continue
             changed[place] = 1
-            beside = np.int64(0)
+            beside: Any = np.int64(0)
             any_yet = 0
             for feature in range(features):
                 i = first + feature
                 value = np.int64(values[i])
                 was = np.int64(recent[i])
                 if features > 1 and (feature < features - 1 or any_yet):
-                    known = feature * 4 + min(abs(beside), 3)
+                    known: Any = feature * 4 + min(abs(beside), 3)
                     work[0] = _FEATURE_SET + index * 16 + known
                     work[1] = _FEATURE_RECENT + (abs(was) * 4 + most_recent) * 16 + known
                     work[2] = _FEATURE_HINT + (hint * 4 + age) * 16 + known

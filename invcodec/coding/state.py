@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TensorKey = tuple[str, str]
 Coded = dict[TensorKey, tuple[np.ndarray, np.ndarray]]
-"""What a record codes of each tensor: integers (a keyframe's, or a residual), and uint8 by place whether any is not 0."""
+"""What a record codes of each tensor: a keyframe's integers or a residual, and `[P]` uint8, 1 where a place has any."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _code(head: Head, coder: RecordCoder, before: State | None, values: Mapping[
                 known = Known(before.levels[key], before.recent.get(key), before.history.get(key))
             if known is None or coder.changes(position + index, given is not None):
                 result[key] = coder.tensor(position + index, tensor.shape, given, known, guide.hints(index))
-            guide.learn(index, known and known.before, *result.get(key, (None, None)))
+            guide.learn(index, None if known is None else known.before, *result.get(key, (None, None)))
         position += len(network.tensors)
     return result
 

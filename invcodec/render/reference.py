@@ -124,7 +124,7 @@ class TorchEngine(Engine):
             return Pixels(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
         return Pixels(*(torch.cat(parts).cpu().numpy() for parts in (rgb, opacity, depth)))
 
-    def begin(self, trainable: Collection[TensorKey], rate: float) -> None:
+    def begin(self, trainable: Collection[TensorKey], price: float) -> None:
         self._noise.manual_seed(0)
         self._optimisers = []
         for network in self.networks:
@@ -135,8 +135,12 @@ class TorchEngine(Engine):
                 spec = self._specs[network.name, name]
                 if (network.name, name) in trainable and not spec.exact:
                     held[name].requires_grad_()
-                    chosen.append(_Trained(held[name], spec.lead, rate if spec.lead else 0.0))
+                    chosen.append(_Trained(held[name], spec.lead, price if spec.lead else 0.0))
             self._optimisers.append(_Optimiser(chosen, network.profile.recipe))
+
+    def set_price(self, price: float) -> None:
+        for optimiser in self._optimisers:
+            optimiser.set_price(price)
 
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
         steps = self._steps(samples)
@@ -262,6 +266,10 @@ class _Optimiser:
         self._tensors = tensors
         self._recipe = recipe
         self._steps = 0
+
+    def set_price(self, price: float) -> None:
+        for tensor in self._tensors:
+            tensor.price = price if tensor.lead else 0.0
 
     @torch.no_grad()
     def step(self, lead_rate: float, rate: float) -> None:
