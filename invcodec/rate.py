@@ -1,28 +1,31 @@
 """Rate control: what is asked of a file's size or quality, and at which quality its frames are encoded to get it.
 
-The encoder has one knob, the quality from 0 to 100 (`invcodec.presets`). A `Controller` sets it before a frame, while it
-is trained, and after it. It knows bytes and decibels and nothing of how they come about.
+The encoder has one knob, the quality from 0 to 100 (`invcodec.presets`). A `Controller` sets it before a frame and
+while the frame is trained. It knows bytes and decibels, and nothing of how they come about.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from invcodec.coding.container import INDEX_ROW_BYTES, bytes_without_frames
+from invcodec.coding.fit import largest_empty_delta
+from invcodec.coding.schema import Head
 from invcodec.errors import UsageError
 
 BUFFER_SECONDS = 2
 """Size of the buffer of a bit rate, in seconds of that rate."""
 
-_POINTS_PER_OCTAVE = 10.0
+POINTS_PER_OCTAVE = 10.0
 """Points of quality for twice the bytes, roughly; what is off is corrected next time."""
 _POINTS_PER_DECIBEL = 5.0
 _LARGEST_STEP = 12.0
 """Points of quality that one measurement can change: it may be a poor one, early in a frame or at a cut."""
-_KEY_MARGIN, _DELTA_MARGIN = 1.15, 4.0
+_KEY_MARGIN, _DELTA_MARGIN = 1.15, 2.0
 """How far a record may exceed its share of a file's size: what one later frame has too much, the others can save."""
 _TOLERANCE = 0.1
 """Decibels by which a quality may be missed."""
@@ -56,6 +59,14 @@ class Target:
             if value is not None and value <= 0:
                 raise UsageError(f"target {name}: {value} is not positive")
 
+    @property
+    def decides_quality(self) -> bool:
+        """Whether frames get the quality that this takes, in place of one that is asked for."""
+        return any(value is not None for value in (self.psnr, self.size, self.bitrate))
+
+
+NO_TARGET = Target()
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -73,6 +84,11 @@ class Costs:
     empty: int
     key: float
     delta: float
+
+    @classmethod
+    def of(cls, head: Head, key: float, delta: float) -> Costs:
+        """Of a file with this header, given what its records usually take."""
+        return cls(bytes_without_frames(head), INDEX_ROW_BYTES, largest_empty_delta(head), key, delta)
 
 
 @dataclass(frozen=True)
@@ -128,7 +144,8 @@ class FileSize(Account):
         shares = keys * self._costs.key + (frames - keys) * self._costs.delta
         share = self._left * (self._costs.key if key else self._costs.delta) / shares
         spare = self._left - (frames - 1) * self._costs.empty
-        return Allowance(share, max(min(share * (_KEY_MARGIN if key else _DELTA_MARGIN), spare), self._costs.empty))
+        limit = min(share * (_KEY_MARGIN if key else _DELTA_MARGIN), spare)
+        return Allowance(max(share, self._costs.empty), max(limit, self._costs.empty))
 
     def spend(self, key: bool, size: int) -> None:
         self._left -= size
@@ -143,9 +160,9 @@ class Bucket(Account):
 
     So any T seconds of a file hold at most T + BUFFER_SECONDS seconds' worth of the rate, and one who receives at that
     rate, and waits BUFFER_SECONDS before the first picture, never waits again. The header and the first keyframe drain
-    it first; later frames then get a little less than the rate until there is a reserve again, and before a later keyframe
-    save up for that. Only a keyframe that is too large even at quality 0 can overdraw it; the frames after it pay back
-    half of what they get.
+    it first; later frames then get a little less than the rate until there is a reserve again, and save up for a later
+    keyframe. Only a keyframe that is too large even at quality 0 can overdraw it; the frames after it pay back half of
+    what they get.
     """
 
     _RESERVE = 0.25
@@ -156,7 +173,8 @@ class Bucket(Account):
         if self._flow < costs.empty:
             least = math.ceil(8 * (costs.empty + costs.row) * frame_rate)
             raise UsageError(
-                f"a bit rate of {bitrate} cannot hold {float(frame_rate):g} frames a second: even empty ones take {least}"
+                f"a bit rate of {bitrate} cannot hold {float(frame_rate):g} frames a second; "
+                f"even empty ones take {least}"
             )
         if self._size < costs.fixed:
             raise UsageError(
@@ -170,18 +188,26 @@ class Bucket(Account):
         self.overdrawn = False
 
     def allowance(self, key: bool) -> Allowance:
-        if key:
-            return Allowance(0.9 * self._credit, max(self._credit, self._costs.empty))
-        frames = self._size / self._flow
+        # As far ahead as the buffer reaches, or to the next keyframe.
+        ahead = max(self._size / self._flow, 1.0)
         reserve = self._RESERVE * self._size
-        if self._key_every is not None:
-            until = self._key_every - self._done % self._key_every
-            if until <= frames:
-                frames, reserve = until, min(0.9 * self._size, self._costs.key)
+        if self._key_every is not None and self._key_every <= ahead:
+            ahead = float(self._key_every)
+            reserve = min(0.9 * self._size, self._key_share(ahead) * ahead * self._flow)
+            if not key:
+                ahead -= self._done % self._key_every
+        plan = self._credit + (ahead - 1) * self._flow - reserve
+        if key:
+            wanted = min(max(plan, self._credit / 2) * self._key_share(ahead), 0.9 * self._credit)
+            return Allowance(max(wanted, self._costs.empty), max(self._credit, self._costs.empty))
         # Not what a full bucket allows: that would be spent on the first frames of a scene that is easy for once.
-        wanted = min((self._credit + self._flow * (frames - 1) - reserve) / frames, 2 * self._flow)
+        wanted = _clamp(plan / ahead, self._flow / 4, 2 * self._flow)
         limit = max(self._credit, self._flow / 2, self._costs.empty)
-        return Allowance(min(max(wanted, self._flow / 4, self._costs.empty), limit), limit)
+        return Allowance(_clamp(wanted, self._costs.empty, limit), limit)
+
+    def _key_share(self, frames: float) -> float:
+        """Part of the bytes of a keyframe and the frames after it, `frames` in all, that the keyframe usually takes."""
+        return self._costs.key / (self._costs.key + (frames - 1) * self._costs.delta)
 
     def spend(self, key: bool, size: int) -> None:
         self._credit -= size
@@ -192,9 +218,6 @@ class Bucket(Account):
 
 class Controller:
     """Chooses the quality of each frame: `begin`, `steer` as often as there is something to go by, `end`.
-
-    After the last change of a frame, `steer` once more: what is learned from its final size is where the next one of its
-    kind begins.
 
     Args:
         target: what is asked.
@@ -223,91 +246,123 @@ class Controller:
         key_every: int | None,
     ) -> None:
         self.target = target
-        cap = target.max_frame_bytes
-        if cap is not None and cap < costs.empty:
-            raise UsageError(f"frames of at most {cap} bytes are too small: even empty ones take up to {costs.empty}")
-        self._account: Account | None = None
-        if target.size is not None:
-            if frames is None:
-                raise UsageError("a target size needs to know the number of frames; give a bit rate instead")
-            self._account = FileSize(target.size, frames, key_every, costs)
-        elif target.bitrate is not None:
-            self._account = Bucket(target.bitrate, frame_rate, key_every, costs)
-        self._costs = costs
-        self._frame_rate = frame_rate
+        self.quality = quality
+        self.allowance = Allowance()
+        self._account = account(target, costs, frame_rate, frames, key_every)
         # A cap alone makes frames worse where they must be, and none better.
         self._best = quality if target.psnr is None and self._account is None else 100.0
-        self._first = quality
-        self._start: dict[bool, float] = {}
-        self._largest_delta = 0
-        self._psnrs: list[float] = []
-        self.allowance = Allowance()
-        self.quality = quality
-
-    @property
-    def steers(self) -> bool:
-        """Whether there is anything to go by; a constant quality needs no measuring."""
-        return self.target.psnr is not None or self.allowance.wanted < math.inf
+        self._usual = {True: costs.key, False: costs.delta}
+        self._next: dict[bool, float] = {}
+        self._begun = quality
+        self._result = Result(target, frame_rate)
 
     def begin(self, key: bool) -> float:
         """The quality with which the next frame's training begins."""
         self.allowance = self._account.allowance(key) if self._account else Allowance()
         cap = self.target.max_frame_bytes
         if cap is not None and not key:
-            # Below the cap, so that few frames have to be cut to it.
+            # A little below, so that few frames have to be cut to it.
             self.allowance = Allowance(min(self.allowance.wanted, 0.85 * cap), min(self.allowance.limit, cap))
-        if key not in self._start:
-            self._start[key] = self._first
-            if self._account:
-                usual = self._costs.key if key else self._costs.delta
-                octaves = math.log2(max(self.allowance.wanted, 1) / usual)
-                self._start[key] = _clamp(self._first + _POINTS_PER_OCTAVE * octaves, 0, self._best)
-        self.quality = self._start[key]
+        if key not in self._next:
+            octaves = math.log2(self.allowance.wanted / self._usual[key]) if self._account else 0.0
+            self._next[key] = _clamp(self.quality + POINTS_PER_OCTAVE * octaves, 0, self._best)
+        self.quality = self._begun = self._next[key]
         return self.quality
 
-    def steer(self, size: int, psnr: float) -> float:
-        """The quality to go on with, from what the frame's record would take now, in bytes, and give, in dB."""
-        steps = []
-        if self.allowance.wanted < math.inf:
-            octaves = math.log2(max(self.allowance.wanted, 1) / max(size, 1))
-            steps.append(_POINTS_PER_OCTAVE * octaves)
-        if self.target.psnr is not None:
-            steps.append(_POINTS_PER_DECIBEL * (self.target.psnr - psnr))
-        if steps:
-            step = _clamp(min(steps), -_LARGEST_STEP, _LARGEST_STEP)
-            self.quality = _clamp(self.quality + step, 0, self._best)
+    def steer(self, size: Callable[[], int], psnr: Callable[[], float]) -> float:
+        """The quality to go on with.
+
+        Args:
+            size: what the record would take now, in bytes; asked for only where it counts.
+            psnr: the frame's quality now, in dB; likewise.
+        """
+        # Bytes follow the price at once. Decibels rise until the end, whatever is done; they must not add up.
+        self.quality = self._corrected(size, psnr, self._begun)
         return self.quality
 
-    def end(self, key: bool, size: int, psnr: float | None) -> None:
-        """A frame's record was written, with its bytes and what is known of its quality."""
-        self._start[key] = self.quality
+    def end(self, key: bool, needed: int, size: int, psnr: float) -> None:
+        """A frame was written: what its record would have taken without a limit, what it took, and its quality."""
+        self._next[key] = self._corrected(lambda: needed, lambda: psnr, self.quality)
         self.wrote(key, size, psnr)
 
     def wrote(self, key: bool, size: int, psnr: float | None) -> None:
-        """As `end`, of a frame of which nothing but its record is known: that of a file that is being resumed."""
+        """As `end`, of a frame that was written before this controller was there: the file is being resumed."""
         if self._account:
             self._account.spend(key, size)
+        self._result.add(key, size, psnr)
+
+    def outcomes(self, size: int) -> list[Outcome]:
+        """What came of the target in a finished file of `size` bytes."""
+        return self._result.outcomes(size, overdrawn=isinstance(self._account, Bucket) and self._account.overdrawn)
+
+    def _corrected(self, size: Callable[[], int], psnr: Callable[[], float], psnr_from: float) -> float:
+        """The quality that follows from what was measured: the lowest, where several things are asked."""
+        found = []
+        if self.allowance.wanted < math.inf:
+            step = POINTS_PER_OCTAVE * math.log2(self.allowance.wanted / size())
+            found.append(self.quality + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
+        if self.target.psnr is not None:
+            step = _POINTS_PER_DECIBEL * (self.target.psnr - psnr())
+            found.append(psnr_from + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
+        return _clamp(min(found, default=self._best), 0, self._best)
+
+
+def account(
+    target: Target, costs: Costs, frame_rate: Fraction, frames: int | None, key_every: int | None
+) -> Account | None:
+    """What keeps count of a target's bytes, if it has any.
+
+    Raises:
+        UsageError: a target that cannot be reached whatever is done.
+    """
+    cap = target.max_frame_bytes
+    if cap is not None and cap < costs.empty:
+        raise UsageError(f"frames of at most {cap} bytes are too small; even empty ones take up to {costs.empty}")
+    if target.size is not None:
+        if frames is None:
+            raise UsageError("a target size needs to know the number of frames; give a bit rate instead")
+        return FileSize(target.size, frames, key_every, costs)
+    if target.bitrate is not None:
+        return Bucket(target.bitrate, frame_rate, key_every, costs)
+    return None
+
+
+class Result:
+    """Gathers what came of a target."""
+
+    def __init__(self, target: Target, frame_rate: Fraction) -> None:
+        self._target = target
+        self._frame_rate = frame_rate
+        self._frames = 0
+        self._largest_delta = 0
+        self._psnrs: list[float] = []
+
+    def add(self, key: bool, size: int, psnr: float | None) -> None:
+        """A frame was written."""
+        self._frames += 1
         if not key:
             self._largest_delta = max(self._largest_delta, size)
         if psnr is not None:
             self._psnrs.append(psnr)
 
-    def outcomes(self, size: int) -> list[Outcome]:
-        """What came of the target in a finished file of `size` bytes."""
-        found = []
-        frames = len(self._psnrs)
-        target = self.target
-        if target.psnr is not None and frames:
-            mean = sum(self._psnrs) / frames
-            found.append(Outcome("psnr", target.psnr, mean, mean >= target.psnr - _TOLERANCE))
+    @property
+    def psnr(self) -> float | None:
+        """Mean over frames, in dB."""
+        return sum(self._psnrs) / len(self._psnrs) if self._psnrs else None
+
+    def outcomes(self, size: int, *, overdrawn: bool) -> list[Outcome]:
+        """Of a finished file of `size` bytes, whose frames broke the bound of the buffer or did not."""
+        target, found = self._target, []
+        if target.psnr is not None and self.psnr is not None:
+            found.append(Outcome("psnr", target.psnr, self.psnr, self.psnr >= target.psnr - _TOLERANCE))
         if target.size is not None:
             found.append(Outcome("size", target.size, size, size <= target.size))
-        if isinstance(self._account, Bucket) and target.bitrate is not None and frames:
-            rate = float(8 * size * self._frame_rate / frames)
-            found.append(Outcome("bitrate", target.bitrate, rate, not self._account.overdrawn))
+        if target.bitrate is not None and self._frames:
+            rate = float(8 * size * self._frame_rate / self._frames)
+            found.append(Outcome("bitrate", target.bitrate, rate, not overdrawn))
         if target.max_frame_bytes is not None:
-            largest = self._largest_delta
-            found.append(Outcome("max_frame_bytes", target.max_frame_bytes, largest, largest <= target.max_frame_bytes))
+            cap, largest = target.max_frame_bytes, self._largest_delta
+            found.append(Outcome("max_frame_bytes", cap, largest, largest <= cap))
         return found
 
 
