@@ -185,7 +185,6 @@ class Bucket(Account):
         self._key_every = key_every
         self._costs = costs
         self._done = 0
-        self.overdrawn = False
 
     def allowance(self, key: bool) -> Allowance:
         # As far ahead as the buffer reaches, or to the next keyframe.
@@ -210,9 +209,7 @@ class Bucket(Account):
         return self._costs.key / (self._costs.key + (frames - 1) * self._costs.delta)
 
     def spend(self, key: bool, size: int) -> None:
-        self._credit -= size
-        self.overdrawn |= self._credit < 0
-        self._credit = min(self._credit + self._flow, self._size)
+        self._credit = min(self._credit - size + self._flow, self._size)
         self._done += 1
 
 
@@ -254,7 +251,7 @@ class Controller:
         self._usual = {True: costs.key, False: costs.delta}
         self._next: dict[bool, float] = {}
         self._begun = quality
-        self._result = Result(target, frame_rate)
+        self._result = Result(target, costs, frame_rate)
 
     def begin(self, key: bool) -> float:
         """The quality with which the next frame's training begins."""
@@ -293,7 +290,7 @@ class Controller:
 
     def outcomes(self, size: int) -> list[Outcome]:
         """What came of the target in a finished file of `size` bytes."""
-        return self._result.outcomes(size, overdrawn=isinstance(self._account, Bucket) and self._account.overdrawn)
+        return self._result.outcomes(size)
 
     def _corrected(self, size: Callable[[], int], psnr: Callable[[], float], psnr_from: float) -> float:
         """The quality that follows from what was measured: the lowest, where several things are asked."""
@@ -330,40 +327,61 @@ def account(
 class Result:
     """Gathers what came of a target."""
 
-    def __init__(self, target: Target, frame_rate: Fraction) -> None:
+    def __init__(self, target: Target, costs: Costs, frame_rate: Fraction) -> None:
         self._target = target
+        self._costs = costs
         self._frame_rate = frame_rate
-        self._frames = 0
+        self._sizes: list[int] = []
         self._largest_delta = 0
         self._psnrs: list[float] = []
 
     def add(self, key: bool, size: int, psnr: float | None) -> None:
-        """A frame was written."""
-        self._frames += 1
+        """A frame was written: its record's bytes, and its quality in dB where that is known."""
+        self._sizes.append(size)
         if not key:
             self._largest_delta = max(self._largest_delta, size)
         if psnr is not None:
             self._psnrs.append(psnr)
 
-    @property
-    def psnr(self) -> float | None:
-        """Mean over frames, in dB."""
-        return sum(self._psnrs) / len(self._psnrs) if self._psnrs else None
-
-    def outcomes(self, size: int, *, overdrawn: bool) -> list[Outcome]:
-        """Of a finished file of `size` bytes, whose frames broke the bound of the buffer or did not."""
+    def outcomes(self, size: int) -> list[Outcome]:
+        """Of a finished file of `size` bytes."""
         target, found = self._target, []
-        if target.psnr is not None and self.psnr is not None:
-            found.append(Outcome("psnr", target.psnr, self.psnr, self.psnr >= target.psnr - _TOLERANCE))
+        if target.psnr is not None and self._psnrs:
+            mean = sum(self._psnrs) / len(self._psnrs)
+            found.append(Outcome("psnr", target.psnr, mean, mean >= target.psnr - _TOLERANCE))
         if target.size is not None:
             found.append(Outcome("size", target.size, size, size <= target.size))
-        if target.bitrate is not None and self._frames:
-            rate = float(8 * size * self._frame_rate / self._frames)
-            found.append(Outcome("bitrate", target.bitrate, rate, not overdrawn))
+        if target.bitrate is not None:
+            rate = self._lowest_rate(target.bitrate)
+            found.append(Outcome("bitrate", target.bitrate, rate, rate <= target.bitrate))
         if target.max_frame_bytes is not None:
             cap, largest = target.max_frame_bytes, self._largest_delta
             found.append(Outcome("max_frame_bytes", cap, largest, largest <= cap))
         return found
+
+    def _lowest_rate(self, asked: float) -> float:
+        """The lowest bit rate whose bucket is never overdrawn, to a thousandth, from above."""
+        high = asked
+        while not self.holds(high):
+            high *= 2
+        low = high / 2
+        while self.holds(low):
+            low, high = low / 2, low
+        while high - low > 1e-3 * high:
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.holds(middle) else (middle, high)
+        return high
+
+    def holds(self, bitrate: float) -> bool:
+        """Whether the bucket of a bit rate (see `Bucket`) is never overdrawn."""
+        full = BUFFER_SECONDS * bitrate / 8
+        credit = full - self._costs.fixed
+        for size in self._sizes:
+            credit -= size
+            if credit < 0:
+                return False
+            credit = min(credit + float(bitrate / 8 / self._frame_rate) - self._costs.row, full)
+        return credit >= 0
 
 
 def _clamp(value: float, low: float, high: float) -> float:
