@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from invcodec.capture import Camera, Capture
+from invcodec.coding.reader import Reader
 from invcodec.decoder import Decoder
 from invcodec.errors import CaptureError, DamagedError, UsageError
 from invcodec.metrics import over_white, psnr, ssim_map, to_8_bit
@@ -135,6 +136,7 @@ def validate(
             decoded = _decoded(decoder, number, rig[name])
             pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, decoded)])
         captured, decoded = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        assert isinstance(decoder.reader, Reader)
         stored = decoder.reader.frame(decoder.entry(number))[0].stats.centidecibels
         rows.append(
             {

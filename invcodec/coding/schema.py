@@ -70,7 +70,9 @@ def field_size(data: bytes, what: str, limit: int = MAX_HEAD_BYTES) -> int:
         LimitError: more than `limit` bytes.
         DamagedError: not msgpack, or cut short.
     """
-    unpacker = msgpack.Unpacker(max_buffer_size=limit, raw=False)
+    # No string or list is too long in itself: what does not end within the limit ends beyond it.
+    endless = dict.fromkeys(("max_str_len", "max_bin_len", "max_array_len", "max_map_len", "max_ext_len"), 2**32)
+    unpacker = msgpack.Unpacker(max_buffer_size=limit, **endless)
     unpacker.feed(data[:limit])
     try:
         unpacker.skip()
