@@ -30,7 +30,7 @@ from invcodec.coding.schema import DIGEST_BYTES, FrameHead, Head, Stats
 from invcodec.coding.state import State, TensorKey, delta_frame, encode_key, key_frame, table
 from invcodec.errors import CaptureError, Interrupted, UsageError
 from invcodec.field.profile import TensorSpec
-from invcodec.metrics import BEST_PSNR, over_white, psnr, to_8_bit
+from invcodec.metrics import BEST_PSNR, over_white, psnr
 from invcodec.networks import (
     COLOUR_NETWORK,
     COLOUR_SPECS,
@@ -55,6 +55,7 @@ from invcodec.training import (
     all_tensors,
     lead_tensors,
 )
+from invcodec.validation import seen
 from invcodec.version import __version__
 
 _REFRESH_LOSS = 2.0
@@ -286,16 +287,10 @@ class Encoder:
         if not len(frame.validation):
             return BEST_PSNR
         captured = frame.colour[frame.validation]
+        gain, offset = (self._correction.gain, self._correction.offset) if self._correction else (None, None)
         transparent = captured.shape[1] == 4
-        seen = self._engine.render(self._views.rays(frame.validation), np.zeros(3, np.float32))
-        rgb = seen.rgb / np.maximum(seen.opacity, 1e-4)[:, None] if transparent else seen.rgb
-        if self._correction:
-            camera = self._views.camera_of(frame.validation)
-            rgb = rgb * self._correction.gain[camera] + self._correction.offset[camera]
-        decoded = to_8_bit(rgb)
-        if transparent:
-            decoded = np.concatenate([decoded, to_8_bit(seen.opacity[:, None])], 1)
-        return psnr(over_white(captured), over_white(decoded))
+        decoded = seen(self._engine, self._views, frame.validation, gain, offset, transparent=transparent)
+        return psnr(over_white(captured), decoded)
 
     def _stage(self, index: int) -> Stage:
         if self._state is None:
