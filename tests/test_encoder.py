@@ -80,7 +80,7 @@ def test_a_frame_can_be_decoded_as_soon_as_it_was_pushed(tmp_path: Path) -> None
 
 def test_after_the_warm_up_only_the_first_structure_layer_changes(tmp_path: Path) -> None:
     out = io.BytesIO()
-    made = encoder(out, small(warmup=1))
+    made = encoder(out, small(warmup=1, warm=replace(SETTINGS.warm, budget=Budget(steps=60))))
     stages = [made.push(moment, time=number / 10).stage for number, moment in enumerate(MOMENTS)]
     assert stages[:3] == ["key", "warmup", "transfer"]
     made.close()
@@ -172,3 +172,13 @@ def test_estimates_grow_with_frames_and_keyframes() -> None:
     assert many.seconds is not None
     assert few.seconds < many.seconds
     assert estimate(resolve("paper"), 4).seconds is None
+
+
+def test_quality_sets_prices_and_steps_together() -> None:
+    plain, better = resolve("fast"), resolve("fast", quality=70)
+    assert better.delta.price == pytest.approx(plain.delta.price / 4)
+    assert better.key.price == pytest.approx(plain.key.price / 4)
+    assert better.fine_step == pytest.approx(plain.fine_step / 2)
+    assert better.at_quality(50).fine_step == pytest.approx(plain.fine_step)
+    with pytest.raises(UsageError, match="quality: 101 is not between 0 and 100"):
+        resolve("fast", quality=101)
