@@ -76,8 +76,8 @@ def transcode(
     """Write a smaller version of a file; its frames keep their numbers, times and cameras.
 
     Tensors that hold integers, such as occupancy, and the cameras' colours stay as they are. What the encoder said of
-    its frames stays too, but not their PSNR, which was another. For a target, the quality is searched: the highest for a
-    size or bit rate, the lowest for a PSNR. The source is gone through some ten times, one frame at a time.
+    its frames stays too, but not their PSNR, which was another. For a target, the quality is searched: the highest for
+    a size or bit rate, the lowest for a PSNR. The source is gone through some ten times, one frame at a time.
 
     Args:
         quality: constant, on the encoder's scale; not above the source's own.
