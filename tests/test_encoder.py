@@ -165,13 +165,14 @@ def test_options_take_the_place_of_what_the_preset_says() -> None:
 
 
 def test_estimates_grow_with_frames_and_keyframes() -> None:
-    few, many = estimate(resolve("fast"), 4), estimate(resolve("fast"), 40)
-    keys = estimate(resolve("fast", key_every=2), 40)
+    rate = Fraction(10)
+    few, many = estimate(resolve("fast"), 4, rate), estimate(resolve("fast"), 40, rate)
+    keys = estimate(resolve("fast", key_every=2), 40, rate)
     assert few.bytes < many.bytes < keys.bytes
     assert few.seconds is not None
     assert many.seconds is not None
     assert few.seconds < many.seconds
-    assert estimate(resolve("paper"), 4).seconds is None
+    assert estimate(resolve("paper"), 4, rate).seconds is None
 
 
 def test_quality_sets_prices_and_steps_together() -> None:
