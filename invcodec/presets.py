@@ -17,8 +17,9 @@ from invcodec.rate import NO_TARGET, POINTS_PER_OCTAVE, Target
 from invcodec.training import Budget, Schedule
 
 DEFAULT_QUALITY = 50.0
-_PRICE_OCTAVE, STEP_OCTAVE = 10.0, 20.0
-"""Points of quality for which prices, and lattice steps, double: a step's error is worth its square."""
+_PRICE_OCTAVE, STEP_OCTAVE = 10.0, 30.0
+"""Points of quality for which prices, and lattice steps, double. Fewer weights serve low qualities better than coarse
+ones do, so most of the saving is left to the price."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
     )
 
 
-_KEY_PRICE, _DELTA_PRICE = 4e-8, 7e-7
+_KEY_PRICE, _DELTA_PRICE = 1e-7, 7e-7
 """Rate in the loss at quality 50. A keyframe's weights serve every frame up to the next, so they are cheaper."""
 
 
@@ -121,7 +122,14 @@ def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Set
         jitter=0.3,
     )
     key = Schedule(
-        Budget(seconds=key_seconds), rays=4096, lead_rate=0.04, rate=0.01, price=_KEY_PRICE, changed_share=0.0
+        Budget(seconds=key_seconds),
+        rays=4096,
+        lead_rate=0.16,
+        rate=0.01,
+        hold=0.5,
+        price=_KEY_PRICE,
+        changed_share=0.0,
+        jitter=0.3,
     )
     warm = replace(delta, lead_rate=0.1, budget=Budget(seconds=2 * frame_seconds))
     return Settings(preset, _grid(), key=key, warm=warm, delta=delta)
