@@ -68,12 +68,13 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--target-psnr",
             type=click.FloatRange(5, 60),
             metavar="DB",
-            help="Mean quality in dB, on pixels of the training cameras that are not trained on.",
+            help="Mean quality in dB, on pixels of the training cameras that are not trained on; "
+            "of a transcode, against its source.",
         ),
         click.option(
             "--quality",
             type=click.FloatRange(0, 100),
-            help="Constant quality: 10 more double what an error counts against a byte.  [default: 50]",
+            help="Constant quality; 50 is the usual one, 10 more double what an error counts against a byte.",
         ),
     ):
         command = option(command)

@@ -250,7 +250,7 @@ class Controller:
         self._best = quality if target.psnr is None and self._account is None else 100.0
         self._usual = {True: costs.key, False: costs.delta}
         self._next: dict[bool, float] = {}
-        self._begun = quality
+        self._first = self._begun = quality
         self._result = Result(target, costs, frame_rate)
 
     def begin(self, key: bool) -> float:
@@ -261,8 +261,10 @@ class Controller:
             # A little below, so that few frames have to be cut to it.
             self.allowance = Allowance(min(self.allowance.wanted, 0.85 * cap), min(self.allowance.limit, cap))
         if key not in self._next:
-            octaves = math.log2(self.allowance.wanted / self._usual[key]) if self._account else 0.0
-            self._next[key] = _clamp(self.quality + POINTS_PER_OCTAVE * octaves, 0, self._best)
+            first = self.quality
+            if self._account:
+                first = self._first + POINTS_PER_OCTAVE * math.log2(self.allowance.wanted / self._usual[key])
+            self._next[key] = _clamp(first, 0, self._best)
         self.quality = self._begun = self._next[key]
         return self.quality
 
