@@ -19,6 +19,7 @@ _COMMANDS = {
     "info": ("info", "command"),
     "eval": ("evaluate", "command"),
     "inspect": ("inspect", "command"),
+    "transcode": ("transcode", "command"),
     "verify": ("verify", "command"),
     "repair": ("edit", "repair"),
     "cut": ("edit", "cut"),

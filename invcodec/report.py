@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from invcodec.rate import Outcome
+
 Stage = Literal["key", "warmup", "transfer", "refresh"]
 
 
@@ -45,6 +47,9 @@ class Progress:
         """Called after every training step."""
 
     def frame_done(self, report: FrameReport) -> None: ...
+
+    def target_done(self, outcome: Outcome) -> None:
+        """Called for each target once a file is complete."""
 
     def finish(self) -> None:
         """Called once, whatever happened."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from invcodec.capture.camera import Camera
+from invcodec.metrics import over_white, to_8_bit
+
+if TYPE_CHECKING:
+    from invcodec.render.engine import Engine
+    from invcodec.training import Views
 
 _SHARE, _MOST = 0.02, 4096
 """Of all pixels of the training cameras."""
@@ -28,3 +34,29 @@ def validation_pixels(cameras: Sequence[Camera]) -> list[np.ndarray]:
         chosen.append(np.flatnonzero(hashed < np.uint64(share * 2**32)))
         first += count
     return chosen
+
+
+def seen(
+    engine: Engine,
+    views: Views,
+    pixels: np.ndarray,
+    gain: np.ndarray | None,
+    offset: np.ndarray | None,
+    *,
+    transparent: bool,
+) -> np.ndarray:
+    """Pixels as their cameras see them, `[N, 3]` uint8, over white where the scene is transparent.
+
+    Args:
+        pixels: `[N]` numbers of pixels of `views`.
+        gain, offset: `[C, 3]`, colour correction of its cameras, or None.
+    """
+    found = engine.render(views.rays(pixels), np.zeros(3, np.float32))
+    rgb = found.rgb / np.maximum(found.opacity, 1e-4)[:, None] if transparent else found.rgb
+    if gain is not None and offset is not None:
+        camera = views.camera_of(pixels)
+        rgb = rgb * gain[camera] + offset[camera]
+    picture = to_8_bit(rgb)
+    if transparent:
+        picture = np.concatenate([picture, to_8_bit(found.opacity[:, None])], 1)
+    return over_white(picture)

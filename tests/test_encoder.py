@@ -15,7 +15,7 @@ import invcodec
 from invcodec.capture.synthetic import _rig, render
 from invcodec.encoder import Encoder
 from invcodec.errors import CaptureError, UsageError
-from invcodec.presets import PRESETS, Settings, estimate, resolve
+from invcodec.presets import PRESETS, Settings, estimate, resolve, usual_bytes
 from invcodec.training import Budget
 
 SIZE = (20, 16)
@@ -165,13 +165,14 @@ def test_options_take_the_place_of_what_the_preset_says() -> None:
 
 
 def test_estimates_grow_with_frames_and_keyframes() -> None:
-    few, many = estimate(resolve("fast"), 4), estimate(resolve("fast"), 40)
-    keys = estimate(resolve("fast", key_every=2), 40)
+    rate = Fraction(10)
+    few, many = estimate(resolve("fast"), 4, rate), estimate(resolve("fast"), 40, rate)
+    keys = estimate(resolve("fast", key_every=2), 40, rate)
     assert few.bytes < many.bytes < keys.bytes
     assert few.seconds is not None
     assert many.seconds is not None
     assert few.seconds < many.seconds
-    assert estimate(resolve("paper"), 4).seconds is None
+    assert estimate(resolve("paper"), 4, rate).seconds is None
 
 
 def test_quality_sets_prices_and_steps_together() -> None:
@@ -197,4 +198,4 @@ def test_small_mlps_have_their_own_recipe_and_the_published_ones_keep_theirs() -
     assert paper.fine_step == 1
     assert resolve("paper", profile="nerf") == paper
     # Without a price every weight changes.
-    assert estimate(paper, 40).bytes > 10 * estimate(small, 40).bytes
+    assert usual_bytes(paper)[1] > 20 * usual_bytes(small)[1]

@@ -315,6 +315,11 @@ def test_an_unsound_head_is_refused(change: Change, error: type[InvError]) -> No
     assert type(caught.value) is error
 
 
+def test_a_file_of_draft_0_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match="format draft 0"):
+        Head.from_bytes(pack({**head_fields(), "version": 0, "reader": 0}))
+
+
 @pytest.mark.parametrize("key", sorted(set(head_fields()) - {"version"}))
 def test_a_head_with_a_field_missing_is_damaged(key: str) -> None:
     fields = head_fields()

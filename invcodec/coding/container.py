@@ -11,14 +11,11 @@ import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from invcodec.coding.schema import FrameHead, Head, IndexRow, pack_index
 from invcodec.errors import DamagedError, LimitError, UnsupportedError
 from invcodec.limits import MAX_HEAD_BYTES, MAX_RECORD_BYTES
-
-if TYPE_CHECKING:
-    pass
 
 MAGIC = b"\x89INV\r\n\x1a\n"
 SYNC = b"\xb5INV"
@@ -26,6 +23,8 @@ _HEADER = struct.Struct("<4sBBHqII")
 HEADER_BYTES = _HEADER.size
 TRAILER = struct.Struct("<I")
 END_PAYLOAD = struct.Struct("<QI")
+INDEX_ROW_BYTES = 27
+"""What a frame's row in the index takes at most, in files below 4 GiB whose frame numbers and ticks fit 32 bits."""
 COMPLETE = 1
 """Flag of the end mark: everything that was to be encoded is there."""
 
@@ -123,6 +122,18 @@ def parse_header(data: bytes, offset: int) -> Record:
     return Record(type_, frame, offset, length)
 
 
+def record_bytes(frame: FrameHead, coded: bytes) -> int:
+    """Size of a frame's record, framing included."""
+    return HEADER_BYTES + len(frame.to_bytes()) + len(coded) + TRAILER.size
+
+
+def bytes_without_frames(head: Head) -> int:
+    """Size of a file that holds no frame, with an index that has room for the length of a long one."""
+    end = pack_record(RecordType.END, 0, END_PAYLOAD.pack(0, 0))
+    index = pack_record(RecordType.INDEX, 0, bytes(5))
+    return len(MAGIC) + len(pack_record(RecordType.HEAD, 0, head.to_bytes())) + len(index) + len(end)
+
+
 class Writer:
     """Appends records to a file object, flushing each one.
 
@@ -141,6 +152,11 @@ class Writer:
             self._write(MAGIC + pack_record(RecordType.HEAD, 0, head.to_bytes()))
         else:
             self._position = file.tell()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file so far."""
+        return self._position
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)

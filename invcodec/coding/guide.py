@@ -49,7 +49,8 @@ class Guide:
         self._network = network
         self._is_delta = is_delta
         self._cells = 0
-        self._occupied = np.empty(0, np.int64)
+        # Cells `[C, 3]`, and the activity of all, `[M, M, M]`.
+        self._occupied = self._active = np.empty((0, 3), np.int64)
         self._activity = np.empty(0, np.uint8)
         resolutions = network.config.get("resolutions")
         known = (network.profile, network.version) == (_PROFILE, _VERSION) and isinstance(resolutions, list)
@@ -61,14 +62,15 @@ class Guide:
         if level is None:
             return None
         resolution, table = level
-        cells = self._active() if self._is_delta else self._occupied
+        cells = self._active if self._is_delta else self._occupied
         if not self._may_visit(resolution, cells):
             return None
-        found = np.zeros(math.prod(self._network.tensors[tensor].shape[:-1]), np.int32)
+        size = math.prod(self._network.tensors[tensor].shape[:-1])
+        found = np.zeros(size, np.uint8 if self._is_delta else np.int32)
         if self._is_delta:
-            _spread(resolution, table, self._cells, cells, self._activity, found)
+            _spread(resolution, table, *_spans(resolution, self._cells), cells, self._activity, found)
             return _HINTS[found]
-        _count(resolution, table, self._cells, cells, found)
+        _count(resolution, table, *_spans(resolution, self._cells), cells, found)
         return np.minimum(np.frexp(found)[1], 15).astype(np.uint8)
 
     def learn(
@@ -86,17 +88,21 @@ class Guide:
             if len(set(shape)) == 1 and len(shape) == 3 and shape[0] <= _MAX_CELLS:
                 self._cells = shape[0]
                 levels = (0 if before is None else before) + (0 if values is None else values)
-                self._occupied = np.flatnonzero(levels)
-                self._activity = np.zeros(shape[0] ** 3, np.uint8)
+                self._occupied = np.argwhere(levels)
+                self._activity = np.zeros(shape, np.uint8)
             return
         level = self._level(tensor)
-        if level is None or not self._is_delta:
+        if level is None or not self._is_delta or tensor + 1 == len(self._resolutions):
             return
         resolution, table = level
-        cells = self._active() if table else self._occupied
+        cells = self._active if table else self._occupied
         if self._may_visit(resolution, cells):
             flags = np.zeros(math.prod(shape[:-1]), np.uint8) if changed is None else changed
-            _gather(resolution, table, self._cells, cells, self._activity, flags)
+            alive = np.zeros(len(cells), np.bool_)
+            # Rows along z, so that the many of a dense level in which nothing changes are passed over.
+            rows = flags if table else flags.reshape(-1, resolution + 1).max(1)
+            _gather(resolution, table, *_spans(resolution, self._cells), cells, self._activity, flags, rows, alive)
+            self._active = cells[alive]
 
     def _level(self, tensor: int) -> tuple[int, int] | None:
         """A level's resolution and its table size (0 if it is dense); None for any other tensor."""
@@ -111,17 +117,14 @@ class Guide:
             return resolution, info.shape[0]
         return None
 
-    def _active(self) -> np.ndarray:
-        return self._occupied[self._activity[self._occupied] > 0]
-
     def _may_visit(self, resolution: int, cells: np.ndarray) -> bool:
         return len(cells) * (-(-resolution // self._cells) + 2) ** 3 <= _MAX_VISITS
 
 
-@jit
-def _span(resolution, cells, index):
-    """First and last vertex along one axis that a cell touches."""
-    return index * resolution // cells, min(((index + 1) * resolution + cells - 1) // cells, resolution)
+def _spans(resolution: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """First vertex along one axis that each cell touches, and the one behind the last."""
+    cell = np.arange(cells)
+    return cell * resolution // cells, np.minimum(((cell + 1) * resolution + cells - 1) // cells, resolution) + 1
 
 
 @jit
@@ -133,43 +136,44 @@ def _entry(resolution, table, x, y, z):
 
 
 @jit
-def _count(resolution, table, side, cells, found):
+def _count(resolution, table, first, behind, cells, found):
     """Add 1 to a vertex's entry for every cell that it touches."""
-    for cell in cells:
-        x0, x1 = _span(resolution, side, cell // (side * side))
-        y0, y1 = _span(resolution, side, cell // side % side)
-        z0, z1 = _span(resolution, side, cell % side)
-        for x in range(x0, x1 + 1):
-            for y in range(y0, y1 + 1):
-                for z in range(z0, z1 + 1):
+    for i in range(len(cells)):
+        a, b, c = cells[i, 0], cells[i, 1], cells[i, 2]
+        for x in range(first[a], behind[a]):
+            for y in range(first[b], behind[b]):
+                for z in range(first[c], behind[c]):
                     found[_entry(resolution, table, x, y, z)] += 1
 
 
 @jit
-def _spread(resolution, table, side, cells, activity, found):
+def _spread(resolution, table, first, behind, cells, activity, found):
     """The highest activity of the cells that an entry's vertices touch."""
-    for cell in cells:
-        x0, x1 = _span(resolution, side, cell // (side * side))
-        y0, y1 = _span(resolution, side, cell // side % side)
-        z0, z1 = _span(resolution, side, cell % side)
-        for x in range(x0, x1 + 1):
-            for y in range(y0, y1 + 1):
-                for z in range(z0, z1 + 1):
+    for i in range(len(cells)):
+        a, b, c = cells[i, 0], cells[i, 1], cells[i, 2]
+        own = activity[a, b, c]
+        for x in range(first[a], behind[a]):
+            for y in range(first[b], behind[b]):
+                for z in range(first[c], behind[c]):
                     entry = _entry(resolution, table, x, y, z)
-                    found[entry] = max(found[entry], activity[cell])
+                    if found[entry] < own:
+                        found[entry] = own
 
 
 @jit
-def _gather(resolution, table, side, cells, activity, changed):
-    """The mean of a cell's activity and the share of its vertices that have changed."""
-    for cell in cells:
-        x0, x1 = _span(resolution, side, cell // (side * side))
-        y0, y1 = _span(resolution, side, cell // side % side)
-        z0, z1 = _span(resolution, side, cell % side)
+def _gather(resolution, table, first, behind, cells, activity, changed, rows, alive):
+    """The mean of a cell's activity and the share of its vertices that have changed; alive where it is not 0."""
+    for i in range(len(cells)):
+        a, b, c = cells[i, 0], cells[i, 1], cells[i, 2]
         count = 0
-        for x in range(x0, x1 + 1):
-            for y in range(y0, y1 + 1):
-                for z in range(z0, z1 + 1):
+        for x in range(first[a], behind[a]):
+            for y in range(first[b], behind[b]):
+                if table == 0 and not rows[x * (resolution + 1) + y]:
+                    continue
+                for z in range(first[c], behind[c]):
                     count += changed[_entry(resolution, table, x, y, z)]
-        share = 32 * count // ((x1 + 1 - x0) * (y1 + 1 - y0) * (z1 + 1 - z0))
-        activity[cell] = (activity[cell] + share) >> 1
+        share = 0
+        if count:
+            share = 32 * count // ((behind[a] - first[a]) * (behind[b] - first[b]) * (behind[c] - first[c]))
+        activity[a, b, c] = (activity[a, b, c] + share) >> 1
+        alive[i] = activity[a, b, c] > 0

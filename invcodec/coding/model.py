@@ -86,6 +86,31 @@ def places(shape: tuple[int, ...]) -> tuple[int, int, tuple[int, int, int]]:
     return kind, features, (padded[0], padded[1], padded[2])
 
 
+def estimate(
+    contexts: np.ndarray, index: int, history: np.ndarray, hints: np.ndarray
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """What values of the tensor of a set cost by single contexts, without their mixing.
+
+    Args:
+        history, hints: of its `P` places.
+
+    Returns:
+        `[P]`, bits that a place that changes costs more than one that does not; bits of one feature of several that is
+        not 0, its sign included; and `[MAX_SIZE_BITS]`, bits of each size of a magnitude more than the first.
+    """
+    chance = (contexts.astype(np.float64) / 2**32).clip(2**-16, 1 - 2**-16)
+    age = np.digitize(history, (1, 32, 128))
+    change = chance[_PLACE_HINT + (index * HINTS + hints.astype(np.int64)) * 4 + age]
+    # A cold place changes only in a block that is used.
+    cold = (age == 0) & (hints == 0)
+    change = np.where(cold, change * chance[_BLOCK_SET + (index * 8 + 7) * 2], change)
+    feature = 1 - np.log2(chance[_FEATURE_SET + index * 16])
+    more = chance[_SIZE_SET + index * 4 * _SIZES + np.minimum(np.arange(MAX_SIZE_BITS), _SIZES - 1)]
+    longer = np.concatenate([[0], np.cumsum(1 - np.log2(more))[:-1]])
+    size = longer - np.log2(1 - more) + np.log2(1 - more[0])
+    return np.log2((1 - change) / change), float(feature), size.astype(np.float32)
+
+
 @jit
 def _log2(x):
     bits = 0
@@ -149,9 +174,9 @@ def code_values(
     changed = np.zeros(count, np.uint8)
     column_sums = np.zeros(row if kind == MATRIX else 1, np.int64)
     row_sum = np.int64(0)
-    line = 0
     mean = np.int64(200)
     last = 0
+    latest = -plane - 1  # The last place that changed.
     window = 0
     for start in range(0, count, BLOCK):
         end = min(start + BLOCK, count)
@@ -167,7 +192,7 @@ def code_values(
                             used |= values[i] != 0
         if cold > 0:
             near: Any = 0
-            if kind == VOLUME:
+            if kind == VOLUME and latest + plane >= start:
                 for place in range(start, end):
                     if place >= row:
                         near |= changed[place - row]
@@ -181,12 +206,17 @@ def code_values(
             if cold == end - start and not used:
                 window = 0
                 continue
+        x, y = start % row - 1, start % plane - 1
+        if kind == MATRIX and latest < start - x - 1:
+            row_sum = np.int64(0)
         for place in range(start, end):
-            x = place % row
-            y = place % plane
-            if place // row != line:
-                line = place // row
+            x += 1
+            if x == row:
+                x = 0
                 row_sum = np.int64(0)
+            y += 1
+            if y == plane:
+                y = 0
             past = np.int64(history[place])
             hint = np.int64(hints[place])
             if is_delta and past == 0 and hint == 0 and not used:
@@ -283,6 +313,7 @@ def code_values(
             if not nonzero:
                 continue
             changed[place] = 1
+            latest = place
             beside: Any = np.int64(0)
             any_yet = 0
             for feature in range(features):

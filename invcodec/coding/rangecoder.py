@@ -101,22 +101,24 @@ def _next_byte(state, data):
 @jit
 def code_bit(state, data, probability, bit):
     """Code one bit whose probability of being 1 is `probability / 2^PROBABILITY_BITS`; returns the bit."""
-    bound = (state[_RANGE] >> PROBABILITY_BITS) * probability
-    decode = state[_DECODES]
-    if decode:
-        bit = 1 if state[_CODE] < bound else 0
-    if bit:
-        state[_RANGE] = bound
+    width = state[_RANGE]
+    bound = (width >> PROBABILITY_BITS) * probability
+    if state[_DECODES]:
+        code = state[_CODE]
+        bit = 1 if code < bound else 0
+        if not bit:
+            code -= bound
+        width = bound if bit else width - bound
+        while width < _TOP:
+            width = (width << 8) & _MASK32
+            code = ((code << 8) | _next_byte(state, data)) & _MASK32
+        state[_CODE] = code
     else:
-        if decode:
-            state[_CODE] -= bound
-        else:
+        if not bit:
             state[_LOW] += bound
-        state[_RANGE] -= bound
-    while state[_RANGE] < _TOP:
-        state[_RANGE] = (state[_RANGE] << 8) & _MASK32
-        if decode:
-            state[_CODE] = ((state[_CODE] << 8) | _next_byte(state, data)) & _MASK32
-        else:
+        width = bound if bit else width - bound
+        while width < _TOP:
+            width = (width << 8) & _MASK32
             _shift_low(state, data)
+    state[_RANGE] = width
     return bit

@@ -284,7 +284,7 @@ class Head:
             version = _integer(value["reader"], 0, 2**31, "header: reader version")
             if version < FORMAT_VERSION:
                 raise UnsupportedError(
-                    f"the file is of format draft {version}, which nothing but the invcodec of its time reads"
+                    f"the file is of format draft {version}, which is no longer read: encode it again"
                 )
             if version > FORMAT_VERSION:
                 raise UnsupportedError(f"the file needs format version {version}; this decoder knows {FORMAT_VERSION}")

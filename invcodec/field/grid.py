@@ -91,7 +91,7 @@ class GridProfile(Profile):
         specs = []
         for level, r in enumerate(self.resolutions):
             shape = (1 << self.log2_table, f) if self.is_hashed(level) else (r + 1, r + 1, r + 1, f)
-            specs.append(TensorSpec(f"grid.{level}", shape, "structure", 0.1, lead=True))
+            specs.append(TensorSpec(f"grid.{level}", shape, "structure", 0.07, lead=True))
         specs.append(TensorSpec("occupancy", (self.occupancy,) * 3, "structure", 1.0, exact=True, lead=True))
         for name, (width, inputs) in self.layers.items():
             # Measured on a trained scene: rounding the colour layers to 0.04 costs nothing that could be seen.
