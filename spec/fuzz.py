@@ -1,6 +1,6 @@
 """Feeds damaged and hostile files to the decoder: `python spec/fuzz.py --inputs 20000`.
 
-Inputs are the conformance vectors, changed: bytes, records, structured fields, coded tensors; checksums and mostly
+Inputs are the conformance vectors, changed: bytes, records, structured fields, coded values; checksums and mostly
 digests are made right again, so that the changes get past them and reach the code behind. Whatever happens must be a
 typed error of the package or a decoded file, in bounded memory. An input that does anything else is printed and kept.
 """

@@ -60,7 +60,7 @@ class CutShort(Refused):
 
 @dataclass
 class Frame:
-    """A good frame, its coded tensors not yet decoded."""
+    """A good frame, its coded values not yet decoded."""
 
     number: int
     ticks: int

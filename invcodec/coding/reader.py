@@ -170,7 +170,7 @@ class Reader:
         raise UsageError(f"{self.path}: has no frame {number}; {hint}")
 
     def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
-        """A frame's structured header and its coded tensors, verified."""
+        """A frame's structured header and its coded values, verified."""
         record = self._header_at(entry.offset)
         if record.type not in (RecordType.KEY, RecordType.DELTA):
             raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
