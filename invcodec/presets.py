@@ -102,7 +102,7 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
     )
 
 
-_KEY_PRICE, _DELTA_PRICE = 1e-7, 7e-7
+_KEY_PRICE, _DELTA_PRICE = 1e-7, 1e-6
 """Rate in the loss at quality 50. A keyframe's weights serve every frame up to the next, so they are cheaper."""
 
 
@@ -114,12 +114,12 @@ def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Set
         rays=4096,
         lead_rate=0.2,
         rate=0.002,
-        hold=0.3,
-        decay=0.1,
+        hold=0.5,
+        decay=0.05,
         price=_DELTA_PRICE,
         changed_share=0.25,
         changed_weight=3.0,
-        jitter=0.3,
+        jitter=0.1,
     )
     key = Schedule(
         Budget(seconds=key_seconds),
