@@ -119,7 +119,7 @@ class Results:
     """What a benchmark of several parts has measured, by part and row; in a file after every row.
 
     A long run can so be interrupted, or split over several: a row takes the place of its namesake, others stay, and
-    each says at which commit and when it was measured.
+    each says at which commit and when it was measured, and how busy the machine was (load average over a minute).
 
     Args:
         path: of the JSON file; None keeps nothing.
@@ -138,7 +138,7 @@ class Results:
             self.parts = kept["parts"]
 
     def keep(self, part: str, row: str, values: Mapping[str, Any]) -> None:
-        measured = {"commit": commit(), "date": date.today().isoformat()}
+        measured = {"commit": commit(), "date": date.today().isoformat(), "load": os.getloadavg()[0]}
         self.parts.setdefault(part, {})[row] = {**values, "measured": measured}
         if self._path is not None:
             save(self._path, {**self._about, "parts": self.parts})

@@ -28,7 +28,7 @@ import common
 import numpy as np
 import quality
 from common import PROGRAM, Results
-from speed import few, rendering, shown_camera
+from speed import few, kB, rendering, shown_camera
 
 from invcodec.decoder import Decoder
 from invcodec.metrics import psnr
@@ -107,7 +107,7 @@ def tables(parts: dict[str, dict[str, Any]]) -> str:
         later = "-"
         if row["frame_seconds_mean"] is not None:
             later = f"{row['frame_seconds_mean']:.2f} s, {row['frame_seconds_max']:.2f} s"
-        sizes = ", ".join("-" if b is None else f"{b / 1000:.1f} kB" for b in (row["key_bytes"], row["later_bytes_mean"]))
+        sizes = ", ".join(kB(row[key]) for key in ("key_bytes", "later_bytes_mean"))
         width, height = row["size"]
         out.append(
             f"| {CAPTURED if part != 'synthetic' else 'synthetic'}, {width}x{height} | `{row['row']}` "

@@ -28,6 +28,7 @@ import subprocess
 import tempfile
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter as clock
@@ -49,8 +50,8 @@ PAPER_STEPS = 10_000
 _FEW_STEPS, _MORE_STEPS = 1, 7
 """What a step of it takes is the difference between such runs. Later ones would open with smaller steps."""
 _REPEATS = 7
-_COLD_FRAMES = 3
-"""A keyframe, a warm-up frame and one after that run all there is to compile."""
+_SHORT = 3
+"""A keyframe, a warm-up frame and one after that: they run all that there is to compile."""
 
 
 def few(arguments: Namespace, frames: int, **changed: Any) -> Namespace:
@@ -67,7 +68,7 @@ def fresh_cache(folder: Path) -> dict[str, str]:
 def measure_presets(arguments: Namespace, folder: Path, results: Results) -> None:
     for row in arguments.rows:
         environment = fresh_cache(folder)
-        cold = quality.encode(row, few(arguments, _COLD_FRAMES), folder / "cold.inv", arguments.extra, environment)
+        cold = quality.encode(row, few(arguments, _SHORT), folder / "cold.inv", arguments.extra, environment)
         warm = quality.encode(row, arguments, folder / "warm.inv", arguments.extra, environment)
         names = ("frames", "key_seconds", "frame_seconds_mean", "frame_seconds_max")
         results.keep("presets", row, {**warm, "cold": {name: cold[name] for name in names}})
@@ -133,10 +134,10 @@ def measure_growth(arguments: Namespace, folder: Path, results: Results) -> None
     for cameras in sorted({max(2, count // 4), max(2, count // 2), count}):
         # Spread over the rig, as a rig of fewer cameras would be.
         kept = {training[round(i * (count - 1) / (cameras - 1))] for i in range(cameras)}
-        less = few(arguments, _COLD_FRAMES, holdout=[*held_out, *(name for name in training if name not in kept)])
+        less = few(arguments, _SHORT, holdout=[*held_out, *(name for name in training if name not in kept)])
         results.keep("growth", f"{cameras} cameras", steps_of(less, folder))
     for downscale in arguments.downscales:
-        row = steps_of(few(arguments, _COLD_FRAMES, downscale=downscale), folder)
+        row = steps_of(few(arguments, _SHORT, downscale=downscale), folder)
         results.keep("growth", "{}x{}".format(*row["size"]), row)
     results.keep("growth", f"{len(capture.numbers)} frames", steps_of(arguments, folder))
 
@@ -168,7 +169,7 @@ def opened(arguments: Namespace) -> Capture:
 
 def warm_up(arguments: Namespace, folder: Path) -> None:
     """Have the kernels compiled that the next encode needs."""
-    options = [*quality.options_of(DEFAULT_PRESET, few(arguments, _COLD_FRAMES)), "--steps", "1"]
+    options = [*quality.options_of(DEFAULT_PRESET, few(arguments, _SHORT)), "--steps", "1"]
     common.encode(PROGRAM, arguments.data, folder / "warm-up.inv", options, "warm-up")
 
 
@@ -241,7 +242,7 @@ def time_to(points: Sequence[tuple[float, float]], level: float) -> float | None
     points = sorted(points)
     if points and points[0][1] >= level:
         return points[0][0]
-    for (earlier, worse), (later, better) in zip(points, points[1:], strict=False):
+    for (earlier, worse), (later, better) in pairwise(points):
         if worse < level <= better:
             part = (level - worse) / (better - worse)
             return math.exp(math.log(earlier) + part * (math.log(later) - math.log(earlier)))
@@ -289,14 +290,14 @@ def tables(parts: Mapping[str, dict[str, Any]], level: float) -> str:
             out.append(
                 f"| `{name}` | {row['key_seconds']:.1f} s ({row['cold']['key_seconds']:.1f} s) | {key:.2f} dB "
                 f"| {later} | {_number(_mean(others), '.2f', ' dB')} "
-                f"| {_kB(row['key_bytes'])}, {_kB(row['later_bytes_mean'])} | {_number(row['peak_mb'], '.0f', ' MB')} |"
+                f"| {kB(row['key_bytes'])}, {kB(row['later_bytes_mean'])} | {_number(row['peak_mb'], '.0f', ' MB')} |"
             )
         out.append("")
     keyframes = [*parts.get("keyframes", {}).items(), *parts.get("paper", {}).items()]
     if keyframes:
         out += ["| keyframe | from process start | PSNR | bytes | steps |", "|---|---|---|---|---|"]
         out += [
-            f"| `{name}` | {row['key_seconds']:.1f} s | {row['psnr_by_frame'][0]:.2f} dB | {_kB(row['key_bytes'])} "
+            f"| `{name}` | {row['key_seconds']:.1f} s | {row['psnr_by_frame'][0]:.2f} dB | {kB(row['key_bytes'])} "
             f"| {row['steps_by_frame'][0]} |"
             for name, row in keyframes
             if "psnr_by_frame" in row
@@ -309,7 +310,9 @@ def tables(parts: Mapping[str, dict[str, Any]], level: float) -> str:
             out.append(f"- a step of `paper`: {both['step_seconds']:.2f} s")
         if both["extrapolated_speedup"]:
             speedup = f"{both['extrapolated_speedup']:,.0f}"
-            out.append(f"- extrapolated, not run: {PAPER_STEPS:,} such steps take {speedup} times as long as {level:g} dB")
+            out.append(
+                f"- extrapolated, not run: {PAPER_STEPS:,} such steps take {speedup} times as long as {level:g} dB"
+            )
         out += [f"- after {budget} s: {gain:+.1f} dB against `paper`" for budget, gain in both["gains"].items()]
         out.append("")
     for name, row in parts.get("render", {}).items():
@@ -327,7 +330,7 @@ def tables(parts: Mapping[str, dict[str, Any]], level: float) -> str:
         out += ["", "| | keyframe, per step | later frames, per step | start | peak memory |", "|---|---|---|---|---|"]
         out += [
             f"| {name} | {_ms(row['key_step_seconds'])} | {_ms(row['later_step_seconds'])} "
-            f"| {row['start_seconds']:.1f} s | {_number(row['peak_mb'], '.0f', ' MB')} |"
+            f"| {row['start_seconds']:.1f} s | {_memory(row['peak_mb_by_frame'])} |"
             for name, row in parts["growth"].items()
         ]
     return "\n".join(out).strip()
@@ -341,11 +344,17 @@ def _number(value: float | None, form: str, unit: str) -> str:
     return "-" if value is None else f"{value:{form}}{unit}"
 
 
+def _memory(by_frame: Sequence[float | None]) -> str:
+    """The peak, and what it was after as many frames as shorter runs have."""
+    peaks = [_number(peak, ".0f", " MB") for peak in by_frame]
+    return peaks[-1] + (f" ({peaks[_SHORT - 1]} after {_SHORT} frames)" if len(peaks) > _SHORT else "")
+
+
 def _ms(seconds: float | None) -> str:
     return _number(None if seconds is None else 1000 * seconds, ".1f", " ms")
 
 
-def _kB(size: float | None) -> str:
+def kB(size: float | None) -> str:
     return _number(None if size is None else size / 1000, ".1f", " kB")
 
 
@@ -376,13 +385,15 @@ def plot(parts: Mapping[str, dict[str, Any]], title: str, path: Path) -> None:
         for panel, seconds, cold, decibels, size in drawn:
             panel.plot([seconds, cold], [decibels] * 2, ":", color=colour, linewidth=1)
             panel.plot(seconds, decibels, "D", color=colour, markersize=6)
-            label = f"{name}, {_kB(size)}"
+            label = f"{name}, {kB(size)}"
             panel.annotate(label, (seconds, decibels), (4, 5), textcoords="offset points", fontsize=8)
     keys.set(title=f"{title}: keyframe", xlabel="seconds from process start to the record (dotted: cold)")
     later.set(title=f"{title}: later frames, mean", xlabel="seconds of the slowest frame (dotted: cold)")
     for panel in (keys, later):
         panel.set(xscale="log", ylabel="held-out PSNR, dB")
         panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("{x:g}")
+        panel.tick_params(axis="x", which="minor", labelsize=7)
         panel.grid(alpha=0.3, which="both")
         panel.margins(x=0.15, y=0.1)
         if panel.get_legend_handles_labels()[0]:
@@ -408,7 +419,9 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS], help="default: all")
     parser.add_argument("--downscale", type=int, default=1)
     parser.add_argument("--frames", help="as 0:8; default: all")
-    parser.add_argument("--holdout", action="append", default=[], help="camera; default: what the capture marks as test")
+    parser.add_argument(
+        "--holdout", action="append", default=[], help="camera; default: what the capture marks as test"
+    )
     parser.add_argument("--rows", nargs="+", default=ROWS, help="of part presets")
     parser.add_argument("--key-seconds", nargs="+", type=float, default=KEY_SECONDS, help="of part keyframes")
     parser.add_argument("--paper-seconds", nargs="*", type=float, default=PAPER_SECONDS, help="of part paper")
