@@ -15,7 +15,8 @@ from time import monotonic
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-_MAIN = ["-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+# Not from the current folder, which may be another checkout.
+_MAIN = ["-P", "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 PROGRAM = [sys.executable, *_MAIN]
 """`invcodec` of this checkout, to be followed by its arguments."""
 
