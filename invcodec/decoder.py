@@ -100,12 +100,12 @@ class Decoder:
             UsageError: before the first frame, or after the last one has ended.
         """
         if not self.frames:
-            raise UsageError(f"{self.reader.path}: holds no frames")
+            raise UsageError(f"{self.reader.name}: holds no frames")
         first, last = self.frames[0], self.frames[-1]
         end = last.time + 1 / self.head.frame_rate
         if not first.time <= seconds < end:
             raise UsageError(
-                f"{self.reader.path}: nothing is on screen at {float(seconds):g} s; "
+                f"{self.reader.name}: nothing is on screen at {float(seconds):g} s; "
                 f"the file runs from {float(first.time):g} to {float(end):g} s"
             )
         return self.frames[bisect_right([entry.time for entry in self.frames], seconds) - 1]

@@ -48,6 +48,7 @@ from invcodec.training import (
     all_tensors,
     lead_tensors,
 )
+from invcodec.validation import Validation
 from invcodec.version import __version__
 
 _REFRESH_LOSS = 2.0
@@ -67,6 +68,7 @@ class Encoder:
         transparent: whether images carry alpha, over a transparent background.
         origin: what `resume` needs to find the capture again; stored in the file.
         resume: state and frames of a file that is being continued.
+        validate: measure every frame on the held-out cameras, whose images must then be given.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Encoder:
         origin: Mapping[str, Any] | None = None,
         resume: tuple[State, list[FrameEntry]] | None = None,
         progress: Progress | None = None,
+        validate: bool = False,
     ) -> None:
         self.cameras = tuple(cameras)
         self.settings = settings
@@ -118,6 +121,8 @@ class Encoder:
             },
         )
         self._views = Views(rig, space)
+        held_out = [i for i, camera in enumerate(self.cameras) if camera.held_out]
+        self._validation = Validation(self.cameras, held_out, space) if validate and held_out else None
         occupancy = self._engine.occupancy()
         self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy))
         self._state: State | None = None
@@ -150,6 +155,7 @@ class Encoder:
         time: Fraction | float,
         number: int | None = None,
         masks: Sequence[np.ndarray | None] | None = None,
+        stats: Mapping[str, Any] | None = None,
     ) -> FrameReport:
         """Train one frame and write its record.
 
@@ -158,6 +164,7 @@ class Encoder:
             time: presentation time in seconds; later than the last frame's.
             number: the capture's frame number; the next one if None.
             masks: for each camera `[H, W]` bool (False: ignore the pixel) or None.
+            stats: what else the record shall say of itself (FORMAT.md, "KEY and DELTA").
 
         Raises:
             UsageError: a time, number or image that does not fit.
@@ -196,6 +203,8 @@ class Encoder:
         else:
             entries, parts, state = encode_delta(before, self._quantise_change(before))
         self._state = state
+        self._load_state()
+        validation = self._validation.psnr(self._engine, images) if self._validation else None
         frame = FrameHead(
             time=ticks,
             reference=None if key or last is None else last.number,
@@ -206,11 +215,12 @@ class Encoder:
                 "steps": trained.steps,
                 "seconds": round(clock() - started, 3),
                 "psnr": round(trained.psnr, 3),
+                **({} if validation is None else {"validation": round(validation, 3)}),
+                **(stats or {}),
             },
         )
         with _uninterrupted():
             entry = self._writer.frame(number, frame, parts)
-        self._load_state()
         self._last_pixels = pixels
         report = FrameReport(
             number,
@@ -222,6 +232,7 @@ class Encoder:
             trained.loss,
             trained.psnr,
             entry.length,
+            validation,
         )
         self.progress.frame_done(report)
         return report
@@ -336,7 +347,7 @@ def encode_capture(
     }
     with ExitStack() as stack:
         output = None if target is None else stack.enter_context(Output(target))
-        stack.enter_context(_shown(progress, len(capture.numbers)))
+        stack.enter_context(shown(progress, len(capture.numbers)))
         file = output.file if output else cast(BinaryIO, path)
         encoder = _encoder(capture, file, settings, origin, progress)
         return _run(encoder, capture, capture.numbers.start, output.publish if output else lambda: None)
@@ -372,7 +383,7 @@ def resume(
         raise UsageError(f"{path}: already holds all frames {first}:{stop}; nothing to resume")
     found, file = reopen(path)
     left = len(capture.numbers) - len(found.frames)
-    with file, found, _shown(progress, left):
+    with file, found, shown(progress, left):
         last = found.frames[-1].number
         so_far = found.state_at(last), found.frames
         encoder = _encoder(capture, file, settings, origin, progress, so_far)
@@ -402,7 +413,7 @@ def _encoder(
 
 
 @contextmanager
-def _shown(progress: Progress | None, frames: int) -> Iterator[None]:
+def shown(progress: Progress | None, frames: int | None) -> Iterator[None]:
     """Progress from before the first compilation to the end, whatever that is."""
     if progress is None:
         yield

@@ -20,6 +20,7 @@ class FrameReport:
         seconds: from receiving the images to the flushed record.
         psnr: on training pixels, in dB, before quantisation.
         bytes: of the record.
+        validation: PSNR in dB of the decoded frame on some pixels of the held-out cameras, where that was asked for.
     """
 
     number: int
@@ -31,13 +32,35 @@ class FrameReport:
     loss: float
     psnr: float
     bytes: int
+    validation: float | None = None
+
+
+@dataclass(frozen=True)
+class LiveReport(FrameReport):
+    """What encoding a frame took while others came.
+
+    Attributes:
+        captured: when its last image arrived, in seconds as of `time.time`.
+        queue: seconds from then until the encoder took it.
+        training: seconds of optimisation.
+        coding: seconds of all else: preparing, quantising, coding, validating, writing.
+        deadline: seconds that it was given.
+        dropped: frames that came and were not taken, since the last one that was.
+    """
+
+    captured: float = 0.0
+    queue: float = 0.0
+    training: float = 0.0
+    coding: float = 0.0
+    deadline: float = 0.0
+    dropped: int = 0
 
 
 class Progress:
     """Told how an encode goes; this one ignores it all."""
 
-    def start(self, frames: int) -> None:
-        """Called once, with the number of frames to come."""
+    def start(self, frames: int | None) -> None:
+        """Called once, with the number of frames to come, if it is known."""
 
     def frame_started(self, number: int, stage: str) -> None: ...
 
