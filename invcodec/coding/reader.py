@@ -166,6 +166,10 @@ class Reader:
             raise DamagedError(what, offset=record.offset, frame=record.frame)
         return payload
 
+    def __contains__(self, number: int) -> bool:
+        """Whether there is a frame with this number."""
+        return number in self._by_number
+
     def entry(self, number: int) -> FrameEntry:
         """The frame with this number.
 
