@@ -179,13 +179,20 @@ class FileServer:
         position = len(growing.head)
         sent: list[Sent] = []
         at: int | None = None
+        whole = 0
         while growing.generation == generation:
-            if growing.key is not None and (at is None or at < (growing.key_before or 0)):
-                at = growing.key
+            behind = at is not None and at < (growing.key_before or 0)
+            # The record that was begun is sent to its end.
+            if growing.key is not None and (at is None or (behind and at == whole)):
+                at = whole = growing.key
                 sent.append(Sent(at, at, position - at))
             last = growing.size if growing.end is None else growing.end
             if at is not None and at < last:
+                if behind and at < whole:
+                    last = whole
                 piece = growing.read(at, min(_PIECE, last - at))
+                while whole < at + len(piece):
+                    whole = growing.record_end(whole)
                 await _send(request, response, piece)
                 at += len(piece)
                 position += len(piece)
@@ -217,7 +224,9 @@ class serving:
 
     def __init__(self, app: web.Application, listening: socket.socket) -> None:
         app.middlewares.append(self._seen)
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, keepalive_timeout=_STALLED)
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, keepalive_timeout=_STALLED, shutdown_timeout=1.0
+        )
         self._listening = listening
         self._asked: set[Any] = set()
         self._open: set[Any] = set()

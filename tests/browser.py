@@ -33,8 +33,8 @@ class Browser:
         width, height = size
         self._process = subprocess.Popen(
             [
-                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                "--hide-scrollbars", "--force-device-scale-factor=1", "--force-color-profile=srgb",
+                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                "--no-first-run", "--hide-scrollbars", "--force-device-scale-factor=1", "--force-color-profile=srgb",
                 f"--window-size={width},{height}", f"--user-data-dir={self._folder.name}", "--remote-debugging-port=0",
                 "about:blank",
             ],

@@ -155,6 +155,10 @@ class Growing:
         assert self._file is not None
         return os.pread(self._file, size, offset)
 
+    def record_end(self, offset: int) -> int:
+        """Where the record ends that begins at a byte."""
+        return parse_header(self.read(offset, HEADER_BYTES), offset).end
+
     def index(self) -> bytes:
         """The frames so far, as the payload of an INDEX record has them."""
         return msgpack.Packer().pack_array_header(self._count) + bytes(self._rows)
