@@ -168,6 +168,9 @@ class FileServer:
         self._followers += 1
         try:
             await self._stream(request, response)
+        except InvError:
+            # A file that makes no sense ends here; its reader finds out what is wrong with it.
+            pass
         finally:
             self._followers -= 1
         return response

@@ -375,7 +375,7 @@ class _StreamReader:
         # One thread: each further one would hold a frame back.
         return [
             imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "info", "-nostats",
-            "-fflags", "nobuffer", "-copyts", "-threads", "1", *options, "-i", url,
+            "-copyts", "-threads", "1", *options, "-i", url,
             "-map", "0:v:0", "-vf", filters, "-fps_mode", "passthrough",
             "-f", "rawvideo", "-pix_fmt", "rgb24", "-flush_packets", "1", "pipe:1",
         ]  # fmt: skip
