@@ -72,7 +72,7 @@ class Wish:
             pose = None if camera else check_pose(data["pose"], "view")
             wish = cls(int(data["frame"]), (width, height), camera, pose, focal, bool(data.get("depth")),
                        int(data.get("serial", 0)))  # fmt: skip
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UsageError(f"view: not understood ({error})") from None
         if not (1 <= width <= 8192 and 1 <= height <= 8192 and width * height <= MAX_PIXELS and 0.05 < focal < 50):
             raise UsageError("view: its size or focal length is out of bounds")

@@ -104,6 +104,7 @@ class Watched:
             for now, found in records:
                 if now is not scanner:
                     follower, scanner = Follower(), now
+                    self._catch_up()
                 if found.entry is None or scanner.head is None:
                     continue
                 arrived = time()
@@ -121,19 +122,41 @@ class Watched:
         self.connected = status == "connected"
         self._changed()
 
+    def _catch_up(self) -> None:
+        """Learn of the frames that came before a stream began: it begins at the last keyframe.
+
+        If the file is not the one that it was, all begins anew.
+        """
+        fresh = Reader(self.name)
+        with self._lock:
+            known = [self._known.get(entry.number) for entry in fresh.frames]
+            same = all(
+                a is None or (a.time, a.length) == (b.time, b.length) for a, b in zip(known, fresh.frames, strict=True)
+            )
+            if fresh.head != self.head or not same or len(fresh.frames) < len(self.frames):
+                old = self._reader
+                self._begin(fresh)
+                self.generation += 1
+            else:
+                old, self._reader = self._reader, fresh
+                for entry, there in zip(fresh.frames, known, strict=True):
+                    if there is None:
+                        self._add(entry)
+        old.close()
+        self._changed()
+
+    def _add(self, entry: FrameEntry) -> None:
+        self.frames.append(entry)
+        self._known[entry.number] = entry
+
     def _take(self, head: Head, found: Found, state: State, arrival: Arrival) -> None:
         entry = found.entry
         assert entry is not None
         with self._lock:
-            known = self._known.get(entry.number)
-            same = known is None or (known.time, known.length) == (entry.time, entry.length)
-            if head != self.head or not same or (known is None and self.frames and entry.time < self.frames[-1].time):
-                reader = Reader(self.name)
-                self._begin(reader)
-                self.generation += 1
+            if head != self.head:
+                return
             if entry.number not in self._known:
-                self.frames.append(entry)
-                self._known[entry.number] = entry
+                self._add(entry)
                 self.arrivals[entry.number] = arrival
             self._live[entry.number] = found, state
             for old in (self._live, self.arrivals):
