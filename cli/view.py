@@ -7,6 +7,7 @@ import ipaddress
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 
 import click
 
@@ -45,6 +46,7 @@ def command(
 
     if str(file) == "-":
         raise click.UsageError("a pipe cannot be sought in; give a file or its address")
+    _wait_for(str(file))
     listening = listen(*address)
     url = address_of(listening)
 
@@ -64,3 +66,20 @@ def command(
                 ready=ready,
             )
         )
+
+
+def _wait_for(name: str) -> None:
+    """Wait until a server that is up has the first keyframe."""
+    from invcodec.coding.reader import Reader
+    from invcodec.coding.remote import NotYet
+
+    told = False
+    while True:
+        try:
+            Reader(name).close()
+            return
+        except NotYet:
+            if not told:
+                click.echo(f"{name}: waiting for the first keyframe", err=True)
+            told = True
+            sleep(0.3)

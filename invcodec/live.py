@@ -144,7 +144,7 @@ class _Pace:
         rest = _MARGIN * self._coding[kind] + self._step + _SLACK
         if index == 0:
             # Nobody has seen a trained scene yet, whose integers take longer to code than those of a rehearsal.
-            rest = 2 * rest + 0.02 * self.key_seconds
+            rest = 1.5 * rest + 0.02 * self.key_seconds
         return max(_LEAST, self.deadline(index) - rest)
 
     def observe(self, kind: str, coding: float, step: float) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +22,12 @@ from hypothesis import strategies as st
 from invcodec.capture import Frame, open_capture
 from invcodec.capture.camera import Camera
 from invcodec.capture.live import Aligner, LiveFrame, Moment, Newest, Played, Raw, Rig
+from invcodec.coding.remote import follow_url
 from invcodec.errors import CaptureError
 from invcodec.live import _Pace
 from invcodec.validation import Validation
 
+PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 FPS = Fraction(10)
 WIDTH, HEIGHT = 16, 12
 QUICK = ("--preset", "draft", "--steps", "3", "--key-seconds", "600", "--seconds-per-frame", "600")
@@ -347,6 +351,39 @@ def test_raw_frames_on_standard_input(cli: Cli, tmp_path: Path, monkeypatch: pyt
     assert result.code == 0, result.err
     assert [report["frame"] for report in rows(result.err)][-1] == 1
     assert cli("verify", path).code == 0
+
+
+def test_ctrl_c_ends_a_recording_and_followers_have_all_of_it(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "live.inv"
+    process = subprocess.Popen(
+        [*PROGRAM, "encode", str(capture), str(path), "--live", "--loop", "--serve", "0", *QUICK, "--progress", "json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    url = process.stderr.readline().split()[1]
+    followed: list[int] = []
+    scanners = []
+
+    def follow() -> None:
+        for scanner, found in follow_url(url, lambda: False):
+            scanners.append(scanner)
+            if found.entry is not None:
+                followed.append(found.entry.number)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    for _ in range(3):
+        assert process.stderr.readline().startswith("{")
+    # The terminal tells all processes, the server's among them.
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 0
+    thread.join(30)
+    process.stderr.close()
+    info = json.loads(cli("info", path, "--json").out)
+    assert info["state"] == scanners[-1].status == "complete"
+    assert len(followed) == info["frames"]["count"] >= 3
 
 
 def test_what_makes_no_sense_is_refused(cli: Cli, capture: Path, tmp_path: Path) -> None:

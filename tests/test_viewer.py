@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -319,6 +320,26 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
             assert not await browser.run("viewer.state().playing")
 
     asyncio.run(asyncio.wait_for(story(), 240))
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for(encoded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "live.inv"
+    serving = subprocess.Popen([*PROGRAM, "serve", str(path), "--address", "0"], stdout=subprocess.PIPE, text=True)
+    assert serving.stdout is not None
+    url = serving.stdout.readline().strip()
+    viewing = subprocess.Popen(
+        [*PROGRAM, "view", url, "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert viewing.stdout is not None
+    assert viewing.stderr is not None
+    assert "waiting for the first keyframe" in viewing.stderr.readline()
+    path.write_bytes(encoded.read_bytes())
+    assert viewing.stdout.readline().startswith("http://127.0.0.1:")
+    for process in (viewing, serving):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    for stream in (viewing.stdout, viewing.stderr, serving.stdout):
+        stream.close()
 
 
 def test_what_cannot_be_viewed_is_said(cli: Cli, tmp_path: Path) -> None:

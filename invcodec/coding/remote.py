@@ -135,7 +135,11 @@ class _NoSuchRange(Exception):
 
 
 class _NotNow(UsageError):
-    """The server has no such file yet, or cannot answer now."""
+    """The server cannot be reached, or cannot answer now."""
+
+
+class NotYet(_NotNow):
+    """The server has no such file yet, but expects one."""
 
 
 def _open(url: str, headers: dict[str, str] | None = None) -> Any:
@@ -152,7 +156,7 @@ def _open(url: str, headers: dict[str, str] | None = None) -> Any:
             if error.code == 416:
                 raise _NoSuchRange from None
             if error.code in _TRANSIENT:
-                raise _NotNow(f"{url}: is not there yet, or its server is busy ({error.reason})") from None
+                raise NotYet(f"{url}: is not there yet, or its server is busy ({error.reason})") from None
             raise UsageError(f"{url}: its server answers {error.code} {error.reason}") from None
     except URLError as error:
         raise _NotNow(f"{url}: cannot be reached ({error.reason})") from None
