@@ -32,6 +32,7 @@ def command(file: Path, address: tuple[str, int]) -> None:
     FILE may be finished, may still grow, or may not be there yet. 'invcodec view', 'decode' and 'info' take its
     address; so does everything that knows HTTP and ranges.
     """
+    from invcodec.coding.growing import Growing
     from invcodec.errors import UsageError
     from invcodec.server import address_of, listen, serve
 
@@ -39,6 +40,11 @@ def command(file: Path, address: tuple[str, int]) -> None:
         raise UsageError(f"{file}: is a directory; give a file name")
     if not file.parent.is_dir():
         raise UsageError(f"{file.parent}: no such directory")
+    growing = Growing(file)
+    growing.poll()
+    growing.close()
+    if growing.broken and not growing.head:
+        raise UsageError(f"{file}: is not an .inv file")
     listening = listen(*address)
     click.echo(address_of(listening, file.name))
     with suppress(KeyboardInterrupt):

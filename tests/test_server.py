@@ -363,4 +363,7 @@ def test_addresses(cli: Cli, encoded: Path, tmp_path: Path) -> None:
     for bad in ("80800", "host", ":1", "1:2:3"):
         assert cli("serve", encoded, "--address", bad).code == 2
     assert cli("serve", tmp_path).code == 2
+    other = tmp_path / "secret.txt"
+    other.write_text("something else, and more of it than a header has")
+    assert "not an .inv file" in cli("serve", other).err
     assert cli("serve", tmp_path / "none" / "x.inv").code == 2

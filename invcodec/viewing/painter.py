@@ -16,7 +16,7 @@ from PIL import Image
 
 from invcodec.capture.camera import Camera, check_pose
 from invcodec.decoder import Decoder, View
-from invcodec.errors import InvError, UsageError
+from invcodec.errors import UsageError
 from invcodec.poses import default_view, focus_point, resized
 from invcodec.viewing.watched import Watched
 
@@ -169,7 +169,8 @@ class Painter:
                     order.set_result(self._encode(self._render(wish, wish.size, None), wish, exact=True)[0])
                 elif looker is not None:
                     self._serve(looker, wish)
-            except (InvError, MemoryError, OSError) as error:
+            except Exception as error:
+                # One bad wish must not be the last one; whoever made it is told.
                 if order is not None:
                     order.set_exception(UsageError(str(error)))
                 elif looker is not None:

@@ -127,7 +127,11 @@ class Watched:
 
         If the file is not the one that it was, all begins anew.
         """
-        fresh = Reader(self.name)
+        try:
+            fresh = Reader(self.name)
+        except InvError:
+            # Gone again; the next stream will tell.
+            return
         with self._lock:
             known = [self._known.get(entry.number) for entry in fresh.frames]
             same = all(
