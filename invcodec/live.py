@@ -132,7 +132,7 @@ class _Pace:
     def __init__(self, key_seconds: float, seconds_per_frame: float) -> None:
         self.key_seconds = key_seconds
         self.seconds_per_frame = seconds_per_frame
-        self._coding: dict[str, float] = {}
+        self._rest: dict[str, float] = {}
         self._step = 0.0
 
     def deadline(self, index: int) -> float:
@@ -141,35 +141,43 @@ class _Pace:
     def training(self, index: int, kind: str) -> float:
         """Seconds to train the `index`-th frame, which becomes a record of this kind."""
         # A step that begins in time ends after it.
-        rest = _MARGIN * self._coding[kind] + self._step + _SLACK
+        rest = _MARGIN * self._rest[kind] + self._step + _SLACK
         if index == 0:
             # Nobody has seen a trained scene yet, whose integers take longer to code than those of a rehearsal.
             rest = 1.5 * rest + 0.02 * self.key_seconds
         return max(_LEAST, self.deadline(index) - rest)
 
-    def observe(self, kind: str, coding: float, step: float) -> None:
-        """Take note of how many seconds a frame's coding took, and one of its training steps."""
-        before = self._coding.get(kind, coding)
-        coding = min(coding, _OUTLIER * before + _SLACK)
-        self._coding[kind] = max(coding, before + _FORGET * (coding - before))
+    def observe(self, kind: str, rest: float, step: float) -> None:
+        """Take note of how many seconds a frame took but for its training steps, and how many one of those took."""
+        before = self._rest.get(kind, rest)
+        rest = min(rest, _OUTLIER * before + _SLACK)
+        self._rest[kind] = max(rest, before + _FORGET * (rest - before))
         self._step = step if not self._step else self._step + _FORGET * (min(step, _OUTLIER * self._step) - self._step)
 
 
 class _Timing(Progress):
-    """Passes an encoder's progress on, and remembers how long it trained; reports are left to `_push`."""
+    """Passes an encoder's progress on, and remembers when it trained; reports are left to `_push`.
+
+    Attributes:
+        began, ended: when the first training step began, and when the last one ended.
+    """
 
     def __init__(self, to: Progress) -> None:
         self.to = to
-        self.training = 0.0
-        self._began = 0.0
+        self.began = self.ended = 0.0
 
     def frame_started(self, number: int, stage: str) -> None:
         self.to.frame_started(number, stage)
-        self.training, self._began = 0.0, clock()
+        self.began = self.ended = clock()
 
     def step(self, fraction: float, loss: float, psnr: float) -> None:
-        self.training = clock() - self._began
+        self.ended = clock()
         self.to.step(fraction, loss, psnr)
+
+    @property
+    def optimising(self) -> float:
+        """Seconds of training steps."""
+        return self.ended - self.began
 
 
 def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropped: int) -> LiveReport:
@@ -179,7 +187,7 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
     kind = "key" if index == 0 or (every is not None and index % every == 0) else "delta"
     budget = pace.training(index, kind)
     encoder.settings = _with_budget(encoder.settings, budget)
-    queue = max(0.0, time.time() - live.arrived)
+    queue, started = max(0.0, time.time() - live.arrived), clock()
     report = encoder.push(
         live.frame.images,
         time=live.frame.time,
@@ -187,13 +195,13 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
         masks=live.frame.masks,
         stats={"captured": live.arrived, "queue": round(queue, 3)},
     )
-    pace.observe(report.kind, report.seconds - timing.training, timing.training / max(report.steps, 1))
+    pace.observe(report.kind, report.seconds - timing.optimising, timing.optimising / max(report.steps, 1))
     done = LiveReport(
         **{field.name: getattr(report, field.name) for field in fields(FrameReport)},
         captured=live.arrived,
         queue=queue,
-        training=timing.training,
-        coding=report.seconds - timing.training,
+        training=timing.ended - started,
+        coding=report.seconds - (timing.ended - started),
         deadline=pace.deadline(index),
         dropped=dropped,
     )
@@ -228,5 +236,5 @@ def _rehearse(source: Source, settings: Settings, pace: _Pace) -> _Pace:
         images = [rng.integers(0, 256, (c.height, c.width, 3), np.uint8) for c in source.cameras]
         report = encoder.push(images, time=index / source.fps)
         if index >= 2:
-            pace.observe(report.kind, report.seconds - timing.training, timing.training / report.steps)
+            pace.observe(report.kind, report.seconds - timing.optimising, timing.optimising / report.steps)
     return pace

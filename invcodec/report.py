@@ -42,8 +42,8 @@ class LiveReport(FrameReport):
     Attributes:
         captured: when its last image arrived, in seconds as of `time.time`.
         queue: seconds from then until the encoder took it.
-        training: seconds of optimisation.
-        coding: seconds of all else: preparing, quantising, coding, validating, writing.
+        training: seconds of preparing and optimising.
+        coding: seconds of all that follows: quantising, coding, validating, writing.
         deadline: seconds that it was given.
         dropped: frames that came and were not taken, since the last one that was.
     """
