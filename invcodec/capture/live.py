@@ -37,6 +37,8 @@ _APART = 2.0
 """Seconds for which a camera's images are kept until the others' of the same time are there."""
 _CATCH_UP = 1.0
 """Seconds for which the other cameras are heard when one has ended."""
+_HELD_BYTES = 256 << 20
+"""Of images of a capture that is played again and again."""
 _SAME_TIME = 0.5
 """Images belong together if their time stamps differ by at most this many frames."""
 _ON_TIME = 0.05
@@ -173,18 +175,29 @@ class Played(Source):
         self._loop = loop
 
     def _run(self, newest: Newest, stop: threading.Event) -> None:
-        numbers = self._capture.numbers
         start = time.monotonic()
-        played = 0
-        while played == 0 or self._loop:
+        for played, frame in enumerate(self._frames()):
+            number = self._capture.numbers.start + played
+            if stop.wait(max(0.0, start + float(played / self.fps) - time.monotonic())):
+                return
+            newest.put(LiveFrame(Frame(number, number / self.fps, frame.images, frame.masks), time.time()))
+
+    def _frames(self) -> Iterator[Frame]:
+        """The capture's frames; if they are played again and again and fit, they are read once."""
+        held: list[Frame] = []
+        left = _HELD_BYTES if self._loop else 0
+        while True:
             with closing(self._capture.frames()) as frames:
                 for frame in frames:
-                    number = numbers.start + played
-                    if stop.wait(max(0.0, start + float(played / self.fps) - time.monotonic())):
-                        return
-                    moment = Frame(number, number / self.fps, frame.images, frame.masks)
-                    newest.put(LiveFrame(moment, time.time()))
-                    played += 1
+                    left -= sum(image.nbytes for image in frame.images)
+                    if left >= 0:
+                        held.append(frame)
+                    yield frame
+            if not self._loop:
+                return
+            while len(held) == len(self._capture.numbers):
+                yield from held
+            held.clear()
 
 
 class Raw(Source):
