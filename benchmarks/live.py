@@ -346,7 +346,7 @@ def main() -> None:
     result["command"] = " ".join(["python", "benchmarks/live.py", *given])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        result["delay"] = measure_delay(arguments, folder)
+        result["delay"] = {"load_average": os.getloadavg()[0], **measure_delay(arguments, folder)}
         shown = result["delay"]["seconds"]
         print("| part | median | 90 % | worst |\n|---|---|---|---|")
         for part in ("queue", "train", "code", "transfer", "decode", "render", "after training", "total"):

@@ -439,6 +439,8 @@ def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], N
     except KeyboardInterrupt:
         if not encoder.frames:
             raise Interrupted("interrupted before the first frame was finished; nothing was written") from None
+        # It may have come between a frame's last byte and its publication.
+        publish()
         encoder.close(complete=False)
         last = encoder.frames[-1].number
         raise Interrupted(
@@ -447,6 +449,7 @@ def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], N
     except BaseException:
         if encoder.frames:
             with suppress(OSError):
+                publish()
                 encoder.close(complete=False)
         raise
     encoder.close()

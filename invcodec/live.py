@@ -105,10 +105,12 @@ def encode_live(
         except BaseException:
             if encoder.frames:
                 with suppress(OSError):
+                    publish()
                     encoder.close(complete=False)
             raise
         if not encoder.frames:
             raise UsageError(f"{source.name}: ended before the first frame was finished; nothing was written")
+        publish()
         encoder.close()
         return Done(len(encoder.frames), dropped, late)
 

@@ -164,6 +164,7 @@ def open_capture(
     listing = found.read(folder, source)
     if not listing.cameras:
         raise CaptureError(f"{folder}: declares no cameras")
+    _check_names([files.camera.name for files in listing.cameras], folder)
     files, available, fps = _check_files(folder, listing)
     cameras = rig_cameras([f.camera for f in files], folder, downscale=downscale, holdout=holdout)
     first, stop = frames or (None, None)
@@ -208,13 +209,17 @@ def _close(reader: Generator[np.ndarray]) -> None:
         reader.close()
 
 
+def _check_names(names: Sequence[str], where: Path) -> None:
+    if len(set(names)) != len(names):
+        raise CaptureError(f"{where}: two cameras have the same name")
+
+
 def rig_cameras(
     declared: Sequence[Camera], where: Path, *, downscale: int = 1, holdout: Sequence[str] | None = None
 ) -> tuple[Camera, ...]:
     """Declared cameras as they are encoded: of downscaled images, with those held out that were asked for."""
     names = [camera.name for camera in declared]
-    if len(set(names)) != len(names):
-        raise CaptureError(f"{where}: two cameras have the same name")
+    _check_names(names, where)
     cameras = [_downscaled(camera, downscale, where) for camera in declared]
     if holdout is not None:
         if unknown := [name for name in holdout if name not in names]:
