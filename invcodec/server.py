@@ -5,7 +5,7 @@
     GET /live.inv?index           the frames so far, as an INDEX record's payload
 
 Nothing waits for a client. The file lies on disk, each client has its place in it, and is sent the next piece when it
-has taken the last one; who falls behind by more than a keyframe goes on at the last keyframe.
+has taken the last one; who is too slow and falls behind by more than a keyframe goes on at the last keyframe.
 """
 
 from __future__ import annotations
@@ -184,7 +184,9 @@ class FileServer:
         at: int | None = None
         whole = 0
         while growing.generation == generation:
-            behind = at is not None and at < (growing.key_before or 0)
+            # A client is slow if the system takes no more for it; else this server was, and catches up.
+            slow = request.transport is not None and request.transport.get_write_buffer_size() > 0
+            behind = slow and at is not None and at < (growing.key_before or 0)
             # The record that was begun is sent to its end.
             if growing.key is not None and (at is None or (behind and at == whole)):
                 at = whole = growing.key
