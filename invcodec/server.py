@@ -92,7 +92,9 @@ class FileServer:
         async with serving(self.application(), listening):
             watching = asyncio.create_task(self._watch())
             try:
-                while self._stop is None or not self._stop.is_set():
+                # An encoder that was killed told nobody to stop.
+                encoder = multiprocessing.parent_process()
+                while not (self._stop and self._stop.is_set()) and (encoder is None or encoder.is_alive()):
                     await asyncio.sleep(0.05)
                 for _ in range(round(_FAREWELL / 0.05)):
                     if not self._followers:

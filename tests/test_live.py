@@ -6,9 +6,11 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -384,6 +386,28 @@ def test_ctrl_c_ends_a_recording_and_followers_have_all_of_it(cli: Cli, capture:
     info = json.loads(cli("info", path, "--json").out)
     assert info["state"] == scanners[-1].status == "complete"
     assert len(followed) == info["frames"]["count"] >= 3
+
+
+def test_a_killed_encoder_takes_its_server_along(capture: Path, tmp_path: Path) -> None:
+    command = [*PROGRAM, "encode", str(capture), str(tmp_path / "x.inv"), "--live", "--serve", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    host, port = process.stderr.readline().split("/")[2].split(":")
+
+    def listening() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex((host, int(port))) == 0
+
+    end = time.monotonic() + 60
+    while not listening():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while listening():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.stderr.close()
 
 
 def test_what_makes_no_sense_is_refused(cli: Cli, capture: Path, tmp_path: Path) -> None:
