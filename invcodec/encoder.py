@@ -26,6 +26,7 @@ from invcodec.coding.schema import FrameHead, Head
 from invcodec.coding.state import State, TensorKey, encode_delta, encode_key
 from invcodec.errors import CaptureError, Interrupted, UsageError
 from invcodec.field.profile import TensorSpec
+from invcodec.heldout import HeldOut
 from invcodec.networks import (
     COLOUR_NETWORK,
     COLOUR_SPECS,
@@ -48,7 +49,6 @@ from invcodec.training import (
     all_tensors,
     lead_tensors,
 )
-from invcodec.validation import Validation
 from invcodec.version import __version__
 
 _REFRESH_LOSS = 2.0
@@ -122,7 +122,7 @@ class Encoder:
         )
         self._views = Views(rig, space)
         held_out = [i for i, camera in enumerate(self.cameras) if camera.held_out]
-        self._validation = Validation(self.cameras, held_out, space) if validate and held_out else None
+        self._validation = HeldOut(self.cameras, held_out, space) if validate and held_out else None
         occupancy = self._engine.occupancy()
         self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy))
         self._state: State | None = None

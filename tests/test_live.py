@@ -26,8 +26,8 @@ from invcodec.capture.camera import Camera
 from invcodec.capture.live import Aligner, LiveFrame, Moment, Newest, Played, Raw, Rig
 from invcodec.coding.remote import follow_url
 from invcodec.errors import CaptureError
+from invcodec.heldout import HeldOut
 from invcodec.live import _Pace
-from invcodec.validation import Validation
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 FPS = Fraction(10)
@@ -458,7 +458,7 @@ def test_validation_is_the_psnr_of_the_held_out_cameras() -> None:
         Camera(f"cam{i}", WIDTH, HEIGHT, 14.0, 14.0, 8.0, 6.0, np.eye(3, 4), near=1.0, far=5.0, held_out=i == 1)
         for i in range(3)
     ]
-    validation = Validation(cameras, [1], choose_space(cameras, transparent=False))
+    validation = HeldOut(cameras, [1], choose_space(cameras, transparent=False))
     seen = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     error = ((seen / 255 - 0.5) ** 2).mean()
     # All pixels are looked at where there are so few; other cameras are not.

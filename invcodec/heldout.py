@@ -15,7 +15,7 @@ _PIXELS = 2048
 """As many as give the PSNR of whole pictures to two tenths of a dB or so, in a hundredth of a second."""
 
 
-class Validation:
+class HeldOut:
     """Some pixels of the held-out cameras, the same for all frames.
 
     Args:
