@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DATA ?= demo/capture
 
-.PHONY: help demo test lint bench fuzz
+.PHONY: help demo test lint bench rate fuzz
 
 help:
 	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    check style and types"
 	@echo "make fuzz    feed hostile files to the decoder"
 	@echo "make bench   print the README's tables again (DATA=DIR for a capture of your own)"
+	@echo "make rate    compare rate and distortion with other coders and with AV1 (DATA=DIR; takes a C++ compiler)"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,3 +42,8 @@ fuzz: $(READY)
 
 bench: $(READY) demo/capture/transforms.json
 	$(BIN)/python benchmarks/quality.py --data $(DATA)
+
+rate: $(READY) demo/capture/transforms.json
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps nncodec
+	$(BIN)/python benchmarks/rate.py --data $(DATA)

@@ -31,13 +31,15 @@ import aiohttp
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "spec"), str(ROOT / "benchmarks")]
 
+from common import commit, machine  # noqa: E402
 from make_vectors import Maker, cameras, grid, header  # noqa: E402
-from quality import commit, machine  # noqa: E402
 
-from invcodec.coding.container import HEADER_BYTES, MAGIC, pack_frame, pack_record, parse_header  # noqa: E402
+from invcodec.coding.container import HEADER_BYTES, MAGIC, pack_record, parse_header  # noqa: E402
+from invcodec.coding.entropy import CODER  # noqa: E402
 from invcodec.coding.growing import Growing, Sent, ending  # noqa: E402
 from invcodec.coding.remote import follow_url  # noqa: E402
-from invcodec.coding.schema import FrameHead  # noqa: E402
+from invcodec.coding.schema import DIGEST_BYTES, FrameHead, Stats  # noqa: E402
+from invcodec.coding.state import table  # noqa: E402
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 KEY_EVERY = 30
@@ -165,7 +167,9 @@ class Generated:
     """A file of records with sound framing and content that means nothing, appended one by one."""
 
     def __init__(self, path: Path) -> None:
-        data = Maker(header([grid("ndc")], cameras("ndc")), 1).open()
+        made = Maker(header([grid("ndc")], cameras("ndc")), 1)
+        self._qps = (0,) * len(table(made.head))
+        data = made.open()
         self.path = path
         self.file: BinaryIO = open(path, "wb", buffering=0)  # noqa: SIM115
         self.file.write(data[: parse_header(data[len(MAGIC) : len(MAGIC) + HEADER_BYTES], len(MAGIC)).end])
@@ -174,8 +178,10 @@ class Generated:
 
     def append(self) -> None:
         key = self.count % KEY_EVERY == 0
-        frame = FrameHead(40 * self.count, None if key else self.count - 1, bytes(16), (), {"captured": time.time()})
-        payload = pack_frame(frame, [self._noise[: KEY_BYTES if key else DELTA_BYTES]])
+        reference, qps = (None, self._qps) if key else (self.count - 1, None)
+        stats = Stats(captured=round(1000 * time.time()))
+        frame = FrameHead(40 * self.count, reference, bytes(DIGEST_BYTES), CODER, qps, stats)
+        payload = frame.to_bytes() + self._noise[: KEY_BYTES if key else DELTA_BYTES]
         self.file.write(pack_record(2 if key else 3, self.count, payload))
         self.count += 1
 
@@ -211,12 +217,10 @@ def measure_followers(count: int, seconds: float, folder: Path) -> dict[str, Any
                     if record.end > len(buffer):
                         break
                     if record.type in (2, 3):
-                        size = struct.unpack_from("<I", buffer, record.payload_offset)[0]
-                        begin = record.payload_offset + 4
-                        stats = FrameHead.from_bytes(bytes(buffer[begin : begin + size])).stats
+                        frame, _ = FrameHead.split(bytes(buffer[record.payload_offset : record.end]))
                         mine.append(record.frame)
-                        if record.frame > 0:
-                            delays.append(now - stats["captured"])
+                        if record.frame > 0 and frame.stats.captured is not None:
+                            delays.append(now - frame.stats.captured / 1000)
                     at = record.end
                 del buffer[:at]
                 at = 0

@@ -11,55 +11,35 @@ with other training times (keyframe / later frames, in seconds).
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
-import subprocess
-import sys
 import tempfile
-from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
-from time import monotonic
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+import common
 
 
 def encode(row: str, arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     """Encode and measure one row."""
     preset, _, times = row.partition("@")
-    command = [*PROGRAM, "encode", arguments.data, str(out), "-f", "--preset", preset, "--progress", "json"]
+    options = ["--preset", preset]
     if times:
         key, _, frame = times.partition("/")
-        command += ["--key-seconds", key, "--seconds-per-frame", frame]
-    command += ["--downscale", str(arguments.downscale)]
-    command += ["--frames", arguments.frames] if arguments.frames else []
+        options += ["--key-seconds", key, "--seconds-per-frame", frame]
+    options += ["--downscale", str(arguments.downscale)]
+    options += ["--frames", arguments.frames] if arguments.frames else []
     for name in arguments.holdout:
-        command += ["--holdout", name]
-    started = monotonic()
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    done = []
-    for line in process.stderr:
-        report = json.loads(line)
-        done.append({**report, "at": monotonic() - started})
-        print(f"  {row}: frame {report['frame']} at {done[-1]['at']:.0f} s", file=sys.stderr)
-    if process.wait():
-        raise SystemExit(f"{row}: encode failed with exit code {process.returncode}")
+        options += ["--holdout", name]
+    done = common.encode(common.PROGRAM, arguments.data, out, options, row)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    text = subprocess.run(
-        [*PROGRAM, "eval", str(out), arguments.data, "--json"], check=True, capture_output=True, text=True
-    ).stdout
-    report = json.loads(text)
+    report = common.evaluate(common.PROGRAM, out, arguments.data)
     later = [after["at"] - before["at"] for before, after in pairwise(done)]
     sizes = [frame["bytes"] for frame in done]
     return {
         "row": row,
-        "command": " ".join(["invcodec", *command[len(PROGRAM) :]]).replace(str(out), "out.inv"),
+        "command": " ".join(["invcodec encode", arguments.data.name, "out.inv", *options]),
         "frames": len(done),
         "cameras": report["cameras"],
         "set": report["set"],
@@ -100,23 +80,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} cores of {model}, {platform.system()}, Python {platform.python_version()}"
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    dirty = subprocess.run(["git", "-C", ROOT, "status", "--porcelain"], capture_output=True, text=True).stdout
-    return done.stdout.strip() + ("+changes" if dirty.strip() else "") if done.returncode == 0 else "unknown"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of a capture")
+    parser.add_argument("--data", type=Path, required=True, help="folder of a capture")
     parser.add_argument("--rows", nargs="+", default=["draft", "fast", "medium"], help="presets, or preset@key/frame")
     parser.add_argument("--downscale", type=int, default=1)
     parser.add_argument("--frames", help="as 0:8")
@@ -127,18 +93,7 @@ def main() -> None:
         rows = [encode(row, arguments, Path(folder) / "out.inv") for row in arguments.rows]
     print(table(rows))
     if arguments.save:
-        # Where things lie here is of no use to others.
-        given = [Path(a).name if a in (arguments.data, str(arguments.save)) else a for a in sys.argv[1:]]
-        result = {
-            "machine": machine(),
-            "commit": commit(),
-            "date": date.today().isoformat(),
-            "command": " ".join(["python", "benchmarks/quality.py", *given]),
-            "rows": [
-                {**row, "command": row["command"].replace(arguments.data, Path(arguments.data).name)} for row in rows
-            ],
-        }
-        arguments.save.write_text(json.dumps(result, indent=1) + "\n")
+        common.save(arguments.save, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import random
 import resource
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter as clock
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / "spec"), str(ROOT / "benchmarks")]
+from common import PROGRAM, ROOT, save
 
-from make_vectors import Maker, cameras, grid, header  # noqa: E402
-from quality import commit, machine  # noqa: E402
+sys.path.append(str(ROOT / "spec"))
 
-from invcodec.coding.reader import Reader  # noqa: E402
-from invcodec.decoder import Decoder  # noqa: E402
+from make_vectors import Maker, cameras, grid, header
 
-PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+from invcodec.coding.reader import Reader
+from invcodec.decoder import Decoder
+
 FRAMES, KEY_EVERY = 10_000, 100
 
 
@@ -133,11 +130,7 @@ def main() -> None:
         print(f"| {row['key_every']} | {row['bytes_per_frame'] / 1000:.1f} kB | {times} |")
     if arguments.save:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        result = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "peak_mb": peak}
-        result["command"] = (
-            f"python benchmarks/scale.py --data {Path(arguments.data).name} --downscale {arguments.downscale}"
-        )
-        arguments.save.write_text(json.dumps({**result, "length": length, "access": access}, indent=1) + "\n")
+        save(arguments.save, {"peak_mb": peak, "length": length, "access": access})
 
 
 if __name__ == "__main__":

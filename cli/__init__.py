@@ -21,6 +21,7 @@ _COMMANDS = {
     "serve": ("serve", "command"),
     "eval": ("evaluate", "command"),
     "inspect": ("inspect", "command"),
+    "transcode": ("transcode", "command"),
     "verify": ("verify", "command"),
     "repair": ("edit", "repair"),
     "cut": ("edit", "cut"),

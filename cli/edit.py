@@ -13,20 +13,20 @@ import click
 from .progress import measured
 from .values import FrameRange, bytes_text
 
-_TO = click.option(
+TO = click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     required=True,
     help="The file to write, or - for standard output.",
 )
-_FORCE = click.option("-f", "--force", is_flag=True, help="Replace the output if it exists.")
+FORCE = click.option("-f", "--force", is_flag=True, help="Replace the output if it exists.")
 
 
 @click.command("concat", epilog="\b\nExample:\n  invcodec concat first.inv second.inv -o both.inv")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_TO
-@_FORCE
+@TO
+@FORCE
 def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
     """Join FILES in the order given, such as segments encoded on different machines.
 
@@ -34,7 +34,7 @@ def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
     """
     from invcodec.coding.edit import concat as join
 
-    with _written(output, force) as out:
+    with written(output, force) as out:
         frames = join(files, out)
     _report(output, f"{len(frames)} frames")
 
@@ -42,8 +42,8 @@ def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
 @click.command("cut", epilog="\b\nExample:\n  invcodec cut out.inv --frames 10:20 -o part.inv")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--frames", type=FrameRange(), required=True, help="What to keep, as 10:20 for frames 10 to 19.")
-@_TO
-@_FORCE
+@TO
+@FORCE
 def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: bool) -> None:
     """Keep some frames of FILE.
 
@@ -51,7 +51,7 @@ def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: 
     """
     from invcodec.coding.edit import cut as take
 
-    with _written(output, force) as out:
+    with written(output, force) as out:
         result = take(file, *frames, out)
     _report(output, f"{len(result.frames)} frames")
     if result.recoded is not None:
@@ -61,8 +61,8 @@ def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: 
 
 @click.command("repair", epilog="\b\nExample:\n  invcodec repair bad.inv -o good.inv")
 @click.argument("file", type=click.Path(path_type=Path))
-@_TO
-@_FORCE
+@TO
+@FORCE
 def repair(file: Path, output: Path, force: bool) -> int:
     """Write what is sound of FILE to another file.
 
@@ -72,7 +72,7 @@ def repair(file: Path, output: Path, force: bool) -> int:
 
     from .values import opened
 
-    with opened(file) as (_, _, size), _written(output, force) as out, measured("repairing", size) as done:
+    with opened(file) as (_, _, size), written(output, force) as out, measured("repairing", size) as done:
         verdict = recover(file, out, done)
     _report(output, f"{len(verdict.frames)} frames recovered, {len(verdict.lost)} lost")
     for problem in verdict.problems:
@@ -81,7 +81,7 @@ def repair(file: Path, output: Path, force: bool) -> int:
 
 
 @contextmanager
-def _written(output: Path, force: bool) -> Iterator[BinaryIO]:
+def written(output: Path, force: bool) -> Iterator[BinaryIO]:
     """The output, which appears only if all goes well."""
     from invcodec.output import Output, check_output
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .values import Address, Duration, FrameRange, bytes_text, seconds_text
+from .values import Address, BitRate, ByteSize, Duration, FrameRange, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from invcodec.capture.live import Source
@@ -52,8 +52,55 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What is asked of a file's size or quality; shared by `encode`, `inspect` and `transcode`."""
+    for option in (
+        click.option(
+            "--max-frame-bytes",
+            type=ByteSize(),
+            metavar="SIZE",
+            help="Largest record of a frame that is no keyframe, as 4k; goes with all of the above.",
+        ),
+        click.option(
+            "--bitrate",
+            type=BitRate(),
+            metavar="RATE",
+            help="Bits a second, as 300k or 1.5M, through a buffer of 2 seconds that is full at first.",
+        ),
+        click.option("--target-size", type=ByteSize(), metavar="SIZE", help="Of the whole file, as 500k, 1.5M or 2MB."),
+        click.option(
+            "--target-psnr",
+            type=click.FloatRange(5, 60),
+            metavar="DB",
+            help="Mean quality in dB, on pixels of the training cameras that are not trained on; "
+            "of a transcode, against its source.",
+        ),
+        click.option(
+            "--quality",
+            type=click.FloatRange(0, 100),
+            help="Constant quality; 50 is the usual one, 10 more double what an error counts against a byte.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def read_target(given: dict[str, Any]) -> Any:
+    """Takes the library's target out of `target_options`; the quality stays. What excludes each other is refused."""
+    from invcodec.rate import Target
+
+    names = ("quality", "target_psnr", "target_size", "bitrate")
+    chosen = [f"--{name.replace('_', '-')}" for name in names if given[name] is not None]
+    if len(chosen) > 1:
+        raise click.UsageError(f"{' and '.join(chosen)} exclude each other")
+    return Target(
+        given.pop("target_psnr"), given.pop("target_size"), given.pop("bitrate"), given.pop("max_frame_bytes")
+    )
+
+
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What decides quality, size and time; shared by `encode` and `inspect`."""
+    command = target_options(command)
     for option in (
         click.option(
             "--colour-correction/--no-colour-correction",
@@ -97,7 +144,7 @@ def resolve_settings(given: dict[str, Any]) -> Any:
     from invcodec.presets import resolve
 
     durations = {key: None if given[key] is None else float(given[key]) for key in ("key_seconds", "seconds_per_frame")}
-    return resolve(**{**given, **durations})
+    return resolve(target=read_target(given), **{**given, **durations})
 
 
 @click.command(
@@ -106,9 +153,11 @@ def resolve_settings(given: dict[str, Any]) -> Any:
 Examples:
   invcodec encode capture/ out.inv
   invcodec encode capture/ out.inv --preset fast --downscale 2 --holdout cam00 --frames 0:24
+  invcodec encode capture/ out.inv --target-size 2MB
+  invcodec encode capture/ out.inv --bitrate 300k --max-frame-bytes 4k
   invcodec encode capture/ out.inv --resume
   invcodec encode capture/ - | ssh viewer 'cat > live.inv'
-  invcodec encode rig.json live.inv --live --seconds-per-frame 500ms --serve 8080
+  invcodec encode rig.json live.inv --live --seconds-per-frame 500ms --bitrate 1M --serve 8080
   invcodec encode capture/ live.inv --live --loop --serve 8080""",
 )
 @click.argument("capture", type=click.Path(path_type=Path))
@@ -177,6 +226,10 @@ def command(
     to_pipe = str(output) == "-"
     if not live and (loop or stdin):
         raise click.UsageError(f"{'--loop' if loop else '--stdin'} needs --live", ctx)
+    if live and training["target_size"] is not None:
+        raise click.UsageError(
+            "--target-size needs to know how many frames there will be; with --live, give --bitrate", ctx
+        )
     if serve and to_pipe:
         raise click.UsageError("--serve serves a file; name one in place of -", ctx)
     if resume:

@@ -30,6 +30,11 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--save", type=click.Path(path_type=Path), help="Folder for pictures: captured left, decoded right.")
+@click.option(
+    "--validation",
+    is_flag=True,
+    help="Also measure the pixels that the encoder kept for validation, beside what it found (reads every camera).",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
 def command(
@@ -38,6 +43,7 @@ def command(
     cameras: tuple[str, ...],
     as_json: bool,
     save: Path | None,
+    validation: bool,
     device: str,
     threads: int | None,
 ) -> int:
@@ -50,7 +56,7 @@ def command(
     from invcodec.capture import open_capture
     from invcodec.decoder import open_file
     from invcodec.errors import UsageError
-    from invcodec.evaluation import evaluate
+    from invcodec.evaluation import evaluate, validate
 
     from .progress import counted
 
@@ -65,14 +71,15 @@ def command(
             frames=(decoder.frames[0].number, decoder.frames[-1].number + 1),
             downscale=decoder.head.downscale,
         )
-        with counted("comparing", len(decoder.frames)) as bar:
-            result = evaluate(
-                decoder,
-                opened,
-                cameras,
-                save=save,
-                done=lambda: bar.advance(bar.task_ids[0]) if bar else None,
-            )
+        with counted("comparing", len(decoder.frames) * (1 + validation)) as bar:
+
+            def done() -> None:
+                if bar:
+                    bar.advance(bar.task_ids[0])
+
+            result = evaluate(decoder, opened, cameras, save=save, done=done)
+            if validation:
+                result["validation"] = validate(decoder, opened, done=done)
         click.echo(json.dumps(result, indent=2) if as_json else _text(result))
         for problem in decoder.reader.problems:
             print(f"invcodec: warning: {problem}", file=sys.stderr)
@@ -103,6 +110,12 @@ def _text(result: dict[str, Any]) -> str:
         f"file {bytes_text(size['file'])}, {bytes_text(size['per_frame'])} a frame, "
         f"{size['bit_rate'] / 1e3:.4g} kbit/s over {seconds_text(size['duration'])}",
     ]
+    if "validation" in result:
+        measured = [["frame", "validation PSNR dB", "as stored"]]
+        for frame in result["validation"]:
+            cells = ("-" if frame[key] is None else f"{frame[key]:.2f}" for key in ("psnr", "stored"))
+            measured.append([str(frame["number"]), *cells])
+        lines += ["", table(measured)]
     if result["missing"]:
         lines.append(f"{len(result['missing'])} frames of the file are not in the capture and were left out")
     return "\n".join(lines)

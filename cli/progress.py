@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from invcodec.rate import Outcome
 from invcodec.report import FrameReport, LiveReport, Progress
 
-from .values import bytes_text, seconds_text
+from .values import bits_text, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -28,11 +29,35 @@ def choose(mode: str) -> Progress:
         return JsonProgress()
     if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
         return BarProgress()
-    return Progress()
+    return QuietProgress()
+
+
+def target_text(outcome: Outcome) -> str:
+    """What came of a target, as in `size 498 kB of 500 kB`."""
+    name, shown = {
+        "psnr": ("PSNR", lambda value: f"{value:.2f} dB"),
+        "size": ("size", bytes_text),
+        "bitrate": ("bit rate", bits_text),
+        "max_frame_bytes": ("largest later frame", bytes_text),
+    }[outcome.name]
+    return f"{name} {shown(outcome.achieved)}, asked {shown(outcome.asked)}"
+
+
+def say_missed(outcome: Outcome) -> None:
+    """One line on standard error for a target that was missed."""
+    if not outcome.met:
+        print(f"invcodec: target missed: {target_text(outcome)}", file=sys.stderr, flush=True)
+
+
+class QuietProgress(Progress):
+    """Says nothing unless a target was missed."""
+
+    def target_done(self, outcome: Outcome) -> None:
+        say_missed(outcome)
 
 
 class JsonProgress(Progress):
-    """One JSON object per line and frame on standard error."""
+    """One JSON object per line and frame, and then per target, on standard error."""
 
     def frame_done(self, report: FrameReport) -> None:
         line = {
@@ -46,12 +71,14 @@ class JsonProgress(Progress):
             "psnr": round(report.psnr, 3),
             "bytes": report.bytes,
         }
-        if report.validation is not None:
-            line["validation"] = round(report.validation, 3)
         if isinstance(report, LiveReport):
             for name in ("captured", "queue", "training", "coding", "deadline"):
                 line[name] = round(getattr(report, name), 3)
             line["dropped"] = report.dropped
+        print(json.dumps(line), file=sys.stderr, flush=True)
+
+    def target_done(self, outcome: Outcome) -> None:
+        line = {"target": outcome.name, "asked": outcome.asked, "achieved": outcome.achieved, "met": outcome.met}
         print(json.dumps(line), file=sys.stderr, flush=True)
 
 
@@ -77,6 +104,7 @@ class BarProgress(Progress):
         self._bytes = 0
         self._dropped = 0
         self._last_seconds: float | None = None
+        self._outcomes: list[Outcome] = []
 
     def start(self, frames: int | None) -> None:
         self._frames = frames
@@ -123,8 +151,15 @@ class BarProgress(Progress):
             )
             self._bar.update(self._task, left=f"{self._dropped} dropped{late}")
 
+    def target_done(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+
     def finish(self) -> None:
         self._bar.stop()
+        for outcome in self._outcomes:
+            if outcome.met:
+                print(f"target: {target_text(outcome)}", file=sys.stderr)
+            say_missed(outcome)
 
 
 @contextmanager

@@ -88,6 +88,44 @@ class Input(click.ParamType):
         return value if isinstance(value, Path) or is_url(value) else Path(value)
 
 
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def _scaled(value: str, unit: str) -> int | None:
+    """A positive number with a prefix and perhaps a unit, such as `1.5M`; None if it is not one."""
+    match = re.fullmatch(rf"(\d+(?:\.\d*)?|\.\d+) ?([kmg]i?|)(?:{unit})?", value, re.IGNORECASE)
+    number = round(Fraction(match[1]) * _FACTORS[match[2].lower()]) if match else 0
+    return number if number > 0 else None
+
+
+class ByteSize(click.ParamType):
+    """`500000`, `500k`, `1.5M`, `2MB` (1 kB is 1000 bytes) or `2MiB`, as bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        size = _scaled(value, "B")
+        if size is None:
+            self.fail(f"'{value}' is not a number of bytes; write 500k, 1.5M or 2MB", param, ctx)
+        return size
+
+
+class BitRate(click.ParamType):
+    """`300k` or `1.5M`, as bits a second."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        rate = _scaled(value, "bit/s|bps")
+        if rate is None:
+            self.fail(f"'{value}' is not a bit rate; write 300k or 1.5M, in bits a second", param, ctx)
+        return rate
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, str, int | None]]:
     """A file to read, or standard input for `-`: the stream, a name for messages, and its size if that is known.
@@ -113,6 +151,11 @@ def bytes_text(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}" if count < 100 * size else f"{count / size:.0f} {unit}"
     return f"{count:.0f} B"
+
+
+def bits_text(rate: float) -> str:
+    """A bit rate, as in `312 kbit/s`."""
+    return f"{rate / 1e3:.4g} kbit/s"
 
 
 def seconds_text(seconds: float) -> str:

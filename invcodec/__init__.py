@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from invcodec.encoder import Encoder, encode_capture, resume
     from invcodec.evaluation import evaluate
     from invcodec.presets import Settings, resolve
+    from invcodec.rate import Target
     from invcodec.report import FrameReport, Progress
 
 _HOMES = {
@@ -46,6 +47,7 @@ _HOMES = {
     "FrameReport": "report",
     "Progress": "report",
     "Settings": "presets",
+    "Target": "rate",
     "View": "decoder",
     "describe": "coding.info",
     "encode_capture": "encoder",
@@ -70,6 +72,7 @@ __all__ = [
     "LimitError",
     "Progress",
     "Settings",
+    "Target",
     "UnsupportedError",
     "UsageError",
     "View",

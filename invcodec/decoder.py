@@ -19,6 +19,7 @@ from invcodec.coding.reader import Reader
 from invcodec.coding.schema import Head
 from invcodec.coding.state import State
 from invcodec.errors import UsageError
+from invcodec.metrics import to_8_bit
 from invcodec.networks import COLOUR_NETWORK, build_networks
 from invcodec.render import make_engine
 
@@ -167,8 +168,7 @@ class Decoder:
         if not neutral_colour:
             rgb = self._as_seen_by(camera, rgb)
         shape = (camera.height, camera.width)
-        picture = np.rint(np.clip(np.nan_to_num(rgb), 0, 1) * 255).astype(np.uint8)
-        return View(picture.reshape(*shape, 3), alpha.reshape(shape), depth.reshape(shape))
+        return View(to_8_bit(rgb).reshape(*shape, 3), alpha.reshape(shape), depth.reshape(shape))
 
     def _render_parts(self, camera: Camera, background: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         space = self._networks[0].space

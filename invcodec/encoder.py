@@ -6,11 +6,13 @@ trained on, and quantisation error does not add up.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter as clock
@@ -19,14 +21,16 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from invcodec.capture import Camera, Capture, Frame
-from invcodec.coding.container import FrameEntry, Writer
-from invcodec.coding.quantize import from_lattice, nearest_qp, to_lattice
+from invcodec.coding.container import FrameEntry, Writer, record_bytes
+from invcodec.coding.entropy import CODER
+from invcodec.coding.fit import MOST_STATS, Fitted, fit_change, fit_key
+from invcodec.coding.quantize import MIN_QP, nearest_qp, to_lattice
 from invcodec.coding.reader import reopen
-from invcodec.coding.schema import FrameHead, Head
-from invcodec.coding.state import State, TensorKey, encode_delta, encode_key
+from invcodec.coding.schema import DIGEST_BYTES, FrameHead, Head, Stats
+from invcodec.coding.state import State, TensorKey, delta_frame, encode_key, key_frame, table
 from invcodec.errors import CaptureError, Interrupted, UsageError
 from invcodec.field.profile import TensorSpec
-from invcodec.heldout import HeldOut
+from invcodec.metrics import BEST_PSNR, over_white, psnr
 from invcodec.networks import (
     COLOUR_NETWORK,
     COLOUR_SPECS,
@@ -36,7 +40,8 @@ from invcodec.networks import (
     networks_from_settings,
 )
 from invcodec.output import Output, check_output
-from invcodec.presets import Settings
+from invcodec.presets import Settings, usual_bytes
+from invcodec.rate import Controller, Costs
 from invcodec.render import make_engine
 from invcodec.render.space import choose_space
 from invcodec.report import FrameReport, Progress, Stage
@@ -45,15 +50,26 @@ from invcodec.training import (
     ColourCorrection,
     FramePixels,
     FrameTrainer,
+    Schedule,
     Views,
     all_tensors,
     lead_tensors,
 )
+from invcodec.validation import seen
 from invcodec.version import __version__
 
 _REFRESH_LOSS = 2.0
 """A frame this many dB worse than the scene was learned calls for its colour layers: the next frame trains all."""
 _TICKS_PER_FRAME = 1000
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file that is being continued holds: its last state, and its frames with what was said of them."""
+
+    state: State
+    entries: list[FrameEntry]
+    stats: list[Stats]
 
 
 class Encoder:
@@ -66,9 +82,13 @@ class Encoder:
         fps: the capture's frame rate.
         source_size: width and height before downscaling; the first camera's own if None.
         transparent: whether images carry alpha, over a transparent background.
+        frames: how many frames there will be; a target size needs to know.
         origin: what `resume` needs to find the capture again; stored in the file.
-        resume: state and frames of a file that is being continued.
-        validate: measure every frame on the held-out cameras, whose images must then be given.
+        resume: what a file that is being continued holds.
+
+    Raises:
+        CaptureError: too few cameras.
+        UsageError: a target that cannot be reached.
     """
 
     def __init__(
@@ -81,10 +101,10 @@ class Encoder:
         source_size: tuple[int, int] | None = None,
         downscale: int = 1,
         transparent: bool = False,
+        frames: int | None = None,
         origin: Mapping[str, Any] | None = None,
-        resume: tuple[State, list[FrameEntry]] | None = None,
+        resume: Written | None = None,
         progress: Progress | None = None,
-        validate: bool = False,
     ) -> None:
         self.cameras = tuple(cameras)
         self.settings = settings
@@ -120,9 +140,15 @@ class Encoder:
                 "origin": dict(origin or {}),
             },
         )
+        self._rate = Controller(
+            settings.target,
+            settings.quality,
+            Costs.of(head, *usual_bytes(settings)),
+            frame_rate=fps,
+            frames=frames,
+            key_every=settings.key_every,
+        )
         self._views = Views(rig, space)
-        held_out = [i for i, camera in enumerate(self.cameras) if camera.held_out]
-        self._validation = HeldOut(self.cameras, held_out, space) if validate and held_out else None
         occupancy = self._engine.occupancy()
         self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy))
         self._state: State | None = None
@@ -135,9 +161,11 @@ class Encoder:
                 self._engine.load({(network.name, k): v for k, v in network.profile.initialise(rng).items()})
             self._writer = Writer(out, head)
         else:
-            self._state, entries = resume
+            self._state = resume.state
             self._load_state()
-            self._writer = Writer(out, head, entries)
+            self._writer = Writer(out, head, resume.entries)
+            for entry, stats in zip(resume.entries, resume.stats, strict=True):
+                self._rate.wrote(entry.kind == "key", entry.time, entry.length, stats.psnr)
 
     @property
     def frames(self) -> list[FrameEntry]:
@@ -155,7 +183,8 @@ class Encoder:
         time: Fraction | float,
         number: int | None = None,
         masks: Sequence[np.ndarray | None] | None = None,
-        stats: Mapping[str, Any] | None = None,
+        seconds: float | None = None,
+        captured: float | None = None,
     ) -> FrameReport:
         """Train one frame and write its record.
 
@@ -164,7 +193,8 @@ class Encoder:
             time: presentation time in seconds; later than the last frame's.
             number: the capture's frame number; the next one if None.
             masks: for each camera `[H, W]` bool (False: ignore the pixel) or None.
-            stats: what else the record shall say of itself (FORMAT.md, "KEY and DELTA").
+            seconds: training time at most, in place of that of the settings.
+            captured: when the images were captured, in seconds since 1970, if the file shall say so.
 
         Raises:
             UsageError: a time, number or image that does not fit.
@@ -174,7 +204,8 @@ class Encoder:
         if number is None:
             number = last.number + 1 if last else 0
         ticks = round(Fraction(time) / self._writer.head.time_base)
-        if last and (number <= last.number or ticks * self._writer.head.time_base <= last.time):
+        shown_at = ticks * self._writer.head.time_base
+        if last and (number <= last.number or shown_at <= last.time):
             raise UsageError(f"frame {number} at {float(time):g} s does not come after frame {last.number}")
         pixels = self._gather(images, masks)
         if self._last_pixels is not None:
@@ -190,37 +221,37 @@ class Encoder:
             np.random.default_rng([self.settings.seed, number]),
             random_background=self.settings.random_background,
         )
+        milliseconds = None if captured is None else round(1000 * captured)
+        around = self._bytes_around(key, ticks, milliseconds)
+
+        def steer(fraction: float) -> float:
+            quality = self._rate.steer(
+                lambda: around + self._code(stage, key, math.inf).needed, lambda: self._measure(pixels)
+            )
+            return self._schedule(stage, quality).price
+
+        schedule = self._schedule(stage, self._rate.begin(key, shown_at))
+        if seconds is not None:
+            schedule = replace(schedule, budget=replace(schedule.budget, seconds=seconds))
         if stage == "key":
-            trained = trainer.train_keyframe(pixels, self.settings.key, self.progress.step)
-        elif stage == "transfer":
-            trained = trainer.train_delta(pixels, self.settings.delta, lead_tensors(self._engine), self.progress.step)
+            trained = trainer.train_keyframe(pixels, schedule, self.progress.step, steer)
         else:
-            trained = trainer.train_delta(pixels, self.settings.warm, all_tensors(self._engine), self.progress.step)
-        self._judge(stage, trained.psnr)
-        before = self._state
-        if key or before is None:
-            entries, parts, state = encode_key(self._writer.head, *self._quantise_all(stage))
-        else:
-            entries, parts, state = encode_delta(before, self._quantise_change(before))
-        self._state = state
+            tensors = lead_tensors(self._engine) if stage == "transfer" else all_tensors(self._engine)
+            trained = trainer.train_delta(pixels, schedule, tensors, self.progress.step, steer)
+        fitted = self._code(stage, key, self._rate.allowance.limit - around)
+        self._state = fitted.state
         self._load_state()
-        validation = self._validation.psnr(self._engine, images) if self._validation else None
-        frame = FrameHead(
-            time=ticks,
-            reference=None if key or last is None else last.number,
-            digest=state.digest(),
-            tensors=tuple(entries),
-            stats={
-                "stage": stage,
-                "steps": trained.steps,
-                "seconds": round(clock() - started, 3),
-                "psnr": round(trained.psnr, 3),
-                **({} if validation is None else {"validation": round(validation, 3)}),
-                **(stats or {}),
-            },
-        )
+        quality = self._measure(pixels)
+        self._judge(stage, quality)
+        took = round(1000 * (clock() - started))
+        stats = Stats(stage, trained.steps, took, round(100 * quality), milliseconds)
+        if key or last is None:
+            frame = key_frame(self._state, ticks, stats)
+        else:
+            frame = delta_frame(self._state, ticks, last.number, stats)
         with _uninterrupted():
-            entry = self._writer.frame(number, frame, parts)
+            entry = self._writer.frame(number, frame, fitted.coded)
+        self._rate.end(key, around + fitted.needed, entry.length, quality)
         self._last_pixels = pixels
         report = FrameReport(
             number,
@@ -230,9 +261,8 @@ class Encoder:
             clock() - started,
             trained.steps,
             trained.loss,
-            trained.psnr,
+            quality,
             entry.length,
-            validation,
         )
         self.progress.frame_done(report)
         return report
@@ -241,6 +271,9 @@ class Encoder:
         """Write index and end mark; an incomplete file can be resumed."""
         with _uninterrupted():
             self._writer.finish(complete)
+        if complete:
+            for outcome in self._rate.outcomes(self._writer.size):
+                self.progress.target_done(outcome)
 
     def _gather(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None) -> FramePixels:
         if len(images) != len(self.cameras):
@@ -252,10 +285,20 @@ class Encoder:
                     f"camera '{camera.name}': image is {shape[1]}x{shape[0]}, expected {camera.width}x{camera.height}"
                 )
         chosen = [None if masks is None else masks[i] for i in self._training]
-        pixels = FramePixels.gather([images[i] for i in self._training], chosen)
+        pixels = FramePixels.gather([images[i] for i in self._training], chosen, self._views.validation)
         if not len(pixels.valid):
             raise CaptureError("every pixel of every training camera is masked out")
         return pixels
+
+    def _measure(self, frame: FramePixels) -> float:
+        """PSNR in dB of the decoded frame on its validation pixels."""
+        if not len(frame.validation):
+            return BEST_PSNR
+        captured = frame.colour[frame.validation]
+        gain, offset = (self._correction.gain, self._correction.offset) if self._correction else (None, None)
+        transparent = captured.shape[1] == 4
+        decoded = seen(self._engine, self._views, frame.validation, gain, offset, transparent=transparent)
+        return psnr(over_white(captured), decoded)
 
     def _stage(self, index: int) -> Stage:
         if self._state is None:
@@ -263,6 +306,12 @@ class Encoder:
         if index <= self.settings.warmup:
             return "warmup"
         return "refresh" if self._refresh else "transfer"
+
+    def _schedule(self, stage: Stage, quality: float) -> Schedule:
+        settings = self.settings.at_quality(quality)
+        if stage == "key":
+            return settings.key
+        return settings.delta if stage == "transfer" else settings.warm
 
     def _judge(self, stage: Stage, psnr: float) -> None:
         """Decide whether the next frame needs its colour layers."""
@@ -281,27 +330,31 @@ class Encoder:
             weights |= {(COLOUR_NETWORK, spec.name): known[COLOUR_NETWORK, spec.name] for spec in COLOUR_SPECS}
         return weights
 
-    def _quantise_all(self, stage: Stage) -> tuple[dict[TensorKey, np.ndarray], dict[TensorKey, int]]:
-        """Every tensor on a fresh lattice."""
-        levels, qps = {}, {}
-        for key, value in self._weights(stage).items():
-            spec = self._specs[key]
-            qps[key] = nearest_qp(spec.step * (1.0 if spec.exact else self.settings.fine_step))
-            levels[key] = to_lattice(value, qps[key])
-        return levels, qps
+    def _code(self, stage: Stage, key: bool, room: float) -> Fitted:
+        """What the engine's weights become in a record, whose coded part takes at most `room` bytes if that can be."""
+        before = self._state
+        if key or before is None:
+            weights = self._weights(stage)
+            return fit_key(lambda quality: self._code_all(weights, quality), self._rate.quality, room)
+        exact = {key for key, spec in self._specs.items() if spec.exact}
+        return fit_change(before, self._engine.weights(), self.settings.dead_zone, room, exact)
 
-    def _quantise_change(self, before: State) -> dict[TensorKey, np.ndarray]:
-        """Integers after the change, on the lattice of the keyframe; changes within the dead zone are dropped."""
-        levels = {}
-        weights = self._engine.weights()
+    def _code_all(self, weights: Mapping[TensorKey, np.ndarray], quality: float) -> tuple[bytes, State]:
+        """Every tensor on a fresh lattice."""
+        fine_step = self.settings.at_quality(quality).fine_step
+        levels, qps = {}, {}
         for key, value in weights.items():
-            old = before.levels[key]
-            change = to_lattice(value - from_lattice(old, before.qps[key]), before.qps[key] - 3 * 8)
-            # In eighths of a step, so that the dead zone is decided on integers.
-            eighths = np.abs(change)
-            size = np.where(eighths < 8 * self.settings.dead_zone, 0, np.maximum((eighths + 4) >> 3, 1))
-            levels[key] = old + np.sign(change) * size
-        return levels
+            spec = self._specs[key]
+            qps[key] = nearest_qp(spec.step * (1.0 if spec.exact else fine_step))
+            levels[key] = to_lattice(value, qps[key])
+        return encode_key(self._writer.head, levels, qps)
+
+    def _bytes_around(self, key: bool, ticks: int, captured: int | None) -> int:
+        """What the next record takes at most beside what it codes, before it is known what is to be said of it."""
+        qps = tuple([MIN_QP] * len(table(self._writer.head))) if key else None
+        reference = None if key else self.frames[-1].number
+        stats = replace(MOST_STATS, captured=captured)
+        return record_bytes(FrameHead(ticks, reference, bytes(DIGEST_BYTES), CODER, qps, stats), b"")
 
     def _load_state(self) -> None:
         """Close the loop: go on from what a decoder has."""
@@ -385,7 +438,8 @@ def resume(
     left = len(capture.numbers) - len(found.frames)
     with file, found, shown(progress, left):
         last = found.frames[-1].number
-        so_far = found.state_at(last), found.frames
+        stats = [found.frame(entry)[0].stats for entry in found.frames]
+        so_far = Written(found.state_at(last), found.frames, stats)
         encoder = _encoder(capture, file, settings, origin, progress, so_far)
         return _run(encoder, capture, last, lambda: None)
 
@@ -396,7 +450,7 @@ def _encoder(
     settings: Settings,
     origin: Mapping[str, Any],
     progress: Progress | None,
-    resume: tuple[State, list[FrameEntry]] | None = None,
+    resume: Written | None = None,
 ) -> Encoder:
     return Encoder(
         capture.cameras,
@@ -406,6 +460,7 @@ def _encoder(
         source_size=capture.source_size,
         downscale=capture.downscale,
         transparent=capture.transparent,
+        frames=len(capture.numbers),
         origin=origin,
         resume=resume,
         progress=progress,

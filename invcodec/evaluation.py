@@ -12,9 +12,11 @@ import numpy as np
 from PIL import Image
 
 from invcodec.capture import Camera, Capture
+from invcodec.coding.reader import Reader
 from invcodec.decoder import Decoder
 from invcodec.errors import CaptureError, DamagedError, UsageError
-from invcodec.metrics import psnr, ssim_map
+from invcodec.metrics import over_white, psnr, ssim_map, to_8_bit
+from invcodec.validation import validation_pixels
 
 SCHEMA = 1
 """Version of what `evaluate` returns; raised when a field changes its meaning or goes away."""
@@ -74,12 +76,10 @@ def evaluate(
         figures = {}
         try:
             for name, image, mask, moves in zip(names, images, masks, moving, strict=True):
-                view = decoder.render(number, rig[name])
-                alpha = np.rint(view.alpha * 255).astype(np.uint8)
-                decoded = _over_white(np.dstack([view.rgb, alpha])) if decoder.transparent else view.rgb
-                figures[name] = _figures(_over_white(image), decoded, mask, moves)
+                decoded = _decoded(decoder, number, rig[name])
+                figures[name] = _figures(over_white(image), decoded, mask, moves)
                 if save is not None:
-                    pair = np.concatenate([_over_white(image), decoded], 1)
+                    pair = np.concatenate([over_white(image), decoded], 1)
                     Image.fromarray(pair).save(save / f"{decoder.reader.path.stem}-{number:06d}-{name}.png")
         except DamagedError:
             lost.append(number)
@@ -110,6 +110,49 @@ def evaluate(
         "lost": lost,
         "missing": sorted({entry.number for entry in decoder.frames} - numbers),
     }
+
+
+def validate(
+    decoder: Decoder, capture: Capture, *, done: Callable[[], None] = lambda: None
+) -> list[dict[str, float | int | None]]:
+    """Measure what the encoder measured: the quality of validation pixels (`invcodec.validation`) of each frame.
+
+    Args:
+        decoder, capture, done: as for `evaluate`.
+
+    Returns:
+        For each frame its number, the `psnr` found, and the one that is `stored` in the file (None: none is).
+    """
+    names = [camera.name for camera in decoder.cameras() if not camera.held_out]
+    numbers = {entry.number for entry in decoder.frames} & set(capture.numbers)
+    capture = _only(capture, names, decoder)
+    chosen = validation_pixels(capture.cameras)
+    rows: list[dict[str, float | int | None]] = []
+    for number, images, masks, _, _ in _frames(capture, numbers):
+        rig = {camera.name: camera for camera in decoder.cameras(number)}
+        pairs = []
+        for name, image, mask, pixels in zip(names, images, masks, chosen, strict=True):
+            kept = pixels if mask is None else pixels[mask.reshape(-1)[pixels]]
+            decoded = _decoded(decoder, number, rig[name])
+            pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, decoded)])
+        captured, decoded = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        assert isinstance(decoder.reader, Reader)
+        stored = decoder.reader.frame(decoder.entry(number))[0].stats.psnr
+        rows.append(
+            {
+                "number": number,
+                "psnr": psnr(captured, decoded) if len(captured) else None,
+                "stored": stored,
+            }
+        )
+        done()
+    return rows
+
+
+def _decoded(decoder: Decoder, number: int, camera: Camera) -> np.ndarray:
+    """A frame as a camera sees it, over white where the file is transparent: `[H, W, 3]` uint8."""
+    view = decoder.render(number, camera)
+    return over_white(np.dstack([view.rgb, to_8_bit(view.alpha)])) if decoder.transparent else view.rgb
 
 
 def _choose(decoder: Decoder, cameras: Sequence[str] | None) -> tuple[list[str], str]:
@@ -172,14 +215,6 @@ def _changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     height, width = difference.shape[:2]
     mean = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3)) / 9
     return np.abs(mean).max(-1) > _CHANGED
-
-
-def _over_white(image: np.ndarray) -> np.ndarray:
-    """`[H, W, 3]` uint8 of an image with or without alpha."""
-    if image.shape[2] == 3:
-        return image
-    alpha = image[..., 3:].astype(np.float32) / 255
-    return np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 def _figures(

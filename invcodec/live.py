@@ -18,8 +18,9 @@ from invcodec.encoder import Encoder, shown
 from invcodec.errors import Interrupted, UsageError
 from invcodec.output import Output, check_output
 from invcodec.presets import Settings
+from invcodec.rate import Outcome
 from invcodec.report import FrameReport, LiveReport, Progress
-from invcodec.training import Budget, Schedule
+from invcodec.training import Budget
 
 KEY_EVERY = 30
 """Frames from one keyframe to the next unless it is said otherwise: who joins late waits for so many deltas at most."""
@@ -124,7 +125,6 @@ def _encoder(source: Source, file: BinaryIO, settings: Settings, progress: Progr
         source_size=source.source_size,
         downscale=source.downscale,
         progress=progress,
-        validate=True,
     )
 
 
@@ -176,6 +176,9 @@ class _Timing(Progress):
         self.ended = clock()
         self.to.step(fraction, loss, psnr)
 
+    def target_done(self, outcome: Outcome) -> None:
+        self.to.target_done(outcome)
+
     @property
     def optimising(self) -> float:
         """Seconds of training steps."""
@@ -187,17 +190,19 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
     index = len(encoder.frames)
     every = encoder.settings.key_every
     kind = "key" if index == 0 or (every is not None and index % every == 0) else "delta"
-    budget = pace.training(index, kind)
-    encoder.settings = _with_budget(encoder.settings, budget)
+    training = pace.training(index, kind)
     queue, started = max(0.0, time.time() - live.arrived), clock()
     report = encoder.push(
         live.frame.images,
         time=live.frame.time,
         number=live.frame.number,
         masks=live.frame.masks,
-        stats={"captured": live.arrived, "queue": round(queue, 3)},
+        seconds=training,
+        captured=live.arrived,
     )
-    pace.observe(report.kind, report.seconds - timing.optimising, timing.optimising / max(report.steps, 1))
+    # What steering towards a target took from behind the end of training is to be kept back, too.
+    rest = report.seconds - min(timing.optimising, training)
+    pace.observe(report.kind, rest, timing.optimising / max(report.steps, 1))
     done = LiveReport(
         **{field.name: getattr(report, field.name) for field in fields(FrameReport)},
         captured=live.arrived,
@@ -209,15 +214,6 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
     )
     timing.to.frame_done(done)
     return done
-
-
-def _with_budget(settings: Settings, seconds: float) -> Settings:
-    """Training that ends after a time, or a number of steps if there is one in the settings."""
-
-    def within(schedule: Schedule) -> Schedule:
-        return replace(schedule, budget=Budget(seconds, schedule.budget.steps))
-
-    return replace(settings, key=within(settings.key), warm=within(settings.warm), delta=within(settings.delta))
 
 
 def _rehearse(source: Source, settings: Settings, pace: _Pace) -> _Pace:

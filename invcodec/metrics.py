@@ -9,12 +9,26 @@ import numpy as np
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
+
+def to_8_bit(rgb: np.ndarray) -> np.ndarray:
+    """Colours in [0, 1] as a picture holds them; what is not finite becomes black or white."""
+    return np.rint(np.clip(np.nan_to_num(rgb), 0, 1) * 255).astype(np.uint8)
+
+
+def over_white(colour: np.ndarray) -> np.ndarray:
+    """`[..., 3]` uint8 of colours `[..., 3]`, or `[..., 4]` with straight alpha."""
+    if colour.shape[-1] == 3:
+        return colour
+    alpha = colour[..., 3:].astype(np.float32) / 255
+    return np.rint(colour[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
 BEST_PSNR = 100.0
 """Given for identical pictures, whose PSNR is infinite, so that means stay finite."""
 
 
 def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """PSNR in dB of two pictures `[H, W, 3]` uint8, over all pixels and channels, or those where `mask` `[H, W]`.
+    """PSNR in dB of two pictures `[..., 3]` uint8, over all pixels and channels, or those where `mask` `[...]`.
 
     Raises:
         ValueError: no pixel is left.

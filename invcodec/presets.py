@@ -8,11 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from invcodec.errors import UsageError
 from invcodec.field.profile import build
+from invcodec.rate import NO_TARGET, POINTS_PER_OCTAVE, Target
 from invcodec.training import Budget, Schedule
+
+DEFAULT_QUALITY = 50.0
+_PRICE_OCTAVE, STEP_OCTAVE = 10.0, 30.0
+"""Points of quality for which prices, and lattice steps, double. Fewer weights serve low qualities better than coarse
+ones do, so most of the saving is left to the price."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +29,12 @@ class Settings:
     Attributes:
         networks: for each network its name, role, profile name and configuration.
         key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
+        quality: 0 to 100; prices and steps follow from it.
         fine_step: factor on every lattice step; below 1 is finer.
         dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
         warmup: frames after the first keyframe in which everything is trained.
         key_every: frames from one keyframe to the next, or None for a single one.
+        target: what is asked of the file's size or quality; frames differ from `quality` for its sake.
     """
 
     preset: str
@@ -33,6 +42,7 @@ class Settings:
     key: Schedule
     warm: Schedule
     delta: Schedule
+    quality: float = DEFAULT_QUALITY
     fine_step: float = 1.0
     dead_zone: float = 0.6
     warmup: int = 1
@@ -42,6 +52,23 @@ class Settings:
     device: str = "auto"
     colour_correction: bool = True
     random_background: bool = True
+    target: Target = NO_TARGET
+
+    def at_quality(self, quality: float) -> Settings:
+        """The same with prices and steps for another quality, 0 to 100."""
+        points = self.quality - quality
+
+        def priced(schedule: Schedule) -> Schedule:
+            return replace(schedule, price=schedule.price * 2.0 ** (points / _PRICE_OCTAVE))
+
+        return replace(
+            self,
+            quality=quality,
+            fine_step=self.fine_step * 2.0 ** (points / STEP_OCTAVE),
+            key=priced(self.key),
+            warm=priced(self.warm),
+            delta=priced(self.delta),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -56,7 +83,7 @@ class Settings:
             name: Schedule(**{**data[name], "budget": Budget(**data[name]["budget"])})
             for name in ("key", "warm", "delta")
         }
-        return cls(**{**data, **schedules, "networks": tuple(data["networks"])})
+        return cls(**{**data, **schedules, "networks": tuple(data["networks"]), "target": Target(**data["target"])})
 
 
 def _grid(**config: Any) -> tuple[dict[str, Any], ...]:
@@ -75,24 +102,34 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
     )
 
 
-_KEY_PRICE, _DELTA_PRICE = 1e-8, 2.5e-7
-"""Rate in the loss. On `studio` at half size the first costs 0.4 dB and saves 60 % of a keyframe's bytes; a higher
-second one saves bytes of later frames until moving pixels suffer."""
+_KEY_PRICE, _DELTA_PRICE = 1e-7, 7e-7
+"""Rate in the loss at quality 50. A keyframe's weights serve every frame up to the next, so they are cheaper."""
 
 
 def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Settings:
     delta = Schedule(
         Budget(seconds=frame_seconds),
-        rays=2048,
+        # Gradients that are noisy move weights to no purpose, and every move is paid for: few large batches, with
+        # samples near where a decoder takes them, gave fewer bytes and more quality than many small ones.
+        rays=4096,
         lead_rate=0.2,
         rate=0.002,
         hold=0.3,
         decay=0.1,
         price=_DELTA_PRICE,
-        changed_share=0.5,
+        changed_share=0.25,
+        changed_weight=3.0,
+        jitter=0.3,
     )
     key = Schedule(
-        Budget(seconds=key_seconds), rays=4096, lead_rate=0.04, rate=0.01, price=_KEY_PRICE, changed_share=0.0
+        Budget(seconds=key_seconds),
+        rays=4096,
+        lead_rate=0.16,
+        rate=0.01,
+        hold=0.5,
+        price=_KEY_PRICE,
+        changed_share=0.0,
+        jitter=0.3,
     )
     warm = replace(delta, lead_rate=0.1, budget=Budget(seconds=2 * frame_seconds))
     return Settings(preset, _grid(), key=key, warm=warm, delta=delta)
@@ -102,7 +139,32 @@ _PAPER = Schedule(
     # 5e-4 * 0.1^(step / 250,000), the step restarting with each frame.
     Budget(steps=10_000), 1024, lead_rate=5e-4, rate=5e-4, hold=0.0, decay=0.1 ** (10_000 / 250_000), changed_share=0.0
 )  # fmt: skip
-_SMALL_NERF = replace(_PAPER, lead_rate=2e-3, rate=2e-3, decay=0.1)
+
+
+def _nerf_settings(preset: Settings) -> Settings:
+    """A preset of grids, turned to one small MLP: the same times, its own recipe."""
+    scene = {
+        "name": "scene",
+        "role": "scene",
+        "profile": "nerf",
+        # More octaves let it learn noise between the samples, and learn it more slowly.
+        "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 48, "importance": 0},
+    }
+    key = Schedule(preset.key.budget, rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
+    delta = replace(
+        key,
+        budget=preset.delta.budget,
+        # Fast under a price: a few weights move far, where a slow rate moves many a little.
+        lead_rate=8e-3,
+        rate=2e-3,
+        decay=0.1,
+        price=1e-5,
+        changed_share=0.5,
+    )
+    warm = replace(delta, lead_rate=2e-3, budget=preset.warm.budget)
+    # Weights four times coarser than the profile's own were no worse, neither in keyframes nor in later frames.
+    return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, fine_step=4.0)
+
 
 PRESETS: dict[str, tuple[str, Settings]] = {
     "draft": ("a first look", _grid_settings("draft", 15, 1.5)),
@@ -129,22 +191,13 @@ PRESETS: dict[str, tuple[str, Settings]] = {
 DEFAULT_PRESET = "medium"
 
 
-_KEY_BITS = {"grid": 0.9, "nerf": 7.0}
+_KEY_BITS = {"grid": 0.9, "nerf": 5.0}
 """Bits per weight of a keyframe, by profile."""
-_DELTA_BITS = {"grid": 0.08, "nerf": 2.6}
-"""Bits per weight that is sent in later frames."""
+_DELTA_BITS = {"grid": 0.08, "nerf": 0.3}
+_FREE_BITS = 3.0
+"""Bits per weight that is sent in later frames: by profile where changes have a price, and where they have none."""
 
-_PROFILES = {
-    "grid": _grid(),
-    "nerf": (
-        {
-            "name": "scene",
-            "role": "scene",
-            "profile": "nerf",
-            "config": {"depth": 5, "width": 128, "samples": 96, "importance": 0},
-        },
-    ),
-}
+_PROFILES = ("grid", "nerf")
 
 
 def resolve(
@@ -154,6 +207,8 @@ def resolve(
     seconds_per_frame: float | None = None,
     key_seconds: float | None = None,
     steps: int | None = None,
+    quality: float | None = None,
+    target: Target = NO_TARGET,
     key_every: int | None = None,
     warmup: int | None = None,
     seed: int = 0,
@@ -168,6 +223,8 @@ def resolve(
         seconds_per_frame: training time of each frame but keyframes.
         key_seconds: training time of the first keyframe.
         steps: optimiser steps of every frame, in place of times.
+        quality: 0 to 100, at the price of bytes; None is DEFAULT_QUALITY, the preset's own.
+        target: a size or quality of the file, in place of that.
 
     Raises:
         UsageError: an unknown name, or a number out of range.
@@ -187,16 +244,13 @@ def resolve(
     ):
         if value is not None and value < least:
             raise UsageError(f"{name}: {value} is too small, at least {least:g} is needed")
+    if quality is not None and target.decides_quality:
+        raise UsageError("a quality, a target PSNR, a target size and a bit rate exclude each other")
+    quality = DEFAULT_QUALITY if quality is None else quality
+    if not 0 <= quality <= 100:
+        raise UsageError(f"quality: {quality:g} is not between 0 and 100")
     if profile is not None and profile != settings.networks[0]["profile"]:
-        settings = replace(settings, networks=_PROFILES[profile])
-        if profile == "nerf":
-            budgets = settings
-            settings = replace(
-                settings,
-                key=replace(_SMALL_NERF, budget=budgets.key.budget),
-                warm=replace(_SMALL_NERF, budget=budgets.warm.budget, changed_share=0.5),
-                delta=replace(_SMALL_NERF, budget=budgets.delta.budget, changed_share=0.5),
-            )
+        settings = _nerf_settings(settings) if profile == "nerf" else replace(settings, networks=_grid())
     if steps is not None:
         budget = Budget(steps=steps)
         settings = replace(
@@ -213,7 +267,8 @@ def resolve(
             settings, warm=replace(settings.warm, budget=budget), delta=replace(settings.delta, budget=budget)
         )
     return replace(
-        settings,
+        settings.at_quality(quality),
+        target=target,
         warmup=settings.warmup if warmup is None else warmup,
         key_every=key_every,
         seed=seed,
@@ -231,14 +286,20 @@ class Estimate:
     bytes: int
 
 
-def estimate(settings: Settings, frames: int) -> Estimate:
-    """Roughly what encoding a number of frames takes, from the settings alone; sizes differ with the scene."""
-    networks = [(network, build(network["profile"], network["config"])) for network in settings.networks]
+def usual_bytes(settings: Settings) -> tuple[float, float]:
+    """What a keyframe's record and a later one's roughly take; that differs with the scene."""
     key = delta = 0.0
-    for network, profile in networks:
+    for network in settings.networks:
+        profile = build(network["profile"], network["config"])
         lead = sum(spec.size for spec in profile.tensors if spec.lead)
         key += sum(spec.size for spec in profile.tensors) * _KEY_BITS[network["profile"]] / 8
-        delta += lead * _DELTA_BITS[network["profile"]] / 8
+        delta += lead * (_DELTA_BITS[network["profile"]] if settings.delta.price else _FREE_BITS) / 8
+    factor = 2.0 ** ((settings.quality - DEFAULT_QUALITY) / POINTS_PER_OCTAVE)
+    return key * factor, delta * factor
+
+
+def estimate(settings: Settings, frames: int, frame_rate: Fraction) -> Estimate:
+    """Roughly what encoding a number of frames takes, from the settings alone; sizes differ with the scene."""
     keys = 1 if settings.key_every is None else -(-frames // settings.key_every)
     warm = min(settings.warmup, frames - 1)
     budgets = [(settings.key, 1), (settings.warm, warm), (settings.delta, frames - 1 - warm)]
@@ -248,4 +309,11 @@ def estimate(settings: Settings, frames: int) -> Estimate:
             seconds = None if count else seconds
         elif seconds is not None:
             seconds += schedule.budget.seconds * count
-    return Estimate(seconds, round(keys * key + (frames - keys) * delta))
+    key, delta = usual_bytes(settings)
+    target = settings.target
+    size = keys * key + (frames - keys) * min(delta, target.max_frame_bytes or delta)
+    if target.size is not None:
+        size = target.size
+    elif target.bitrate is not None:
+        size = float(target.bitrate / 8 * frames / frame_rate)
+    return Estimate(seconds, round(size))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from invcodec.rate import Outcome
+
 Stage = Literal["key", "warmup", "transfer", "refresh"]
 
 
@@ -18,9 +20,8 @@ class FrameReport:
         stage: "key" and "warmup" train everything, "transfer" the lead structure tensors alone; "refresh" is a
             later frame that trains everything because the scene changed more than structure can follow.
         seconds: from receiving the images to the flushed record.
-        psnr: on training pixels, in dB, before quantisation.
+        psnr: in dB, of the decoded frame on the validation pixels (`invcodec.validation`).
         bytes: of the record.
-        validation: PSNR in dB of the decoded frame on some pixels of the held-out cameras, where that was asked for.
     """
 
     number: int
@@ -32,7 +33,6 @@ class FrameReport:
     loss: float
     psnr: float
     bytes: int
-    validation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LiveReport(FrameReport):
         captured: when its last image arrived, in seconds as of `time.time`.
         queue: seconds from then until the encoder took it.
         training: seconds of preparing and optimising.
-        coding: seconds of all that follows: quantising, coding, validating, writing.
+        coding: seconds of all that follows: quantising, coding, measuring, writing.
         deadline: seconds that it was given.
         dropped: frames that came and were not taken, since the last one that was.
     """
@@ -68,6 +68,9 @@ class Progress:
         """Called after every training step."""
 
     def frame_done(self, report: FrameReport) -> None: ...
+
+    def target_done(self, outcome: Outcome) -> None:
+        """Called for each target once a file is complete."""
 
     def finish(self) -> None:
         """Called once, whatever happened."""

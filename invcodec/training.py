@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from invcodec.capture.camera import Camera
 from invcodec.render.engine import Batch, Engine, TensorKey
 from invcodec.render.space import Rays, Space
+from invcodec.validation import validation_pixels
 
 StepCallback = Callable[[float, float, float], None]
 """Called after a step with the fraction done, the loss and the PSNR so far."""
+
+Steer = Callable[[float], float | None]
+"""Called now and then while a frame is trained, with the fraction done; returns the price from there on, or None."""
+
+_STEER_AT = (0.4, 0.55, 0.7, 0.8, 0.9)
+"""Fractions of the budget at which a frame is steered: once its size can be foretold, while it still follows."""
 
 _PERCEPTIBLE = 8
 """Smallest change of an 8-bit value that counts as one."""
@@ -55,6 +62,9 @@ class Schedule:
         decay: what the rates have fallen to at the end, as a factor.
         price: loss per unit of absolute change of a lead weight (rate in the loss).
         changed_share: part of each batch drawn from pixels that changed since the last frame.
+        changed_weight: what such a pixel counts in the loss, where any other counts 1.
+        jitter: how far samples are moved within their steps, where 1 is anywhere and 0 is where a decoder takes them.
+        mixed: multiply matrices in bfloat16 where the hardware does that faster; weights stay float32.
     """
 
     budget: Budget
@@ -64,7 +74,10 @@ class Schedule:
     hold: float = 0.3
     decay: float = 0.05
     price: float = 0.0
-    changed_share: float = 0.5
+    changed_share: float = 0.25
+    changed_weight: float = 1.0
+    jitter: float = 1.0
+    mixed: bool = False
 
     def rates(self, fraction: float) -> tuple[float, float]:
         factor = self.decay ** max(0.0, (fraction - self.hold) / (1 - self.hold))
@@ -77,6 +90,9 @@ class Views:
     Args:
         cameras: the training cameras.
         space: where their rays run.
+
+    Attributes:
+        validation: `[V]` pixel numbers that no training sees.
     """
 
     def __init__(self, cameras: Sequence[Camera], space: Space) -> None:
@@ -84,6 +100,8 @@ class Views:
         self.space = space
         self.sizes = [camera.width * camera.height for camera in cameras]
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
+        chosen = validation_pixels(cameras)
+        self.validation = np.concatenate([own + first for own, first in zip(chosen, self.offsets[:-1], strict=True)])
         self._rotation = np.stack([camera.pose[:, :3] for camera in cameras])
         self._centre = np.stack([camera.pose[:, 3] for camera in cameras])
         # Image-plane coordinates cost 8 bytes a pixel; whole rays would cost 44.
@@ -110,18 +128,23 @@ class FramePixels:
 
     Attributes:
         colour: `[P, 3]` or `[P, 4]` uint8 (straight alpha), in the order of `Views`.
-        valid: `[V]` pixel numbers that are not masked out.
+        valid: `[N]` pixel numbers to train on: those that are neither masked out nor kept for validation.
+        validation: `[V]` pixel numbers to measure quality on.
         changed: `[C]` those of them that changed since the last frame.
         hull: `[M, M, M]` bool, cells that may hold the change, or None.
     """
 
     colour: np.ndarray
     valid: np.ndarray
+    validation: np.ndarray
     changed: np.ndarray
     hull: np.ndarray | None = None
 
     @classmethod
-    def gather(cls, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None]) -> FramePixels:
+    def gather(
+        cls, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], validation: np.ndarray
+    ) -> FramePixels:
+        """Of images `[H, W, C]` and masks `[H, W]` (False: ignore), in the order of `Views`; validation is `[V]`."""
         colour = np.concatenate([image.reshape(-1, image.shape[-1]) for image in images])
         keep = np.concatenate(
             [
@@ -129,7 +152,9 @@ class FramePixels:
                 for image, mask in zip(images, masks, strict=True)
             ]
         )
-        return cls(colour, np.flatnonzero(keep), np.empty(0, np.int64))
+        measured = validation[keep[validation]]
+        keep[measured] = False
+        return cls(colour, np.flatnonzero(keep), measured, np.empty(0, np.int64))
 
     def target(self, pixels: np.ndarray, background: np.ndarray) -> np.ndarray:
         """Colours `[R, 3]` float32 in [0, 1] over backgrounds `[R, 3]`."""
@@ -193,7 +218,7 @@ class ChangeFinder:
             hull = (votes >= enough).reshape((self.cells,) * 3)
         valid = np.zeros(len(moved), bool)
         valid[now.valid] = True
-        return FramePixels(now.colour, now.valid, np.flatnonzero(changed & valid), hull)
+        return replace(now, changed=np.flatnonzero(changed & valid), hull=hull)
 
 
 def _cell_reach(pixels: np.ndarray, inside: np.ndarray, cells: int) -> int:
@@ -298,7 +323,9 @@ class FrameTrainer:
         self.random_background = random_background
         self._order = np.empty(0, np.int64)
 
-    def train_keyframe(self, frame: FramePixels, schedule: Schedule, progress: StepCallback) -> Trained:
+    def train_keyframe(
+        self, frame: FramePixels, schedule: Schedule, progress: StepCallback, steer: Steer | None = None
+    ) -> Trained:
         """Train everything from the weights that the engine holds, finding the occupancy on the way."""
         density: np.ndarray | None = None
         light = np.zeros(1, np.float32)
@@ -329,10 +356,15 @@ class FrameTrainer:
             return schedule.rays, samples
 
         keys = all_tensors(self.engine)
-        return self._optimise(frame, schedule, keys, before_step, progress)
+        return self._optimise(frame, schedule, keys, before_step, progress, steer)
 
     def train_delta(
-        self, frame: FramePixels, schedule: Schedule, trainable: Collection[TensorKey], progress: StepCallback
+        self,
+        frame: FramePixels,
+        schedule: Schedule,
+        trainable: Collection[TensorKey],
+        progress: StepCallback,
+        steer: Steer | None = None,
     ) -> Trained:
         """Train the change from the last frame, starting from the weights that the engine holds."""
         samples = self.engine.networks[0].profile.samples
@@ -356,7 +388,7 @@ class FrameTrainer:
                 inside = np.where(before, light > _DARK_CELL, light > _LIGHT_CELL)
                 self.engine.set_occupancy(np.where(frame.hull, inside, before))
 
-        trained = self._optimise(frame, schedule, trainable, before_step, progress)
+        trained = self._optimise(frame, schedule, trainable, before_step, progress, steer)
         settle()
         return trained
 
@@ -367,14 +399,21 @@ class FrameTrainer:
         trainable: Collection[TensorKey],
         before_step: Callable[[int, float], tuple[int, int]],
         progress: StepCallback,
+        steer: Steer | None,
     ) -> Trained:
         start = time.perf_counter()
         self._order = np.empty(0, np.int64)
-        self.engine.begin(trainable, schedule.price)
+        self.engine.begin(trainable, schedule.price, mixed=schedule.mixed)
         step, loss = 0, float("nan")
+        corners = list(_STEER_AT) if steer else []
         while (fraction := schedule.budget.fraction(time.perf_counter() - start, step)) < 1:
             rays, samples = before_step(step, fraction)
-            batch, pixels, plain, seen = self._batch(frame, rays, schedule.changed_share)
+            if corners and fraction >= corners[0]:
+                corners = [corner for corner in corners if corner > fraction]
+                price = steer(fraction) if steer else None
+                if price is not None:
+                    self.engine.set_price(price)
+            batch, pixels, plain, seen = self._batch(frame, rays, schedule)
             lead_rate, rate = schedule.rates(fraction)
             result = self.engine.step(batch, lead_rate, rate, samples=samples)
             error = float(((result.rgb[plain] - batch.target[plain]) ** 2).mean())
@@ -386,11 +425,9 @@ class FrameTrainer:
             progress(min(fraction, 1.0), loss, -10 * float(np.log10(max(loss, 1e-10))))
         return Trained(step, time.perf_counter() - start, loss, -10 * float(np.log10(max(loss, 1e-10))))
 
-    def _batch(
-        self, frame: FramePixels, rays: int, changed_share: float
-    ) -> tuple[Batch, np.ndarray, slice, np.ndarray]:
+    def _batch(self, frame: FramePixels, rays: int, schedule: Schedule) -> tuple[Batch, np.ndarray, slice, np.ndarray]:
         """A batch, its pixel numbers, the part of it that was drawn without preference, and the camera's colours."""
-        picked = int(rays * changed_share) if len(frame.changed) else 0
+        picked = int(rays * schedule.changed_share) if len(frame.changed) else 0
         pixels = np.concatenate(
             [
                 frame.changed[self.rng.integers(len(frame.changed), size=picked)],
@@ -410,10 +447,23 @@ class FrameTrainer:
             self.views.rays(pixels),
             target,
             background,
-            np.full(rays, 1 / rays, np.float32),
-            self.rng.random(rays, np.float32),
+            self._share(frame, pixels, picked, schedule.changed_weight),
+            np.float32(0.5) + np.float32(schedule.jitter) * (self.rng.random(rays, np.float32) - np.float32(0.5)),
         )
         return batch, pixels, slice(picked, rays), seen
+
+    def _share(self, frame: FramePixels, pixels: np.ndarray, picked: int, changed_weight: float) -> np.ndarray:
+        """What each pixel of a batch `[R]` counts, so that in the mean the loss is that of all pixels.
+
+        That is the mean squared error over all valid pixels, in which a changed one counts `changed_weight` times. The
+        batch's first `picked` pixels were drawn from those that changed, the others from all.
+        """
+        rest, valid, changed = len(pixels) - picked, len(frame.valid), frame.changed
+        if not picked:
+            return np.full(len(pixels), 1 / rest, np.float32)
+        has_changed = changed[np.minimum(np.searchsorted(changed, pixels), len(changed) - 1)] == pixels
+        visits = picked / len(changed) + rest / valid
+        return np.where(has_changed, changed_weight / (valid * visits), 1 / rest).astype(np.float32)
 
     def _next(self, valid: np.ndarray, count: int) -> np.ndarray:
         """The next pixels of an endless shuffled walk over all valid ones."""

@@ -1,6 +1,6 @@
 """Feeds damaged and hostile files to the decoder: `python spec/fuzz.py --inputs 20000`.
 
-Inputs are the conformance vectors, changed: bytes, records, structured fields, coded tensors; checksums and mostly
+Inputs are the conformance vectors, changed: bytes, records, structured fields, coded values; checksums and mostly
 digests are made right again, so that the changes get past them and reach the code behind. Whatever happens must be a
 typed error of the package or a decoded file, in bounded memory. An input that does anything else is printed and kept.
 """
@@ -23,10 +23,11 @@ from typing import Any
 
 import msgpack
 
-from invcodec.coding.container import HEADER_BYTES, MAGIC, RecordType, pack_frame, pack_record, parse_header
+from invcodec.coding.container import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.coding.edit import repair, verify
 from invcodec.coding.info import describe
 from invcodec.coding.scan import Scanner
+from invcodec.coding.schema import field_size
 from invcodec.coding.state import apply
 from invcodec.decoder import Decoder
 from invcodec.errors import InvError
@@ -122,17 +123,17 @@ class Fuzzer:
             parts[at] = (type_, frame, bytes(raw))
 
     def _frame(self, payload: bytes, rng: random.Random) -> bytes:
-        size = struct.unpack_from("<I", payload.ljust(4, b"\0"))[0]
-        head, coded = payload[4 : 4 + size], bytearray(payload[4 + size :])
-        if rng.random() < 0.6:
+        try:
+            size = field_size(payload, "frame header")
+        except InvError:
+            # It was changed before.
+            return payload
+        head, coded = payload[:size], bytearray(payload[size:])
+        if rng.random() < 0.5:
             head = self._fields(head, rng)
         else:
             self._bytes(coded, rng)
-        if rng.random() < 0.05:
-            size = rng.choice(NUMBERS[:19]) & 0xFFFFFFFF
-        else:
-            size = len(head)
-        return struct.pack("<I", size) + head + bytes(coded)
+        return head + bytes(coded)
 
     def _fields(self, payload: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.15:
@@ -186,12 +187,13 @@ def with_right_digests(data: bytes) -> bytes:
                 continue
             state = apply(scanner.head, each.frame, each.coded, None if each.entry.reference is None else state)
             frame = replace(each.frame, digest=state.digest())
-            out[each.record.offset] = pack_record(each.record.type, each.record.frame, pack_frame(frame, [each.coded]))
+            out[each.record.offset] = pack_record(each.record.type, each.record.frame, frame.to_bytes() + each.coded)
     except InvError:
         pass
-    for offset, record in out.items():
-        # A digest has a fixed length, so a record keeps its own.
-        data = data[:offset] + record + data[offset + len(record) :]
+    # From the last to the first, since one that had unknown fields gets shorter.
+    for offset, record in reversed(out.items()):
+        size = parse_header(data[offset : offset + HEADER_BYTES], offset).end - offset
+        data = data[:offset] + record + data[offset + size :]
     return data
 
 

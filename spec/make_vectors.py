@@ -34,8 +34,8 @@ import numpy as np
 from invcodec.capture.camera import Camera
 from invcodec.coding.container import END_PAYLOAD, MAGIC, RecordType, Writer, pack_record
 from invcodec.coding.scan import Scanner
-from invcodec.coding.schema import FrameHead, Head, IndexRow, pack, pack_index
-from invcodec.coding.state import Follower, State, TensorKey, encode_delta, encode_key
+from invcodec.coding.schema import FrameHead, Head, IndexRow, field_size, pack, pack_index
+from invcodec.coding.state import Follower, State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
 from invcodec.decoder import Decoder
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
 from invcodec.field.profile import build
@@ -154,8 +154,8 @@ class Maker:
         self.last = 0
 
     def key(self, number: int, time: int, **changes: Any) -> Maker:
-        tensors, parts, self.state = encode_key(self.head, *levels(self.head, self.rng))
-        return self._frame(number, FrameHead(time, None, self.state.digest(), tuple(tensors)), parts, changes)
+        coded, self.state = encode_key(self.head, *levels(self.head, self.rng))
+        return self._frame(number, key_frame(self.state, time), coded, changes)
 
     def delta(self, number: int, time: int, share: float = 0.1, only: str = "", **changes: Any) -> Maker:
         """Change a share of the values of tensors whose names begin with `only`."""
@@ -167,11 +167,11 @@ class Maker:
                 if key[1] == "occupancy":
                     change = change * 0 + ((self.rng.random(old.shape) < share) & (old == 0))
                 new[key] = (old + change).astype(np.int32)
-        tensors, parts, self.state = encode_delta(self.state, new)
-        return self._frame(number, FrameHead(time, self.last, self.state.digest(), tuple(tensors)), parts, changes)
+        coded, self.state = encode_delta(self.state, new)
+        return self._frame(number, delta_frame(self.state, time, self.last), coded, changes)
 
-    def _frame(self, number: int, frame: FrameHead, parts: list[bytes], changes: dict[str, Any]) -> Maker:
-        self.writer.frame(number, replace(frame, **changes), parts)
+    def _frame(self, number: int, frame: FrameHead, coded: bytes, changes: dict[str, Any]) -> Maker:
+        self.writer.frame(number, replace(frame, **changes), coded)
         self.last = number
         return self
 
@@ -217,19 +217,18 @@ def changed_head(change: Callable[[dict[str, Any]], Any]) -> bytes:
     return MAGIC + pack_record(RecordType.HEAD, 0, pack(fields)) + made.open()[first:second]
 
 
-def changed_frame(change: Callable[[dict[str, Any]], Any], coded: Callable[[bytes], bytes] = bytes) -> bytes:
-    """A file whose second frame's header or coded tensors were changed; keyframe 2 follows."""
+def changed_frame(change: Callable[[list[Any]], Any], coded: Callable[[bytes], bytes] = bytes) -> bytes:
+    """A file whose second frame's header or coded values were changed; keyframe 2 follows."""
     import msgpack
 
     made = two_segments()
     data, places = made.open(), made.offsets()
     record = data[places[1] : places[2]]
     payload = record[24:-4]
-    size = struct.unpack_from("<I", payload)[0]
-    fields = msgpack.unpackb(payload[4 : 4 + size])
+    size = field_size(payload, "frame header")
+    fields = msgpack.unpackb(payload[:size])
     change(fields)
-    packed = pack(fields)
-    body = struct.pack("<I", len(packed)) + packed + coded(payload[4 + size :])
+    body = pack(fields) + coded(payload[size:])
     return data[: places[1]] + pack_record(RecordType.DELTA, 1, body) + data[places[2] :]
 
 
@@ -295,6 +294,10 @@ def _valid() -> Iterator[Vector]:
     lens = (0.2, -0.05, 0.01, -0.02)
     made = Maker(header([grid("box")], cameras("box", lens=lens)), 9).key(0, 0)
     yield Vector("valid/distortion", "radial and tangential distortion", made.finish(), (0, "cam00"))
+    made = Maker(header([grid("contract", resolutions=[2, 3, 5, 9], log2_table=8)], cameras("contract")), 22).key(0, 0)
+    for number in range(1, 12):
+        made.delta(number, 40 * number, share=0.02, only=("grid", "", "occupancy", "grid")[number % 4])
+    yield Vector("valid/long-chain", "eleven deltas that learn from each other", made.finish(), (11, "cam01"))
     made = Maker(header([grid("ndc", samples=40, occupancy=1)], cameras("ndc", 3)), 10).key(0, 0).delta(1, 1, share=1.0)
     yield Vector("valid/every-value-changes", "a delta in which every value may change", made.finish(), (1, "cam02"))
     yield Vector("valid/extreme-values", "the largest integers, and the largest changes of them", _extremes(), None)
@@ -307,13 +310,13 @@ def _extremes() -> bytes:
     high = {key: np.full_like(value, most) for key, value in values.items()}
     steps = dict(zip(qps, [-160, 64, 0, 7, -1, -160, 64, 0, 7, -1, 63, -159, 1], strict=False)) | {}
     steps = {key: steps.get(key, 0) for key in qps}
-    tensors, parts, state = encode_key(made.head, high, steps)
-    made.writer.frame(0, FrameHead(0, None, state.digest(), tuple(tensors)), parts)
+    coded, state = encode_key(made.head, high, steps)
+    made.writer.frame(0, key_frame(state, 0), coded)
     signs = {
         key: np.where(np.arange(v.size).reshape(v.shape) % 3 == 0, -most, v).astype(np.int32) for key, v in high.items()
     }
-    tensors, parts, state = encode_delta(state, signs)
-    made.writer.frame(1, FrameHead(1, 0, state.digest(), tuple(tensors)), parts)
+    coded, state = encode_delta(state, signs)
+    made.writer.frame(1, delta_frame(state, 1, 0), coded)
     return made.finish()
 
 
@@ -340,8 +343,14 @@ def _uncommon() -> Iterator[Vector]:
     )
     late = changed_head(lambda fields: [fields.update({key: fields.pop(key)}) for key in list(fields)[::-1]])
     yield Vector("uncommon/other-order", "keys in another order", late, (0, "cam00"))
-    private = changed_head(lambda f: f["networks"][0].update(profile=65536, profile_name="private"))
-    yield Vector("uncommon/unknown-profile", "listed and verified, not rendered", private, (0, "cam00"))
+    head = header([grid("ndc")], cameras("ndc"))
+    private = replace(head, networks=(replace(head.networks[0], profile=65536, profile_name="private"),))
+    made = Maker(private, 17).key(0, 0).delta(1, 40)
+    yield Vector("uncommon/unknown-profile", "listed and verified, not rendered", made.finish(), (0, "cam00"))
+    later = changed_frame(lambda f: f.extend(["mood", {"bright": 1}]))
+    yield Vector("uncommon/unknown-fields", "a frame header with more fields than this draft has", later, (1, "cam00"))
+    said = changed_frame(lambda f: f.__setitem__(5, [9, None, 250, 3101, "more"]))
+    yield Vector("uncommon/unknown-stats", "a stage that no reader knows, and more behind", said)
     role = changed_head(lambda f: f["networks"][0].update(role="dynamic"))
     yield Vector("uncommon/unknown-role", "listed and verified, not rendered", role, (0, "cam00"))
     version = changed_head(lambda f: f.update(version=7))
@@ -395,34 +404,27 @@ def _faulty() -> Iterator[Vector]:
     yield Vector("faulty/starts-with-delta", "joined late", MAGIC + head_record(made.head) + whole[places[1] :])
     yield Vector("faulty/key-with-reference", "a KEY that refers to a frame", _retyped(whole, places, RecordType.KEY))
     yield Vector(
-        "faulty/wrong-digest", "a digest that is not the state's", changed_frame(lambda f: f.update(digest=bytes(16)))
+        "faulty/wrong-digest", "a digest that is not the state's", changed_frame(lambda f: f.__setitem__(2, bytes(8)))
     )
     yield Vector(
-        "faulty/tensor-twice", "a tensor listed twice", changed_frame(lambda f: f.update(tensors=f["tensors"][:1] * 2))
+        "faulty/delta-with-steps", "a delta that gives steps", changed_frame(lambda f: f.__setitem__(4, [-32] * 15))
     )
-    yield Vector(
-        "faulty/no-such-tensor",
-        "a tensor that is not declared",
-        changed_frame(lambda f: f["tensors"][-1].__setitem__(1, 200)),
-    )
-    yield Vector(
-        "faulty/step-changes", "a delta with another step", changed_frame(lambda f: f["tensors"][0].__setitem__(3, -31))
-    )
-    yield Vector(
-        "faulty/bytes-left-over", "coded bytes that no tensor owns", changed_frame(lambda f: None, lambda c: c + b"\1")
-    )
-    long = changed_frame(lambda f: f["tensors"][-1].__setitem__(4, f["tensors"][-1][4] + 9), lambda c: c + b"\1" * 9)
-    yield Vector("faulty/tensor-too-long", "a coded tensor with bytes that it does not need", long)
-    zero = changed_frame(lambda f: f["tensors"][-1].__setitem__(4, f["tensors"][-1][4] + 1), lambda c: c + b"\0")
-    yield Vector("faulty/trailing-zero", "a coded tensor that ends with a zero byte", zero)
+    few = Maker(made.head, 3).key(0, 0).key(1, 40, qps=(-32,)).key(2, 80)
+    yield Vector("faulty/steps-missing", "a keyframe that does not give the step of every tensor", few.open())
+    far = Maker(made.head, 3).key(0, 0).key(1, 40, qps=(65,) * 15).key(2, 80)
+    yield Vector("faulty/step-too-far", "a quantisation parameter out of range", far.open())
+    long = changed_frame(lambda f: None, lambda c: c + b"\1" * 9)
+    yield Vector("faulty/bytes-left-over", "coded bytes that nothing is decoded from", long)
+    zero = changed_frame(lambda f: None, lambda c: c + b"\0")
+    yield Vector("faulty/trailing-zero", "coded bytes that end with a zero", zero)
+    short = changed_frame(lambda f: None, lambda c: c[:20])
+    yield Vector("faulty/bytes-missing", "coded bytes that end too early", short)
     cameras_ = [camera.to_dict() | {"name": "x"} for camera in cameras("ndc")[:1]]
     yield Vector(
-        "faulty/other-cameras", "cameras that are not the header's", changed_frame(lambda f: f.update(cameras=cameras_))
+        "faulty/other-cameras", "cameras that are not the header's", changed_frame(lambda f: f.__setitem__(6, cameras_))
     )
-    yield Vector("faulty/no-stats", "a frame header that lacks a key", changed_frame(lambda f: f.pop("stats")))
-    yield Vector(
-        "faulty/unknown-coder", "a coder that nobody knows", changed_frame(lambda f: f["tensors"][0].__setitem__(2, 9))
-    )
+    yield Vector("faulty/short-header", "a frame header that lacks a field", changed_frame(lambda f: f.pop()))
+    yield Vector("faulty/unknown-coder", "a coder that nobody knows", changed_frame(lambda f: f.__setitem__(3, 9)))
     yield from _faulty_ends(whole, places)
     yield from _faulty_heads(whole, places, made.head)
 
@@ -462,8 +464,10 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
     yield Vector(
         "faulty/newer-reader",
         "a draft that this one cannot read",
-        changed_head(lambda f: f.update(reader=1, cameras=5)),
+        changed_head(lambda f: f.update(reader=2, cameras=5)),
     )
+    old = changed_head(lambda f: f.update(version=0, reader=0, cameras=5))
+    yield Vector("faulty/draft-0", "a file of draft 0", old)
     critical = raw_record(6, b"what may this be")
     yield Vector("faulty/critical-record", "an unknown record that may not be skipped", whole + critical)
     yield Vector("faulty/reserved-bits", "reserved bits that are set", whole + raw_record(130, b"", reserved=1))

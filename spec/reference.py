@@ -1,4 +1,4 @@
-"""Reference decoder of the .inv format, draft 0: slow, plain, written from FORMAT.md alone.
+"""Reference decoder of the .inv format, draft 1: slow, plain, written from FORMAT.md alone.
 
 It shares no code with the package next to it, so that the text, the package and this file can be held against
 each other. `read` does Part I, `states` and `weights` Part II, `render` Part III.
@@ -27,7 +27,7 @@ HEAD, KEY, DELTA, INDEX, END = 1, 2, 3, 4, 5
 KINDS = {KEY: "key", DELTA: "delta"}
 TYPE_NAMES = {HEAD: "HEAD", KEY: "KEY", DELTA: "DELTA", INDEX: "INDEX", END: "END"}
 EXIT_CODES = {"usage": 2, "damaged": 3, "unsupported": 4, "limit": 5}
-DRAFT = 0
+DRAFT = 1
 
 # FORMAT.md "Limits"
 MAX_PAYLOAD = 2**30
@@ -54,9 +54,13 @@ class Refused(Exception):
         self.kind = kind
 
 
+class CutShort(Refused):
+    """Data ends inside of a structured field."""
+
+
 @dataclass
 class Frame:
-    """A good frame, its coded tensors not yet decoded."""
+    """A good frame, its coded values not yet decoded."""
 
     number: int
     ticks: int
@@ -108,7 +112,8 @@ class _Unpacker:
         self.data, self.at = data, 0
 
     def take(self, count: int) -> bytes:
-        need(count <= len(self.data) - self.at, "field cut short")
+        if count > len(self.data) - self.at:
+            raise CutShort("damaged", "field cut short")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -272,7 +277,7 @@ def check_head(payload: bytes) -> dict[str, Any]:
     """FORMAT.md "HEAD". The draft is looked at first: all else may differ in another one."""
     head = unpack(payload)
     check_fields(head, {"version": lambda v: is_int(v, 0), "reader": lambda v: is_int(v, 0)}, "HEAD")
-    need(head["reader"] <= DRAFT, f"file needs a reader of draft {head['reader']}", "unsupported")
+    need(head["reader"] == DRAFT, f"file needs a reader of draft {head['reader']}", "unsupported")
     check_fields(head, HEAD_RULES, "HEAD")
     check_cameras(head.get("cameras"))
     networks = counted(head.get("networks"), MAX_NETWORKS, "networks")
@@ -486,7 +491,6 @@ def find_frames(file: File, records: list[Record], size: int) -> None:
     """FORMAT.md "Recovery": which frames are good. `before` is the frame record right before, None if not good."""
     before: Frame | None = None
     last: Frame | None = None
-    steps: dict[tuple[int, int], int] = {}
     for record in records:
         if record.type not in KINDS:
             continue
@@ -497,7 +501,6 @@ def find_frames(file: File, records: list[Record], size: int) -> None:
                 need(frame.number > last.number and frame.ticks > last.ticks, "frame is not after the one before")
             if frame.kind == "delta":
                 need(before is not None and frame.reference == before.number, "reference is not the frame before")
-            check_steps(frame, steps)
         except Refused as refusal:
             if refusal.kind != "damaged":
                 raise
@@ -510,54 +513,44 @@ def find_frames(file: File, records: list[Record], size: int) -> None:
         file.frames.append(frame)
 
 
-def check_steps(frame: Frame, steps: dict[tuple[int, int], int]) -> None:
-    """Steps change only in a KEY."""
-    listed = {(n, t): qp for n, t, _, qp, _ in frame.header["tensors"]}
-    if frame.kind == "key":
-        steps.update(listed)
-    need(all(steps[where] == qp for where, qp in listed.items()), "step changes in a DELTA")
+FRAME_RULES: list[Callable[[Any], bool]] = [
+    lambda v: is_int(v, -(2**53), 2**53),
+    lambda v: v is None or is_int(v, -(2**63), 2**63 - 1),
+    lambda v: isinstance(v, bytes) and len(v) == 8,
+    lambda v: is_int(v, 0, 255),
+    lambda v: v is None or is_list(v, None, lambda qp: is_int(qp, -160, 64)),
+    lambda v: isinstance(v, list) and all(item is None or is_int(item) for item in v[:4]),
+    lambda v: v is None or isinstance(v, list),
+]
+FRAME_FIELDS = ("time", "reference", "digest", "coder", "steps", "stats", "cameras")
 
 
-FRAME_RULES: dict[str, Callable[[Any], bool]] = {
-    "time": lambda v: is_int(v, -(2**53), 2**53),
-    "reference": lambda v: v is None or is_int(v, -(2**63), 2**63 - 1),
-    "digest": lambda v: isinstance(v, bytes) and len(v) == 16,
-    "tensors": lambda v: is_list(v, None, lambda row: is_list(row, 5, is_int)),
-    "stats": is_map,
-    "cameras": lambda v: v is None or isinstance(v, list),
-}
+def frame_header(payload: bytes) -> tuple[dict[str, Any], bytes]:
+    """FORMAT.md "KEY and DELTA": the frame header's fields by name, and the coded values behind it."""
+    unpacker = _Unpacker(payload[:MAX_HEADER])
+    try:
+        fields = unpacker.value()
+    except CutShort:
+        need(len(payload) <= MAX_HEADER, "length of a frame header", "limit")
+        raise
+    need(isinstance(fields, list) and len(fields) >= len(FRAME_FIELDS), "frame header is not a list, or too short")
+    for name, rule, value in zip(FRAME_FIELDS, FRAME_RULES, fields, strict=False):
+        need(rule(value), f"frame header: bad {name}")
+    return dict(zip(FRAME_FIELDS, fields, strict=False)), payload[unpacker.at :]
 
 
 def parse_frame(head: dict[str, Any], record: Record, cameras: list[dict[str, Any]]) -> Frame:
     """FORMAT.md "KEY and DELTA"; `cameras` are those in force so far."""
-    payload = record.payload or b""
-    need(len(payload) >= 4, "no frame header")
-    (length,) = struct.unpack_from("<I", payload)
-    need(length <= MAX_HEADER, "length of a frame header", "limit")
-    need(4 + length <= len(payload), "frame header longer than its record")
-    header = unpack(payload[4 : 4 + length])
-    check_fields(header, FRAME_RULES, "frame header")
+    header, coded = frame_header(record.payload or b"")
     need((header["reference"] is None) == (record.type == KEY), "reference does not fit the record's type")
-    coded = payload[4 + length :]
-    check_coded(head, header["tensors"], record.type, len(coded))
+    need((header["steps"] is None) == (record.type == DELTA), "steps do not fit the record's type")
+    need(record.type == DELTA or len(header["steps"]) == len(table(head)), "steps are not as many as tensors")
     if header["cameras"] is not None:
         anew = check_cameras(header["cameras"])
         need([c["name"] for c in anew] == [c["name"] for c in cameras], "cameras are not those of HEAD")
         cameras = anew
     where = (record.offset, record.total)
     return Frame(record.frame, header["time"], KINDS[record.type], *where, header["reference"], header, coded, cameras)
-
-
-def check_coded(head: dict[str, Any], rows: list[list[int]], kind: int, size: int) -> None:
-    """The rows of a frame header's `tensors`."""
-    known = {where: place for place, where in enumerate(table(head))}
-    listed = [(row[0], row[1]) for row in rows]
-    need(all(where in known for where in listed), "tensor is not in the table")
-    places = [known[where] for where in listed]
-    need(all(a < b for a, b in itertools.pairwise(places)), "tensors out of order")
-    need(kind == DELTA or len(places) == len(known), "KEY without every tensor")
-    need(all(row[4] >= 0 for row in rows) and sum(row[4] for row in rows) == size, "coded tensors do not fill")
-    need(all(-160 <= row[3] <= 64 for row in rows), "quantisation parameter out of range")
 
 
 def check_end(file: File, records: list[Record], size: int) -> bool | None:
@@ -604,23 +597,40 @@ def check_index(file: File, record: Record) -> None:
 # ---- Part II ----
 
 
-class Contexts:
-    """FORMAT.md "Adaptive bits": a family of contexts, two estimates each."""
+L = [22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581]
+L += [57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514]
 
-    def __init__(self, count: int) -> None:
-        self.fast, self.slow = [32768] * count, [32768] * count
+
+def squash(d: int) -> int:
+    j, r = (d + 2048) >> 7, (d + 2048) & 127
+    return ((128 - r) * L[j] + r * L[j + 1] + 64) >> 7
+
+
+STRETCH = [next((d for d in range(-2047, 2048) if squash(d) >> 4 >= x), 2047) for x in range(4096)]
+FIRST = dict.fromkeys(("BLOCK", "BLOCK_NEAR"), 2**22 // 4)
+FIRST |= dict.fromkeys(("HINT", "PAST", "HISTORY", "BEFORE", "FORM"), 2**22 // 16)
+
+Context = tuple[Any, ...]
+
+
+class Statistics:
+    """FORMAT.md "Adaptive bits": [P, n] of each context, and the weights of each mixer, as far as they were used."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[Context, list[int]] = {}
+        self.mixers: dict[Context, list[int]] = {}
 
 
 class RangeDecoder:
-    """FORMAT.md "Bits"."""
+    """FORMAT.md "Bits" and "Adaptive bits"."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.used = data, 4
+    def __init__(self, data: bytes, statistics: Statistics) -> None:
+        self.data, self.used, self.statistics = data, 4, statistics
         self.range, self.code = 0xFFFFFFFF, int.from_bytes(data[:4].ljust(4, b"\0"), "big")
 
     def raw(self, p: int) -> int:
-        """A bit whose probability of being 1 is p / 2^15."""
-        bound = (self.range >> 15) * p
+        """A bit whose probability of being 1 is p / 2^16."""
+        bound = (self.range >> 16) * p
         bit = int(self.code < bound)
         if bit:
             self.range = bound
@@ -634,125 +644,359 @@ class RangeDecoder:
             self.code = (self.code << 8 | byte) & 0xFFFFFFFF
         return bit
 
-    def bit(self, family: Contexts, i: int) -> int:
-        """A bit with the context i of a family, which learns from it."""
-        f, s = family.fast[i], family.slow[i]
-        bit = self.raw(min(max((f + s) >> 2, 1), 32767))
-        family.fast[i] = f + ((65536 - f) >> 4) if bit else f - (f >> 4)
-        family.slow[i] = s + ((65536 - s) >> 7) if bit else s - (s >> 7)
+    def bit(self, mixer: Context, *names: Context) -> int:
+        """An adaptive bit: a mixer, and contexts by family and indices."""
+        k = len(names)
+        w = self.statistics.mixers.setdefault(mixer, [72000 // k] * k + [0])
+        contexts = [self.statistics.contexts.setdefault(c, [FIRST.get(c[0], 2**22 // 2), 0]) for c in names]
+        s = [STRETCH[chance >> 10] for chance, _ in contexts] + [256]
+        d = (sum(a * b for a, b in zip(w, s, strict=True)) + 2**15) >> 16
+        p = squash(min(max(d, -2047), 2047))
+        bit = self.raw(p)
+        e = (bit << 16) - p
+        for i in range(k + 1):
+            w[i] = min(max(w[i] + ((s[i] * e + 2**16) >> 17), -(2**20)), 2**20)
+        for context in contexts:
+            chance, n = context
+            target = 2**22 - 1 if bit else 0
+            context[:] = chance + (((target - chance) * (131072 // (2 * n + 3))) >> 16), min(n + 1, 1023)
         return bit
 
     def finish(self) -> None:
-        """There is one spelling of a tensor."""
+        """There is one spelling of a record."""
         need(len(self.data) <= self.used, "coded data is longer than needed")
         need(not self.data.endswith(b"\0"), "coded data ends with a zero byte")
 
 
-def bucket(m: int) -> int:
-    """The bucket g of a neighbourhood."""
-    return m if m < 4 else 4 if m < 7 else 5 if m < 12 else 6 if m < 24 else 7
+def size(m: int) -> int:
+    m = abs(m)
+    return m if m < 3 else min((m - 1).bit_length() + 1, 7)
 
 
-def sign_class(value: int) -> int:
-    return 0 if value == 0 else 1 if value > 0 else 2
+def sgn(m: int) -> int:
+    return 0 if m == 0 else 1 if m > 0 else 2
 
 
-def magnitude(coder: RangeDecoder, unary: Contexts, prefix: Contexts, g: int) -> int:
-    """FORMAT.md "Walk", the magnitude of a nonzero value."""
-    level = 1
-    while level < 15 and coder.bit(unary, 14 * g + level - 1):
-        level += 1
-    if level < 15:
-        return level
-    k = 0
-    while coder.bit(prefix, k):
-        k += 1
-        need(k < 25, "magnitude too large")
-    x = 1
-    for _ in range(k):
-        x = 2 * x + coder.raw(2**14)
-    return x + 14
+@dataclass
+class Past:
+    """What is known of a tensor before a DELTA: integers, last residual, and history of places; all flat."""
+
+    before: list[int]
+    recent: list[int]
+    history: list[int]
 
 
-def neighbourhood(v: list[int], i: int, dims: list[int]) -> int:
-    """FORMAT.md "Neighbours": the bucket of what is already known around value i."""
-    steps = [1, dims[3], dims[3] * dims[2], dims[3] * dims[2] * dims[1]]
-    extents = dims[::-1]
-    a, b, c, d = (
-        abs(v[i - step]) if i // step % extent > 0 else 0 for step, extent in zip(steps, extents, strict=True)
-    )
-    return bucket(min(a + b + c + d, 64) if dims[0] > 1 or dims[1] > 1 else min(2 * (a + b), 64))
+class Places:
+    """FORMAT.md "Places"."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        grouped = len(shape) > 1 and shape[-1] <= 4
+        self.features = shape[-1] if grouped else 1
+        dims = list(shape[:-1] if grouped else shape)
+        self.kind = (1 if grouped else 3) if len(dims) == 1 else 2 if len(dims) == 2 else 0
+        if len(dims) == 4:
+            dims = [dims[0] * dims[1], *dims[2:]]
+        self.dims = [1] * (3 - len(dims)) + dims
+        self.count = math.prod(dims)
 
 
-def decode_tensor(data: bytes, shape: tuple[int, ...], before: Array | None, recent: Array | None) -> Array:
-    """FORMAT.md "Walk": a tensor's coded values; `before` and `recent` are absent as None."""
-    coder = RangeDecoder(data)
-    skip, zero, sign, unary, prefix = (Contexts(n) for n in (6, 8 * 9, 9, 8 * 14, 25))
-    dims = [1] * (4 - len(shape)) + list(shape)
-    n = math.prod(shape)
-    old = [0] * n if before is None else before.ravel().tolist()
-    past = [0] * n if recent is None else recent.ravel().tolist()
-    v, used = [0] * n, 0
-    for start in range(0, n, 64):
-        block = range(start, min(start + 64, n))
-        r = 0 if recent is None else 2 if any(past[i] for i in block) else 1
-        used = coder.bit(skip, used + 2 * r)
-        for i in block if used else ():
-            g = neighbourhood(v, i, dims)
-            h, w = min(abs(past[i]), 2), min(abs(old[i]), 2)
-            if coder.bit(zero, (3 * g + h) * 3 + w):
-                negative = coder.bit(sign, 3 * sign_class(old[i]) + sign_class(past[i]))
-                value = magnitude(coder, unary, prefix, g)
-                v[i] = -value if negative else value
+class Walk:
+    """FORMAT.md "Walk": a tensor's values, its names for everything. `past` is None in a KEY."""
+
+    def __init__(
+        self, coder: RangeDecoder, t: int, shape: tuple[int, ...], hints: list[int], past: Past | None
+    ) -> None:
+        self.coder, self.t, self.places, self.hints, self.delta = coder, t, Places(shape), hints, past is not None
+        self.k, self.features, self.count = self.places.kind, self.places.features, self.places.count
+        _, height, self.width = self.places.dims
+        self.plane = height * self.width
+        zeros = [0] * (self.count * self.features)
+        self.past = past or Past(zeros, zeros, [0] * self.count)
+        self.v = list(zeros)
+        self.changed = [0] * self.count
+        self.mean = 200
+
+    def run(self) -> list[int]:
+        u = 0
+        for start in range(0, self.count, 32):
+            block = range(start, min(start + 32, self.count))
+            cold = [i for i in block if self.delta and self.past.history[i] == 0 and self.hints[i] == 0]
+            passed = set()
+            if cold:
+                g = min(8 * len(cold) // 32, 7)
+                n = 0
+                if self.k == 0:
+                    n += any(i >= self.width and self.changed[i - self.width] for i in block)
+                    n += 2 * any(i >= self.plane and self.changed[i - self.plane] for i in block)
+                u = self.coder.bit(("BLOCK", self.k), ("BLOCK", self.t, g, u), ("BLOCK_NEAR", self.k, n, g))
+                passed = set() if u else set(cold)
+            for i in block:
+                if i not in passed:
+                    self.place(i)
+        return self.v
+
+    def neighbours(self, i: int) -> list[int | None]:
+        if self.k == 1:
+            return [i - back if i >= back else None for back in (1, 2, 3)]
+        x, y = i % self.width, i % self.plane
+        left, up = i - 1 if x > 0 else None, i - self.width if y >= self.width else None
+        return [left, up, i - self.plane if i >= self.plane else None]
+
+    def behind(self, i: int) -> list[int]:
+        """Of the three places that come next along each dimension, those in the tensor."""
+        x, y = i % self.width, i % self.plane
+        ahead = [(i + 1, x < self.width - 1), (i + self.width, y + self.width < self.plane)]
+        return [j for j, inside in [*ahead, (i + self.plane, i + self.plane < self.count)] if inside]
+
+    def values(self, of: list[int], i: int | None) -> list[int]:
+        return [] if i is None else of[i * self.features : (i + 1) * self.features]
+
+    def nearness(self, i: int, near: list[int | None], q: int) -> int:
+        if self.k == 1:
+            return sum(self.changed[max(i - 8, 0) : i]) + sum(self.changed[max(i - 2, 0) : i])
+        if self.k > 1:
+            return size(sum(abs(v) for j in near[:2] for v in self.values(self.v, j)))
+        x, n = i % self.width, 2 * q
+        for j in near[1:]:
+            if j is not None:
+                n += self.changed[j - 1] if x > 0 else 0
+                n += self.changed[j + 1] if x < self.width - 1 else 0
+        return n
+
+    def ahead(self, i: int) -> int:
+        places = self.behind(i) if self.k == 0 else [i - 2, i - 1, i + 1, i + 2] if self.k == 1 else []
+        return sum(self.past.history[j] != 0 for j in places if 0 <= j < self.count)
+
+    def form(self, i: int, near: list[int | None]) -> int:
+        if self.k == 1:
+            return self.hints[i]
+        if self.k == 0 and self.features == 1 and self.delta:
+            sides = [self.past.before[j] + self.v[j] for j in near if j is not None]
+            sides += [self.past.before[j] for j in self.behind(i)]
+            return 1 + 2 * sum(side != 0 for side in sides) + (self.past.before[i] != 0)
+        if self.k == 2:
+            x, row = i % self.width, i // self.width
+            line = sum(abs(v) for v in self.v[row * self.width * self.features : i * self.features])
+            column = [abs(v) for r in range(row) for v in self.values(self.v, r * self.width + x)]
+            return 8 * size(4 * line // x if x else 2) + size(4 * sum(column) // row if row else 2)
+        return 0
+
+    def place(self, i: int) -> None:
+        k, t, hint, history = self.k, self.t, self.hints[i], self.past.history[i]
+        near = self.neighbours(i)
+        q = sum(self.changed[j] for j in near if j is not None)
+        n, o = min(self.nearness(i, near, q), 7), self.form(i, near)
+        a = 0 if history == 0 else 1 if history < 32 else 2 if history < 128 else 3
+        most = max(abs(r) for r in self.values(self.past.recent, i))
+        weight = size(max(abs(b) for b in self.values(self.past.before, i)))
+        self.changed[i] = self.coder.bit(
+            ("PLACE", k, a > 0, hint > 0, n > 0),
+            ("HINT", t, hint, a),
+            ("PAST", k, n, self.ahead(i), a),
+            ("HISTORY", k, history >> 3, most),
+            ("BEFORE", k, weight, hint, a > 0),
+            ("FORM", k, o, q),
+        )
+        s = 0
+        for f in range(self.features if self.changed[i] else 0):
+            recent, known = abs(self.past.recent[i * self.features + f]), (f, min(abs(s), 3))
+            if f < self.features - 1 or any(self.values(self.v, i)):
+                contexts = [("FEATURE", t, *known), ("FEATURE_RECENT", recent, most, *known)]
+                if not self.coder.bit(("FEATURE",), *contexts, ("FEATURE_HINT", hint, a, *known)):
+                    s = 0
+                    continue
+            s = self.value(i, f, near, s, o)
+
+    def value(self, i: int, f: int, near: list[int | None], s: int, o: int) -> int:
+        """A value that is not 0."""
+        k, t, hint, place = self.k, self.t, self.hints[i], i * self.features + f
+        v = [0 if j is None else self.v[j * self.features + f] for j in near]
+        recent, before = self.past.recent[place], self.past.before[place]
+        negative = self.coder.bit(
+            ("SIGN", k),
+            ("SIGN", t, sgn(recent), sgn(before)),
+            ("SIGN_BEFORE", k, size(before), sgn(before), sgn(s)),
+            ("SIGN_NEAR", t, *(sgn(each) for each in v)),
+        )
+        c = o if k == 2 else 8 * size(sum(abs(each) for each in v)) + size(s)
+        scale = min(max(self.mean.bit_length() - 5, 0), 15)
+        e = 0
+        while True:
+            level = min(e, 15)
+            contexts = [("SIZE", t, abs(recent), level), ("SIZE_NEAR", k, c, level), ("SIZE_HINT", k, hint, level)]
+            if not self.coder.bit(("SIZE", k, min(e, 2)), *contexts, ("SIZE_MEAN", k, scale, level)):
+                break
+            e += 1
+            need(e < 25, "magnitude too large")
+        m = 1
+        for _ in range(e):
+            if m < 4:
+                bit = self.coder.bit(("BITS",), ("BITS", t, min(e, 15), m), ("BITS_MEAN", k, scale, min(e, 15), m))
+            else:
+                bit = self.coder.raw(2**15)
+            m = 2 * m + bit
+        self.mean += (128 * m - self.mean) >> 4
+        self.v[place] = -m if negative else m
+        return self.v[place]
+
+
+class Hints:
+    """FORMAT.md "Hints", of one network in one record."""
+
+    THRESHOLDS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 25, 32)
+
+    def __init__(self, network: dict[str, Any], delta: bool) -> None:
+        self.network, self.delta, self.cells = network, delta, 0
+        self.occupied: list[int] = []
+        self.activity: dict[int, int] = {}
+
+    def set_occupancy(self, values: Array) -> None:
+        """Integers after the record."""
+        if values.ndim == 3 and len(set(values.shape)) == 1 and values.shape[0] <= 128:
+            self.cells = values.shape[0]
+            self.occupied = np.flatnonzero(values).tolist()
+
+    def level(self, t: int) -> tuple[int, int] | None:
+        """Resolution and table size (0: dense) of tensor t, if it is a level that has hints."""
+        resolutions = self.network["config"].get("resolutions")
+        name, shape, _ = self.network["tensors"][t]
+        if not (
+            is_grid(self.network) and self.cells and isinstance(resolutions, list) and t < min(len(resolutions), 16)
+        ):
+            return None
+        r = resolutions[t]
+        if not is_int(r, 1, 4096) or name != f"grid.{t}":
+            return None
+        if shape == [r + 1, r + 1, r + 1, 2]:
+            return r, 0
+        return (r, shape[0]) if len(shape) == 2 and shape[1] == 2 and shape[0] & (shape[0] - 1) == 0 else None
+
+    def may_visit(self, r: int, cells: list[int]) -> bool:
+        return len(cells) * ((r + self.cells - 1) // self.cells + 2) ** 3 <= 2**26
+
+    def active(self) -> list[int]:
+        return [cell for cell in self.occupied if self.activity.get(cell, 0) > 0]
+
+    def entries(self, cell: int, r: int, table: int) -> list[int]:
+        """Look-ups of all vertices that a cell touches."""
+        side = self.cells
+        spans = [
+            range(a * r // side, min(((a + 1) * r + side - 1) // side, r) + 1)
+            for a in (cell // side**2, cell // side % side, cell % side)
+        ]
+        vertices = itertools.product(*spans)
+        if not table:
+            return [(x * (r + 1) + y) * (r + 1) + z for x, y, z in vertices]
+        return [(x ^ (y * 2654435761 % 2**32) ^ (z * 805459861 % 2**32)) % table for x, y, z in vertices]
+
+    def hints(self, t: int, count: int) -> list[int]:
+        """Of all places of tensor t, which is coded next."""
+        level = self.level(t)
+        result = [0] * count
+        cells = self.active() if self.delta else self.occupied
+        if level is None or not self.may_visit(level[0], cells):
+            return result
+        for cell in cells:
+            for entry in self.entries(cell, *level):
+                result[entry] = max(result[entry], self.activity[cell]) if self.delta else result[entry] + 1
+        if self.delta:
+            return [sum(limit <= activity for limit in self.THRESHOLDS) for activity in result]
+        return [min(pairs.bit_length(), 15) for pairs in result]
+
+    def learn(self, t: int, changed: list[int]) -> None:
+        """Which places of tensor t of a DELTA changed."""
+        level = self.level(t)
+        if level is None:
+            return
+        cells = self.active() if level[1] else self.occupied
+        if self.may_visit(level[0], cells):
+            for cell in cells:
+                entries = self.entries(cell, *level)
+                share = 32 * sum(changed[entry] for entry in entries) // len(entries)
+                self.activity[cell] = (self.activity.get(cell, 0) + share) >> 1
+
+
+def is_grid(network: dict[str, Any]) -> bool:
+    return network["profile"] == 2 and network["version"] == 1
+
+
+def coding_order(head: dict[str, Any]) -> Iterator[tuple[int, int]]:
+    """FORMAT.md "Order": network and tensor."""
+    for n, network in enumerate(head["networks"]):
+        names = [row[0] for row in network["tensors"]]
+        first = [t for t, name in enumerate(names) if is_grid(network) and name == "occupancy"]
+        yield from ((n, t) for t in first + [t for t in range(len(names)) if t not in first])
+
+
+@dataclass
+class Memory:
+    """FORMAT.md "State": what a decoder keeps besides; None where all is 0."""
+
+    statistics: Statistics = field(default_factory=Statistics)
+    recent: dict[tuple[int, int], Array] = field(default_factory=dict)
+    history: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+
+
+def decode_frame(head: dict[str, Any], frame: Frame, old: State, memory: Memory) -> State:
+    """FORMAT.md "State": the state after a frame. `memory` is that of the frame before, and becomes this one's."""
+    need(frame.header["coder"] == 1, f"coder {frame.header['coder']}", "unsupported")
+    shapes, state, delta = table(head), dict(old), frame.kind == "delta"
+    index = {where: place for place, where in enumerate(shapes)}
+    coder = RangeDecoder(frame.coded, memory.statistics if delta else Statistics())
+    hints: Hints | None = None
+    for n, t in coding_order(head):
+        where, place = (n, t), index[n, t]
+        network, shape = head["networks"][n], shapes[n, t]
+        if hints is None or hints.network is not network:
+            hints = Hints(network, delta)
+        size_ = math.prod(shape)
+        count = size_ // Places(shape).features
+        past = None
+        if delta:
+            recent = memory.recent[where].ravel().tolist() if where in memory.recent else [0] * size_
+            past = Past(old[where][1].ravel().tolist(), recent, memory.history.get(where, [0] * count))
+        values, changed = np.zeros(shape, np.int32), [0] * count
+        if not delta or coder.bit(("CHANGES",), ("CHANGES", min(place, 63))):
+            walk = Walk(coder, min(place, 63), shape, hints.hints(t, count), past)
+            values, changed = np.array(walk.run(), np.int32).reshape(shape), walk.changed
+        after = values + old[where][1] if delta else values
+        need(int(np.abs(after).max()) < 2**24, "integer out of range")
+        state[where] = (old[where][0] if delta else frame.header["steps"][place], after)
+        if past is not None:
+            memory.recent[where] = np.clip(values, -3, 3)
+            memory.history[where] = [(h >> 1) + 128 * c for h, c in zip(past.history, changed, strict=True)]
+        if is_grid(network) and network["tensors"][t][0] == "occupancy":
+            hints.set_occupancy(after)
+        elif delta:
+            hints.learn(t, changed)
     coder.finish()
-    return np.array(v, np.int32).reshape(shape)
-
-
-def decode_frame(frame: Frame, shapes: dict[tuple[int, int], Any], old: State, recent: dict[Any, Array]) -> State:
-    """FORMAT.md "State": the state after a frame. `recent` are the last record's residuals, replaced by this one's."""
-    state, at, residuals = dict(old), 0, {}
-    for n, t, coder, qp, length in frame.header["tensors"]:
-        need(coder == 1, f"coder {coder}", "unsupported")
-        where, data = (n, t), frame.coded[at : at + length]
-        at += length
-        delta = frame.kind == "delta"
-        before = old[where][1] if delta else None
-        values = decode_tensor(data, shapes[where], before, recent.get(where) if delta else None)
-        if before is not None:
-            residuals[where] = values
-            values = values + before
-        need(int(np.abs(values).max()) < 2**24, "integer out of range")
-        state[where] = (qp, values)
     need(digest(state, shapes) == frame.header["digest"], "digest differs")
-    recent.clear()
-    recent.update(residuals)
-    return state
+    return {where: state[where] for where in shapes}
 
 
 def digest(state: State, shapes: dict[tuple[int, int], Any]) -> bytes:
-    """FORMAT.md "State": the first 16 bytes of SHA-256 over all tensors in table order."""
+    """FORMAT.md "State": the first 8 bytes of SHA-256 over all tensors in table order."""
     sha = hashlib.sha256()
     for where in shapes:
         sha.update(struct.pack("<i", state[where][0]))
         sha.update(state[where][1].astype("<i4").tobytes())
-    return sha.digest()[:16]
+    return sha.digest()[:8]
 
 
 def states(file: File) -> Iterator[tuple[int, State]]:
     """Number and state of every frame that decodes, in order; the others go to `file.lost`."""
-    shapes = table(file.head)
     state: State | None = None
-    recent: dict[Any, Array] = {}
+    memory = Memory()
     before: int | None = None
     for frame in file.frames:
         if frame.kind == "key":
-            state, recent = {}, {}
+            state, memory = {}, Memory()
         elif frame.reference != before:
             state = None
         before = frame.number
         try:
             need(state is not None, "reference is lost")
-            state = decode_frame(frame, shapes, state or {}, recent)
+            state = decode_frame(file.head, frame, state or {}, memory)
         except Refused as refusal:
             if refusal.kind != "damaged":
                 raise

@@ -18,12 +18,13 @@ def a_camera(name: str, width: int, height: int) -> dict[str, Any]:
     return Camera(name, width, height, 9.0, 9.0, width / 2, height / 2, np.eye(3, 4)).to_dict()
 
 
-SPEC = Path(__file__).resolve().parent.parent / "spec"
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = ROOT / "spec"
 
 
-def load(name: str) -> ModuleType:
-    """A script of `spec/` as a module; it is no part of the package."""
-    spec = importlib.util.spec_from_file_location(name, SPEC / f"{name}.py")
+def load(name: str, folder: Path = SPEC) -> ModuleType:
+    """A script of `spec/` or another folder as a module; it is no part of the package."""
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -461,3 +461,13 @@ def test_a_second_interrupt_changes_nothing(capture: Path, tmp_path: Path) -> No
     assert process.wait() == 130, rest
     assert "Traceback" not in rest
     assert "defect" not in rest
+
+
+def test_the_quality_that_a_file_states_is_what_its_pixels_have(cli: Cli, capture: Path, encoded: Path) -> None:
+    result = cli("eval", encoded, capture, "--validation", "--json")
+    assert result.code == 0
+    frames = json.loads(result.out)["validation"]
+    assert [frame["number"] for frame in frames] == [1, 2, 3]
+    for frame in frames:
+        assert frame["psnr"] == pytest.approx(frame["stored"], abs=0.011)
+    assert "validation PSNR dB" in cli("eval", encoded, capture, "--validation").out

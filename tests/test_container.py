@@ -21,14 +21,12 @@ from invcodec.coding.container import (
     Record,
     RecordType,
     Writer,
-    pack_frame,
     pack_record,
     parse_header,
-    split_frame,
 )
 from invcodec.coding.reader import Reader, reopen
-from invcodec.coding.schema import CodedTensor, FrameHead, Head, NetworkInfo, TensorInfo, pack
-from invcodec.coding.state import State, TensorKey, encode_delta, encode_key
+from invcodec.coding.schema import FrameHead, Head, NetworkInfo, Stats, TensorInfo, pack
+from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
 
 KEYS: list[TensorKey] = [("scene", "w"), ("scene", "b")]
@@ -81,14 +79,11 @@ def some_levels(number: int) -> dict[TensorKey, np.ndarray]:
 
 def add(writer: Writer, number: int, before: State | None) -> State:
     key = before is None or number in KEYFRAMES
-    tensors, parts, state = (
-        encode_key(HEAD, some_levels(number), QPS) if key else encode_delta(before, some_levels(number))
-    )
+    coded, state = encode_key(HEAD, some_levels(number), QPS) if key else encode_delta(before, some_levels(number))
     cameras = MOVED if number == MOVED_AT else None
-    reference = None if key else number - 1
-    writer.frame(
-        number, FrameHead((number - 10) * 40, reference, state.digest(), tuple(tensors), {"steps": 3}, cameras), parts
-    )
+    time, stats = (number - 10) * 40, Stats(steps=3)
+    frame = key_frame(state, time, stats, cameras) if key else delta_frame(state, time, number - 1, stats, cameras)
+    writer.frame(number, frame, coded)
     return state
 
 
@@ -142,8 +137,9 @@ def test_the_bytes_of_a_record_do_not_change() -> None:
         "b5494e5603000000feffffffffffffff03000000" + "78e673d6" + "616263" + "c2412435"
     )
     assert MAGIC.hex() == "89494e560d0a1a0a"
-    frame = FrameHead(40, 9, bytes(range(16)), (CodedTensor(0, 1, 1, -3, 2),))
-    assert split_frame(pack_frame(frame, [b"x", b"yz"])) == (frame, b"xyz")
+    frame = FrameHead(40, 9, bytes(range(8)), 1, None, Stats("transfer", 150, None, 3012))
+    assert frame.to_bytes().hex() == "972809c408000102030405060701c09402cc96c0cd0bc4c0"
+    assert FrameHead.split(frame.to_bytes() + b"xyz") == (frame, b"xyz")
 
 
 def test_layout_of_a_record_is_header_payload_and_checksums() -> None:
@@ -567,13 +563,13 @@ def test_references_that_go_forwards_or_in_circles_are_not_believed(save: Save) 
         assert_right(reader, 13)
 
 
-def frame_record(number: int, frame: FrameHead, parts: bytes = b"", type_: int = RecordType.DELTA) -> bytes:
-    return pack_record(type_, number, pack_frame(frame, [parts]))
+def frame_record(number: int, frame: FrameHead, coded: bytes = b"", type_: int = RecordType.DELTA) -> bytes:
+    return pack_record(type_, number, frame.to_bytes() + coded)
 
 
 def parsed(number: int) -> tuple[FrameHead, bytes]:
     entry = MADE.entries[number - 10]
-    return split_frame(MADE.data[entry.offset + HEADER : entry.offset + entry.length - 4])
+    return FrameHead.split(MADE.data[entry.offset + HEADER : entry.offset + entry.length - 4])
 
 
 @pytest.mark.parametrize(
@@ -588,8 +584,10 @@ def parsed(number: int) -> tuple[FrameHead, bytes]:
         pack_record(RecordType.KEY, 18, b"\xff\xff\xff\xff"),
         pack_record(RecordType.KEY, 18, b"\x00\x00\x00\x00"),
         pack_record(RecordType.DELTA, 18, b"\x01\x00\x00\x00\x05"),
-        frame_record(18, FrameHead(0, 17, bytes(16), (CodedTensor(0, 0, 1, -16, 2**31),))),
-        frame_record(18, FrameHead(0, 17, bytes(16), (CodedTensor(7, 255, 1, 0, 0),))),
+        frame_record(18, FrameHead(320, 17, bytes(8), 1, None), b"\1\2"),
+        frame_record(18, FrameHead(320, 17, bytes(8), 1, (0,) * len(KEYS))),
+        frame_record(18, FrameHead(320, None, bytes(8), 1, (0,) * 7), b"", RecordType.KEY),
+        frame_record(18, FrameHead(320, None, bytes(8), 1, None), b"", RecordType.KEY),
         pack_record(RecordType.HEAD, 0, b"another"),
         pack_record(RecordType.INDEX, 0, b"another"),
         pack_record(RecordType.END, 0, b""),

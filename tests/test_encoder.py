@@ -15,7 +15,7 @@ import invcodec
 from invcodec.capture.synthetic import _rig, render
 from invcodec.encoder import Encoder
 from invcodec.errors import CaptureError, UsageError
-from invcodec.presets import PRESETS, Settings, estimate, resolve
+from invcodec.presets import PRESETS, Settings, estimate, resolve, usual_bytes
 from invcodec.training import Budget
 
 SIZE = (20, 16)
@@ -80,7 +80,7 @@ def test_a_frame_can_be_decoded_as_soon_as_it_was_pushed(tmp_path: Path) -> None
 
 def test_after_the_warm_up_only_the_first_structure_layer_changes(tmp_path: Path) -> None:
     out = io.BytesIO()
-    made = encoder(out, small(warmup=1))
+    made = encoder(out, small(warmup=1, warm=replace(SETTINGS.warm, budget=Budget(steps=60))))
     stages = [made.push(moment, time=number / 10).stage for number, moment in enumerate(MOMENTS)]
     assert stages[:3] == ["key", "warmup", "transfer"]
     made.close()
@@ -165,10 +165,37 @@ def test_options_take_the_place_of_what_the_preset_says() -> None:
 
 
 def test_estimates_grow_with_frames_and_keyframes() -> None:
-    few, many = estimate(resolve("fast"), 4), estimate(resolve("fast"), 40)
-    keys = estimate(resolve("fast", key_every=2), 40)
+    rate = Fraction(10)
+    few, many = estimate(resolve("fast"), 4, rate), estimate(resolve("fast"), 40, rate)
+    keys = estimate(resolve("fast", key_every=2), 40, rate)
     assert few.bytes < many.bytes < keys.bytes
     assert few.seconds is not None
     assert many.seconds is not None
     assert few.seconds < many.seconds
-    assert estimate(resolve("paper"), 4).seconds is None
+    assert estimate(resolve("paper"), 4, rate).seconds is None
+
+
+def test_quality_sets_prices_and_steps_together() -> None:
+    plain, better = resolve("fast"), resolve("fast", quality=70)
+    assert better.delta.price == pytest.approx(plain.delta.price / 4)
+    assert better.key.price == pytest.approx(plain.key.price / 4)
+    assert better.fine_step == pytest.approx(plain.fine_step / 2)
+    assert better.at_quality(50).fine_step == pytest.approx(plain.fine_step)
+    with pytest.raises(UsageError, match="quality: 101 is not between 0 and 100"):
+        resolve("fast", quality=101)
+
+
+def test_small_mlps_have_their_own_recipe_and_the_published_ones_keep_theirs() -> None:
+    small, better = resolve("fast", profile="nerf"), resolve("fast", profile="nerf", quality=70)
+    assert small.key.budget == resolve("fast").key.budget
+    assert small.delta.mixed
+    assert better.delta.price < small.delta.price
+    assert better.fine_step < small.fine_step
+    paper = resolve("paper")
+    for schedule in (paper.key, paper.warm, paper.delta):
+        assert (schedule.rays, schedule.lead_rate, schedule.price, schedule.mixed) == (1024, 5e-4, 0, False)
+        assert schedule.budget == Budget(steps=10_000)
+    assert paper.fine_step == 1
+    assert resolve("paper", profile="nerf") == paper
+    # Without a price every weight changes.
+    assert usual_bytes(paper)[1] > 20 * usual_bytes(small)[1]

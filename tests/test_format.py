@@ -25,7 +25,9 @@ def test_the_bytes_of_the_worked_example_are_those_of_its_file() -> None:
 
 
 def test_the_coded_tensor_of_the_worked_example() -> None:
-    assert entropy.encode(np.array([0, 2, 0, -1], np.int32)) == bytes.fromhex("55778b42")
+    coder = entropy.RecordCoder(entropy.Statistics())
+    coder.tensor(0, (4,), np.array([0, 2, 0, -1], np.int32))
+    assert coder.finish() == bytes.fromhex("0e8e3dff80")
 
 
 def test_limits_are_those_that_are_checked() -> None:

@@ -13,7 +13,7 @@ from files import a_camera
 
 from invcodec.coding.container import MAGIC, Writer, pack_record
 from invcodec.coding.info import describe
-from invcodec.coding.schema import CodedTensor, FrameHead, Head, NetworkInfo, TensorInfo
+from invcodec.coding.schema import FrameHead, Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, UsageError
 
 HEAD = Head(
@@ -41,14 +41,14 @@ HEAD = Head(
 
 
 def build(frames: list[tuple[int, str]], *, finish: bool | None = True, head: Head = HEAD, extra: bytes = b"") -> bytes:
-    """A file with these numbers and kinds. The tensors are junk of known length: nobody is to look at them."""
+    """A file with these numbers and kinds. The values are junk of known length: nobody is to look at them."""
     file = io.BytesIO()
     writer = Writer(file, head)
     before = None
     for number, kind in frames:
-        coded = b"j" * (200 if kind == "key" else 20)
-        tensors = (CodedTensor(0, 0, 1, 0, len(coded)),)
-        writer.frame(number, FrameHead(number * 80, None if kind == "key" else before, b"d" * 16, tensors), [coded])
+        key = kind == "key"
+        frame = FrameHead(number * 80, None if key else before, b"d" * 8, 1, (0,) * 3 if key else None)
+        writer.frame(number, frame, b"j" * (200 if key else 20))
         before = number
     file.write(extra)
     if finish is not None:
@@ -239,5 +239,5 @@ def test_times_that_run_backwards_are_described(tmp_path: Path) -> None:
     file = io.BytesIO()
     writer = Writer(file, HEAD)
     for number, time in ((0, 0), (1, -80)):
-        writer.frame(number, FrameHead(time, None, b"d" * 16, ()), [])
+        writer.frame(number, FrameHead(time, None, b"d" * 8, 1, (0,) * 3), b"")
     info(tmp_path, file.getvalue())

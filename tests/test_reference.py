@@ -8,6 +8,7 @@ import torch
 
 from invcodec.field.grid import GridProfile
 from invcodec.field.nerf import NerfProfile
+from invcodec.render import reference
 from invcodec.render.engine import Batch, Network
 from invcodec.render.reference import TorchEngine
 from invcodec.render.space import Rays, Space
@@ -264,6 +265,32 @@ def test_nerf_step_is_clipped_adam():
         adam.step()
     for (_, name), value in made.weights().items():
         np.testing.assert_allclose(value, values[name].detach(), atol=2e-5, err_msg=name)
+
+
+def test_mixed_precision_learns_the_same_and_renders_in_full(monkeypatch):
+    # Emulated where the hardware has none.
+    monkeypatch.setattr(reference, "_multiplies_bfloat16", lambda device: True)
+    batches = [toy_batch(np.random.default_rng(seed), 32) for seed in range(3)]
+    losses, made = {}, {}
+    for mixed in (False, True):
+        made[mixed], weights = engine(small_nerf(importance=0))
+        made[mixed].begin(list(weights), 0.0, mixed=mixed)
+        losses[mixed] = [made[mixed].step(batch, 1e-3, 1e-3).loss for batch in batches]
+    assert losses[True] != losses[False]
+    np.testing.assert_allclose(losses[True], losses[False], rtol=0.02)
+    weights = made[True].weights()
+    moved = [np.abs(weights[key] - value).max() for key, value in made[False].weights().items()]
+    assert max(moved) < 3 * 2e-3
+    made[False].load(weights)
+    pixels = [made[mixed].render(batches[0].rays, np.ones(3, np.float32)) for mixed in (False, True)]
+    for full, mixed in zip(*pixels, strict=True):
+        np.testing.assert_array_equal(full, mixed)
+
+
+def test_mixed_precision_waits_for_hardware(monkeypatch):
+    for known, expected in (({"avx512_bf16": True}, True), ({"avx512_f": True}, False), ({}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known)
+        assert reference._multiplies_bfloat16(torch.device("cpu")) is expected
 
 
 def test_fine_network_takes_its_samples_where_the_coarse_one_saw_something():

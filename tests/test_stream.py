@@ -155,7 +155,7 @@ def test_what_a_pipe_does_not_have_is_a_usage_error(wanted: Wanted, message: str
 
 
 def test_a_frame_that_is_lost_in_a_pipe_is_damage() -> None:
-    bad = make_vectors.flip(FILE, ENTRIES[1].offset + 100)
+    bad = make_vectors.flip(FILE, ENTRIES[1].offset + 40)
     assert moment(Wanted(number=2), bad)[0].status == "damaged"
     with pytest.raises((DamagedError, UsageError)):
         moment(Wanted(number=1), bad)

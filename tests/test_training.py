@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,8 +12,19 @@ from scipy import ndimage
 
 from invcodec.capture.camera import Camera
 from invcodec.capture.synthetic import _rig, render
+from invcodec.render.engine import Batch, Step
 from invcodec.render.space import choose_space
-from invcodec.training import Budget, ChangeFinder, ColourCorrection, FramePixels, Schedule, Views, spread
+from invcodec.training import (
+    Budget,
+    ChangeFinder,
+    ColourCorrection,
+    FramePixels,
+    FrameTrainer,
+    Schedule,
+    Views,
+    spread,
+)
+from invcodec.validation import validation_pixels
 
 SIZE = (32, 24)
 
@@ -49,8 +61,9 @@ def test_masked_pixels_are_never_drawn_and_alpha_shows_the_background() -> None:
     image = np.zeros((2, 3, 4), np.uint8)
     image[..., :3], image[..., 3] = 100, [[0, 255, 51], [0, 0, 0]]
     mask = np.array([[True, False, True], [True, True, True]])
-    pixels = FramePixels.gather([image], [mask])
-    assert pixels.valid.tolist() == [0, 2, 3, 4, 5]
+    pixels = FramePixels.gather([image], [mask], np.array([1, 4]))
+    assert pixels.valid.tolist() == [0, 2, 3, 5]
+    assert pixels.validation.tolist() == [4]
     background = np.array([[1.0, 0.5, 0.0]] * 3, np.float32)
     target = pixels.target(np.array([0, 1, 2]), background)
     np.testing.assert_allclose(target[0], background[0])
@@ -65,7 +78,8 @@ def test_what_moved_is_found_in_pixels_and_in_space() -> None:
     finder = ChangeFinder(views, cells)
     none = [None] * len(cameras)
     first, second = (
-        FramePixels.gather([render(camera, "moving", time, 1.0) for camera in cameras], none) for time in (0.0, 0.2)
+        FramePixels.gather([render(camera, "moving", time, 1.0) for camera in cameras], none, views.validation)
+        for time in (0.0, 0.2)
     )
     same = finder.find(first, first)
     assert len(same.changed) == 0
@@ -74,7 +88,8 @@ def test_what_moved_is_found_in_pixels_and_in_space() -> None:
     found = finder.find(second, first)
     assert found.hull is not None
     difference = np.abs(second.colour.astype(int) - first.colour).max(1)
-    assert set(np.flatnonzero(difference > 40)) <= set(found.changed.tolist())
+    assert set(np.flatnonzero(difference > 40)) <= {*found.changed.tolist(), *views.validation.tolist()}
+    assert not {*found.changed.tolist()} & {*views.validation.tolist()}
     assert 0.002 < len(found.changed) / len(views) < 0.5
     # The ball, where it was and where it is.
     for time in (0.0, 0.2):
@@ -125,6 +140,77 @@ def test_budgets_end_at_whichever_comes_first() -> None:
     assert Budget(seconds=10, steps=100).fraction(1, 60) == 0.6
     assert Budget(steps=4).fraction(1e9, 1) == 0.25
     assert Budget(seconds=float(Fraction(1, 2))).fraction(0.5, 0) == 1
+
+
+def test_validation_pixels_are_few_scattered_and_follow_from_the_sizes() -> None:
+    cameras = [replace(camera, width=160, height=120) for camera in rig()]
+    chosen = validation_pixels(cameras)
+    assert all((a == b).all() for a, b in zip(chosen, validation_pixels(cameras), strict=True))
+    assert 0.015 < sum(map(len, chosen)) / (160 * 120 * len(cameras)) < 0.025
+    rows, columns = np.divmod(np.concatenate(chosen), 160)
+    assert np.bincount(rows // 12, minlength=10).std() < 0.25 * len(rows) / 10
+    assert np.bincount(columns // 16, minlength=10).std() < 0.25 * len(rows) / 10
+    large = [replace(camera, width=1600, height=1200) for camera in cameras]
+    assert 3500 < sum(map(len, validation_pixels(large))) < 4700
+
+
+def test_the_loss_of_batches_is_that_of_all_pixels_with_changed_ones_weighted() -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    rng = np.random.default_rng(3)
+    frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
+                               views.validation)  # fmt: skip
+    frame = replace(frame, changed=np.sort(rng.choice(frame.valid, 300, replace=False)))
+    error = rng.random(len(views))
+    trainer = FrameTrainer(Idle(), views, None, rng)  # type: ignore[arg-type]
+    schedule = Schedule(Budget(steps=1), 2048, 0.1, 0.1, changed_share=0.4, changed_weight=3.0, jitter=0.2)
+    total = []
+    for _ in range(60):
+        batch, pixels, plain, _ = trainer._batch(frame, 2048, schedule)
+        assert set(pixels[: plain.start]) <= set(frame.changed)
+        assert batch.jitter.min() >= 0.4
+        assert batch.jitter.max() <= 0.6
+        total.append(float((batch.weight * error[pixels]).sum()))
+    counts = np.ones(len(views))
+    counts[frame.changed] = 3.0
+    expected = (counts * error)[frame.valid].sum() / len(frame.valid)
+    assert np.mean(total) == pytest.approx(expected, rel=0.01)
+
+
+class Idle:
+    """An engine that is not asked for anything."""
+
+    networks = ()
+
+
+def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
+    class Engine(Idle):
+        prices: ClassVar[list[float]] = []
+
+        def begin(self, trainable: object, price: float) -> None:
+            self.prices.append(price)
+
+        def set_price(self, price: float) -> None:
+            self.prices.append(price)
+
+        def step(self, batch: Batch, *rates: float, samples: int) -> Step:
+            return Step(0.5, np.zeros_like(batch.target))
+
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
+                               views.validation)  # fmt: skip
+    trainer = FrameTrainer(Engine(), views, None, np.random.default_rng(0))  # type: ignore[arg-type]
+    asked: list[float] = []
+
+    def steer(fraction: float) -> float | None:
+        asked.append(fraction)
+        return 0.25 if len(asked) == 2 else None
+
+    schedule = Schedule(Budget(steps=100), 64, 0.1, 0.1, price=1.0)
+    trainer._optimise(frame, schedule, set(), lambda step, fraction: (64, 8), lambda *_: None, steer)
+    assert asked == [0.4, 0.55, 0.7, 0.8, 0.9]
+    assert Engine.prices == [1.0, 0.25]
 
 
 def test_learning_rates_hold_and_then_decay() -> None:

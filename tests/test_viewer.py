@@ -75,7 +75,7 @@ def test_frames_that_come_are_added_and_all_can_be_seen(encoded: Path, tmp_path:
         with Decoder(encoded) as whole:
             for number in (3, 1, 2):
                 assert watched.state_at(number).digest() == whole.reader.state_at(number).digest()
-                assert watched.stats_at(number)["stage"] == (
+                assert watched.stats_at(number).stage == (
                     "key" if number == 1 else "warmup" if number == 2 else "transfer"
                 )
         file.write(index + end)
@@ -136,7 +136,7 @@ def test_pictures_are_those_of_the_decoder_and_come_coarse_first(encoded: Path) 
         entry = decoder.entry(2)
         stats = decoder.reader.frame(entry)[0].stats  # type: ignore[attr-defined]
     about = got[-1].about
-    assert (about["frame"], about["bytes"], about["psnr"]) == (2, entry.length, stats["psnr"])
+    assert (about["frame"], about["bytes"], about["psnr"]) == (2, entry.length, stats.psnr)
     coarse = pixels(got[0].data)
     shrunk = np.asarray(Image.fromarray(expected).resize(coarse.shape[1::-1], Image.Resampling.BOX))
     assert np.abs(coarse.astype(int) - shrunk).mean() < 12

@@ -17,7 +17,7 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
 
     `encode` holds an estimate: seconds of training (None where the budget is in steps), and bytes of the file.
     """
-    expected = estimate(settings, len(capture.numbers))
+    expected = estimate(settings, len(capture.numbers), capture.fps)
     space = choose_space(capture.cameras, transparent=capture.transparent)
     return {
         "schema": SCHEMA,

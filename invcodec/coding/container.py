@@ -11,14 +11,11 @@ import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from invcodec.coding.schema import FrameHead, Head, IndexRow, pack_index
 from invcodec.errors import DamagedError, LimitError, UnsupportedError
 from invcodec.limits import MAX_HEAD_BYTES, MAX_RECORD_BYTES
-
-if TYPE_CHECKING:
-    pass
 
 MAGIC = b"\x89INV\r\n\x1a\n"
 SYNC = b"\xb5INV"
@@ -26,6 +23,8 @@ _HEADER = struct.Struct("<4sBBHqII")
 HEADER_BYTES = _HEADER.size
 TRAILER = struct.Struct("<I")
 END_PAYLOAD = struct.Struct("<QI")
+INDEX_ROW_BYTES = 27
+"""What a frame's row in the index takes at most, in files below 4 GiB whose frame numbers and ticks fit 32 bits."""
 COMPLETE = 1
 """Flag of the end mark: everything that was to be encoded is there."""
 
@@ -123,17 +122,16 @@ def parse_header(data: bytes, offset: int) -> Record:
     return Record(type_, frame, offset, length)
 
 
-def pack_frame(frame: FrameHead, parts: list[bytes]) -> bytes:
-    """Payload of a KEY or DELTA record."""
-    header = frame.to_bytes()
-    return b"".join([TRAILER.pack(len(header)), header, *parts])
+def record_bytes(frame: FrameHead, coded: bytes) -> int:
+    """Size of a frame's record, framing included."""
+    return HEADER_BYTES + len(frame.to_bytes()) + len(coded) + TRAILER.size
 
 
-def split_frame(payload: bytes) -> tuple[FrameHead, bytes]:
-    """The structured header and the coded tensors of a KEY or DELTA payload."""
-    if len(payload) < 4 or (size := TRAILER.unpack_from(payload)[0]) > len(payload) - 4:
-        raise DamagedError("a frame's header exceeds its record")
-    return FrameHead.from_bytes(payload[4 : 4 + size]), payload[4 + size :]
+def bytes_without_frames(head: Head) -> int:
+    """Size of a file that holds no frame, with an index that has room for the length of a long one."""
+    end = pack_record(RecordType.END, 0, END_PAYLOAD.pack(0, 0))
+    index = pack_record(RecordType.INDEX, 0, bytes(5))
+    return len(MAGIC) + len(pack_record(RecordType.HEAD, 0, head.to_bytes())) + len(index) + len(end)
 
 
 class Writer:
@@ -155,15 +153,20 @@ class Writer:
         else:
             self._position = file.tell()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file so far."""
+        return self._position
+
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._file.flush()
         self._position += len(data)
 
-    def frame(self, number: int, frame: FrameHead, parts: list[bytes]) -> FrameEntry:
+    def frame(self, number: int, frame: FrameHead, coded: bytes) -> FrameEntry:
         """Append a frame; a KEY if it refers to none, else a DELTA."""
         kind = RecordType.KEY if frame.reference is None else RecordType.DELTA
-        return self.copy(pack_record(kind, number, pack_frame(frame, parts)), frame)
+        return self.copy(pack_record(kind, number, frame.to_bytes() + coded), frame)
 
     def copy(self, data: bytes, frame: FrameHead) -> FrameEntry:
         """Append a frame's whole record as it is; `frame` is what it holds."""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from invcodec.coding.container import FrameEntry, Writer
+from invcodec.coding.entropy import CODER
 from invcodec.coding.reader import Reader
 from invcodec.coding.scan import Found, Scanner, scan
 from invcodec.coding.schema import FrameHead, Head
-from invcodec.coding.state import Follower, State, encode_delta, encode_key
+from invcodec.coding.state import Follower, State, encode_delta, encode_key, key_frame
 from invcodec.errors import DamagedError, UsageError
 
 Done = Callable[[int], None]
@@ -85,7 +86,7 @@ def _repack(writer: Writer, found: Found, cameras: tuple[dict[str, Any], ...]) -
     assert found.frame is not None
     assert found.entry is not None
     assert found.coded is not None
-    writer.frame(found.entry.number, replace(found.frame, cameras=cameras), [found.coded])
+    writer.frame(found.entry.number, replace(found.frame, cameras=cameras), found.coded)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Cut:
 def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
     """Keep the frames from number `first` to before `stop`.
 
-    A first frame that is a delta is coded anew as a keyframe, from its integers and hence without loss.
+    A first frame that is a delta is coded anew as a keyframe, and so are the deltas up to the next one: from their
+    integers and hence without loss.
 
     Raises:
         UsageError: there are no such frames.
@@ -117,7 +119,7 @@ def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
             raise UsageError(f"{path}: has no frames {'' if first is None else first}:{stop or ''}; {has}")
         head = reader.head
         writer = Writer(out, head)
-        before: State | None = None
+        recoded: State | None = None
         for index, entry in enumerate(kept):
             try:
                 frame, coded = reader.frame(entry)
@@ -126,19 +128,17 @@ def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
             if index == 0:
                 cameras = reader.cameras_at(entry.number)
                 frame = replace(frame, cameras=None if cameras == head.cameras else cameras)
-            if index == 0 and entry.kind == "delta":
-                before = reader.state_at(entry.number)
-                tensors, parts, _ = encode_key(head, before.levels, before.qps)
-                frame = replace(frame, reference=None, tensors=tuple(tensors))
-            elif before is not None and entry.kind == "delta":
-                # Its contexts were those of the delta that is now a keyframe.
-                after = reader.state_at(entry.number)
-                tensors, parts, _ = encode_delta(replace(before, recent={}), after.levels)
-                frame = replace(frame, tensors=tuple(tensors))
-                before = None
-            else:
-                parts, before = [coded], None
-            writer.frame(entry.number, frame, parts)
+            if entry.kind == "key":
+                recoded = None
+            elif index == 0:
+                state = reader.state_at(entry.number)
+                coded, recoded = encode_key(head, state.levels, state.qps)
+                frame = key_frame(recoded, frame.time, frame.stats, frame.cameras)
+            elif recoded is not None:
+                # What a coder has learned since the keyframe is another thing now.
+                coded, recoded = encode_delta(recoded, reader.state_at(entry.number).levels)
+                frame = replace(frame, coder=CODER)
+            writer.frame(entry.number, frame, coded)
         writer.finish(True)
         return Cut(writer.entries, writer.entries[0] if kept[0].kind == "delta" else None)
 

@@ -15,7 +15,6 @@ from invcodec.coding.container import (
     END_PAYLOAD,
     HEADER_BYTES,
     MAGIC,
-    TRAILER,
     Record,
     RecordType,
     pack_record,
@@ -132,9 +131,7 @@ class Growing:
         if record.type == RecordType.HEAD and not self.head:
             self.head = self.read(0, record.end)
         elif record.type in (RecordType.KEY, RecordType.DELTA):
-            length = min(record.length, MAX_HEAD_BYTES)
-            size = TRAILER.unpack(self.read(record.payload_offset, TRAILER.size))[0]
-            frame = FrameHead.from_bytes(self.read(record.payload_offset + TRAILER.size, min(size, length)))
+            frame, _ = FrameHead.split(self.read(record.payload_offset, min(record.length, MAX_HEAD_BYTES)))
             size = record.end - record.offset
             self._rows += pack(
                 [record.frame, frame.time, record.offset, size, frame.reference, frame.cameras is not None]

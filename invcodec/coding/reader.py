@@ -19,7 +19,6 @@ from invcodec.coding.container import (
     Record,
     RecordType,
     parse_header,
-    split_frame,
 )
 from invcodec.coding.remote import RemoteFile, is_url
 from invcodec.coding.scan import Found, Scanner
@@ -190,15 +189,15 @@ class Reader:
         raise UsageError(f"{self.name}: has no frame {number}; {hint}")
 
     def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
-        """A frame's structured header and its coded tensors, verified."""
+        """A frame's structured header and its coded values, verified."""
         record = self._header_at(entry.offset)
         if record.type not in (RecordType.KEY, RecordType.DELTA):
             raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
-        frame, coded = split_frame(self._payload(record))
+        frame, coded = FrameHead.split(self._payload(record))
         is_key = record.type == RecordType.KEY
         if FrameEntry.of(record, frame, self.head) != entry or is_key != (frame.reference is None):
             raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
-        frame.check_cameras(self.head)
+        frame.check_fits(self.head)
         return frame, coded
 
     def state_at(self, number: int) -> State:

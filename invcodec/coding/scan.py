@@ -21,7 +21,6 @@ from invcodec.coding.container import (
     Record,
     RecordType,
     parse_header,
-    split_frame,
 )
 from invcodec.coding.schema import FrameHead, Head, unpack_index
 from invcodec.errors import DamagedError, InvError, UsageError
@@ -258,7 +257,7 @@ class Scanner:
         try:
             if self.head is None:
                 raise DamagedError("there is no sound header before it")
-            frame, coded = split_frame(payload)
+            frame, coded = FrameHead.split(payload)
             entry = FrameEntry.of(record, frame, self.head)
             self._check_order(record, entry, frame)
         except DamagedError as error:
@@ -283,7 +282,7 @@ class Scanner:
         if last is not None and (entry.number <= last.number or entry.time <= last.time):
             raise DamagedError(f"it does not come after frame {last.number}")
         assert self.head is not None
-        frame.check_cameras(self.head)
+        frame.check_fits(self.head)
 
     def _take_index(self, record: Record, payload: bytes) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack
 
+from invcodec.coding.quantize import MAX_QP, MIN_QP
 from invcodec.errors import DamagedError, LimitError, UnsupportedError
 from invcodec.limits import (
     MAX_CAMERAS,
@@ -27,11 +28,14 @@ from invcodec.limits import (
     MAX_WEIGHTS,
 )
 
-FORMAT_VERSION = 0
-"""Draft 0: may change without notice until a release."""
+FORMAT_VERSION = 1
+"""Draft 1: may change without notice until a release. Files of draft 0 cannot be read."""
 
 GROUPS = ("structure", "colour")
-DIGEST_BYTES = 16
+DIGEST_BYTES = 8
+"""Enough to find mistakes: a wrong state passes once in 2^64 times. It is no defence against forgery."""
+
+Cameras = tuple[dict[str, Any], ...] | None
 
 
 def pack(value: Any) -> bytes:
@@ -57,6 +61,28 @@ def unpack(data: bytes, what: str, limit: int = MAX_HEAD_BYTES) -> Any:
     if not canonical:
         raise DamagedError(f"{what}: msgpack is not in canonical form")
     return value
+
+
+def field_size(data: bytes, what: str, limit: int = MAX_HEAD_BYTES) -> int:
+    """Bytes of the structured field that `data` begins with.
+
+    Raises:
+        LimitError: more than `limit` bytes.
+        DamagedError: not msgpack, or cut short.
+    """
+    # No string or list is too long in itself: what does not end within the limit ends beyond it.
+    endless = dict.fromkeys(("max_str_len", "max_bin_len", "max_array_len", "max_map_len", "max_ext_len"), 2**32)
+    unpacker = msgpack.Unpacker(max_buffer_size=limit, **endless)
+    unpacker.feed(data[:limit])
+    try:
+        unpacker.skip()
+    except msgpack.OutOfData:
+        if len(data) > limit:
+            raise LimitError(f"{what}: more than {limit} bytes") from None
+        raise DamagedError(f"{what}: exceeds its record") from None
+    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise DamagedError(f"{what}: not valid msgpack ({error})") from None
+    return unpacker.tell()
 
 
 def _plain(value: Any, what: str, depth: int) -> None:
@@ -256,6 +282,10 @@ class Head:
         value = unpack(data, "header")
         try:
             version = _integer(value["reader"], 0, 2**31, "header: reader version")
+            if version < FORMAT_VERSION:
+                raise UnsupportedError(
+                    f"the file is of format draft {version}, which is no longer read: encode it again"
+                )
             if version > FORMAT_VERSION:
                 raise UnsupportedError(f"the file needs format version {version}; this decoder knows {FORMAT_VERSION}")
             _count(value["networks"], MAX_NETWORKS, "header: networks")
@@ -297,15 +327,57 @@ class Head:
         return sum(t.size for n in self.networks for t in n.tensors)
 
 
-@dataclass(frozen=True)
-class CodedTensor:
-    """One entry of a frame's tensor list: which tensor, its coder, quantisation parameter and coded length."""
+STAGES = ("key", "warmup", "transfer", "refresh")
 
-    network: int
-    tensor: int
-    coder: int
-    qp: int
-    length: int
+
+@dataclass(frozen=True)
+class Stats:
+    """What an encoder has to say of a frame; each is None where it is not known.
+
+    Attributes:
+        stage: one of `STAGES`.
+        steps: of training.
+        milliseconds: that the frame took.
+        centidecibels: quality, PSNR in hundredths of a decibel.
+        captured: when a live frame was captured, in milliseconds since 1970.
+    """
+
+    stage: str | None = None
+    steps: int | None = None
+    milliseconds: int | None = None
+    centidecibels: int | None = None
+    captured: int | None = None
+
+    @property
+    def psnr(self) -> float | None:
+        """In dB."""
+        return None if self.centidecibels is None else self.centidecibels / 100
+
+    def to_list(self) -> list[int | None]:
+        stage = None if self.stage is None else STAGES.index(self.stage)
+        values = [stage, self.steps, self.milliseconds, self.centidecibels, self.captured]
+        while values and values[-1] is None:
+            values.pop()
+        return values
+
+    @classmethod
+    def from_list(cls, values: Any) -> Stats:
+        _check(isinstance(values, list), "frame header: stats are not a list")
+        known = [*values[:4], *[None] * (4 - len(values))]
+        for value in known:
+            _check(value is None or (isinstance(value, int) and not isinstance(value, bool)), "frame header: bad stats")
+        stage, steps, milliseconds, centidecibels = known
+        return cls(
+            STAGES[stage] if stage is not None and 0 <= stage < len(STAGES) else None,
+            steps,
+            milliseconds,
+            centidecibels,
+            # What is no integer there means nothing.
+            values[4] if len(values) > 4 and type(values[4]) is int else None,
+        )
+
+
+NO_STATS = Stats()
 
 
 @dataclass(frozen=True)
@@ -316,69 +388,58 @@ class FrameHead:
         time: presentation time in ticks of the header's time base.
         reference: number of the frame that a delta refers to; None in a KEY.
         digest: of the integer state after this record.
-        tensors: what follows, in table order.
-        stats: what the encoder has to say: stage, seconds, steps, psnr.
+        coder: of what follows.
+        qps: quantisation parameter of every tensor of the table, in a KEY; None in a DELTA.
+        stats: what the encoder has to say.
         cameras: a full camera list that holds from this frame on, or None.
     """
 
     time: int
     reference: int | None
     digest: bytes
-    tensors: tuple[CodedTensor, ...]
-    stats: dict[str, Any] = field(default_factory=dict)
-    cameras: tuple[dict[str, Any], ...] | None = None
+    coder: int
+    qps: tuple[int, ...] | None
+    stats: Stats = NO_STATS
+    cameras: Cameras = None
 
-    def check_cameras(self, head: Head) -> None:
-        """Refuse a camera list that is not one of the header's cameras."""
+    def check_fits(self, head: Head) -> None:
+        """Refuse steps and cameras that are not those of the header's tensors and cameras."""
+        tensors = sum(len(network.tensors) for network in head.networks)
+        _check(self.qps is None or len(self.qps) == tensors, "it does not give the step of every tensor")
         if self.cameras is not None:
             names = [[camera["name"] for camera in cameras] for cameras in (self.cameras, head.cameras)]
             _check(names[0] == names[1], "its cameras are not those of the header")
 
     def to_bytes(self) -> bytes:
-        return pack(
-            {
-                "time": self.time,
-                "reference": self.reference,
-                "digest": self.digest,
-                "tensors": [[t.network, t.tensor, t.coder, t.qp, t.length] for t in self.tensors],
-                "stats": self.stats,
-                "cameras": None if self.cameras is None else list(self.cameras),
-            }
-        )
+        qps = None if self.qps is None else list(self.qps)
+        cameras = None if self.cameras is None else list(self.cameras)
+        return pack([self.time, self.reference, self.digest, self.coder, qps, self.stats.to_list(), cameras])
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> FrameHead:
-        value = unpack(data, "frame header")
+    def split(cls, payload: bytes) -> tuple[FrameHead, bytes]:
+        """The header at the beginning of a frame's payload, and what follows it."""
+        size = field_size(payload, "frame header")
+        value = unpack(payload[:size], "frame header")
+        _check(isinstance(value, list) and len(value) >= 7, "frame header: fields are missing")
+        time, reference, digest, coder, qps, stats, cameras = value[:7]
         try:
-            reference = value["reference"]
             if reference is not None:
                 _integer(reference, -(2**63), 2**63 - 1, "frame header: reference")
-            digest = value["digest"]
             _check(isinstance(digest, bytes) and len(digest) == DIGEST_BYTES, "frame header: bad digest")
-            tensors = tuple(
-                CodedTensor(
-                    _integer(network, 0, MAX_NETWORKS - 1, "frame header: network"),
-                    _integer(tensor, 0, MAX_TENSORS - 1, "frame header: tensor"),
-                    _integer(coder, 0, 255, "frame header: coder"),
-                    _integer(qp, -1000, 1000, "frame header: qp"),
-                    _integer(length, 0, 2**31, "frame header: length"),
-                )
-                for network, tensor, coder, qp, length in value["tensors"]
-            )
-            order = [(t.network, t.tensor) for t in tensors]
-            _check(order == sorted(set(order)), "frame header: tensors are repeated or out of order")
-            _check(isinstance(value["stats"], dict), "frame header: stats are not a map")
-            cameras = value["cameras"]
-            return cls(
-                _integer(value["time"], -(2**53), 2**53, "frame header: time"),
+            _check((qps is None) == (reference is not None), "frame header: a keyframe has steps, a delta has none")
+            _check(qps is None or isinstance(qps, list), "frame header: steps are not a list")
+            frame = cls(
+                _integer(time, -(2**53), 2**53, "frame header: time"),
                 reference,
                 digest,
-                tensors,
-                value["stats"],
+                _integer(coder, 0, 255, "frame header: coder"),
+                None if qps is None else tuple(_integer(qp, MIN_QP, MAX_QP, "frame header: qp") for qp in qps),
+                Stats.from_list(stats),
                 None if cameras is None else _cameras(cameras, "frame header"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"frame header: a field is missing or of the wrong kind ({error})") from None
+        return frame, payload[size:]
 
 
 @dataclass(frozen=True)

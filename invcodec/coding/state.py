@@ -10,39 +10,46 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from invcodec.coding import entropy
-from invcodec.coding.quantize import MAX_LEVEL, from_lattice, step
-from invcodec.coding.schema import DIGEST_BYTES, CodedTensor, FrameHead, Head
+from invcodec.coding.entropy import CODER, RECENT_LIMIT, Known, RecordCoder, Statistics
+from invcodec.coding.guide import Guide, order
+from invcodec.coding.quantize import MAX_LEVEL, from_lattice
+from invcodec.coding.schema import DIGEST_BYTES, NO_STATS, Cameras, FrameHead, Head, Stats
 from invcodec.errors import DamagedError, UnsupportedError
 
 if TYPE_CHECKING:
     from invcodec.coding.scan import Found
 
 TensorKey = tuple[str, str]
+Coded = dict[TensorKey, tuple[np.ndarray, np.ndarray]]
+"""What a record codes of each tensor: a keyframe's integers or a residual, and `[P]` uint8, 1 where a place has any."""
 
 
 @dataclass(frozen=True)
 class State:
-    """All tensors of all networks at one frame.
+    """All tensors of all networks at one frame, and what coder and decoder have learned up to it.
 
     Attributes:
         head: declares them.
         levels: int32 lattice integers by network and tensor name, in their declared shapes. Not to be changed.
         qps: quantisation parameters. They change only at a keyframe.
-        recent: residuals that the last record carried; contexts for the next one.
+        recent: int8, what the last record added, clipped; only tensors that it changed.
+        history: uint8 for each place, which of the last records changed it; only tensors that some have.
+        statistics: what the coder has learned since the keyframe.
     """
 
     head: Head
     levels: dict[TensorKey, np.ndarray] = field(default_factory=dict)
     qps: dict[TensorKey, int] = field(default_factory=dict)
     recent: dict[TensorKey, np.ndarray] = field(default_factory=dict)
+    history: dict[TensorKey, np.ndarray] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=Statistics)
 
     def weights(self) -> dict[TensorKey, np.ndarray]:
         """Float32 weights, the same on every machine."""
         return {key: from_lattice(levels, self.qps[key]) for key, levels in self.levels.items()}
 
     def digest(self) -> bytes:
-        """SHA-256 over each tensor's qp (int32) and integers (int32), little-endian, in table order; 16 bytes."""
+        """SHA-256 over each tensor's qp (int32) and integers (int32), little-endian, in table order; 8 bytes."""
         total = hashlib.sha256()
         for key in table(self.head):
             total.update(struct.pack("<i", self.qps[key]))
@@ -51,46 +58,42 @@ class State:
 
 
 def table(head: Head) -> list[TensorKey]:
-    """Every tensor of every network, in the order in which records code them."""
+    """Every tensor of every network, in their declared order."""
     return [(network.name, tensor.name) for network in head.networks for tensor in network.tensors]
 
 
-def encode_key(
-    head: Head, levels: Mapping[TensorKey, np.ndarray], qps: Mapping[TensorKey, int]
-) -> tuple[list[CodedTensor], list[bytes], State]:
-    """Code every tensor on its own; returns the tensor list, the coded bytes, and the state."""
-    state = State(head, dict(levels), dict(qps), {})
-    return *_encode(head, state.levels, state.qps, State(head)), state
+def key_frame(state: State, time: int, stats: Stats = NO_STATS, cameras: Cameras = None) -> FrameHead:
+    """The header of a KEY record of a state."""
+    qps = tuple(state.qps[key] for key in table(state.head))
+    return FrameHead(time, None, state.digest(), CODER, qps, stats, cameras)
 
 
-def encode_delta(before: State, levels: Mapping[TensorKey, np.ndarray]) -> tuple[list[CodedTensor], list[bytes], State]:
-    """Code what changes from a state to new integers (tensors that are not named stay as they are)."""
+def delta_frame(state: State, time: int, reference: int, stats: Stats = NO_STATS, cameras: Cameras = None) -> FrameHead:
+    """The header of a DELTA record that leads from the state of frame `reference` to this one."""
+    return FrameHead(time, reference, state.digest(), CODER, None, stats, cameras)
+
+
+def encode_key(head: Head, levels: Mapping[TensorKey, np.ndarray], qps: Mapping[TensorKey, int]) -> tuple[bytes, State]:
+    """Code every tensor on its own; returns the coded bytes and the state."""
+    coder = RecordCoder(Statistics())
+    _code(head, coder, None, {key: levels[key] for key in table(head)})
+    return coder.finish(), State(head, dict(levels), dict(qps))
+
+
+def encode_delta(before: State, levels: Mapping[TensorKey, np.ndarray]) -> tuple[bytes, State]:
+    """Code what changes from a state to new integers; tensors that are not named stay as they are.
+
+    Nothing of `before` is changed, so that one state can be gone on from several times, to choose among them.
+    """
     residuals = {}
     for key in table(before.head):
-        if key in levels:
+        if key in levels and levels[key] is not before.levels[key]:
             residual = levels[key] - before.levels[key]
             if residual.any():
                 residuals[key] = residual
-    state = State(
-        before.head,
-        {**before.levels, **{key: before.levels[key] + r for key, r in residuals.items()}},
-        before.qps,
-        residuals,
-    )
-    return *_encode(before.head, residuals, before.qps, before), state
-
-
-def _encode(
-    head: Head, values: Mapping[TensorKey, np.ndarray], qps: Mapping[TensorKey, int], before: State
-) -> tuple[list[CodedTensor], list[bytes]]:
-    entries, parts = [], []
-    for n, network in enumerate(head.networks):
-        for t, tensor in enumerate(network.tensors):
-            key = (network.name, tensor.name)
-            if key in values:
-                parts.append(entropy.encode(values[key], before.levels.get(key), before.recent.get(key)))
-                entries.append(CodedTensor(n, t, entropy.CODER, qps[key], len(parts[-1])))
-    return entries, parts
+    coder = RecordCoder(before.statistics)
+    coded = _code(before.head, coder, before, residuals)
+    return coder.finish(), _follow(before, coded, coder.statistics)
 
 
 def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> State:
@@ -108,39 +111,62 @@ def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> 
 
 def apply(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> State:
     """As `decode`, whatever the digest says."""
-    if before is None and len(frame.tensors) != len(table(head)):
-        raise DamagedError("a keyframe does not carry every tensor")
-    if sum(entry.length for entry in frame.tensors) != len(coded):
-        raise DamagedError("coded tensors do not fill their record exactly")
-    base = before or State(head)
-    levels, qps, recent = dict(base.levels), dict(base.qps), {}
+    if frame.coder != CODER:
+        raise UnsupportedError(f"coder {frame.coder} needs a newer invcodec")
+    coder = RecordCoder(Statistics() if before is None else before.statistics, coded)
+    values = _code(head, coder, before, None)
+    coder.finish()
+    if before is None:
+        levels = {key: integers for key, (integers, _) in values.items()}
+        state = State(head, levels, dict(zip(table(head), _steps(head, frame), strict=True)))
+    else:
+        state = _follow(before, values, coder.statistics)
+    for key in values:
+        if max(int(state.levels[key].max()), -int(state.levels[key].min())) > MAX_LEVEL:
+            raise DamagedError(f"tensor '{key[0]}/{key[1]}': a value exceeds {MAX_LEVEL}")
+    return state
+
+
+def _steps(head: Head, frame: FrameHead) -> tuple[int, ...]:
+    """The quantisation parameters of a KEY."""
+    if frame.qps is None or len(frame.qps) != len(table(head)):
+        raise DamagedError("a keyframe does not give the step of every tensor")
+    return frame.qps
+
+
+def _code(head: Head, coder: RecordCoder, before: State | None, values: Mapping[TensorKey, np.ndarray] | None) -> Coded:
+    """Walk over all tensors in coding order, decoding if there are no values; returns those that are coded."""
+    result = {}
     position = 0
-    for entry in frame.tensors:
-        try:
-            network = head.networks[entry.network]
-            tensor = network.tensors[entry.tensor]
-        except IndexError:
-            raise DamagedError("a record codes a tensor that the header does not declare") from None
-        key = (network.name, tensor.name)
-        if entry.coder != entropy.CODER:
-            raise UnsupportedError(f"tensor '{network.name}/{tensor.name}': coder {entry.coder} needs a newer invcodec")
-        data = coded[position : position + entry.length]
-        position += entry.length
-        values = entropy.decode(data, tensor.shape, base.levels.get(key), base.recent.get(key))
-        if before is None:
-            try:
-                step(entry.qp)
-            except ValueError as error:
-                raise DamagedError(f"tensor '{network.name}/{tensor.name}': {error}") from None
-            levels[key], qps[key] = values, entry.qp
-        else:
-            if entry.qp != qps[key]:
-                raise DamagedError(f"tensor '{network.name}/{tensor.name}': the step changes outside a keyframe")
-            recent[key] = values
-            levels[key] = levels[key] + values
-        if np.abs(levels[key]).max() > MAX_LEVEL:
-            raise DamagedError(f"tensor '{network.name}/{tensor.name}': a value exceeds {MAX_LEVEL}")
-    return State(head, levels, qps, recent)
+    for network in head.networks:
+        guide = Guide(network, before is not None)
+        for index in order(network):
+            tensor = network.tensors[index]
+            key = network.name, tensor.name
+            given = None if values is None else values.get(key)
+            known = None
+            if before is not None:
+                known = Known(before.levels[key], before.recent.get(key), before.history.get(key))
+            if known is None or coder.changes(position + index, given is not None):
+                result[key] = coder.tensor(position + index, tensor.shape, given, known, guide.hints(index))
+            guide.learn(index, None if known is None else known.before, *result.get(key, (None, None)))
+        position += len(network.tensors)
+    return result
+
+
+def _follow(before: State, coded: Coded, statistics: Statistics) -> State:
+    """The state after a delta."""
+    history = {key: old >> 1 for key, old in before.history.items()}
+    for key, (_, changed) in coded.items():
+        history[key] = history.get(key, 0) | changed << 7
+    return State(
+        before.head,
+        before.levels | {key: before.levels[key] + residual for key, (residual, _) in coded.items()},
+        before.qps,
+        {key: np.clip(r, -RECENT_LIMIT, RECENT_LIMIT).astype(np.int8) for key, (r, _) in coded.items()},
+        {key: each for key, each in history.items() if each.any()},
+        statistics,
+    )
 
 
 class Follower:

@@ -160,12 +160,13 @@ class CompiledEngine(Engine):
         self._run(work, range(0, n, CHUNK_RAYS))
         return pixels
 
-    def begin(self, trainable: Collection[TensorKey], rate: float) -> None:
+    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+        # The kernels compute in float32 whatever `mixed` allows.
         names = {name for _, name in trainable}
         self._moments = [np.zeros_like(a) for a in (self._levels.table, self._levels.table, self._flat, self._flat)]
         self._table_gradient = np.zeros_like(self._levels.table)
         self._reference = self._levels.table.copy()
-        self._price = f32(rate)
+        self.set_price(price)
         self._steps = 0
         mask, views = self._new_layers()
         for name, weight, bias in zip(self.profile.layers, views[::2], views[1::2], strict=True):
@@ -173,6 +174,9 @@ class CompiledEngine(Engine):
             bias[...] = f"{name}.bias" in names
         self._layer_mask = mask
         self._train_layers = bool(mask.any())
+
+    def set_price(self, price: float) -> None:
+        self._price = f32(price)
 
     def warm_up(self) -> None:
         held = self.weights()

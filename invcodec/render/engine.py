@@ -103,13 +103,18 @@ class Engine(ABC):
         """Render deterministically over one background colour `[3]`."""
 
     @abstractmethod
-    def begin(self, trainable: Collection[TensorKey], rate: float) -> None:
+    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
         """Start a frame: remember the weights as the reference of the delta, and forget the optimiser's state.
 
         Args:
             trainable: tensors that may change.
-            rate: price of a change, in loss per unit of absolute weight difference from the reference.
+            price: of a change, in loss per unit of absolute weight difference from the reference; for lead tensors.
+            mixed: whether training may multiply matrices in bfloat16. Weights and rendering stay float32.
         """
+
+    @abstractmethod
+    def set_price(self, price: float) -> None:
+        """Change the price that `begin` was given, for the steps to come."""
 
     @abstractmethod
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:

@@ -55,6 +55,7 @@ class TorchEngine(Engine):
         self._device = torch.device(device)
         self._pass_samples = _PASS_SAMPLES.get(self._device.type, _PASS_SAMPLES["cpu"])
         self._noise = torch.Generator(self._device)
+        self._mixed = False
         self._specs: dict[TensorKey, TensorSpec] = {
             (network.name, spec.name): spec for network in networks for spec in network.profile.tensors
         }
@@ -124,7 +125,8 @@ class TorchEngine(Engine):
             return Pixels(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
         return Pixels(*(torch.cat(parts).cpu().numpy() for parts in (rgb, opacity, depth)))
 
-    def begin(self, trainable: Collection[TensorKey], rate: float) -> None:
+    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+        self._mixed = mixed and _multiplies_bfloat16(self._device)
         self._noise.manual_seed(0)
         self._optimisers = []
         for network in self.networks:
@@ -135,8 +137,12 @@ class TorchEngine(Engine):
                 spec = self._specs[network.name, name]
                 if (network.name, name) in trainable and not spec.exact:
                     held[name].requires_grad_()
-                    chosen.append(_Trained(held[name], spec.lead, rate if spec.lead else 0.0))
+                    chosen.append(_Trained(held[name], spec.lead, price if spec.lead else 0.0))
             self._optimisers.append(_Optimiser(chosen, network.profile.recipe))
+
+    def set_price(self, price: float) -> None:
+        for optimiser in self._optimisers:
+            optimiser.set_price(price)
 
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
         steps = self._steps(samples)
@@ -222,7 +228,12 @@ class TorchEngine(Engine):
             taken &= cells.reshape(-1)[cell] != 0
         index = taken.nonzero()[:, 0]
         ray = index // steps
-        raw, features = profile.density(weights, points[index], rays.view[ray])
+        if training and self._mixed:
+            with torch.autocast(self._device.type, torch.bfloat16):
+                raw, features = profile.density(weights, points[index], rays.view[ray])
+            raw, features = raw.float(), features.float()
+        else:
+            raw, features = profile.density(weights, points[index], rays.view[ray])
         if training and profile.recipe.noise:
             raw = raw + profile.recipe.noise * torch.randn(raw.shape, generator=self._noise, device=self._device)
         density = raw.new_zeros(n * steps).index_copy(0, index, profile.activate(raw)).reshape(n, steps)
@@ -234,6 +245,14 @@ class TorchEngine(Engine):
         sums = features.new_zeros(n, features.shape[1]).index_add(0, ray, share[:, None] * features)
         premultiplied = profile.shade(weights, sums, light.opacity, rays.view)
         return _Seen(premultiplied + (1 - light.opacity)[:, None] * background, light)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices; where that is emulated, it is slower than float32."""
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class _Trained:
@@ -262,6 +281,10 @@ class _Optimiser:
         self._tensors = tensors
         self._recipe = recipe
         self._steps = 0
+
+    def set_price(self, price: float) -> None:
+        for tensor in self._tensors:
+            tensor.price = price if tensor.lead else 0.0
 
     @torch.no_grad()
     def step(self, lead_rate: float, rate: float) -> None:

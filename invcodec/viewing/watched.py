@@ -14,7 +14,7 @@ from invcodec.coding.growing import follow_file
 from invcodec.coding.reader import Reader
 from invcodec.coding.remote import follow_url, is_url
 from invcodec.coding.scan import Found
-from invcodec.coding.schema import Head
+from invcodec.coding.schema import Head, Stats
 from invcodec.coding.state import Follower, State
 from invcodec.errors import DamagedError, InvError, UsageError
 
@@ -185,7 +185,7 @@ class Watched:
             live = self._live.get(number)
         return live[1] if live else self._reader_with(number).state_at(number)
 
-    def stats_at(self, number: int) -> dict[str, Any]:
+    def stats_at(self, number: int) -> Stats:
         """What the encoder said of a frame."""
         with self._lock:
             live = self._live.get(number)

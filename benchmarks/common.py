@@ -1,0 +1,97 @@
+"""What the benchmarks share: the program as a user runs it, and results with all that it takes to repeat them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_MAIN = ["-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+PROGRAM = [sys.executable, *_MAIN]
+"""`invcodec` of this checkout, to be followed by its arguments."""
+
+
+def program_of(checkout: Path) -> list[str]:
+    """`invcodec` of a checkout, which has a virtual environment of its own in `.venv` if it is not this one."""
+    if checkout == ROOT:
+        return PROGRAM
+    python = checkout.absolute() / ".venv" / "bin" / "python"
+    if not python.exists():
+        raise SystemExit(f"{checkout}: has no .venv; run `make test` there first")
+    return [str(python), *_MAIN]
+
+
+def sources(checkout: Path) -> str:
+    """A digest of the package's code in a checkout."""
+    total = hashlib.sha256()
+    for path in sorted([*(checkout / "invcodec").rglob("*.py"), *(checkout / "cli").rglob("*.py")]):
+        total.update(path.relative_to(checkout).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def encode(
+    program: Sequence[str], capture: Path, out: Path, options: Sequence[str], label: str
+) -> list[dict[str, Any]]:
+    """Encode in a process of its own.
+
+    Returns:
+        What it reported of every frame, and `at`, seconds from process start to the flushed record.
+    """
+    command = [*program, "encode", str(capture), str(out), "-f", "--progress", "json", *options]
+    started = monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    done = []
+    for line in process.stderr:
+        if not line.startswith("{"):
+            print(f"  {label}: {line.rstrip()}", file=sys.stderr)
+            continue
+        report = json.loads(line)
+        done.append({**report, "at": monotonic() - started})
+        print(f"  {label}: frame {report['frame']} at {done[-1]['at']:.0f} s", file=sys.stderr)
+    if process.wait():
+        raise SystemExit(f"{label}: encode failed with exit code {process.returncode}")
+    return done
+
+
+def evaluate(program: Sequence[str], file: Path, capture: Path, cameras: Sequence[str] = ()) -> dict[str, Any]:
+    """What `invcodec eval` says, of the held-out cameras if none are named."""
+    command = [*program, "eval", str(file), str(capture), "--json"]
+    for name in cameras:
+        command += ["--camera", name]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores of {model}, {platform.system()}, Python {platform.python_version()}"
+
+
+def commit(checkout: Path = ROOT) -> str:
+    done = subprocess.run(["git", "-C", checkout, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    dirty = subprocess.run(["git", "-C", checkout, "status", "--porcelain"], capture_output=True, text=True).stdout
+    return done.stdout.strip() + ("+changes" if dirty.strip() else "") if done.returncode == 0 else "unknown"
+
+
+def shown(argument: str) -> str:
+    """A command's argument without where things lie on this machine, which is of no use to others."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
+
+
+def save(path: Path, result: dict[str, Any]) -> None:
+    """Write a result as JSON, with machine, commit, date and command."""
+    command = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(shown, sys.argv[1:])]
+    about = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "command": " ".join(command)}
+    path.write_text(json.dumps({**about, **result}, indent=1) + "\n")

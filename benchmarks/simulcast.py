@@ -1,0 +1,142 @@
+"""What a user has otherwise: the training cameras' videos, each coded on its own as AV1."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+from bjontegaard import rate_at
+
+from invcodec.capture import Capture
+from invcodec.metrics import psnr
+
+# Full range and exact conversion, both ways: what is lost is AV1's loss alone.
+_SCALE = "flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
+_INTO = f"scale=in_range=pc:out_range=pc:out_color_matrix=bt709:{_SCALE}"
+_BACK = f"scale=in_range=pc:out_range=pc:in_color_matrix=bt709:{_SCALE}"
+_FILE, _FRAME = 32, struct.Struct("<IQ")
+"""IVF: its header's bytes, and what stands before every frame: bytes and time."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An AV1 encoder at its slow settings, with one keyframe and the whole clip to look ahead."""
+
+    name: str
+    options: tuple[str, ...]
+
+
+ENCODERS = (
+    # 4:4:4 needs 2 to 4 dB less than 4:2:0 at such sizes; delta-q off saves 2 %; slower speeds gave nothing more.
+    Encoder(
+        "libaom, 4:4:4 10 bit",
+        ("-c:v", "libaom-av1", "-cpu-used", "2", "-pix_fmt", "yuv444p10le", "-lag-in-frames", "35", "-b:v", "0")
+        + ("-aom-params", "deltaq-mode=0"),
+    ),
+    Encoder(
+        "SVT-AV1, 4:2:0 10 bit",
+        ("-c:v", "libsvtav1", "-preset", "2", "-pix_fmt", "yuv420p10le", "-svtav1-params", "tune=1"),
+    ),
+)
+
+
+def read_views(capture: Capture) -> list[list[np.ndarray]]:
+    """All frames `[H, W, 3]` uint8 of each training camera."""
+    views: list[list[np.ndarray]] = [[] for _ in capture.training]
+    for frame in capture.frames():
+        for view, index in zip(views, capture.training, strict=True):
+            view.append(frame.images[index][..., :3])
+    return views
+
+
+def measure(views: Sequence[Sequence[np.ndarray]], rate: Fraction, encoder: Encoder, crf: int) -> dict[str, Any]:
+    """Encode and decode every view.
+
+    Returns:
+        Bytes of AV1 frames alone (no container) over all views: of the first frame, of a later one (mean), and of all;
+        and PSNR as of `invcodec eval`, mean over images.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = list(pool.map(lambda view: _one(view, rate, encoder, crf), views))
+    sizes = np.sum([sizes for sizes, _ in done], 0)
+    return {
+        "encoder": encoder.name,
+        "crf": crf,
+        "key_bytes": int(sizes[0]),
+        "later_bytes_mean": float(sizes[1:].mean()) if len(sizes) > 1 else None,
+        "file_bytes": int(sizes.sum()),
+        "frames": len(sizes),
+        "training_psnr": float(np.mean([quality for _, quality in done])),
+    }
+
+
+def _one(frames: Sequence[np.ndarray], rate: Fraction, encoder: Encoder, crf: int) -> tuple[list[int], float]:
+    """Bytes of each frame in coding order, the first the keyframe, and PSNR of one view."""
+    height, width = frames[0].shape[:2]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
+    data = _ffmpeg(
+        [*raw, "-s", f"{width}x{height}", "-r", str(rate), "-i", "-", "-vf", _INTO]
+        + ["-color_range", "pc", "-colorspace", "bt709", *encoder.options]
+        + ["-g", "9999", "-crf", str(crf), "-threads", "1", "-f", "ivf", "-"],
+        b"".join(frame.tobytes() for frame in frames),
+    )
+    sizes, position = [], _FILE
+    while position < len(data):
+        sizes.append(_FRAME.unpack_from(data, position)[0])
+        position += _FRAME.size + sizes[-1]
+    back = _ffmpeg(["-f", "ivf", "-i", "-", "-vf", _BACK, *raw, "-"], data)
+    decoded = np.frombuffer(back, np.uint8).reshape(-1, height, width, 3)
+    if not len(decoded) == len(sizes) == len(frames):
+        raise ValueError(f"{encoder.name}: {len(frames)} frames went in, {len(decoded)} came back")
+    return sizes, float(np.mean([psnr(a, b) for a, b in zip(frames, decoded, strict=True)]))
+
+
+def _ffmpeg(arguments: Sequence[str], data: bytes) -> bytes:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *arguments]
+    done = subprocess.run(command, input=data, capture_output=True)
+    if done.returncode:
+        raise SystemExit(f"ffmpeg failed: {done.stderr.decode(errors='replace').strip()[-500:]}")
+    return done.stdout
+
+
+def beside(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """One of our files, as `rate.py` measures it, beside AV1 at the same training-view PSNR, between its CRFs.
+
+    Returns:
+        By encoder, `key_bytes`, `later_bytes` and `bytes_per_frame` (None beyond what was measured), and `crossing`:
+        the number of frames from which on our file is the smaller one, if both go on as they do after the warm-up; None
+        if it never is.
+    """
+    result = {}
+    for encoder in dict.fromkeys(point["encoder"] for point in rows):
+        points = [point for point in rows if point["encoder"] == encoder]
+        key, later, total = (
+            rate_at([(point[name], point["training_psnr"]) for point in points if point[name]], row["training_psnr"])
+            for name in ("key_bytes", "later_bytes_mean", "file_bytes")
+        )
+        since, each = None, row["later_bytes_mean"]
+        if key is not None and later is not None and each is not None:
+            since = crossing(row["file_bytes"] - (row["frames"] - 1) * each, each, key, later)
+        result[encoder] = {
+            "key_bytes": key,
+            "later_bytes": later,
+            "bytes_per_frame": None if total is None else total / row["frames"],
+            "crossing": since,
+        }
+    return result
+
+
+def crossing(ours: float, our_later: float, theirs: float, their_later: float) -> int | None:
+    """From how many frames on we take no more bytes, given those of the first and of a later frame; None: never."""
+    if ours <= theirs and our_later <= their_later:
+        return 1
+    return 1 + ceil((ours - theirs) / (their_later - our_later)) if our_later < their_later else None

@@ -1,0 +1,81 @@
+"""`invcodec transcode`: a smaller file out of a file, without training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .edit import FORCE, TO, written
+from .encode import read_target, target_options
+from .progress import counted, say_missed, target_text
+from .values import bytes_text
+
+
+@click.command(
+    "transcode",
+    epilog="""\b
+Examples:
+  invcodec transcode out.inv -o small.inv --target-size 1MB
+  invcodec transcode out.inv -o small.inv --quality 30 --max-frame-bytes 4k""",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@TO
+@target_options
+@FORCE
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+def command(
+    file: Path, output: Path, force: bool, as_json: bool, device: str, threads: int | None, **asked: Any
+) -> None:
+    """Write a smaller version of FILE: weights on coarser steps, small changes left out.
+
+    Needs no capture and does not train, so the same size is worth less than that of an encode. PSNR, both asked and
+    reported, is against what FILE shows, on 2 % of the pixels of its training cameras, at most 4096. The quality cannot
+    be above FILE's own.
+    """
+    target = read_target(asked)
+    from invcodec.coding.reader import Reader
+    from invcodec.transcode import PASSES, transcode
+
+    with Reader(file) as reader:
+        count = len(reader.frames)
+    with counted("transcoding", PASSES * count) as bar, written(output, force) as out:
+        done = transcode(
+            file,
+            out,
+            quality=asked["quality"],
+            target=target,
+            device=device,
+            threads=threads,
+            done=lambda: bar.advance(bar.task_ids[0]) if bar else None,
+        )
+    report = {
+        "schema": 1,
+        "file": str(output),
+        "source": str(file),
+        "frames": [
+            {"number": entry.number, "kind": entry.kind, "bytes": entry.length, "psnr": psnr}
+            for entry, psnr in zip(done.frames, done.psnrs, strict=True)
+        ],
+        "bytes": done.size,
+        "source_bytes": done.source_size,
+        "quality": done.quality,
+        "psnr": done.psnr,
+        "targets": [
+            {"target": each.name, "asked": each.asked, "achieved": each.achieved, "met": each.met}
+            for each in done.outcomes
+        ],
+    }
+    text = [
+        f"{output}: {count} frames, {bytes_text(done.size)} out of {bytes_text(done.source_size)}, "
+        f"quality {done.quality:.4g}",
+        f"PSNR against {file}: {done.psnr:.2f} dB, worst frame {min(done.psnrs):.2f} dB",
+        *(f"target: {target_text(outcome)}" for outcome in done.outcomes if outcome.met),
+    ]
+    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(text), err=str(output) == "-")
+    for outcome in done.outcomes:
+        say_missed(outcome)

@@ -1,0 +1,119 @@
+"""Records that fit into a number of bytes: what of a change to leave out, how coarse to make a keyframe.
+
+A change that is left out is not lost: the next frame is compared with what was sent, and may send it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from invcodec.coding.container import record_bytes
+from invcodec.coding.entropy import CODER
+from invcodec.coding.quantize import STEP_BITS, from_lattice, to_lattice
+from invcodec.coding.schema import DIGEST_BYTES, FrameHead, Head, Stats
+from invcodec.coding.state import State, TensorKey, encode_delta, table
+
+_PARTS = 8
+"""Dead zones are decided in eighths of a step, on integers."""
+_QUALITY_HALVINGS = 6
+
+MOST_STATS = Stats("refresh", 2**32 - 1, 2**32 - 1, 10_000, 2**53)
+"""No frame's take more bytes."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a record codes, the state that it leads to, and the bytes that it would have coded without a limit."""
+
+    coded: bytes
+    state: State
+    needed: int
+
+
+def largest_empty_delta(head: Head) -> int:
+    """Bytes that the record of a frame that changes nothing never exceeds: some 16 bits to say so of each tensor."""
+    frame = FrameHead(2**53, 2**62, bytes(DIGEST_BYTES), CODER, None, MOST_STATS)
+    return record_bytes(frame, b"") + 2 * len(table(head)) + 8
+
+
+def fit_change(
+    before: State,
+    weights: Mapping[TensorKey, np.ndarray],
+    dead_zone: float,
+    room: float,
+    exact: Collection[TensorKey] = (),
+) -> Fitted:
+    """Code the change from a state to new weights, on the state's lattice, in at most `room` bytes.
+
+    The dead zone is raised as far as that takes, so that the smallest changes, which matter least, are left out first.
+    Tensors that are `exact` are sent or left out as a whole, before and after all others. In the end nothing changes;
+    that is coded whatever the room.
+
+    Args:
+        weights: float32 by tensor; tensors that are not named stay as they are.
+        dead_zone: smallest change that is sent if there is room, in lattice steps (0.5 is plain rounding).
+    """
+    changes = {
+        key: to_lattice(value - from_lattice(before.levels[key], before.qps[key]), before.qps[key] - 3 * 2**STEP_BITS)
+        for key, value in weights.items()
+    }
+
+    def attempt(least: float, send_exact: bool) -> tuple[bytes, State]:
+        """Code changes of at least so many eighths of a step."""
+        levels = {}
+        for key, change in changes.items():
+            if key not in exact:
+                levels[key] = _moved(before.levels[key], change, least)
+            elif send_exact:
+                levels[key] = _moved(before.levels[key], change, _PARTS * dead_zone)
+        return encode_delta(before, levels)
+
+    least = _PARTS * dead_zone
+    best = attempt(least, True)
+    needed = len(best[0])
+    if needed <= room:
+        return Fitted(*best, needed)
+    most = max((int(np.abs(change).max()) for key, change in changes.items() if key not in exact), default=0) + 1
+    for send_exact in (True, False):
+        best = attempt(most, send_exact)
+        if len(best[0]) <= room:
+            low, high = int(least), most
+            while high - low > 1:
+                middle = (low + high) // 2
+                tried = attempt(middle, send_exact)
+                if len(tried[0]) <= room:
+                    high, best = middle, tried
+                else:
+                    low = middle
+            break
+    return Fitted(*best, needed)
+
+
+def _moved(levels: np.ndarray, change: np.ndarray, least: float) -> np.ndarray:
+    """Integers after a change in eighths of a step, of which what is smaller than `least` is dropped."""
+    size = np.abs(change)
+    return levels + np.sign(change) * np.where(size < least, 0, np.maximum((size + _PARTS // 2) // _PARTS, 1))
+
+
+def fit_key(attempt: Callable[[float], tuple[bytes, State]], quality: float, room: float) -> Fitted:
+    """Code a keyframe in at most `room` bytes, at the highest quality up to this one at which it fits, else at 0.
+
+    Args:
+        attempt: codes it at a quality.
+    """
+    best = attempt(quality)
+    needed = len(best[0])
+    if needed > room:
+        low, high = 0.0, quality
+        best = attempt(low)
+        for _ in range(_QUALITY_HALVINGS if len(best[0]) <= room else 0):
+            middle = (low + high) / 2
+            tried = attempt(middle)
+            if len(tried[0]) <= room:
+                low, best = middle, tried
+            else:
+                high = middle
+    return Fitted(*best, needed)

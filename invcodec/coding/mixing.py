@@ -1,0 +1,89 @@
+"""Predictions of bits: contexts that learn, and mixers that learn which contexts to believe.
+
+Logistic mixing of adaptive probabilities, as in the PAQ family (Mahoney 2005), in integers alone (FORMAT.md,
+"Adaptive bits").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from invcodec.coding.rangecoder import code_bit, jit
+
+INPUTS = 5
+"""Most contexts that one bit is predicted from."""
+COUNT_BITS = 10
+_COUNT_LIMIT = (1 << COUNT_BITS) - 1
+_ONE = 1 << 22
+"""A context's probability is in units of 1 / _ONE, above its count in one 32-bit word."""
+_LEARNING_SHIFT = 17
+_MAX_WEIGHT = 1 << 20
+_BIAS = 256
+
+# 65536 / (1 + exp(-i / 2)) for i = -16 .. 16.
+_LOGISTIC = (
+    22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768,
+    40793, 47911, 53581, 57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
+)  # fmt: skip
+
+
+def _squash_table() -> np.ndarray:
+    """Probability, 16 bits, of each log-odds from -2048 to 2047, in 1/256; linear between every 128th."""
+    places = np.arange(4096)
+    base, rest = places >> 7, places & 127
+    knots = np.array(_LOGISTIC, np.int64)
+    return (((128 - rest) * knots[base] + rest * knots[base + 1] + 64) >> 7).astype(np.int32)
+
+
+_SQUASH = _squash_table()
+_STRETCH = np.minimum(np.searchsorted(_SQUASH[1:] >> 4, np.arange(4096)) - 2047, 2047).astype(np.int32)
+"""The inverse: the least log-odds whose probability, 12 bits, is not below."""
+_RATE = (131072 // (2 * np.arange(1 << COUNT_BITS) + 3)).astype(np.int32)
+"""How much of the way to its last bit a context goes: about 1 / (count + 1.5), of 65536."""
+
+
+def fresh_contexts(count: int, probability: float) -> np.ndarray:
+    """`[count]` uint32 contexts that have seen nothing."""
+    return np.full(count, int(probability * _ONE) << COUNT_BITS, np.uint32)
+
+
+def fresh_weights(inputs: int) -> list[int]:
+    """A mixer of so many inputs: alike, a little bolder than their mean, no bias."""
+    return [72000 // inputs] * inputs + [0] * (INPUTS + 1 - inputs)
+
+
+@jit
+def code_mixed(state, data, contexts, weights, mixer, work, inputs, bit):
+    """Code one bit, and learn from it; returns the bit.
+
+    Args:
+        state, data: the range coder's.
+        contexts: `[C]` uint32.
+        weights: `[M, INPUTS + 1]` int32, of all mixers; the last of each that counts is the bias's.
+        mixer: the one to use.
+        work: `[2 * INPUTS]` int64: the contexts' indices, and room for as many numbers.
+        inputs: how many contexts there are.
+    """
+    total: Any = np.int64(weights[mixer, inputs]) * _BIAS
+    for i in range(inputs):
+        odds: Any = np.int64(_STRETCH[contexts[work[i]] >> 20])
+        work[INPUTS + i] = odds
+        total += weights[mixer, i] * odds
+    total = min(max((total + 32768) >> 16, -2047), 2047)
+    probability = np.int64(_SQUASH[total + 2048])
+    bit = code_bit(state, data, probability, bit)
+    error = (bit << 16) - probability
+    for i in range(inputs + 1):
+        odds = work[INPUTS + i] if i < inputs else _BIAS
+        weight = weights[mixer, i] + ((odds * error + (1 << (_LEARNING_SHIFT - 1))) >> _LEARNING_SHIFT)
+        weights[mixer, i] = min(max(weight, -_MAX_WEIGHT), _MAX_WEIGHT)
+    target = (_ONE - 1) * bit
+    for i in range(inputs):
+        word = np.int64(contexts[work[i]])
+        count = word & _COUNT_LIMIT
+        chance = word >> COUNT_BITS
+        chance += ((target - chance) * _RATE[count]) >> 16
+        contexts[work[i]] = (chance << COUNT_BITS) | min(count + 1, _COUNT_LIMIT)
+    return bit

@@ -1,0 +1,113 @@
+"""Records that fit: what is left out, in which order, and what stays."""
+
+from __future__ import annotations
+
+import io
+import math
+from fractions import Fraction
+
+import numpy as np
+from files import a_camera
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invcodec.coding.container import INDEX_ROW_BYTES, Writer, bytes_without_frames, record_bytes
+from invcodec.coding.fit import MOST_STATS, fit_change, fit_key, largest_empty_delta
+from invcodec.coding.quantize import nearest_qp, step, to_lattice
+from invcodec.coding.schema import Head, IndexRow, NetworkInfo, TensorInfo, pack_index
+from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key
+
+TABLE, CELLS = ("n", "table"), ("n", "cells")
+SHAPES: dict[TensorKey, tuple[int, ...]] = {TABLE: (512, 2), CELLS: (8, 8, 8)}
+
+
+def head() -> Head:
+    tensors = tuple(TensorInfo(name, SHAPES["n", name], "structure") for name in ("table", "cells"))
+    network = NetworkInfo("n", "scene", 200, "any", 1, {}, {}, tensors)
+    return Head(Fraction(10), Fraction(1, 100), (8, 6), 1, None, (a_camera("a", 8, 6),), (network,), {})
+
+
+def a_state(rng: np.random.Generator) -> State:
+    levels = {TABLE: rng.integers(-9, 10, SHAPES[TABLE], np.int32), CELLS: rng.integers(0, 2, SHAPES[CELLS], np.int32)}
+    return encode_key(head(), levels, {TABLE: nearest_qp(0.1), CELLS: nearest_qp(1.0)})[1]
+
+
+def moved(state: State, rng: np.random.Generator) -> dict[TensorKey, np.ndarray]:
+    """Weights after a change that few take much part in."""
+    weights = state.weights()
+    weights[TABLE] = weights[TABLE] + (0.1 * rng.standard_normal(SHAPES[TABLE]) ** 3).astype(np.float32)
+    flipped = rng.random(SHAPES[CELLS]) < 0.05
+    weights[CELLS] = np.where(flipped, 1 - weights[CELLS], weights[CELLS])
+    return weights
+
+
+@settings(deadline=None)
+@given(st.integers(0, 50), st.floats(0, 1))
+def test_a_change_fits_and_its_smallest_parts_go_first(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    before = a_state(rng)
+    weights = moved(before, rng)
+    free = fit_change(before, weights, 0.6, math.inf, {CELLS})
+    assert len(free.coded) == free.needed
+    room = share * free.needed
+    fitted = fit_change(before, weights, 0.6, room, {CELLS})
+    empty = encode_delta(before, {})[0]
+    assert fitted.needed == free.needed
+    assert len(fitted.coded) <= max(room, len(empty))
+    # What was sent is what would be sent with room, or nothing; and changes sent are no smaller than those left out.
+    change = np.abs(weights[TABLE] / step(before.qps[TABLE]) - before.levels[TABLE])
+    now, then, full = fitted.state.levels[TABLE], before.levels[TABLE], free.state.levels[TABLE]
+    sent = now != then
+    assert (now[sent] == full[sent]).all()
+    left = (full != then) & ~sent
+    if sent.any() and left.any():
+        assert change[sent].min() >= change[left].max() - 0.13
+    cells = fitted.state.levels[CELLS]
+    assert (cells == free.state.levels[CELLS]).all() or (cells == before.levels[CELLS]).all()
+    # The loop is closed: with room again, all that was left out is caught up on.
+    again = fit_change(fitted.state, weights, 0.6, math.inf, {CELLS})
+    assert (np.abs(weights[TABLE] / step(before.qps[TABLE]) - again.state.levels[TABLE]) <= 0.63).all()
+    assert (again.state.levels[CELLS] == free.state.levels[CELLS]).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 20))
+def test_an_empty_record_is_no_larger_than_said(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    state = a_state(rng)
+    for _ in range(6):
+        # What the coder has learned must not make saying "nothing" dear.
+        state = fit_change(state, moved(state, rng), 0.6, math.inf).state
+    fitted = fit_change(state, moved(state, rng), 0.6, 0)
+    assert fitted.state.levels[TABLE] is state.levels[TABLE]
+    frame = delta_frame(fitted.state, 2**52, 2**40, MOST_STATS)
+    assert record_bytes(frame, fitted.coded) <= largest_empty_delta(state.head)
+
+
+def test_a_keyframe_gets_as_coarse_as_it_must() -> None:
+    weights = np.random.default_rng(0).standard_normal(SHAPES[TABLE])
+    cells = np.zeros(SHAPES[CELLS], np.int32)
+
+    def attempt(quality: float) -> tuple[bytes, State]:
+        qp = nearest_qp(0.01 * 2 ** ((50 - quality) / 20))
+        return encode_key(head(), {TABLE: to_lattice(weights, qp), CELLS: cells}, {TABLE: qp, CELLS: 0})
+
+    free = fit_key(attempt, 50, math.inf)
+    assert (free.coded, free.needed) == (attempt(50)[0], len(free.coded))
+    least = len(attempt(0)[0])
+    for room in np.linspace(least, free.needed - 1, 7):
+        fitted = fit_key(attempt, 50, room)
+        assert 0.95 * room - 20 <= len(fitted.coded) <= room
+        assert fitted.needed == free.needed
+    assert fit_key(attempt, 50, least / 2).coded == attempt(0)[0]
+
+
+def test_a_file_without_frames_takes_what_is_said() -> None:
+    out = io.BytesIO()
+    writer = Writer(out, head())
+    writer.finish(True)
+    assert writer.size == len(out.getvalue())
+    # Room for the length of a long index.
+    assert 0 <= bytes_without_frames(head()) - writer.size <= 4
+    rows = [IndexRow(2**32 - 9 + i, 2**32 - 9 + i, 2**32 - 8 + i, 1, 2**32 - 10 + i, False) for i in range(1, 9)]
+    assert len(pack_index(rows)) <= 1 + len(rows) * INDEX_ROW_BYTES
