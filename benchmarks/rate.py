@@ -41,7 +41,7 @@ SCENES = ("studio@2", "studio", "studio_hd")
 """What is encoded of a folder of captures: those that are there, shrunk by what stands behind the @."""
 NERF_SCENE = "tiny"
 
-POINTS = ("--preset draft", "--preset fast", "--preset medium")
+POINTS = ("--quality 15", "--quality 30", "--quality 45", "--quality 60", "--quality 75")
 """Options of `invcodec encode` for each point of our curve, the cheapest first."""
 NERF = "--profile nerf --warmup 2"
 CRFS = (24, 32, 40, 48, 54, 60)

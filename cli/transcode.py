@@ -33,9 +33,8 @@ def command(
 ) -> None:
     """Write a smaller version of FILE: weights on coarser steps, small changes left out.
 
-    Needs no capture and does not train, so the same size is worth less than that of an encode. PSNR, both asked and
-    reported, is against what FILE shows, on 2 % of the pixels of its training cameras, at most 4096. The quality cannot
-    be above FILE's own.
+    Needs no capture and does not train. PSNR, both asked and reported, is against what FILE shows, on 2 % of the pixels
+    of its training cameras, at most 4096. The quality cannot be above FILE's own.
     """
     target = read_target(asked)
     from invcodec.coding.reader import Reader

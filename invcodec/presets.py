@@ -102,7 +102,7 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
     )
 
 
-_KEY_PRICE, _DELTA_PRICE = 1e-7, 7e-7
+_KEY_PRICE, _DELTA_PRICE = 1e-7, 1e-6
 """Rate in the loss at quality 50. A keyframe's weights serve every frame up to the next, so they are cheaper."""
 
 
@@ -114,12 +114,12 @@ def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Set
         rays=4096,
         lead_rate=0.2,
         rate=0.002,
-        hold=0.3,
-        decay=0.1,
+        hold=0.5,
+        decay=0.05,
         price=_DELTA_PRICE,
         changed_share=0.25,
         changed_weight=3.0,
-        jitter=0.3,
+        jitter=0.1,
     )
     key = Schedule(
         Budget(seconds=key_seconds),
@@ -147,7 +147,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         "name": "scene",
         "role": "scene",
         "profile": "nerf",
-        # More octaves let it learn noise between the samples, and learn it more slowly.
+        # With 8 octaves it learned small pictures more slowly.
         "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 48, "importance": 0},
     }
     key = Schedule(preset.key.budget, rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
@@ -162,7 +162,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         changed_share=0.5,
     )
     warm = replace(delta, lead_rate=2e-3, budget=preset.warm.budget)
-    # Weights four times coarser than the profile's own were no worse, neither in keyframes nor in later frames.
+    # Steps four times the profile's own cost a keyframe 0.1 dB, and halve the bytes of later frames at no cost.
     return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, fine_step=4.0)
 
 

@@ -176,9 +176,9 @@ def test_estimates_grow_with_frames_and_keyframes() -> None:
 
 
 def test_quality_sets_prices_and_steps_together() -> None:
-    plain, better = resolve("fast"), resolve("fast", quality=70)
-    assert better.delta.price == pytest.approx(plain.delta.price / 4)
-    assert better.key.price == pytest.approx(plain.key.price / 4)
+    plain, better = resolve("fast"), resolve("fast", quality=80)
+    assert better.delta.price == pytest.approx(plain.delta.price / 8)
+    assert better.key.price == pytest.approx(plain.key.price / 8)
     assert better.fine_step == pytest.approx(plain.fine_step / 2)
     assert better.at_quality(50).fine_step == pytest.approx(plain.fine_step)
     with pytest.raises(UsageError, match="quality: 101 is not between 0 and 100"):

@@ -1,0 +1,79 @@
+"""What rounding weights costs: a chain of frames beside the same chain with steps so fine that nothing is rounded.
+
+    python benchmarks/quantisation.py --data studio --downscale 2 --holdout cam00 --frames 0:24
+
+Both are trained with the same number of steps, from the same random numbers; each goes on from its own decoded frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import common
+
+import invcodec
+from invcodec.evaluation import evaluate
+from invcodec.presets import Settings
+from invcodec.training import Budget
+
+_FINER = 1 / 64
+_ENDS = 4
+"""Frames after the keyframe, and last frames, that are compared."""
+
+
+def psnr_by_frame(capture: Any, settings: Settings, path: Path) -> list[float]:
+    invcodec.encode_capture(capture, path, settings)
+    with invcodec.open(path) as video:
+        rows = evaluate(video, capture)["frames"]
+    return [mean(camera["psnr"] for camera in row["cameras"].values()) for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of a capture")
+    parser.add_argument("--downscale", type=int, default=1)
+    parser.add_argument("--frames", default=":", help="as 0:8; default: all")
+    parser.add_argument("--holdout", action="append", default=[])
+    parser.add_argument("--key-steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=200, help="of every later frame")
+    parser.add_argument("--quality", type=float, default=50)
+    parser.add_argument("--save", type=Path, help="write the results there, as JSON")
+    arguments = parser.parse_args()
+    first, _, stop = arguments.frames.partition(":")
+    capture = invcodec.open_capture(
+        arguments.data,
+        downscale=arguments.downscale,
+        holdout=arguments.holdout or None,
+        frames=(int(first) if first else None, int(stop) if stop else None),
+    )
+    given = invcodec.resolve(quality=arguments.quality)
+    settings = replace(
+        given,
+        key=replace(given.key, budget=Budget(steps=arguments.key_steps)),
+        warm=replace(given.warm, budget=Budget(steps=2 * arguments.steps)),
+        delta=replace(given.delta, budget=Budget(steps=arguments.steps)),
+    )
+    finer = replace(settings, fine_step=settings.fine_step * _FINER, dead_zone=0.5)
+    with tempfile.TemporaryDirectory() as folder:
+        rounded = psnr_by_frame(capture, settings, Path(folder) / "rounded.inv")
+        plain = psnr_by_frame(capture, finer, Path(folder) / "plain.inv")
+    costs = [b - a for a, b in zip(rounded, plain, strict=True)]
+    print("| frame | rounded | not rounded | cost |\n|---|---|---|---|")
+    for index, (a, b, cost) in enumerate(zip(rounded, plain, costs, strict=True)):
+        print(f"| {index} | {a:.2f} dB | {b:.2f} dB | {cost:.2f} dB |")
+    print(
+        f"\nmean {mean(costs):.2f} dB, first {_ENDS} frames after the keyframe {mean(costs[1 : 1 + _ENDS]):.2f} dB, ",
+        end="",
+    )
+    print(f"last {_ENDS} {mean(costs[-_ENDS:]):.2f} dB")
+    if arguments.save:
+        common.save(arguments.save, {"rounded": rounded, "not_rounded": plain})
+
+
+if __name__ == "__main__":
+    main()
