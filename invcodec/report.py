@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from invcodec.rate import Outcome
+if TYPE_CHECKING:
+    from invcodec.rate import Outcome
 
 Stage = Literal["key", "warmup", "transfer", "refresh"]
 
