@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DATA ?= demo/capture
 
-.PHONY: help demo test lint bench rate fuzz
+.PHONY: help demo test lint bench rate speed fuzz
 
 help:
 	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
@@ -13,6 +13,7 @@ help:
 	@echo "make fuzz    feed hostile files to the decoder"
 	@echo "make bench   print the README's tables again (DATA=DIR for a capture of your own)"
 	@echo "make rate    compare rate and distortion with other coders and with AV1 (DATA=DIR; takes a C++ compiler)"
+	@echo "make speed   measure times, memory and how they grow (DATA=DIR; takes an hour and more)"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -47,3 +48,7 @@ rate: $(READY) demo/capture/transforms.json
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps nncodec
 	$(BIN)/python benchmarks/rate.py --data $(DATA)
+
+speed: $(READY) demo/capture/transforms.json
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/speed.py --data $(DATA)

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from time import monotonic
@@ -39,16 +39,25 @@ def sources(checkout: Path) -> str:
 
 
 def encode(
-    program: Sequence[str], capture: Path, out: Path, options: Sequence[str], label: str
+    program: Sequence[str],
+    capture: Path,
+    out: Path,
+    options: Sequence[str],
+    label: str,
+    environment: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Encode in a process of its own.
 
+    Args:
+        environment: variables to set for it.
+
     Returns:
-        What it reported of every frame, and `at`, seconds from process start to the flushed record.
+        What it reported of every frame, `at`, seconds from process start to the flushed record, and `peak_mb`, the
+        most memory that it had held until then (None where the system does not tell).
     """
     command = [*program, "encode", str(capture), str(out), "-f", "--progress", "json", *options]
     started = monotonic()
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
     assert process.stderr is not None
     done = []
     for line in process.stderr:
@@ -56,11 +65,20 @@ def encode(
             print(f"  {label}: {line.rstrip()}", file=sys.stderr)
             continue
         report = json.loads(line)
-        done.append({**report, "at": monotonic() - started})
+        done.append({**report, "at": monotonic() - started, "peak_mb": _peak_mb(process.pid)})
         print(f"  {label}: frame {report['frame']} at {done[-1]['at']:.0f} s", file=sys.stderr)
     if process.wait():
         raise SystemExit(f"{label}: encode failed with exit code {process.returncode}")
     return done
+
+
+def _peak_mb(process: int) -> float | None:
+    """Resource usage would begin with what this process had when it forked; VmHWM begins anew with the program."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM")), None)
 
 
 def evaluate(program: Sequence[str], file: Path, capture: Path, cameras: Sequence[str] = ()) -> dict[str, Any]:
@@ -95,3 +113,32 @@ def save(path: Path, result: dict[str, Any]) -> None:
     command = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(shown, sys.argv[1:])]
     about = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "command": " ".join(command)}
     path.write_text(json.dumps({**about, **result}, indent=1) + "\n")
+
+
+class Results:
+    """What a benchmark of several parts has measured, by part and row; in a file after every row.
+
+    A long run can so be interrupted, or split over several: a row takes the place of its namesake, others stay, and
+    each says at which commit and when it was measured, and how busy the machine was (load average over a minute).
+
+    Args:
+        path: of the JSON file; None keeps nothing.
+        about: what all rows must have in common, such as the capture and its size.
+    """
+
+    def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:
+        self._path = path
+        self._about = dict(about)
+        self.parts: dict[str, dict[str, dict[str, Any]]] = {}
+        if path is not None and path.exists():
+            kept = json.loads(path.read_text())
+            common = {"machine": machine(), **self._about}
+            if differing := [name for name, value in common.items() if kept.get(name) != value]:
+                raise SystemExit(f"{path}: holds results with another {' and '.join(differing)}; name another file")
+            self.parts = kept["parts"]
+
+    def keep(self, part: str, row: str, values: Mapping[str, Any]) -> None:
+        measured = {"commit": commit(), "date": date.today().isoformat(), "load": os.getloadavg()[0]}
+        self.parts.setdefault(part, {})[row] = {**values, "measured": measured}
+        if self._path is not None:
+            save(self._path, {**self._about, "parts": self.parts})

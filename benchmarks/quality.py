@@ -4,15 +4,16 @@
     python benchmarks/quality.py --data studio --downscale 2 --holdout cam00 --frames 0:8 --rows medium
 
 Every row is one encode through the command line, in a process of its own; quality is that of the held-out cameras as
-`invcodec eval` measures it, times are from process start to the flushed record. A row such as `paper@60/4` is a preset
-with other training times (keyframe / later frames, in seconds).
+`invcodec eval` measures it, times are from process start to the flushed record. A row such as `medium:nerf` is a preset
+with another profile, one such as `paper@60/4` or `medium@60` has other training times (keyframe / later frames, in
+seconds).
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
@@ -21,19 +22,32 @@ from typing import Any
 import common
 
 
-def encode(row: str, arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """Encode and measure one row."""
-    preset, _, times = row.partition("@")
+def options_of(row: str, arguments: argparse.Namespace) -> list[str]:
+    """What `invcodec encode` is given for a row, and for all rows."""
+    choice, _, times = row.partition("@")
+    preset, _, profile = choice.partition(":")
+    key, _, frame = times.partition("/")
     options = ["--preset", preset]
-    if times:
-        key, _, frame = times.partition("/")
-        options += ["--key-seconds", key, "--seconds-per-frame", frame]
+    options += ["--profile", profile] if profile else []
+    options += ["--key-seconds", key] if key else []
+    options += ["--seconds-per-frame", frame] if frame else []
     options += ["--downscale", str(arguments.downscale)]
     options += ["--frames", arguments.frames] if arguments.frames else []
     for name in arguments.holdout:
         options += ["--holdout", name]
-    done = common.encode(common.PROGRAM, arguments.data, out, options, row)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    return options
+
+
+def encode(
+    row: str,
+    arguments: argparse.Namespace,
+    out: Path,
+    extra: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Encode and measure one row; `extra` are options that it does not name."""
+    options = [*options_of(row, arguments), *extra]
+    done = common.encode(common.PROGRAM, arguments.data, out, options, row, environment)
     report = common.evaluate(common.PROGRAM, out, arguments.data)
     later = [after["at"] - before["at"] for before, after in pairwise(done)]
     sizes = [frame["bytes"] for frame in done]
@@ -51,11 +65,12 @@ def encode(row: str, arguments: argparse.Namespace, out: Path) -> dict[str, Any]
         "psnr_static": report["mean"]["psnr_static"],
         "ssim": report["mean"]["ssim"],
         "psnr_by_frame": [mean(c["psnr"] for c in frame["cameras"].values()) for frame in report["frames"]],
+        "steps_by_frame": [frame["steps"] for frame in done],
         "key_bytes": sizes[0],
         "later_bytes_mean": mean(sizes[1:]) if later else None,
         "later_bytes_max": max(sizes[1:], default=None),
         "file_bytes": out.stat().st_size,
-        "peak_memory_gb_so_far": peak,
+        "peak_mb": done[-1]["peak_mb"],
     }
 
 

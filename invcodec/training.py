@@ -337,7 +337,7 @@ class FrameTrainer:
         def before_step(step: int, fraction: float) -> tuple[int, int]:
             nonlocal density, light
             coarse = _COARSE_STEPS if schedule.budget.steps is None else min(_COARSE_STEPS, schedule.budget.steps // 8)
-            if step < coarse:
+            if cells is not None and step < coarse:
                 return max(schedule.rays // 4, 64), max(samples // 2, 1)
             if cells is not None and (step - coarse) % (16 if fraction < 0.3 else 48) == 0:
                 now = self.engine.cell_density(self.rng)

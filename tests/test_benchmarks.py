@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
+from argparse import Namespace
+from pathlib import Path
 
 import pytest
 from files import ROOT, load
@@ -11,6 +15,9 @@ from hypothesis import strategies as st
 
 bjontegaard = load("bjontegaard", ROOT / "benchmarks")
 simulcast = load("simulcast", ROOT / "benchmarks")
+common = load("common", ROOT / "benchmarks")
+quality = load("quality", ROOT / "benchmarks")
+speed = load("speed", ROOT / "benchmarks")
 
 ANCHOR = [(9487.76, 40.037), (4593.60, 38.615), (2486.44, 36.845), (1358.24, 34.851)]
 TEST = [(9787.80, 40.121), (4469.00, 38.651), (2451.52, 36.970), (1356.24, 34.987)]
@@ -56,3 +63,62 @@ def test_points_that_others_beat_do_not_count() -> None:
 )
 def test_number_of_frames_from_which_a_file_is_smaller(sizes: tuple[int, ...], frames: int | None) -> None:
     assert simulcast.crossing(*sizes) == frames
+
+
+def test_time_to_a_level_is_that_between_measured_points() -> None:
+    curve = [(100, 30), (1, 10), (10, 20)]
+    assert speed.time_to(curve, 25) == pytest.approx(10**1.5)
+    assert speed.time_to(curve, 20) == pytest.approx(10)
+    assert speed.time_to(curve, 30) == pytest.approx(100)
+    assert speed.time_to(curve, 30.1) is None
+    # Faster than what was measured is not claimed.
+    assert speed.time_to(curve, 5) == 1
+    assert speed.time_to([], 5) is None
+
+
+def test_time_to_a_level_is_the_first_where_a_curve_comes_down_again() -> None:
+    assert speed.time_to([(1, 10), (10, 20), (100, 12), (1000, 22)], 15) == pytest.approx(10**0.5)
+
+
+def test_comparison_with_the_published_configuration() -> None:
+    def row(seconds: float, decibels: float) -> dict[str, object]:
+        return {"key_seconds": seconds, "psnr_by_frame": [decibels, 1.0]}
+
+    parts = {
+        "keyframes": {"medium@8": row(10, 28.6), "medium@60": row(62, 33)},
+        "paper": {"step": {"seconds": 2.0}, "paper@60": row(70, 18), "paper@600": row(610, 21)},
+    }
+    found = speed.against_paper(parts, 28.6)
+    assert found["seconds_to_level"] == 10
+    assert found["extrapolated_speedup"] == pytest.approx(2000)
+    assert found["gains"] == {"60": 15}
+    assert speed.against_paper({}, 28.6)["extrapolated_speedup"] is None
+
+
+@pytest.mark.parametrize(("frames", "few"), [(None, "0:3"), ("7:20", "7:10"), (":9", "0:3")])
+def test_few_frames_begin_where_all_of_them_do(frames: str | None, few: str) -> None:
+    assert speed.few(Namespace(frames=frames), 3).frames == few
+
+
+def test_rows_name_preset_profile_and_times() -> None:
+    arguments = Namespace(downscale=2, frames=None, holdout=["a"])
+    rest = ["--downscale", "2", "--holdout", "a"]
+    assert quality.options_of("fast", arguments) == ["--preset", "fast", *rest]
+    times = ["--key-seconds", "60", "--seconds-per-frame", "4"]
+    assert quality.options_of("fast:nerf@60/4", arguments) == ["--preset", "fast", "--profile", "nerf", *times, *rest]
+
+
+def test_results_are_merged_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["speed.py"])
+    path = tmp_path / "speed.json"
+    common.Results(path, {"capture": "a"}).keep("render", "x", {"ms": 1})
+    second = common.Results(path, {"capture": "a"})
+    second.keep("render", "x", {"ms": 2})
+    second.keep("paper", "y", {"ms": 3})
+    parts = json.loads(path.read_text())["parts"]
+    assert {part: {row: each["ms"] for row, each in rows.items()} for part, rows in parts.items()} == {
+        "render": {"x": 2},
+        "paper": {"y": 3},
+    }
+    with pytest.raises(SystemExit, match="another capture"):
+        common.Results(path, {"capture": "b"})

@@ -1,0 +1,157 @@
+"""All that is to be measured on a CUDA GPU, in one run; without one it says so and measures nothing.
+
+    python benchmarks/gpu.py --data captures/ --save benchmarks/results/gpu.json
+    python benchmarks/gpu.py --data captures/ --save benchmarks/results/gpu.json --parts paper
+
+The parts, each of which can be run alone, since machines with a GPU are often lent for minutes:
+
+    agree      the same file rendered on the CPU and on the GPU
+    captured   a capture (`studio_hd`), with the rows of --rows: held-out quality, bytes, seconds
+    paper      its first frame with the published configuration in full
+    synthetic  a ray-traced capture of 18 training cameras at 1352x1014: seconds a frame, rendered frames a second
+
+`--data` is a folder of captures. The synthetic one is made where `--synthetic` says, unless it is there already; that
+takes no GPU, so make it beforehand. Rows and times are those of `speed.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import quality
+from common import PROGRAM, Results
+from speed import few, kB, rendering, shown_camera
+
+from invcodec.decoder import Decoder
+from invcodec.metrics import psnr
+
+CAPTURED = "studio_hd"
+CAMERAS, SIZE, FRAMES = 19, "1352x1014", 4
+"""Of the synthetic capture; one camera is held out."""
+ROWS = ("medium@30/0.5", "medium@60/0.8", "medium")
+AGREEMENT = 50.0
+"""PSNR in dB of the GPU's picture against the CPU's that counts as agreeing: half a level of 255, on average."""
+_DEVICE = ["--device", "cuda"]
+
+
+def measure_agreement(arguments: Namespace, folder: Path, results: Results) -> None:
+    for row in ("draft", "draft:nerf"):
+        file = folder / "agree.inv"
+        options = [*quality.options_of(row, few(arguments, 2)), *_DEVICE]
+        common.encode(PROGRAM, arguments.data, file, options, row)
+        views = []
+        for device in ("cpu", "cuda"):
+            with Decoder(file, device=device) as decoder:
+                view = decoder.render(decoder.frames[-1].number, shown_camera(decoder))
+                views.append(view.rgb.astype(np.int16))
+        difference = np.abs(views[0] - views[1])
+        decibels = psnr(*views)
+        results.keep(
+            "agree",
+            row,
+            {
+                "psnr": decibels,
+                "agrees": decibels >= AGREEMENT,
+                "needed_psnr": AGREEMENT,
+                "largest_difference": int(difference.max()),
+                "share_off_by_more_than_1": float((difference > 1).mean()),
+            },
+        )
+
+
+def measure_captured(arguments: Namespace, folder: Path, results: Results) -> None:
+    for row in arguments.rows:
+        results.keep("captured", row, encoded(row, arguments, folder))
+
+
+def measure_paper(arguments: Namespace, folder: Path, results: Results) -> None:
+    results.keep("paper", "paper", encoded("paper", few(arguments, 1), folder))
+
+
+def measure_synthetic(arguments: Namespace, folder: Path, results: Results) -> None:
+    made = arguments.synthetic or folder / "synthetic"
+    if not made.exists():
+        size = ["--cameras", str(CAMERAS), "--size", SIZE, "--frames", str(FRAMES)]
+        subprocess.run([*PROGRAM, "synth", str(made), *size, "--scene", "changing"], check=True)
+    for row in arguments.rows:
+        here = Namespace(**{**vars(arguments), "data": made, "frames": None, "holdout": []})
+        results.keep("synthetic", row, encoded(row, here, folder))
+
+
+def encoded(row: str, arguments: Namespace, folder: Path) -> dict[str, Any]:
+    """A row's figures, and how fast the GPU shows what it gave."""
+    file = folder / "out.inv"
+    return {**quality.encode(row, arguments, file, _DEVICE), **rendering(file, "cuda")}
+
+
+def tables(parts: dict[str, dict[str, Any]]) -> str:
+    """Markdown."""
+    out = [
+        f"- `{name}`: GPU against CPU {row['psnr']:.1f} dB, largest difference {row['largest_difference']} of 255: "
+        + ("agrees" if row["agrees"] else f"DOES NOT AGREE ({AGREEMENT:g} dB needed)")
+        for name, row in parts.get("agree", {}).items()
+    ]
+    rows = [(part, row) for part in ("captured", "paper", "synthetic") for row in parts.get(part, {}).values()]
+    if rows:
+        out += ["", "| capture | preset | held-out PSNR | keyframe | later frames: mean, worst | bytes | a view |"]
+        out += ["|---|---|---|---|---|---|---|"]
+    for part, row in rows:
+        later = "-"
+        if row["frame_seconds_mean"] is not None:
+            later = f"{row['frame_seconds_mean']:.2f} s, {row['frame_seconds_max']:.2f} s"
+        sizes = ", ".join(kB(row[key]) for key in ("key_bytes", "later_bytes_mean"))
+        width, height = row["size"]
+        out.append(
+            f"| {CAPTURED if part != 'synthetic' else 'synthetic'}, {width}x{height} | `{row['row']}` "
+            f"| {row['psnr']:.2f} dB | {row['key_seconds']:.1f} s | {later} | {sizes} "
+            f"| {1000 * row['render_seconds']:.1f} ms ({1 / row['render_seconds']:.1f}/s) |"
+        )
+    return "\n".join(out).strip()
+
+
+def gpu() -> str:
+    """The GPU's name; ends the program where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit("gpu.py needs a CUDA GPU, and torch finds none here: nothing was measured")
+    device = torch.cuda.get_device_properties(0)
+    return f"{device.name}, {device.total_memory / 2**30:.0f} GiB, torch {torch.__version__}"
+
+
+PARTS = {
+    "agree": measure_agreement,
+    "captured": measure_captured,
+    "paper": measure_paper,
+    "synthetic": measure_synthetic,
+}
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help=f"folder of captures, {CAPTURED} among them")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS], help="default: all")
+    parser.add_argument("--rows", nargs="+", default=ROWS, help="of parts captured and synthetic")
+    parser.add_argument("--synthetic", type=Path, help="folder of the synthetic capture; default: a temporary one")
+    parser.add_argument("--save", type=Path, help="put the results there, as JSON")
+    arguments = parser.parse_args(given)
+    device = gpu()
+    arguments.data /= CAPTURED
+    arguments.downscale, arguments.frames, arguments.holdout = 1, None, []
+    results = Results(arguments.save, {"gpu": device})
+    with tempfile.TemporaryDirectory() as folder:
+        for part in arguments.parts:
+            PARTS[part](arguments, Path(folder), results)
+    print(tables(results.parts))
+
+
+if __name__ == "__main__":
+    main()
