@@ -17,6 +17,8 @@ _COMMANDS = {
     "encode": ("encode", "command"),
     "decode": ("decode", "command"),
     "info": ("info", "command"),
+    "view": ("view", "command"),
+    "serve": ("serve", "command"),
     "eval": ("evaluate", "command"),
     "inspect": ("inspect", "command"),
     "transcode": ("transcode", "command"),

@@ -12,7 +12,7 @@ import click
 
 from invcodec.errors import DamagedError, UsageError
 
-from .values import Duration, FrameRange, Size
+from .values import Duration, FrameRange, Input, Size
 
 if TYPE_CHECKING:
     from invcodec.coding.container import FrameEntry
@@ -30,9 +30,10 @@ Examples:
   invcodec decode out.inv --frames 0:24 -o clip.mp4       a video at the right speed
   invcodec decode out.inv --pose orbit -o out/%04d.png    one picture per frame
   invcodec decode out.inv --frame 42 --depth -o depth.npy
-  invcodec decode out.inv --frame 42 --weights frame.safetensors""",
+  invcodec decode out.inv --frame 42 --weights frame.safetensors
+  invcodec decode http://host:8080/live.inv --frame latest""",
 )
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
+@click.argument("file", type=Input(), required=False)
 @click.option("--frame", metavar="NUMBER", help="One frame: its number, first or latest.")
 @click.option("--time", type=Duration(), help="The frame on screen then, as 1.4s.")
 @click.option("--frames", type=FrameRange(), help="Several frames, as 0:24 for frames 0 to 23. Default: all.")
@@ -71,7 +72,7 @@ Examples:
 @click.pass_context
 def command(
     ctx: click.Context,
-    file: Path | None,
+    file: Path | str | None,
     frame: str | None,
     time: Fraction | None,
     frames: tuple[int | None, int | None] | None,
@@ -84,7 +85,7 @@ def command(
     device: str,
     threads: int | None,
 ) -> int:
-    """Render frames of FILE (- for standard input, one frame of it) from any pose.
+    """Render frames of FILE (an http address, or - for standard input, one frame of it) from any pose.
 
     One frame gives a picture, several give a video; transparent files give pictures with alpha, and videos on
     white. Names of what was written are printed.
@@ -101,7 +102,7 @@ def command(
     from invcodec.decoder import Decoder
 
     if str(file) == "-":
-        source: Path | Moment = _from_pipe(frame, time, ctx)
+        source: Path | str | Moment = _from_pipe(frame, time, ctx)
     else:
         source = file
     with Decoder(source, device=device, threads=threads) as decoder:
@@ -147,7 +148,7 @@ def _select(
     decoder: Decoder, frame: str | None, time: Fraction | None, frames: tuple[int | None, int | None] | None
 ) -> list[FrameEntry]:
     """The frames that were asked for; at least one."""
-    path = decoder.reader.path
+    path = decoder.reader.name
     if not decoder.frames:
         raise UsageError(f"{path}: holds no frames")
     if time is not None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .values import BitRate, ByteSize, Duration, FrameRange, bytes_text, seconds_text
+from .values import Address, BitRate, ByteSize, Duration, FrameRange, bytes_text, seconds_text
+
+if TYPE_CHECKING:
+    from invcodec.capture.live import Source
 
 PRESETS = ("draft", "fast", "medium", "slow", "paper")
 
@@ -152,7 +156,9 @@ Examples:
   invcodec encode capture/ out.inv --target-size 2MB
   invcodec encode capture/ out.inv --bitrate 300k --max-frame-bytes 4k
   invcodec encode capture/ out.inv --resume
-  invcodec encode capture/ - | ssh viewer 'cat > live.inv'""",
+  invcodec encode capture/ - | ssh viewer 'cat > live.inv'
+  invcodec encode rig.json live.inv --live --seconds-per-frame 500ms --bitrate 1M --serve 8080
+  invcodec encode capture/ live.inv --live --loop --serve 8080""",
 )
 @click.argument("capture", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path, allow_dash=True))
@@ -167,6 +173,23 @@ Examples:
     show_default=True,
     help="On standard error: a bar, a JSON object per line and frame, or nothing; auto is a bar on a terminal.",
 )
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Encode while it is filmed. CAPTURE is a rig's JSON file, or a folder that is played. --key-seconds (of the "
+    "first frame) and --seconds-per-frame are hard deadlines; frames that come meanwhile are dropped.",
+)
+@click.option("--loop", is_flag=True, help="With --live: begin files again at their end.")
+@click.option(
+    "--stdin",
+    is_flag=True,
+    help="With --live: frames come on standard input, as raw RGB of all cameras in order.",
+)
+@click.option(
+    "--serve",
+    type=Address(),
+    help="Let others follow the file over HTTP while it is written: 8080 for this machine, 0.0.0.0:8080 for all.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -175,6 +198,10 @@ def command(
     force: bool,
     resume: bool,
     progress: str,
+    live: bool,
+    loop: bool,
+    stdin: bool,
+    serve: tuple[str, int] | None,
     frames: tuple[int | None, int | None] | None,
     downscale: int,
     holdout: tuple[str, ...],
@@ -186,7 +213,7 @@ def command(
 
     CAPTURE holds transforms.json with images or videos, or camNN.mp4 with poses_bounds.npy ('invcodec inspect'
     shows how it is understood). Every frame is written when it is finished. Ctrl-C leaves a valid, shorter file
-    that --resume continues.
+    that --resume continues; with --live it ends the recording.
     """
     from invcodec.capture import open_capture
     from invcodec.encoder import encode_capture
@@ -196,21 +223,36 @@ def command(
     from .progress import BarProgress, choose
 
     shown = choose(progress)
+    to_pipe = str(output) == "-"
+    if not live and (loop or stdin):
+        raise click.UsageError(f"{'--loop' if loop else '--stdin'} needs --live", ctx)
+    if live and training["target_size"] is not None:
+        raise click.UsageError(
+            "--target-size needs to know how many frames there will be; with --live, give --bitrate", ctx
+        )
+    if serve and to_pipe:
+        raise click.UsageError("--serve serves a file; name one in place of -", ctx)
     if resume:
         _refuse_options(ctx)
-        reports = resume_encode(output, capture, progress=shown)
+        with _served(output, serve, fresh=False):
+            reports = resume_encode(output, capture, progress=shown)
     else:
-        to_pipe = str(output) == "-"
         if to_pipe and sys.stdout.isatty():
             raise click.UsageError("a file is not written to a terminal; redirect standard output", ctx)
         if not to_pipe:
             check_output(output, force)
+        target = sys.stdout.buffer if to_pipe else output
+        if live:
+            source = _source(capture, layout, source, downscale, holdout, loop=loop, stdin=stdin)
+            with _served(output, serve):
+                _encode_live(source, target, training, frames, force, shown)
+            return
         settings = resolve_settings(training)
         opened = open_capture(
             capture, layout=layout, source=source, frames=frames, downscale=downscale, holdout=holdout or None
         )
-        target = sys.stdout.buffer if to_pipe else output
-        reports = encode_capture(opened, target, settings, force=force, progress=shown)
+        with _served(output, serve):
+            reports = encode_capture(opened, target, settings, force=force, progress=shown)
         if to_pipe:
             return
     if isinstance(shown, BarProgress):
@@ -225,9 +267,72 @@ def command(
 
 def _refuse_options(ctx: click.Context) -> None:
     """A resumed encode takes its options from the file; others would be ignored in silence."""
-    allowed = {"capture", "output", "resume", "progress"}
+    allowed = {"capture", "output", "resume", "progress", "serve"}
     for parameter in ctx.command.params:
         if parameter.name in allowed or parameter.name is None:
             continue
         if ctx.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--resume takes all options from the file; leave out {parameter.opts[-1]}", ctx)
+
+
+def _source(
+    path: Path, layout: Any, source: Any, downscale: int, holdout: tuple[str, ...], *, loop: bool, stdin: bool
+) -> Source:
+    """What films: a folder is played, a file describes a rig."""
+    from invcodec.capture import open_capture
+    from invcodec.capture.live import Played, Raw, Rig
+    from invcodec.errors import CaptureError
+
+    chosen = holdout or None
+    if path.is_dir() and not stdin:
+        opened = open_capture(path, layout=layout, source=source, downscale=downscale, holdout=chosen)
+        return Played(opened, loop=loop)
+    if path.is_dir():
+        path = path / "transforms.json"
+    if not path.exists():
+        raise CaptureError(f"{path}: no such file; live encoding takes a rig's JSON file, or a folder to play")
+    if stdin:
+        if loop:
+            raise CaptureError("--loop: standard input cannot begin again")
+        return Raw(path, sys.stdin.buffer, downscale=downscale, holdout=chosen)
+    return Rig(path, downscale=downscale, holdout=chosen, loop=loop)
+
+
+def _encode_live(
+    source: Source,
+    target: Any,
+    training: dict[str, Any],
+    frames: tuple[int | None, int | None] | None,
+    force: bool,
+    shown: Any,
+) -> None:
+    """Deadlines are the preset's training times unless they are given."""
+    from invcodec.live import encode_live
+
+    from .progress import BarProgress
+
+    deadlines = {}
+    preset = resolve_settings({**training, "key_seconds": None, "seconds_per_frame": None, "steps": None})
+    for name, schedule in (("key_seconds", preset.key), ("seconds_per_frame", preset.delta)):
+        seconds = training[name] if training[name] is not None else schedule.budget.seconds
+        if seconds is None:
+            raise click.UsageError(f"preset {preset.preset} has no times; give --key-seconds and --seconds-per-frame")
+        deadlines[name] = float(seconds)
+    settings = resolve_settings({**training, "key_seconds": None, "seconds_per_frame": None})
+    done = encode_live(source, target, settings, **deadlines, frames=frames, force=force, progress=shown)
+    if isinstance(shown, BarProgress):
+        late = f", {done.late} late" if done.late else ""
+        click.echo(f"{done.frames} frames, {done.dropped} dropped{late}", err=True)
+
+
+@contextmanager
+def _served(output: Path, address: tuple[str, int] | None, *, fresh: bool = True) -> Iterator[None]:
+    """The output over HTTP, from a process of its own: nothing that clients do holds the encoder up."""
+    if address is None:
+        yield
+        return
+    from invcodec.server import Beside
+
+    with Beside(output, *address, fresh=fresh) as server:
+        click.echo(f"serving {server.url}", err=True)
+        yield

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .values import bytes_text, frame_rate_text, seconds_text, table
+from .values import Input, bytes_text, frame_rate_text, seconds_text, table
 
 
 @click.command(
@@ -19,18 +19,19 @@ Examples:
   invcodec info out.inv
   invcodec info out.inv --records
   invcodec info - < out.inv
+  invcodec info http://host:8080/live.inv
   invcodec info out.inv --json""",
 )
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", type=Input())
 @click.option(
     "--json", "as_json", is_flag=True, help="Print everything as JSON (FORMAT.md says what each field means)."
 )
 @click.option("--records", is_flag=True, help="A row for each record.")
-def command(file: Path, as_json: bool, records: bool) -> int:
-    """Print what FILE (- for standard input) holds: networks, frames, cameras, sizes, and whether it is whole.
+def command(file: Path | str, as_json: bool, records: bool) -> int:
+    """Print what FILE holds: networks, frames, cameras, sizes, and whether it is whole.
 
-    All sizes are bytes in the file. A finished file is read by its index alone: damage inside of frames is found by
-    'verify'. Exits 3 if the file is found damaged or truncated.
+    FILE may be an http address, or - for standard input. All sizes are bytes in the file. A finished file is read by
+    its index alone: damage inside of frames is found by 'verify'. Exits 3 if the file is found damaged or truncated.
     """
     from invcodec.coding.info import describe, describe_stream
 

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from invcodec.rate import Outcome
-from invcodec.report import FrameReport, Progress
+from invcodec.report import FrameReport, LiveReport, Progress
 
 from .values import bits_text, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+    from invcodec.rate import Outcome
 
 _SHOWN_FROM = 5_000_000
 """Smaller files are done before a bar could be seen."""
@@ -71,6 +72,10 @@ class JsonProgress(Progress):
             "psnr": round(report.psnr, 3),
             "bytes": report.bytes,
         }
+        if isinstance(report, LiveReport):
+            for name in ("captured", "queue", "training", "coding", "deadline"):
+                line[name] = round(getattr(report, name), 3)
+            line["dropped"] = report.dropped
         print(json.dumps(line), file=sys.stderr, flush=True)
 
     def target_done(self, outcome: Outcome) -> None:
@@ -95,31 +100,37 @@ class BarProgress(Progress):
             console=Console(stderr=True),
             refresh_per_second=4,
         )
-        self._frames = 0
+        self._frames: int | None = 0
         self._done = 0
         self._bytes = 0
+        self._dropped = 0
         self._last_seconds: float | None = None
         self._outcomes: list[Outcome] = []
 
-    def start(self, frames: int) -> None:
+    def start(self, frames: int | None) -> None:
         self._frames = frames
         self._task = self._bar.add_task("preparing", total=frames, quality="", size="", left="")
         self._bar.start()
 
     def frame_started(self, number: int, stage: str) -> None:
         self._began = monotonic()
-        self._bar.update(self._task, description=f"frame {number} ({self._done + 1}/{self._frames}, {stage})")
+        count = self._done + 1
+        self._bar.update(
+            self._task, description=f"frame {number} ({f'{count}/{self._frames}' if self._frames else count}, {stage})"
+        )
 
     def step(self, fraction: float, loss: float, psnr: float) -> None:
         self._bar.update(
             self._task,
             completed=self._done + min(fraction, 1.0),
             quality=f"loss {loss:.5f}  {psnr:.2f} dB",
-            left=self._time_left(fraction),
         )
+        if self._frames is not None:
+            self._bar.update(self._task, left=self._time_left(fraction))
 
     def _time_left(self, fraction: float) -> str:
         """The first frame takes far longer than the others, so it says nothing about them."""
+        assert self._frames is not None
         if fraction <= 0:
             return ""
         this = (monotonic() - self._began) * (1 / min(fraction, 1.0) - 1)
@@ -134,6 +145,12 @@ class BarProgress(Progress):
         if report.kind != "key":
             self._last_seconds = report.seconds
         self._bar.update(self._task, completed=self._done, size=bytes_text(self._bytes))
+        if isinstance(report, LiveReport):
+            self._dropped += report.dropped
+            late = (
+                f", {seconds_text(report.seconds - report.deadline)} late" if report.seconds > report.deadline else ""
+            )
+            self._bar.update(self._task, left=f"{self._dropped} dropped{late}")
 
     def target_done(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from invcodec.coding.remote import is_url
 from invcodec.errors import UsageError
 from invcodec.limits import MAX_IMAGE_SIDE
 
@@ -62,6 +63,29 @@ class Size(click.ParamType):
         if not match or not all(1 <= int(side) <= MAX_IMAGE_SIDE for side in match.groups()):
             self.fail(f"'{value}' is not a size; write 640x480 (each side 1 to {MAX_IMAGE_SIDE})", param, ctx)
         return int(match[1]), int(match[2])
+
+
+class Address(click.ParamType):
+    """`8080` on this machine alone, or `HOST:8080` on the address that is named."""
+
+    name = "[host:]port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(?:(\[[0-9a-fA-F:.]+\]|[^:\s]+):)?(\d{1,5})", value)
+        if not match or int(match[2]) > 65535:
+            self.fail(f"'{value}' is not an address; write 8080, or 0.0.0.0:8080 for all the world", param, ctx)
+        return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
+
+
+class Input(click.ParamType):
+    """A file, an http address, or `-`."""
+
+    name = "file or address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        return value if isinstance(value, Path) or is_url(value) else Path(value)
 
 
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}

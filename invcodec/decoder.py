@@ -7,7 +7,9 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from types import TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from invcodec.capture.camera import Camera
 from invcodec.coding.container import FrameEntry
 from invcodec.coding.reader import Reader
 from invcodec.coding.schema import Head
-from invcodec.coding.stream import Moment
+from invcodec.coding.state import State
 from invcodec.errors import UsageError
 from invcodec.metrics import to_8_bit
 from invcodec.networks import COLOUR_NETWORK, build_networks
@@ -40,11 +42,34 @@ class View:
     depth: np.ndarray
 
 
+class FrameSource(Protocol):
+    """Frames of a file, however they are read. See `invcodec.coding.reader.Reader`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def head(self) -> Head: ...
+    @property
+    def frames(self) -> list[FrameEntry]: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def problems(self) -> list[str]: ...
+    @property
+    def size(self) -> int: ...
+    def entry(self, number: int) -> FrameEntry: ...
+    def state_at(self, number: int) -> State: ...
+    def cameras_at(self, number: int) -> tuple[dict[str, Any], ...]: ...
+    def close(self) -> None: ...
+
+
 class Decoder:
     """An open .inv file.
 
     Args:
-        path: of the file; or one frame of a pipe.
+        path: of the file, its address, or what reads its frames in another way.
         device: where to render: "auto", "cpu", "cuda".
         threads: to use on the CPU; all cores if None.
 
@@ -54,9 +79,9 @@ class Decoder:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | Moment, *, device: str = "auto", threads: int | None = None
+        self, path: str | os.PathLike[str] | FrameSource, *, device: str = "auto", threads: int | None = None
     ) -> None:
-        self.reader = path if isinstance(path, Moment) else Reader(path)
+        self.reader: FrameSource = Reader(path) if isinstance(path, (str, os.PathLike)) else path
         self._networks = build_networks(self.reader.head)
         self._engine = make_engine(self._networks, device=device, threads=threads)
         self._loaded: int | None = None
@@ -101,12 +126,12 @@ class Decoder:
             UsageError: before the first frame, or after the last one has ended.
         """
         if not self.frames:
-            raise UsageError(f"{self.reader.path}: holds no frames")
+            raise UsageError(f"{self.reader.name}: holds no frames")
         first, last = self.frames[0], self.frames[-1]
         end = last.time + 1 / self.head.frame_rate
         if not first.time <= seconds < end:
             raise UsageError(
-                f"{self.reader.path}: nothing is on screen at {float(seconds):g} s; "
+                f"{self.reader.name}: nothing is on screen at {float(seconds):g} s; "
                 f"the file runs from {float(first.time):g} to {float(end):g} s"
             )
         return self.frames[bisect_right([entry.time for entry in self.frames], seconds) - 1]

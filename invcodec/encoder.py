@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter as clock
@@ -165,8 +165,7 @@ class Encoder:
             self._load_state()
             self._writer = Writer(out, head, resume.entries)
             for entry, stats in zip(resume.entries, resume.stats, strict=True):
-                hundredths = stats.centidecibels
-                self._rate.wrote(entry.kind == "key", entry.length, None if hundredths is None else hundredths / 100)
+                self._rate.wrote(entry.kind == "key", entry.time, entry.length, stats.psnr)
 
     @property
     def frames(self) -> list[FrameEntry]:
@@ -184,6 +183,8 @@ class Encoder:
         time: Fraction | float,
         number: int | None = None,
         masks: Sequence[np.ndarray | None] | None = None,
+        seconds: float | None = None,
+        captured: float | None = None,
     ) -> FrameReport:
         """Train one frame and write its record.
 
@@ -192,6 +193,8 @@ class Encoder:
             time: presentation time in seconds; later than the last frame's.
             number: the capture's frame number; the next one if None.
             masks: for each camera `[H, W]` bool (False: ignore the pixel) or None.
+            seconds: training time at most, in place of that of the settings.
+            captured: when the images were captured, in seconds since 1970, if the file shall say so.
 
         Raises:
             UsageError: a time, number or image that does not fit.
@@ -201,7 +204,8 @@ class Encoder:
         if number is None:
             number = last.number + 1 if last else 0
         ticks = round(Fraction(time) / self._writer.head.time_base)
-        if last and (number <= last.number or ticks * self._writer.head.time_base <= last.time):
+        shown_at = ticks * self._writer.head.time_base
+        if last and (number <= last.number or shown_at <= last.time):
             raise UsageError(f"frame {number} at {float(time):g} s does not come after frame {last.number}")
         pixels = self._gather(images, masks)
         if self._last_pixels is not None:
@@ -217,7 +221,8 @@ class Encoder:
             np.random.default_rng([self.settings.seed, number]),
             random_background=self.settings.random_background,
         )
-        around = self._bytes_around(key, ticks)
+        milliseconds = None if captured is None else round(1000 * captured)
+        around = self._bytes_around(key, ticks, milliseconds)
 
         def steer(fraction: float) -> float:
             quality = self._rate.steer(
@@ -225,7 +230,9 @@ class Encoder:
             )
             return self._schedule(stage, quality).price
 
-        schedule = self._schedule(stage, self._rate.begin(key))
+        schedule = self._schedule(stage, self._rate.begin(key, shown_at))
+        if seconds is not None:
+            schedule = replace(schedule, budget=replace(schedule.budget, seconds=seconds))
         if stage == "key":
             trained = trainer.train_keyframe(pixels, schedule, self.progress.step, steer)
         else:
@@ -236,7 +243,8 @@ class Encoder:
         self._load_state()
         quality = self._measure(pixels)
         self._judge(stage, quality)
-        stats = Stats(stage, trained.steps, round(1000 * (clock() - started)), round(100 * quality))
+        took = round(1000 * (clock() - started))
+        stats = Stats(stage, trained.steps, took, round(100 * quality), milliseconds)
         if key or last is None:
             frame = key_frame(self._state, ticks, stats)
         else:
@@ -341,11 +349,12 @@ class Encoder:
             levels[key] = to_lattice(value, qps[key])
         return encode_key(self._writer.head, levels, qps)
 
-    def _bytes_around(self, key: bool, ticks: int) -> int:
+    def _bytes_around(self, key: bool, ticks: int, captured: int | None) -> int:
         """What the next record takes at most beside what it codes, before it is known what is to be said of it."""
         qps = tuple([MIN_QP] * len(table(self._writer.head))) if key else None
         reference = None if key else self.frames[-1].number
-        return record_bytes(FrameHead(ticks, reference, bytes(DIGEST_BYTES), CODER, qps, MOST_STATS), b"")
+        stats = replace(MOST_STATS, captured=captured)
+        return record_bytes(FrameHead(ticks, reference, bytes(DIGEST_BYTES), CODER, qps, stats), b"")
 
     def _load_state(self) -> None:
         """Close the loop: go on from what a decoder has."""
@@ -391,7 +400,7 @@ def encode_capture(
     }
     with ExitStack() as stack:
         output = None if target is None else stack.enter_context(Output(target))
-        stack.enter_context(_shown(progress, len(capture.numbers)))
+        stack.enter_context(shown(progress, len(capture.numbers)))
         file = output.file if output else cast(BinaryIO, path)
         encoder = _encoder(capture, file, settings, origin, progress)
         return _run(encoder, capture, capture.numbers.start, output.publish if output else lambda: None)
@@ -427,7 +436,7 @@ def resume(
         raise UsageError(f"{path}: already holds all frames {first}:{stop}; nothing to resume")
     found, file = reopen(path)
     left = len(capture.numbers) - len(found.frames)
-    with file, found, _shown(progress, left):
+    with file, found, shown(progress, left):
         last = found.frames[-1].number
         stats = [found.frame(entry)[0].stats for entry in found.frames]
         so_far = Written(found.state_at(last), found.frames, stats)
@@ -459,7 +468,7 @@ def _encoder(
 
 
 @contextmanager
-def _shown(progress: Progress | None, frames: int) -> Iterator[None]:
+def shown(progress: Progress | None, frames: int | None) -> Iterator[None]:
     """Progress from before the first compilation to the end, whatever that is."""
     if progress is None:
         yield
@@ -485,6 +494,8 @@ def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], N
     except KeyboardInterrupt:
         if not encoder.frames:
             raise Interrupted("interrupted before the first frame was finished; nothing was written") from None
+        # It may have come between a frame's last byte and its publication.
+        publish()
         encoder.close(complete=False)
         last = encoder.frames[-1].number
         raise Interrupted(
@@ -493,6 +504,7 @@ def _run(encoder: Encoder, capture: Capture, start: int, publish: Callable[[], N
     except BaseException:
         if encoder.frames:
             with suppress(OSError):
+                publish()
                 encoder.close(complete=False)
         raise
     encoder.close()

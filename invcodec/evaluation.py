@@ -62,7 +62,7 @@ def evaluate(
     names, chosen = _choose(decoder, cameras)
     numbers = {entry.number for entry in decoder.frames} & set(capture.numbers)
     if not numbers:
-        raise UsageError(f"{decoder.reader.path} and {capture.folder} have no frame in common")
+        raise UsageError(f"{decoder.reader.name} and {capture.folder} have no frame in common")
     capture = _only(capture, names, decoder)
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
@@ -95,10 +95,10 @@ def evaluate(
             )
         done()
     if not rows:
-        raise DamagedError(f"{decoder.reader.path}: no frame could be decoded", frame=lost[0])
+        raise DamagedError(f"{decoder.reader.name}: no frame could be decoded", frame=lost[0])
     return {
         "schema": SCHEMA,
-        "file": str(decoder.reader.path),
+        "file": decoder.reader.name,
         "capture": str(capture.folder),
         "measures": MEASURES,
         "set": chosen,
@@ -137,12 +137,12 @@ def validate(
             pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, decoded)])
         captured, decoded = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         assert isinstance(decoder.reader, Reader)
-        stored = decoder.reader.frame(decoder.entry(number))[0].stats.centidecibels
+        stored = decoder.reader.frame(decoder.entry(number))[0].stats.psnr
         rows.append(
             {
                 "number": number,
                 "psnr": psnr(captured, decoded) if len(captured) else None,
-                "stored": None if stored is None else stored / 100,
+                "stored": stored,
             }
         )
         done()
@@ -161,7 +161,7 @@ def _choose(decoder: Decoder, cameras: Sequence[str] | None) -> tuple[list[str],
         known = [camera.name for camera in rig]
         for name in cameras:
             if name not in known:
-                raise UsageError(f"{decoder.reader.path}: no camera '{name}'; cameras are {', '.join(known)}")
+                raise UsageError(f"{decoder.reader.name}: no camera '{name}'; cameras are {', '.join(known)}")
         return list(dict.fromkeys(cameras)), "named"
     held_out = [camera.name for camera in rig if camera.held_out]
     if held_out:
@@ -175,12 +175,12 @@ def _only(capture: Capture, names: Sequence[str], decoder: Decoder) -> Capture:
     sizes = {camera.name: (camera.width, camera.height) for camera in decoder.cameras()}
     for name in names:
         if name not in index:
-            raise CaptureError(f"{capture.folder}: no camera '{name}', which {decoder.reader.path} has")
+            raise CaptureError(f"{capture.folder}: no camera '{name}', which {decoder.reader.name} has")
         camera: Camera = capture.cameras[index[name]]
         if (camera.width, camera.height) != sizes[name]:
             raise CaptureError(
                 f"{capture.folder}: camera '{name}' is {camera.width}x{camera.height} there, "
-                f"and {sizes[name][0]}x{sizes[name][1]} in {decoder.reader.path}"
+                f"and {sizes[name][0]}x{sizes[name][1]} in {decoder.reader.name}"
             )
     order = [index[name] for name in names]
     return replace(

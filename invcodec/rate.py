@@ -120,6 +120,10 @@ class Account(ABC):
     def spend(self, key: bool, size: int) -> None:
         """A record was written."""
 
+    @abstractmethod
+    def elapse(self, seconds: float) -> None:
+        """The next frame is shown so much later than the last one."""
+
 
 class FileSize(Account):
     """A whole file's bytes, shared out among a known number of frames.
@@ -151,12 +155,15 @@ class FileSize(Account):
         self._left -= size
         self._done += 1
 
+    def elapse(self, seconds: float) -> None:
+        """What time it is does not matter."""
+
     def _keys_before(self, index: int) -> int:
         return min(index, 1) if self._key_every is None else -(-index // self._key_every)
 
 
 class Bucket(Account):
-    """A leaky bucket: it holds BUFFER_SECONDS of the rate, is full at first, and gets a frame's worth with each frame.
+    """A leaky bucket: it holds BUFFER_SECONDS of the rate, is full at first, and fills as time goes by.
 
     So any T seconds of a file hold at most T + BUFFER_SECONDS seconds' worth of the rate, and one who receives at that
     rate, and waits BUFFER_SECONDS before the first picture, never waits again. The header and the first keyframe drain
@@ -169,7 +176,9 @@ class Bucket(Account):
 
     def __init__(self, bitrate: int, frame_rate: Fraction, key_every: int | None, costs: Costs) -> None:
         self._size = BUFFER_SECONDS * bitrate / 8
-        self._flow = float(bitrate / 8 / frame_rate) - costs.row
+        self._rate = bitrate / 8
+        # For each frame; those to come are taken to be as far apart as the last two were.
+        self._flow = float(self._rate / frame_rate) - costs.row
         if self._flow < costs.empty:
             least = math.ceil(8 * (costs.empty + costs.row) * frame_rate)
             raise UsageError(
@@ -209,8 +218,12 @@ class Bucket(Account):
         return self._costs.key / (self._costs.key + (frames - 1) * self._costs.delta)
 
     def spend(self, key: bool, size: int) -> None:
-        self._credit = min(self._credit - size + self._flow, self._size)
+        self._credit = self._credit - size - self._costs.row
         self._done += 1
+
+    def elapse(self, seconds: float) -> None:
+        self._credit = min(self._credit + self._rate * seconds, self._size)
+        self._flow = max(min(self._rate * seconds, self._size) - self._costs.row, self._costs.empty)
 
 
 class Controller:
@@ -251,10 +264,12 @@ class Controller:
         self._usual = {True: costs.key, False: costs.delta}
         self._next: dict[bool, float] = {}
         self._first = self._begun = quality
+        self._time: Fraction | None = None
         self._result = Result(target, costs, frame_rate)
 
-    def begin(self, key: bool) -> float:
-        """The quality with which the next frame's training begins."""
+    def begin(self, key: bool, time: Fraction) -> float:
+        """The quality with which training begins of the next frame, which is shown at a time in seconds."""
+        self._reach(time)
         self.allowance = self._account.allowance(key) if self._account else Allowance()
         cap = self.target.max_frame_bytes
         if cap is not None and not key:
@@ -282,13 +297,23 @@ class Controller:
     def end(self, key: bool, needed: int, size: int, psnr: float) -> None:
         """A frame was written: what its record would have taken without a limit, what it took, and its quality."""
         self._next[key] = self._corrected(lambda: needed, lambda: psnr, self.quality)
-        self.wrote(key, size, psnr)
+        self._spend(key, size, psnr)
 
-    def wrote(self, key: bool, size: int, psnr: float | None) -> None:
-        """As `end`, of a frame that was written before this controller was there: the file is being resumed."""
+    def wrote(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
+        """As `begin` and `end`, of a frame that was written before this controller was there: the file is resumed."""
+        self._reach(time)
+        self._spend(key, size, psnr)
+
+    def _reach(self, time: Fraction) -> None:
+        if self._account and self._time is not None:
+            self._account.elapse(float(time - self._time))
+        self._time = time
+
+    def _spend(self, key: bool, size: int, psnr: float | None) -> None:
+        assert self._time is not None
         if self._account:
             self._account.spend(key, size)
-        self._result.add(key, size, psnr)
+        self._result.add(key, self._time, size, psnr)
 
     def outcomes(self, size: int) -> list[Outcome]:
         """What came of the target in a finished file of `size` bytes."""
@@ -334,12 +359,14 @@ class Result:
         self._costs = costs
         self._frame_rate = frame_rate
         self._sizes: list[int] = []
+        self._times: list[Fraction] = []
         self._largest_delta = 0
         self._psnrs: list[float] = []
 
-    def add(self, key: bool, size: int, psnr: float | None) -> None:
-        """A frame was written: its record's bytes, and its quality in dB where that is known."""
+    def add(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
+        """A frame was written: when it is shown in seconds, its record's bytes, its quality in dB where it is known."""
         self._sizes.append(size)
+        self._times.append(time)
         if not key:
             self._largest_delta = max(self._largest_delta, size)
         if psnr is not None:
@@ -376,14 +403,20 @@ class Result:
 
     def holds(self, bitrate: float) -> bool:
         """Whether the bucket of a bit rate (see `Bucket`) is never overdrawn."""
-        full = BUFFER_SECONDS * bitrate / 8
+        full, rate = BUFFER_SECONDS * bitrate / 8, bitrate / 8
         credit = full - self._costs.fixed
-        for size in self._sizes:
+        for size, seconds in zip(self._sizes, self._durations, strict=True):
             credit -= size
             if credit < 0:
                 return False
-            credit = min(credit + float(bitrate / 8 / self._frame_rate) - self._costs.row, full)
+            credit = min(credit - self._costs.row + rate * seconds, full)
         return credit >= 0
+
+    @property
+    def _durations(self) -> list[float]:
+        """Seconds for which each frame is shown."""
+        ends = [*self._times[1:], self._times[-1] + 1 / self._frame_rate] if self._times else []
+        return [float(end - time) for time, end in zip(self._times, ends, strict=True)]
 
 
 def _clamp(value: float, low: float, high: float) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from invcodec.rate import Outcome
+if TYPE_CHECKING:
+    from invcodec.rate import Outcome
 
 Stage = Literal["key", "warmup", "transfer", "refresh"]
 
@@ -35,11 +36,32 @@ class FrameReport:
     bytes: int
 
 
+@dataclass(frozen=True)
+class LiveReport(FrameReport):
+    """What encoding a frame took while others came.
+
+    Attributes:
+        captured: when its last image arrived, in seconds as of `time.time`.
+        queue: seconds from then until the encoder took it.
+        training: seconds of preparing and optimising.
+        coding: seconds of all that follows: quantising, coding, measuring, writing.
+        deadline: seconds that it was given.
+        dropped: frames that came and were not taken, since the last one that was.
+    """
+
+    captured: float = 0.0
+    queue: float = 0.0
+    training: float = 0.0
+    coding: float = 0.0
+    deadline: float = 0.0
+    dropped: int = 0
+
+
 class Progress:
     """Told how an encode goes; this one ignores it all."""
 
-    def start(self, frames: int) -> None:
-        """Called once, with the number of frames to come."""
+    def start(self, frames: int | None) -> None:
+        """Called once, with the number of frames to come, if it is known."""
 
     def frame_started(self, number: int, stage: str) -> None: ...
 

@@ -181,7 +181,7 @@ class _Source:
             if look:
                 found = self._viewer.compare(shown, state, self._reader.cameras_at(entry.number))
                 psnrs.append(found)
-            result.add(written.kind == "key", written.length, found)
+            result.add(written.kind == "key", written.time, written.length, found)
             before = state
             self._done()
         writer.finish(self._reader.status == "complete")

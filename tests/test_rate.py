@@ -30,6 +30,7 @@ class Simulated:
         key, delta: bytes at quality 50.
         bend: octaves of bytes for 10 points of quality.
         noise: of the bytes, in octaves; decibels have half as many.
+        gap: frame times from one frame to the next are 1 to this many.
     """
 
     target: Target
@@ -39,7 +40,9 @@ class Simulated:
     delta: float = COSTS.delta
     bend: float = 0.7
     noise: float = 0.3
+    gap: int = 1
     seed: int = 0
+    times: list[Fraction] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     keys: list[bool] = field(default_factory=list)
     qualities: list[float] = field(default_factory=list)
@@ -59,7 +62,8 @@ class Simulated:
             def psnr(quality: float, shift: float = shift) -> float:
                 return 30 + (quality - 50) * 0.06 + shift
 
-            quality = made.begin(key)
+            self.times.append(self.times[-1] + rng.randint(1, self.gap) / RATE if index else Fraction(7))
+            quality = made.begin(key, self.times[-1])
             for fraction in (0.4, 0.55, 0.7, 0.8, 0.9):
                 # Half-trained frames are larger and worse than they will be.
                 early = 1 - fraction
@@ -89,6 +93,7 @@ scenes = st.fixed_dictionaries(
         "noise": st.floats(0, 0.5),
         "seed": st.integers(0, 1000),
         "frames": st.integers(10, 120),
+        "gap": st.sampled_from([1, 1, 3, 40]),
     }
 )
 
@@ -124,7 +129,8 @@ def test_the_bound_of_the_buffer_holds(scene: dict[str, float], key_every: int |
         spent = COSTS.fixed if first == 0 else 0
         for count, size in enumerate(made.sizes[first:]):
             spent += size
-            held = held and spent <= most + count * (asked / 8 / RATE - COSTS.row) + 1e-6
+            seconds = made.times[first + count] - made.times[first]
+            held = held and spent <= most + asked / 8 * seconds - count * COSTS.row + 1e-6
     assert outcome.met == (outcome.achieved <= asked) == held
     # Only keyframes too large even at quality 0 can break it.
     smallest = scene["key"] * 2 ** (-5 * scene["bend"] + scene["noise"])
@@ -139,6 +145,14 @@ def test_a_bit_rate_is_used() -> None:
     assert 0.95e6 < rate < 1.15e6
     # A reserve is built up after the keyframe, and no frame is starved for it.
     assert min(made.sizes) > 1_000_000 / 8 / 30 / 4
+
+
+def test_frames_that_are_dropped_leave_their_bytes_to_the_others() -> None:
+    made = Simulated(Target(bitrate=300_000), frames=300, gap=15)
+    (outcome,) = made.run()
+    assert outcome.met
+    seconds = made.times[-1] - made.times[0] + 1 / RATE
+    assert 0.85 * 300_000 < 8 * made.size / seconds < 1.15 * 300_000
 
 
 def test_later_keyframes_are_saved_up_for() -> None:
@@ -174,8 +188,8 @@ def test_no_later_frame_exceeds_the_cap(scene: dict[str, float], cap: int, key_e
 
 def test_without_a_target_nothing_is_measured_and_the_quality_stays() -> None:
     made = Controller(Target(), 37, COSTS, frame_rate=RATE, frames=None, key_every=None)
-    for key in (True, False, False):
-        assert made.begin(key) == 37
+    for time, key in enumerate((True, False, False)):
+        assert made.begin(key, Fraction(time)) == 37
         assert made.steer(lambda: 1 // 0, lambda: 1 // 0) == 37
         made.end(key, 99_999, 99_999, 10.0)
     assert made.outcomes(1_000_000) == []
@@ -184,9 +198,9 @@ def test_without_a_target_nothing_is_measured_and_the_quality_stays() -> None:
 def test_what_was_written_before_counts() -> None:
     target = Target(size=100_000)
     made = Controller(target, 50, COSTS, frame_rate=RATE, frames=10, key_every=None)
-    made.wrote(True, 60_000, 30.0)
-    made.wrote(False, 20_000, 30.0)
-    made.begin(False)
+    made.wrote(True, Fraction(0), 60_000, 30.0)
+    made.wrote(False, 1 / RATE, 20_000, 30.0)
+    made.begin(False, 2 / RATE)
     assert made.allowance.wanted == pytest.approx((100_000 - 2000 - 10 * 20 - 80_000) / 8)
 
 

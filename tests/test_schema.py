@@ -345,6 +345,9 @@ def test_a_field_that_a_later_encoder_adds_is_ignored() -> None:
     assert parse_frame({**frame_fields(), "mood": "bright"}) == FRAME
     said = [*frame_fields()["stats"], {"mood": "bright"}]
     assert parse_frame({**frame_fields(), "stats": said}) == FRAME
+    assert parse_frame({**frame_fields(), "stats": [*said[:4], 1_700_000_000_123, "more"]}).stats.captured == (
+        1_700_000_000_123
+    )
     assert parse_frame({**frame_fields(), "stats": [99, 300, 2500, 3150]}).stats == replace(FRAME.stats, stage=None)
 
 

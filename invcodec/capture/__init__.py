@@ -116,13 +116,7 @@ class Capture:
 
     def _mask(self, files: CameraFiles, number: int) -> np.ndarray | None:
         path = files.masks.get(number, files.masks.get(None))
-        if path is None:
-            return None
-        mask = read_image(path)[..., :1]
-        if mask.shape[1::-1] != (files.camera.width, files.camera.height):
-            raise CaptureError(f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image is not")
-        # A pixel counts only if all of it does: half a masked pixel would leak the masked colour.
-        return ~_any_in_block(mask[..., 0] < 128, self.downscale)
+        return None if path is None else read_mask(path, files.camera, self.downscale)
 
     def motion(self, camera: str, number: int) -> np.ndarray | None:
         """What truly moves in a camera's picture, `[H, W]` bool, where the capture says so (`gt_<camera>/mask`)."""
@@ -170,19 +164,9 @@ def open_capture(
     listing = found.read(folder, source)
     if not listing.cameras:
         raise CaptureError(f"{folder}: declares no cameras")
-    names = [files.camera.name for files in listing.cameras]
-    if len(set(names)) != len(names):
-        raise CaptureError(f"{folder}: two cameras have the same name")
+    _check_names([files.camera.name for files in listing.cameras], folder)
     files, available, fps = _check_files(folder, listing)
-    cameras = [_downscaled(f.camera, downscale, folder) for f in files]
-    if holdout is not None:
-        if unknown := [name for name in holdout if name not in names]:
-            raise CaptureError(f"{folder}: no camera '{unknown[0]}' to hold out; cameras are {', '.join(names)}")
-        cameras = [replace(camera, held_out=camera.name in holdout) for camera in cameras]
-    if (left := sum(not camera.held_out for camera in cameras)) < MIN_TRAINING_CAMERAS:
-        raise CaptureError(
-            f"{folder}: {left} camera(s) to train on after holding out, at least {MIN_TRAINING_CAMERAS} are needed"
-        )
+    cameras = rig_cameras([f.camera for f in files], folder, downscale=downscale, holdout=holdout)
     first, stop = frames or (None, None)
     first = available.start if first is None else first
     stop = available.stop if stop is None else min(stop, available.stop)
@@ -199,7 +183,7 @@ def open_capture(
         folder,
         found.name,
         listing.source,
-        tuple(cameras),
+        cameras,
         files,
         fps,
         range(first, stop),
@@ -210,10 +194,42 @@ def open_capture(
     )
 
 
+def read_mask(path: Path, camera: Camera, downscale: int) -> np.ndarray:
+    """A mask `[H, W]` bool (False: ignore the pixel) for the downscaled images of a camera of full size."""
+    mask = read_image(path)[..., :1]
+    if mask.shape[1::-1] != (camera.width, camera.height):
+        raise CaptureError(f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image is not")
+    # A pixel counts only if all of it does: half a masked pixel would leak the masked colour.
+    return ~_any_in_block(mask[..., 0] < 128, downscale)
+
+
 def _close(reader: Generator[np.ndarray]) -> None:
     """Close a reader, which after a second Ctrl-C may still be at work in its thread; then it ends by itself."""
     with suppress(ValueError):
         reader.close()
+
+
+def _check_names(names: Sequence[str], where: Path) -> None:
+    if len(set(names)) != len(names):
+        raise CaptureError(f"{where}: two cameras have the same name")
+
+
+def rig_cameras(
+    declared: Sequence[Camera], where: Path, *, downscale: int = 1, holdout: Sequence[str] | None = None
+) -> tuple[Camera, ...]:
+    """Declared cameras as they are encoded: of downscaled images, with those held out that were asked for."""
+    names = [camera.name for camera in declared]
+    _check_names(names, where)
+    cameras = [_downscaled(camera, downscale, where) for camera in declared]
+    if holdout is not None:
+        if unknown := [name for name in holdout if name not in names]:
+            raise CaptureError(f"{where}: no camera '{unknown[0]}' to hold out; cameras are {', '.join(names)}")
+        cameras = [replace(camera, held_out=camera.name in holdout) for camera in cameras]
+    if (left := sum(not camera.held_out for camera in cameras)) < MIN_TRAINING_CAMERAS:
+        raise CaptureError(
+            f"{where}: {left} camera(s) to train on after holding out, at least {MIN_TRAINING_CAMERAS} are needed"
+        )
+    return tuple(cameras)
 
 
 def _any_in_block(flags: np.ndarray, factor: int) -> np.ndarray:

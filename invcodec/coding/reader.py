@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from invcodec.coding.container import (
     COMPLETE,
@@ -20,9 +20,11 @@ from invcodec.coding.container import (
     RecordType,
     parse_header,
 )
+from invcodec.coding.remote import RemoteFile, is_url
 from invcodec.coding.scan import Found, Scanner
 from invcodec.coding.schema import FrameHead, Head, unpack_index
 from invcodec.errors import DamagedError, UsageError
+from invcodec.limits import MAX_INDEX_BYTES
 
 if TYPE_CHECKING:
     from invcodec.coding.state import State
@@ -34,10 +36,11 @@ class Reader:
     """Random access to a file: its header, its frames, and the state at any of them.
 
     Args:
-        path: of the file.
+        path: of the file, or its address on a web server, from which only what is needed is fetched.
         trust_index: take the frames from a finished file's index, where it is sound, and look at no other record.
 
     Attributes:
+        name: for messages.
         head: what the file declares.
         frames: all good frames, in file order.
         status: "complete", "incomplete" (interrupted on purpose), "open" (whole records, no end mark),
@@ -51,17 +54,14 @@ class Reader:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, trust_index: bool = True) -> None:
+        self.name = os.fspath(path)
         self.path = Path(path)
-        try:
-            self._file: BinaryIO = open(self.path, "rb")  # noqa: SIM115
-            self.size = os.fstat(self._file.fileno()).st_size
-        except OSError as error:
-            raise UsageError(f"{self.path}: cannot be read ({error.strerror})") from None
+        self._file, self.size = _opened(self.name)
         try:
             self.status = "open"
             self.problems: list[str] = []
             self.frames: list[FrameEntry] = []
-            if not (trust_index and self._use_index()):
+            if not (trust_index and (self._use_index() or self._ask_for_index())):
                 self._scan()
         except BaseException:
             self._file.close()
@@ -104,14 +104,29 @@ class Reader:
         self.status = "complete" if flags & COMPLETE else "incomplete"
         return True
 
+    def _ask_for_index(self) -> bool:
+        """Take the frames of a file that still grows from its server, if that is one of ours."""
+        if not isinstance(self._file, RemoteFile):
+            return False
+        try:
+            rows = unpack_index(self._file.ask("index", MAX_INDEX_BYTES))
+            first = self._header_at(len(MAGIC))
+            self.head, self.head_end = Head.from_bytes(self._payload(first)), first.end
+        except (DamagedError, UsageError):
+            return False
+        self.frames = [FrameEntry.indexed(row, self.head) for row in rows]
+        # It may have grown since it was opened.
+        self.size = max([self.size, *(entry.offset + entry.length for entry in self.frames[-1:])])
+        return True
+
     def _scan(self) -> None:
         """Take the frames from the records themselves."""
-        scanner = Scanner(str(self.path))
+        scanner = Scanner(self.name)
         for _ in self._feed(scanner):
             pass
         if scanner.lost and scanner.head is not None:
             # A header that came late is known from the beginning on the second round.
-            again = Scanner(str(self.path), scanner.head)
+            again = Scanner(self.name, scanner.head)
             for _ in self._feed(again):
                 pass
             scanner = again
@@ -127,7 +142,7 @@ class Reader:
 
     def records(self) -> Iterator[Found]:
         """All records with sound headers, in file order, read one by one."""
-        yield from self._feed(Scanner(str(self.path), self.head))
+        yield from self._feed(Scanner(self.name, self.head))
 
     def _header_at(self, offset: int) -> Record:
         self._file.seek(offset)
@@ -150,6 +165,10 @@ class Reader:
             raise DamagedError(what, offset=record.offset, frame=record.frame)
         return payload
 
+    def __contains__(self, number: int) -> bool:
+        """Whether there is a frame with this number."""
+        return number in self._by_number
+
     def entry(self, number: int) -> FrameEntry:
         """The frame with this number.
 
@@ -159,7 +178,7 @@ class Reader:
         if number in self._by_number:
             return self._by_number[number]
         if not self.frames:
-            raise UsageError(f"{self.path}: holds no frames")
+            raise UsageError(f"{self.name}: holds no frames")
         numbers = sorted(self._by_number)
         below = [n for n in numbers if n < number]
         above = [n for n in numbers if n > number]
@@ -167,7 +186,7 @@ class Reader:
             hint = f"its neighbours are {below[-1]} and {above[0]}"
         else:
             hint = f"the file has frames {numbers[0]} to {numbers[-1]}"
-        raise UsageError(f"{self.path}: has no frame {number}; {hint}")
+        raise UsageError(f"{self.name}: has no frame {number}; {hint}")
 
     def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
         """A frame's structured header and its coded values, verified."""
@@ -210,7 +229,7 @@ class Reader:
                 state = decode(self.head, frame, coded, state if entry.kind == "delta" else None)
             except DamagedError as error:
                 raise DamagedError(
-                    f"{self.path}: frame {entry.number}: {error}", offset=entry.offset, frame=entry.number
+                    f"{self.name}: frame {entry.number}: {error}", offset=entry.offset, frame=entry.number
                 ) from None
             self._cached = (entry.number, state)
         assert state is not None
@@ -225,6 +244,18 @@ class Reader:
             assert cameras is not None
             return cameras
         return self.head.cameras
+
+
+def _opened(name: str) -> tuple[BinaryIO, int]:
+    """A file, or one on a web server, and its size in bytes."""
+    if is_url(name):
+        remote = RemoteFile(name)
+        return cast(BinaryIO, remote), remote.size
+    try:
+        file = open(name, "rb")  # noqa: SIM115
+        return file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror})") from None
 
 
 def reopen(path: str | os.PathLike[str]) -> tuple[Reader, BinaryIO]:

@@ -339,16 +339,23 @@ class Stats:
         steps: of training.
         milliseconds: that the frame took.
         centidecibels: quality, PSNR in hundredths of a decibel.
+        captured: when a live frame was captured, in milliseconds since 1970.
     """
 
     stage: str | None = None
     steps: int | None = None
     milliseconds: int | None = None
     centidecibels: int | None = None
+    captured: int | None = None
+
+    @property
+    def psnr(self) -> float | None:
+        """In dB."""
+        return None if self.centidecibels is None else self.centidecibels / 100
 
     def to_list(self) -> list[int | None]:
         stage = None if self.stage is None else STAGES.index(self.stage)
-        values = [stage, self.steps, self.milliseconds, self.centidecibels]
+        values = [stage, self.steps, self.milliseconds, self.centidecibels, self.captured]
         while values and values[-1] is None:
             values.pop()
         return values
@@ -359,8 +366,15 @@ class Stats:
         known = [*values[:4], *[None] * (4 - len(values))]
         for value in known:
             _check(value is None or (isinstance(value, int) and not isinstance(value, bool)), "frame header: bad stats")
-        stage = known[0]
-        return cls(STAGES[stage] if stage is not None and 0 <= stage < len(STAGES) else None, *known[1:])
+        stage, steps, milliseconds, centidecibels = known
+        return cls(
+            STAGES[stage] if stage is not None and 0 <= stage < len(STAGES) else None,
+            steps,
+            milliseconds,
+            centidecibels,
+            # What is no integer there means nothing.
+            values[4] if len(values) > 4 and type(values[4]) is int else None,
+        )
 
 
 NO_STATS = Stats()

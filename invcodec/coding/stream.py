@@ -37,6 +37,7 @@ class Moment:
     """
 
     def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
+        self.name = name
         self.path = Path(name)
         self._scanner = Scanner(name)
         self._cameras: tuple[dict[str, Any], ...] | None = None
@@ -67,9 +68,9 @@ class Moment:
             if lost is not None:
                 raise lost
             hint = "it is empty" if held is None else f"frame {held[0].number} is the last one before it"
-            raise UsageError(f"{self.path}: has no frame {wanted.number}; {hint}")
+            raise UsageError(f"{self.name}: has no frame {wanted.number}; {hint}")
         if wanted.time is not None and held[0].time > wanted.time:
-            raise UsageError(f"{self.path}: begins at {float(held[0].time):g} s, later than {float(wanted.time):g} s")
+            raise UsageError(f"{self.name}: begins at {float(held[0].time):g} s, later than {float(wanted.time):g} s")
         return held
 
     @staticmethod
@@ -84,7 +85,7 @@ class Moment:
             return
         end = held[0].time + 1 / self.head.frame_rate
         if wanted.time >= end:
-            raise UsageError(f"{self.path}: ends at {float(end):g} s, before {float(wanted.time):g} s")
+            raise UsageError(f"{self.name}: ends at {float(end):g} s, before {float(wanted.time):g} s")
 
     @property
     def head(self) -> Head:
@@ -110,7 +111,7 @@ class Moment:
 
     def entry(self, number: int) -> FrameEntry:
         if number != self.entry_.number:
-            raise UsageError(f"{self.path}: a pipe gives one frame at a time")
+            raise UsageError(f"{self.name}: a pipe gives one frame at a time")
         return self.entry_
 
     def state_at(self, number: int) -> State:

@@ -14,6 +14,23 @@ Source = Literal["images", "videos"]
 
 
 @dataclass(frozen=True)
+class Stream:
+    """What a camera films now.
+
+    Attributes:
+        url: as ffmpeg's -i takes it.
+        options: of ffmpeg, before -i.
+        offset: added to its time stamps, in seconds.
+        arrival: whether its time stamps are the times at which frames arrive, rather than the stream's own.
+    """
+
+    url: str
+    options: tuple[str, ...] = ()
+    offset: float = 0.0
+    arrival: bool = False
+
+
+@dataclass(frozen=True)
 class CameraFiles:
     """One camera and where its images are: a video, or a picture for each frame number.
 
@@ -21,12 +38,14 @@ class CameraFiles:
         camera: at the size that the calibration was made for.
         images: picture by frame number.
         masks: mask picture by frame number, or under None one mask for all frames; black is ignored.
+        stream: where its images come from while it films, or None.
     """
 
     camera: Camera
     video: Path | None = None
     images: Mapping[int, Path] = field(default_factory=dict)
     masks: Mapping[int | None, Path] = field(default_factory=dict)
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)

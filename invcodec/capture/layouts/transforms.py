@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from invcodec.capture.camera import Camera, check_pose
-from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
+from invcodec.capture.layouts.listing import CameraFiles, Listing, Source, Stream
 from invcodec.capture.video import image_size
 from invcodec.errors import CaptureError
 
@@ -30,8 +30,18 @@ def matches(folder: Path) -> bool:
     return (folder / _FILE).is_file()
 
 
-def read(folder: Path, source: Source | None) -> Listing:
-    path = folder / _FILE
+@dataclass(frozen=True)
+class _Declared:
+    """A checked file: all of it, its two lists, the names of test cameras, and the frame rate if it has one."""
+
+    data: dict[str, Any]
+    frames: list[dict[str, Any]]
+    cameras: list[dict[str, Any]]
+    test: list[str]
+    rate: Fraction | None
+
+
+def _load(path: Path) -> _Declared:
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
@@ -44,19 +54,25 @@ def read(folder: Path, source: Source | None) -> Listing:
     for name, rows in (("frames", frames), ("cameras", cameras)):
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise CaptureError(f"{path}: '{name}' is not a list of objects")
-    has_images = any("file_path" in row for row in frames)
-    has_videos = any("video" in row for row in cameras)
-    source = source or ("images" if has_images else "videos")
-    if not (has_images if source == "images" else has_videos):
-        wanted = "frames[].file_path" if source == "images" else "cameras[].video"
-        raise CaptureError(f"{path}: names no {source} ({wanted})")
     test = data.get("test_cameras") or []
     if not isinstance(test, list) or not all(isinstance(name, str) for name in test):
         raise CaptureError(f"{path}: 'test_cameras' is not a list of names")
     fps = _number(data, "fps", path)
     if fps is not None and not 0.01 <= fps <= 1000:
         raise CaptureError(f"{path}: 'fps' is {fps:g}, expected 0.01 to 1000")
-    rate = None if fps is None else Fraction(fps).limit_denominator(1001)
+    return _Declared(data, frames, cameras, test, None if fps is None else Fraction(fps).limit_denominator(1001))
+
+
+def read(folder: Path, source: Source | None) -> Listing:
+    path = folder / _FILE
+    declared = _load(path)
+    data, frames, cameras, test, rate = (getattr(declared, field.name) for field in fields(declared))
+    has_images = any("file_path" in row for row in frames)
+    has_videos = any("video" in row for row in cameras)
+    source = source or ("images" if has_images else "videos")
+    if not (has_images if source == "images" else has_videos):
+        wanted = "frames[].file_path" if source == "images" else "cameras[].video"
+        raise CaptureError(f"{path}: names no {source} ({wanted})")
     if source == "images":
         return Listing(_from_images(folder, path, data, frames, cameras, test, rate), rate or Fraction(30), source)
     listed: list[CameraFiles] = []
@@ -71,6 +87,46 @@ def read(folder: Path, source: Source | None) -> Listing:
             )
         )
     return Listing(tuple(listed), rate, source)
+
+
+def read_rig(path: Path, *, streams: bool = True) -> Listing:
+    """The cameras of a rig that films now, from a file in the manner of transforms.json.
+
+    What `cameras[].video` names goes to ffmpeg: a file, a named pipe, a device, an address. Beside it may stand
+    `ffmpeg`, a list of input options; `offset`, in seconds, which is added to the camera's time stamps; and `clock`:
+    "stream" takes the stream's own time stamps, "arrival" the times at which its frames arrive here.
+
+    Args:
+        streams: whether the cameras must name their streams.
+
+    Raises:
+        CaptureError
+    """
+    declared = _load(path)
+    if not declared.cameras:
+        raise CaptureError(f"{path}: 'cameras' is empty; a rig has one entry for each camera")
+    if declared.rate is None:
+        raise CaptureError(f"{path}: has no 'fps'; a rig must say how many frames a second its cameras take")
+    listed = []
+    for index, row in enumerate(declared.cameras):
+        name = str(row.get("name", f"cam{index:02d}"))
+        camera = _camera(name, {**declared.data, **row}, path, None, declared.test)
+        stream = _stream(row, path, f"{path}: camera '{name}'") if streams else None
+        listed.append(CameraFiles(camera, masks=_mask(path.parent, row, None, path), stream=stream))
+    return Listing(tuple(listed), declared.rate, "videos")
+
+
+def _stream(row: Mapping[str, Any], path: Path, where: str) -> Stream:
+    video, options, clock = row.get("video"), row.get("ffmpeg", []), row.get("clock", "stream")
+    if not isinstance(video, str) or not video:
+        raise CaptureError(f"{where}: names no 'video'")
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+        raise CaptureError(f'{where}: \'ffmpeg\' is not a list of texts; write ["-f", "v4l2"]')
+    if clock not in ("stream", "arrival"):
+        raise CaptureError(f"{where}: 'clock' is {clock!r}, expected stream or arrival")
+    beside = path.parent / video
+    url = str(beside) if "://" not in video and beside.exists() else video
+    return Stream(url, tuple(options), _number(row, "offset", path) or 0.0, clock == "arrival")
 
 
 def _number(row: Mapping[str, Any], key: str, path: Path) -> float | None:

@@ -1,0 +1,121 @@
+"""A headless Chromium that is driven over its DevTools protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+class Browser:
+    """One page; an async context manager.
+
+    Args:
+        size: width and height of the window in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int] = (320, 300)) -> None:
+        assert CHROMIUM is not None
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        width, height = size
+        self._process = subprocess.Popen(
+            [
+                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                "--no-first-run", "--hide-scrollbars", "--force-device-scale-factor=1", "--force-color-profile=srgb",
+                f"--window-size={width},{height}", f"--user-data-dir={self._folder.name}", "--remote-debugging-port=0",
+                "about:blank",
+            ],
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        self._size = size
+        self._number = 0
+
+    async def __aenter__(self) -> Browser:
+        told = Path(self._folder.name) / "DevToolsActivePort"
+        for _ in range(600):
+            if told.exists() and "\n" in told.read_text():
+                break
+            await asyncio.sleep(0.1)
+        port = told.read_text().splitlines()[0]
+        self._session = aiohttp.ClientSession()
+        for _ in range(100):
+            async with self._session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                pages = [page for page in await answer.json() if page["type"] == "page"]
+            if pages:
+                break
+            await asyncio.sleep(0.1)
+        self._socket = await self._session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
+        width, height = self._size
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._socket.close()
+        await self._session.close()
+        self._process.terminate()
+        self._process.wait(10)
+        self._folder.cleanup()
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        await self._socket.send_json({"id": self._number, "method": method, "params": params})
+        while True:
+            message = json.loads((await self._socket.receive()).data)
+            if message.get("id") == self._number:
+                assert "error" not in message, message
+                return message["result"]
+
+    async def open(self, url: str) -> None:
+        await self.call("Page.navigate", url=url)
+
+    async def run(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        done = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in done, done
+        return done["result"].get("value")
+
+    async def until(self, condition: str, seconds: float = 60) -> None:
+        """Wait until an expression in the page is true."""
+        end = time.monotonic() + seconds
+        while not await self.run(f"!!({condition})"):
+            assert time.monotonic() < end, f"never came true: {condition}"
+            await asyncio.sleep(0.05)
+
+    async def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+    async def drag(
+        self, start: tuple[float, float], end: tuple[float, float], steps: int = 5, button: str = "left"
+    ) -> None:
+        await self.mouse("mousePressed", *start, button=button, clickCount=1)
+        for step in range(1, steps + 1):
+            x, y = (a + (b - a) * step / steps for a, b in zip(start, end, strict=True))
+            await self.mouse("mouseMoved", x, y, button=button, buttons=1 if button == "left" else 2)
+        await self.mouse("mouseReleased", *end, button=button, clickCount=1)
+
+    async def key(self, key: str, code: str = "") -> None:
+        text = {"text": key} if len(key) == 1 else {}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=code, **text)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=code)
+
+    async def screenshot(self) -> bytes:
+        """PNG of the window."""
+        return base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"])

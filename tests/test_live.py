@@ -1,0 +1,461 @@
+"""Encoding while it is filmed: alignment, latest first, deadlines, and the whole program on pipes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from conftest import Cli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invcodec.capture import Frame, open_capture
+from invcodec.capture.live import Aligner, LiveFrame, Moment, Newest, Played, Raw, Rig
+from invcodec.coding.reader import Reader
+from invcodec.coding.remote import follow_url
+from invcodec.errors import CaptureError
+from invcodec.live import _Pace
+
+PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+FPS = Fraction(10)
+WIDTH, HEIGHT = 16, 12
+QUICK = ("--preset", "draft", "--steps", "3", "--key-seconds", "600", "--seconds-per-frame", "600")
+"""Deadlines that no machine misses; steps that end long before."""
+
+
+def image(value: int) -> np.ndarray:
+    return np.full((HEIGHT, WIDTH, 3), value, np.uint8)
+
+
+# alignment
+
+
+def aligned(events: list[tuple[int, float, int]], cameras: int) -> list[Moment]:
+    """What comes of images (camera, time stamp, value), each arriving at its place in the list."""
+    aligner = Aligner(cameras, FPS)
+    found = [aligner.add(c, stamp, image(value), float(place)) for place, (c, stamp, value) in enumerate(events)]
+    return [moment for moment in found if moment is not None]
+
+
+def values(moment: Moment) -> list[int]:
+    return [int(each[0, 0, 0]) for each in moment.images]
+
+
+def test_images_of_the_same_time_come_together_however_late_they_arrive() -> None:
+    # Camera 1 is three frames late, and its clock differs by 30 ms.
+    events = [(0, k / 10, k) for k in range(4)]
+    for k in range(8):
+        events += [(1, k / 10 + 0.03, 100 + k), (0, (k + 4) / 10, k + 4)]
+    moments = aligned(events, 2)
+    assert [moment.number for moment in moments] == list(range(8))
+    assert [values(moment) for moment in moments] == [[k, 100 + k] for k in range(8)]
+    # Time stamps that are a frame's time but for rounding are taken as that time.
+    assert [moment.time for moment in moments] == [k / FPS for k in range(8)]
+
+
+def test_what_one_camera_missed_is_missing_and_numbers_go_on() -> None:
+    events = [(c, k / 10, 10 * c + k) for k in range(6) for c in range(3) if (c, k) not in ((1, 2), (0, 4))]
+    moments = aligned(events, 3)
+    assert [moment.number for moment in moments] == [0, 1, 3, 5]
+    assert all(values(m) == [m.number, 10 + m.number, 20 + m.number] for m in moments)
+
+
+def test_uneven_times_are_kept() -> None:
+    moments = aligned([(c, t, 0) for t in (7.0, 7.131, 7.252) for c in range(2)], 2)
+    assert [(m.number, m.time) for m in moments] == [(0, 0), (1, Fraction(131, 1000)), (3, Fraction(252, 1000))]
+
+
+@given(
+    st.lists(st.floats(-0.024, 0.024), min_size=2, max_size=4),
+    st.lists(st.integers(0, 3), min_size=10, max_size=60),
+    st.sets(st.tuples(st.integers(0, 3), st.integers(0, 29))),
+)
+def test_moments_are_in_order_and_truly_at_the_same_time(
+    offsets: list[float], order: list[int], missing: set[tuple[int, int]]
+) -> None:
+    cameras = len(offsets)
+    sent = [0] * cameras
+    aligner = Aligner(cameras, FPS)
+    last, last_time = -1, Fraction(-1)
+    for camera in (each % cameras for each in order):
+        k, sent[camera] = sent[camera], sent[camera] + 1
+        if (camera, k) in missing:
+            continue
+        moment = aligner.add(camera, 5 + k / 10 + offsets[camera], image(k), 0.0)
+        if moment is not None:
+            assert moment.number > last
+            assert moment.time > last_time
+            last, last_time = moment.number, moment.time
+            assert len(set(values(moment))) == 1
+
+
+# latest first
+
+
+def frame(number: int) -> LiveFrame:
+    return LiveFrame(Frame(number, number / FPS, [], []), float(number))
+
+
+def test_who_is_slow_gets_the_newest_and_then_the_end() -> None:
+    newest = Newest()
+    for number in range(5):
+        newest.put(frame(number))
+    taken = newest.take()
+    assert taken is not None
+    assert (taken.frame.number, newest.received) == (4, 5)
+    with pytest.raises(TimeoutError):
+        newest.take(0.0)
+    newest.put(frame(7))
+    newest.end(CaptureError("cut off"))
+    newest.end()
+    last = newest.take()
+    assert last is not None
+    assert last.frame.number == 7
+    with pytest.raises(CaptureError, match="cut off"):
+        newest.take()
+
+
+def test_time_is_held_back_for_what_is_not_training() -> None:
+    pace = _Pace(key_seconds=10, seconds_per_frame=1)
+    for kind, coding in (("key", 0.5), ("delta", 0.1)):
+        pace.observe(kind, coding, 0.05)
+    assert 1 - 0.1 - 0.05 > pace.training(1, "delta") > 0.7
+    assert 1 - 0.5 - 0.05 > pace.training(1, "key") > 0.3
+    assert 10 - 0.5 > pace.training(0, "key") > 8
+    # One slow frame does not take all time from those after it, and is forgotten.
+    before = pace.training(1, "delta")
+    pace.observe("delta", 30.0, 20.0)
+    assert before > pace.training(1, "delta") > 0.5
+    for _ in range(40):
+        pace.observe("delta", 0.1, 0.05)
+    assert pace.training(1, "delta") == pytest.approx(before, abs=0.01)
+    pace.observe("delta", 5.0, 0.05)
+    assert pace.training(1, "delta") > 0
+
+
+# sources
+
+
+def write_rig(path: Path, videos: list[str], per_camera: dict[str, list[object]] | None = None, **top: object) -> Path:
+    """Cameras side by side that look the same way, with keys of their own and at the top."""
+    cameras = []
+    for index, video in enumerate(videos):
+        pose = np.eye(4)
+        pose[0, 3] = 0.3 * index
+        row = {"name": f"cam{index}", "video": video, "transform_matrix": pose.tolist(), "near": 1.0, "far": 5.0}
+        row |= {key: values[index] for key, values in (per_camera or {}).items()}
+        cameras.append({key: value for key, value in row.items() if value is not None})
+    path.write_text(json.dumps({"fps": 10, "w": WIDTH, "h": HEIGHT, "fl_x": 14.0, "cameras": cameras} | top))
+    return path
+
+
+def write_counting_video(path: Path, frames: int, first: int, camera: int) -> None:
+    """A lossless video whose frames say which they are."""
+    data = b"".join(image(20 * (first + k) + camera).tobytes() for k in range(frames))
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
+         "-s", f"{WIDTH}x{HEIGHT}", "-r", "10", "-i", "-", "-c:v", "ffv1", "-pix_fmt", "bgr0", str(path)],
+        input=data, check=True,
+    )  # fmt: skip
+
+
+class Everything(Newest):
+    """Keeps all frames that are put there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[Frame] = []
+
+    def put(self, live: LiveFrame) -> None:
+        self.all.append(live.frame)
+        super().put(live)
+
+
+def filmed(source: Rig | Raw | Played) -> list[Frame]:
+    newest = Everything()
+    source._run(newest, threading.Event())
+    return newest.all
+
+
+def told(frames: list[Frame]) -> list[list[int]]:
+    return [[int(each[0, 0, 0]) for each in frame.images] for frame in frames]
+
+
+def test_files_are_played_and_offsets_bring_them_together(tmp_path: Path) -> None:
+    # Camera 2 began to film two frames before the others.
+    for camera, (frames, first) in enumerate([(5, 2), (5, 2), (7, 0)]):
+        write_counting_video(tmp_path / f"{camera}.mkv", frames, first, camera)
+    rig = write_rig(
+        tmp_path / "rig.json",
+        ["0.mkv", "1.mkv", str(tmp_path / "2.mkv")],
+        {"offset": [None, 0.0, -0.2]},
+        test_cameras=["cam1"],
+    )
+    source = Rig(rig, downscale=1, holdout=None)
+    assert [camera.held_out for camera in source.cameras] == [False, True, False]
+    frames = filmed(source)
+    # Time 0 is that of the first image of all, two frames before the first moment that all cameras saw.
+    assert told(frames) == [[20 * k, 20 * k + 1, 20 * k + 2] for k in range(2, 7)]
+    assert [frame.number for frame in frames] == [2, 3, 4, 5, 6]
+    assert [frame.time for frame in frames] == [k / FPS for k in range(2, 7)]
+
+
+def test_images_are_shrunk_where_they_are_read(tmp_path: Path) -> None:
+    for camera in range(2):
+        write_counting_video(tmp_path / f"{camera}.mkv", 2, 0, camera)
+    rig = write_rig(tmp_path / "rig.json", ["0.mkv", "1.mkv"])
+    text = json.loads(rig.read_text())
+    rig.write_text(json.dumps(text))
+    with pytest.raises(CaptureError, match="under 8 pixels"):
+        Rig(rig, downscale=2, holdout=None)
+    for name in ("w", "h"):
+        text[name] *= 2
+    rig.write_text(json.dumps(text))
+    with pytest.raises(CaptureError, match=r"camera 'cam\d' .*16x12 pixels, but its calibration is for 32x24"):
+        filmed(Rig(rig, downscale=2, holdout=None))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"offset": ["x", 0, 0]}, "'offset' is 'x'"),
+        ({"clock": ["sun", "stream", "stream"]}, "'clock' is 'sun'"),
+        ({"ffmpeg": ["-f v4l2", [], []]}, "'ffmpeg' is not a list"),
+        ({"name": ["a", "a", "b"]}, "same name"),
+        ({"video": [None, "b", "c"]}, "names no 'video'"),
+    ],
+)
+def test_what_is_wrong_with_a_rig_is_said(tmp_path: Path, change: dict[str, list[object]], message: str) -> None:
+    rig = write_rig(tmp_path / "rig.json", ["a", "b", "c"], change)
+    with pytest.raises(CaptureError, match=message):
+        Rig(rig, downscale=1, holdout=None)
+    for key, value, message in (("fps", None, "has no 'fps'"), ("cameras", [], "'cameras' is empty")):
+        write_rig(rig, ["a", "b", "c"], **{key: value})
+        with pytest.raises(CaptureError, match=message):
+            Rig(rig, downscale=1, holdout=None)
+
+
+def test_a_camera_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for camera in range(2):
+        write_counting_video(tmp_path / f"{camera}.mkv", 3, 0, camera)
+    rig = write_rig(tmp_path / "rig.json", ["0.mkv", "gone.mkv"])
+    with pytest.raises(CaptureError, match=r"camera 'cam1' \(gone.mkv\): .*No such file"):
+        filmed(Rig(rig, downscale=1, holdout=None))
+
+
+def test_raw_frames_hold_all_cameras_in_order(tmp_path: Path) -> None:
+    rig = write_rig(tmp_path / "rig.json", ["", "", ""])
+    data = b"".join(image(20 * k + camera).tobytes() for k in range(3) for camera in range(3))
+    frames = filmed(Raw(rig, io.BytesIO(data), downscale=1, holdout=None))
+    assert told(frames) == [[20 * k, 20 * k + 1, 20 * k + 2] for k in range(3)]
+    assert [(frame.number, frame.time) for frame in frames] == [(k, k / FPS) for k in range(3)]
+    newest = Everything()
+    with pytest.raises(CaptureError, match="ends inside frame 2"):
+        Raw(rig, io.BytesIO(data[:-1]), downscale=1, holdout=None)._run(newest, threading.Event())
+    assert len(newest.all) == 2
+
+
+def test_a_capture_is_played_again_and_again(capture: Path) -> None:
+    opened = open_capture(capture, frames=(1, 3))
+    newest, stop = Everything(), threading.Event()
+
+    class Stopping(Everything):
+        def put(self, live: LiveFrame) -> None:
+            super().put(live)
+            if len(self.all) == 5:
+                stop.set()
+
+    newest = Stopping()
+    Played(opened, loop=True)._run(newest, stop)
+    assert [frame.number for frame in newest.all] == [1, 2, 3, 4, 5]
+    assert [frame.time for frame in newest.all] == [k / opened.fps for k in range(1, 6)]
+    np.testing.assert_array_equal(newest.all[0].images[3], newest.all[2].images[3])
+    assert [frame.number for frame in filmed(Played(opened))] == [1, 2]
+
+
+# the whole program
+
+
+def rows(text: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_a_capture_is_encoded_as_if_it_were_filmed(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "live.inv"
+    result = cli("encode", capture, path, "--live", "--loop", "--frames", "2:9", *QUICK, "--progress", "json")
+    assert result.code == 0, result.err
+    reports = rows(result.err)
+    numbers = [int(report["frame"]) for report in reports]
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] >= 2
+    assert numbers[-1] <= 8
+    # Whatever was not taken in time is a gap, and was counted.
+    assert sum(report["dropped"] for report in reports) == numbers[-1] - numbers[0] + 1 - len(numbers)
+    for report in reports:
+        assert report["time"] == pytest.approx(report["frame"] / 10)
+        assert report["seconds"] == pytest.approx(report["training"] + report["coding"], abs=0.01)
+        assert report["queue"] >= 0
+        assert 5 < report["psnr"] < 60
+    info = json.loads(cli("info", path, "--json").out)
+    assert (info["state"], info["frames"]["count"]) == ("complete", len(numbers))
+    held = {n for a, b in info["frames"]["gaps"] for n in range(a, b + 1)}
+    assert held == set(range(numbers[0], numbers[-1] + 1)) - set(numbers)
+    assert cli("verify", path).code == 0
+    with Reader(path) as reader:
+        for entry, report in zip(reader.frames, reports, strict=True):
+            stats = reader.frame(entry)[0].stats
+            assert stats.captured == pytest.approx(1000 * report["captured"], abs=1)
+            assert stats.psnr == pytest.approx(report["psnr"], abs=0.01)
+
+
+def test_a_live_file_keeps_to_its_rate(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "live.inv"
+    target = ("--bitrate", "160k", "--max-frame-bytes", "700")
+    result = cli("encode", capture, path, "--live", "--loop", "--frames", "0:8", *QUICK, *target, "--progress", "json")
+    assert result.code == 0, result.err
+    *reports, rate, cap = rows(result.err)
+    assert (rate["target"], rate["met"], cap["target"], cap["met"]) == ("bitrate", True, "max_frame_bytes", True)
+    assert all(report["bytes"] <= 700 for report in reports if report["kind"] == "delta")
+    assert cli("verify", path).code == 0
+
+
+def test_pipes_that_ffmpeg_feeds_in_real_time(cli: Cli, tmp_path: Path) -> None:
+    names = ["0.pipe", "1.pipe", "2.pipe"]
+    feeders = []
+    for camera, name in enumerate(names):
+        write_counting_video(tmp_path / f"{camera}.mkv", 8, 0, camera)
+        os.mkfifo(tmp_path / name)
+        feeders.append(
+            subprocess.Popen(
+                [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "quiet", "-nostdin", "-y", "-re",
+                 "-i", str(tmp_path / f"{camera}.mkv"), "-c", "copy", "-f", "nut", str(tmp_path / name)],
+            )
+        )  # fmt: skip
+    rig = write_rig(tmp_path / "rig.json", names, test_cameras=["cam1"])
+    path = tmp_path / "live.inv"
+    result = cli("encode", rig, path, "--live", *QUICK, "--progress", "json")
+    assert [feeder.wait() for feeder in feeders] == [0, 0, 0]
+    assert result.code == 0, result.err
+    numbers = [int(report["frame"]) for report in rows(result.err)]
+    assert numbers == sorted(set(numbers))
+    # The last frame waits until it is taken.
+    assert numbers[-1] == 7
+    assert cli("verify", path).code == 0
+
+
+def test_raw_frames_on_standard_input(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = write_rig(tmp_path / "rig.json", ["", "", ""])
+    data = b"".join(image(40 * k + 10 * camera).tobytes() for k in range(2) for camera in range(3))
+
+    class Stdin:
+        buffer = io.BytesIO(data)
+
+    monkeypatch.setattr("sys.stdin", Stdin())
+    path = tmp_path / "live.inv"
+    result = cli("encode", rig, path, "--live", "--stdin", *QUICK, "--progress", "json")
+    assert result.code == 0, result.err
+    assert [report["frame"] for report in rows(result.err)][-1] == 1
+    assert cli("verify", path).code == 0
+
+
+def test_ctrl_c_ends_a_recording_and_followers_have_all_of_it(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "live.inv"
+    process = subprocess.Popen(
+        [*PROGRAM, "encode", str(capture), str(path), "--live", "--loop", "--serve", "0", *QUICK, "--progress", "json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    url = process.stderr.readline().split()[1]
+    followed: list[int] = []
+    scanners = []
+
+    def follow() -> None:
+        for scanner, found in follow_url(url, lambda: False):
+            scanners.append(scanner)
+            if found.entry is not None:
+                followed.append(found.entry.number)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    for _ in range(3):
+        assert process.stderr.readline().startswith("{")
+    # It may just be waiting to ask again.
+    while not followed:
+        time.sleep(0.01)
+    # The terminal tells all processes, the server's among them.
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 0
+    thread.join(30)
+    process.stderr.close()
+    info = json.loads(cli("info", path, "--json").out)
+    assert info["state"] == scanners[-1].status == "complete"
+    with Reader(path) as reader:
+        numbers = [entry.number for entry in reader.frames]
+    assert len(numbers) >= 3
+    assert followed == numbers[-len(followed) :]
+
+
+def test_a_killed_encoder_takes_its_server_along(capture: Path, tmp_path: Path) -> None:
+    command = [*PROGRAM, "encode", str(capture), str(tmp_path / "x.inv"), "--live", "--serve", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    host, port = process.stderr.readline().split("/")[2].split(":")
+
+    def listening() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex((host, int(port))) == 0
+
+    end = time.monotonic() + 60
+    while not listening():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while listening():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.stderr.close()
+
+
+def test_what_makes_no_sense_is_refused(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.inv"
+    for arguments in (
+        (capture, path, "--loop"),
+        (capture, path, "--stdin"),
+        (capture, "-", "--serve", "8080"),
+        (capture, path, "--live", "--stdin", "--loop"),
+        (tmp_path / "none.json", path, "--live"),
+        (capture, path, "--live", "--preset", "paper"),
+        (capture, path, "--live", "--target-size", "1M"),
+        (capture, path, "--live", "--bitrate", "2k"),
+    ):
+        result = cli("encode", *arguments)
+        assert (result.code, result.err.count("\n")) == (2, 1), result.err
+        assert not path.exists()
+
+
+def test_a_source_that_ends_too_soon_leaves_nothing(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = write_rig(tmp_path / "rig.json", ["", "", ""])
+
+    class Stdin:
+        buffer = io.BytesIO(b"")
+
+    monkeypatch.setattr("sys.stdin", Stdin())
+    path = tmp_path / "live.inv"
+    result = cli("encode", rig, path, "--live", "--stdin", *QUICK)
+    assert (result.code, "before the first frame" in result.err) == (2, True)
+    assert list(tmp_path.iterdir()) == [rig]

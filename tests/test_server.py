@@ -1,0 +1,373 @@
+"""Files over HTTP: parts, following, late joiners, slow and hostile clients, lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from conftest import Cli
+from files import make_vectors
+
+from invcodec import server
+from invcodec.coding import remote
+from invcodec.coding.container import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
+from invcodec.coding.edit import verify
+from invcodec.coding.entropy import CODER
+from invcodec.coding.growing import FileId, Growing, Sent, ending, follow_file
+from invcodec.coding.reader import Reader
+from invcodec.coding.remote import RemoteFile, follow_url
+from invcodec.coding.scan import Found, Scanner, scan
+from invcodec.coding.schema import DIGEST_BYTES, FrameHead
+from invcodec.coding.state import table
+from invcodec.errors import UsageError
+from invcodec.server import FileServer, address_of, listen
+
+
+@contextmanager
+def served(path: Path, port: int = 0, stale: FileId | None = None, buffer: int | None = None) -> Iterator[str]:
+    """The file's address, while a server of this process answers for it; the system's buffers may be small."""
+    listening = listen("127.0.0.1", port)
+    if buffer is not None:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+    stop = threading.Event()
+
+    async def run() -> None:
+        await FileServer(path, stale, stop).run(listening)  # type: ignore[arg-type]
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    try:
+        yield address_of(listening, path.name)
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _no_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_FAREWELL", 0.2)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def get(url: str, **headers: str) -> tuple[int, bytes]:
+    try:
+        with urlopen(Request(url, headers=headers)) as answer:
+            return answer.status, answer.read()
+    except HTTPError as error:
+        return error.code, b""
+
+
+def ready(url: str) -> None:
+    """Wait until the server has found the file."""
+    until(lambda: get(url, Range="bytes=0-0")[0] == 206)
+
+
+def records(data: bytes) -> list[bytes]:
+    """The magic, and then every record."""
+    parts, at = [data[: len(MAGIC)]], len(MAGIC)
+    while at < len(data):
+        end = parse_header(data[at : at + HEADER_BYTES], at).end
+        parts.append(data[at:end])
+        at = end
+    return parts
+
+
+def test_parts_of_the_file_and_nothing_else(tmp_path: Path) -> None:
+    data = make_vectors.two_segments().finish()
+    path = tmp_path / "out put.inv"
+    path.write_bytes(data)
+    (tmp_path / "secret.txt").write_text("secret")
+    with served(path) as url:
+        ready(url)
+        assert get(url) == (200, data)
+        for text, part in [
+            ("0-7", data[:8]), ("100-199", data[100:200]), ("-12", data[-12:]), (f"{len(data) - 3}-", data[-3:]),
+            (f"10-{10**9}", data[10:]),
+        ]:  # fmt: skip
+            assert get(url, Range=f"bytes={text}") == (206, part)
+        for text in (f"{len(data)}-", "9-5", "x-y"):
+            assert get(url, Range=f"bytes={text}")[0] == 416
+        base = url.rsplit("/", 1)[0]
+        assert get(f"{base}/")[0] == 200
+        for other in ("secret.txt", "../secret.txt", "%2e%2e/secret.txt", "..%2fsecret.txt", "out.inv", "/etc/passwd"):
+            assert get(f"{base}/{other}")[0] == 404
+        with urlopen(Request(url, method="HEAD")) as answer:
+            assert int(answer.headers["Content-Length"]) == len(data)
+        assert get(url, **{"Content-Length": "0"})[0] == 200
+        with pytest.raises(HTTPError, match="405"):
+            urlopen(Request(url, method="POST", data=b"x"))
+
+
+def test_info_and_decode_take_addresses(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+    with served(encoded) as url:
+        ready(url)
+        here, there = (json.loads(cli("info", name, "--json").out) for name in (encoded, url))
+        assert {**here, "file": ""} == {**there, "file": ""}
+        for frame in ("latest", "2"):
+            a, b = tmp_path / "a.png", tmp_path / "b.png"
+            for name, view in ((encoded, a), (url, b)):
+                assert cli("decode", name, "--frame", frame, "--pose", "cam00", "-o", view, "-f").code == 0
+            assert a.read_bytes() == b.read_bytes()
+        missing = cli("info", url + "x")
+        assert (missing.code, "404" in missing.err, missing.err.count("\n")) == (2, True, 1)
+    gone = cli("info", url)
+    assert (gone.code, "cannot be reached" in gone.err, gone.err.count("\n")) == (2, True, 1)
+
+
+def test_a_frame_far_inside_costs_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The file is small, too.
+    monkeypatch.setattr(remote, "_BLOCK", 4096)
+    made = make_vectors.Maker(make_vectors.header([make_vectors.grid("ndc")], make_vectors.cameras("ndc")), 1)
+    for number in range(600):
+        if number % 20:
+            made.delta(number, 40 * number, share=1.0)
+        else:
+            made.key(number, 40 * number)
+    finished, growing = tmp_path / "finished.inv", tmp_path / "growing.inv"
+    growing.write_bytes(made.open())
+    finished.write_bytes(made.finish())
+    for path in (finished, growing):
+        with served(path) as url:
+            ready(url)
+            until(lambda: len(Reader(url).frames) == 600)
+            with Reader(url) as there, Reader(path) as here:
+                assert (there.status, len(there.frames)) == (here.status, 600)
+                state = there.state_at(333)
+                assert state.digest() == here.state_at(333).digest()
+                assert isinstance(there._file, RemoteFile)
+                assert there._file.fetched < 0.6 * path.stat().st_size
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200_000])
+def test_a_remote_file_reads_like_a_file(tmp_path: Path, size: int) -> None:
+    data = make_vectors.simple().finish() + bytes(range(256)) * 800
+    path = tmp_path / "x.inv"
+    path.write_bytes(data)
+    with served(path) as url:
+        ready(url)
+        remote, local = RemoteFile(url), io.BytesIO(data)
+        for offset in (0, 1, 65536, len(data) - size, len(data) - 1, len(data), len(data) + 10):
+            if offset >= 0:
+                remote.seek(offset), local.seek(offset)
+                assert remote.read(size) == local.read(size)
+        remote.seek(5), local.seek(5)
+        assert remote.read() == local.read()
+
+
+def test_a_server_without_parts_is_refused_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        client, _ = listening.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    result = cli("info", f"http://127.0.0.1:{listening.getsockname()[1]}/x.inv")
+    thread.join()
+    listening.close()
+    assert (result.code, "does not send parts" in result.err, result.err.count("\n")) == (2, True, 1)
+
+
+def test_who_joins_late_gets_a_whole_file_from_the_last_keyframe_on(tmp_path: Path) -> None:
+    data = make_vectors.two_segments().finish()
+    magic, head, *frames, index, end = records(data)
+    path, followed = tmp_path / "live.inv", tmp_path / "followed.inv"
+    with served(path) as url:
+        assert get(url)[0] == 503
+        path.write_bytes(magic + head + b"".join(frames[:3]) + frames[3][:30])
+        ready(url)
+        # A record that is not whole yet is not there yet.
+        assert get(url) == (200, magic + head + b"".join(frames[:3]))
+        with closing(urlopen(url + "?follow")) as stream:
+            assert stream.read(len(magic + head + frames[2])) == magic + head + frames[2]
+            with open(path, "ab") as file:
+                file.write(frames[3][30:])
+                file.flush()
+                assert stream.read(len(frames[3])) == frames[3]
+                file.write(index + end)
+            rest = stream.read()
+        followed.write_bytes(magic + head + frames[2] + frames[3] + rest)
+    with open(followed, "rb") as file:
+        found = verify(file, "followed")
+    assert (found.status, [e.number for e in found.frames], found.problems) == ("complete", [2, 3], [])
+    # Its own index fits, too.
+    with Reader(followed) as reader:
+        assert (reader.status, [entry.number for entry in reader.frames]) == ("complete", [2, 3])
+
+
+def big_file(frames: int, size: int) -> tuple[bytes, list[bytes]]:
+    """A header, and keyframes of so many bytes that hold nothing."""
+    made = make_vectors.simple()
+    head = b"".join(records(made.open())[:2])
+    qps = (0,) * len(table(made.head))
+    heads = [FrameHead(number, None, bytes(DIGEST_BYTES), CODER, qps).to_bytes() for number in range(frames)]
+    return head, [pack_record(RecordType.KEY, number, each + bytes(size)) for number, each in enumerate(heads)]
+
+
+def test_a_slow_client_goes_on_at_the_last_keyframe(tmp_path: Path) -> None:
+    head, keys = big_file(40, 150_000)
+    path = tmp_path / "live.inv"
+    path.write_bytes(head + keys[0])
+    # Or the system might take all that the server holds for it at once, as if it had never been slow.
+    with served(path, buffer=4096) as url:
+        ready(url)
+        host, port = "127.0.0.1", int(url.split(":")[2].split("/")[0])
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            slow.connect((host, port))
+            slow.sendall(b"GET /live.inv?follow HTTP/1.0\r\n\r\n")
+            until(lambda: slow.recv(1, socket.MSG_PEEK))
+            with closing(urlopen(url + "?follow")) as quick, open(path, "ab") as file:
+                quick.read(len(head) + len(keys[0]))
+                for key in keys[1:]:
+                    file.write(key)
+                    file.flush()
+                    # The slow one holds nobody up.
+                    assert quick.read(len(key)) == key
+                growing = Growing(path)
+                growing.poll()
+                growing.close()
+                file.write(ending(growing.rows(), [Sent(0, 2**62, 0)], file.tell(), True))
+            data = b""
+            while piece := slow.recv(1 << 16):
+                data += piece
+    body = data.split(b"\r\n\r\n", 1)[1]
+    scanner = Scanner("slow")
+    list(scan(io.BytesIO(body), scanner))
+    numbers = [entry.number for entry in scanner.frames]
+    assert (scanner.status, scanner.problems) == ("complete", [])
+    assert numbers[-1] == 39
+    assert 2 <= len(numbers) < 40
+
+
+def test_connections_are_bounded_and_silent_ones_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(server, "_STALLED", 0.5)
+    path = tmp_path / "live.inv"
+    path.write_bytes(make_vectors.simple().finish())
+    with served(path) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
+        for each in silent:
+            each.settimeout(30)
+            with closing(each), suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+        ready(url)
+
+
+def follow_all(follow: Iterator[tuple[Scanner, Found]], into: list[int]) -> None:
+    for _, found in follow:
+        if found.entry is not None and found.entry.number not in into:
+            into.append(found.entry.number)
+
+
+def test_a_lost_connection_is_made_again(tmp_path: Path) -> None:
+    magic, head, *frames, index, end = records(make_vectors.two_segments().finish())
+    path = tmp_path / "live.inv"
+    path.write_bytes(magic + head + frames[0])
+    numbers: list[int] = []
+    heard: list[str] = []
+    with served(path) as url:
+        ready(url)
+        port = int(url.split(":")[2].split("/")[0])
+        thread = threading.Thread(target=follow_all, args=(follow_url(url, lambda: False, heard.append), numbers))
+        thread.start()
+        until(lambda: numbers == [0])
+    until(lambda: heard[-1] == "lost")
+    with open(path, "ab") as file:
+        file.write(frames[1])
+    with served(path, port):
+        until(lambda: numbers == [0, 1])
+        with open(path, "ab") as file:
+            file.write(frames[2] + frames[3] + index + end)
+        thread.join(30)
+    assert numbers == [0, 1, 2, 3]
+    assert heard[0] == "connected"
+
+
+def test_a_plain_server_cannot_be_followed(tmp_path: Path) -> None:
+    path = tmp_path / "x.inv"
+    path.write_bytes(make_vectors.simple().finish())
+    with served(path) as url:
+        ready(url)
+        with pytest.raises(UsageError, match="404"):
+            list(follow_url(url + "x", lambda: False))
+
+
+def test_a_file_that_is_replaced_or_cut_begins_again(tmp_path: Path) -> None:
+    data = make_vectors.two_segments().finish()
+    magic, head, *frames, _, _ = records(data)
+    path = tmp_path / "live.inv"
+    path.write_bytes(data)
+    growing = Growing(path)
+    assert growing.poll()
+    assert growing.finished
+    assert (growing.generation, growing.size) == (1, len(data))
+    assert not growing.poll()
+    (tmp_path / "new").write_bytes(magic + head + frames[0])
+    (tmp_path / "new").replace(path)
+    assert growing.poll()
+    assert (growing.generation, growing.finished, len(growing.rows())) == (2, False, 1)
+    with open(path, "ab") as file:
+        file.write(frames[1])
+    assert growing.poll()
+    assert (growing.generation, len(growing.rows())) == (2, 2)
+    with open(path, "r+b") as file:
+        file.truncate(len(magic + head + frames[0]))
+    assert growing.poll()
+    assert (growing.generation, len(growing.rows())) == (3, 1)
+    growing.close()
+    stale = Growing(path, FileId.of(path))
+    assert not stale.poll()
+    assert stale.head == b""
+
+
+def test_a_file_on_this_machine_is_followed_like_a_stream(tmp_path: Path) -> None:
+    magic, head, *frames, index, end = records(make_vectors.two_segments().finish())
+    path = tmp_path / "live.inv"
+    path.write_bytes(magic + head + frames[0] + frames[1][:11])
+    numbers: list[int] = []
+    thread = threading.Thread(target=follow_all, args=(follow_file(path, lambda: False), numbers))
+    thread.start()
+    until(lambda: numbers == [0])
+    with open(path, "ab") as file:
+        file.write(frames[1][11:] + frames[2])
+        file.flush()
+        until(lambda: numbers == [0, 1, 2])
+        file.write(frames[3] + index + end)
+    thread.join(30)
+    assert numbers == [0, 1, 2, 3]
+
+
+def test_addresses(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+    taken = listen("127.0.0.1", 0)
+    port = taken.getsockname()[1]
+    result = cli("serve", encoded, "--address", port)
+    assert (result.code, f"127.0.0.1:{port}" in result.err, result.err.count("\n")) == (2, True, 1)
+    taken.close()
+    for bad in ("80800", "host", ":1", "1:2:3"):
+        assert cli("serve", encoded, "--address", bad).code == 2
+    assert cli("serve", tmp_path).code == 2
+    other = tmp_path / "secret.txt"
+    other.write_text("something else, and more of it than a header has")
+    assert "not an .inv file" in cli("serve", other).err
+    assert cli("serve", tmp_path / "none" / "x.inv").code == 2

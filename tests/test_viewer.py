@@ -1,0 +1,350 @@
+"""The viewer: what it watches, what it paints, and the page in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+from browser import CHROMIUM, Browser
+from conftest import Cli
+from PIL import Image
+
+from invcodec.coding.container import HEADER_BYTES, MAGIC, parse_header
+from invcodec.decoder import Decoder
+from invcodec.errors import UsageError
+from invcodec.viewing.painter import Looker, Painter, Picture, Wish, _false_colours, scene
+from invcodec.viewing.watched import Watched
+
+PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def records(path: Path) -> list[bytes]:
+    """The magic with the header, then every record."""
+    data = path.read_bytes()
+    ends = [len(MAGIC)]
+    while ends[-1] < len(data):
+        ends.append(parse_header(data[ends[-1] : ends[-1] + HEADER_BYTES], ends[-1]).end)
+    return [data[: ends[1]], *(data[a:b] for a, b in pairwise(ends[1:]))]
+
+
+def pixels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def assert_same_picture(a: np.ndarray, b: np.ndarray) -> None:
+    """But for the last bit, which the order of float32 additions decides."""
+    assert a.shape == b.shape
+    assert np.abs(a.astype(int) - b).max() <= 1
+
+
+# a file that grows
+
+
+def test_frames_that_come_are_added_and_all_can_be_seen(encoded: Path, tmp_path: Path) -> None:
+    head, key, delta, second, index, end = records(encoded)
+    path = tmp_path / "live.inv"
+    path.write_bytes(head + key + delta[:20])
+    watched = Watched(str(path))
+    assert watched.growing
+    numbers = lambda: [entry.number for entry in watched.frames]  # noqa: E731
+    assert numbers() == [1]
+    with open(path, "ab") as file:
+        file.write(delta[20:] + second)
+        file.flush()
+        until(lambda: numbers() == [1, 2, 3])
+        with Decoder(encoded) as whole:
+            for number in (3, 1, 2):
+                assert watched.state_at(number).digest() == whole.reader.state_at(number).digest()
+                assert watched.stats_at(number).stage == (
+                    "key" if number == 1 else "warmup" if number == 2 else "transfer"
+                )
+        file.write(index + end)
+    until(lambda: not watched.growing)
+    watched.close()
+
+
+def test_a_file_that_takes_the_place_of_another_begins_anew(encoded: Path, tmp_path: Path) -> None:
+    head, key, delta, second, *_ = records(encoded)
+    path = tmp_path / "live.inv"
+    path.write_bytes(head + key + delta)
+    watched = Watched(str(path))
+    until(lambda: 2 in watched.arrivals or len(watched._live) == 2)
+    (tmp_path / "new").write_bytes(head.replace(b"cam06", b"cam96") + second)
+    # The header's checksum must fit.
+    import struct
+    import zlib
+
+    new = bytearray((tmp_path / "new").read_bytes())
+    size = len(head) - len(MAGIC) - HEADER_BYTES - 4
+    payload = bytes(new[len(MAGIC) + HEADER_BYTES : len(MAGIC) + HEADER_BYTES + size])
+    new[len(head) - 4 : len(head)] = struct.pack("<I", zlib.crc32(payload))
+    (tmp_path / "new").write_bytes(new)
+    (tmp_path / "new").replace(path)
+    until(lambda: watched.generation == 1)
+    assert [entry.number for entry in watched.frames] == [3]
+    assert [camera["name"] for camera in watched.head.cameras][-1] == "cam96"
+    watched.close()
+
+
+# pictures
+
+
+def ask(number: int, **more: object) -> Wish:
+    return Wish.parse({"frame": number, "size": [32, 24], "camera": "cam00", **more})
+
+
+def test_pictures_are_those_of_the_decoder_and_come_coarse_first(encoded: Path) -> None:
+    got: list[Picture] = []
+    painter = Painter(Watched(str(encoded)), threads=2)
+    looker = Looker(got.append)
+    painter.add(looker)
+    # As on a machine that is so slow that it needs three steps.
+    painter._speed = 1000.0
+    painter.wish(looker, ask(2, size=[160, 120], serial=7))
+    until(lambda: got and got[-1].about.get("final"))
+    sizes = [picture.about["size"] for picture in got]
+    assert sizes[-1] == (160, 120)
+    assert sizes == sorted(sizes)
+    assert len(sizes) > 1
+    assert {picture.about["serial"] for picture in got} == {7}
+    with Decoder(encoded) as decoder:
+        from invcodec.poses import resized
+
+        camera = next(camera for camera in decoder.cameras() if camera.name == "cam00")
+        expected = decoder.render(2, resized(camera, 160, 120)).rgb
+        assert_same_picture(pixels(got[-1].data), expected)
+        entry = decoder.entry(2)
+        stats = decoder.reader.frame(entry)[0].stats  # type: ignore[attr-defined]
+    about = got[-1].about
+    assert (about["frame"], about["bytes"], about["psnr"]) == (2, entry.length, stats.psnr)
+    coarse = pixels(got[0].data)
+    shrunk = np.asarray(Image.fromarray(expected).resize(coarse.shape[1::-1], Image.Resampling.BOX))
+    assert np.abs(coarse.astype(int) - shrunk).mean() < 12
+    painter.close()
+
+
+def test_a_new_wish_takes_the_place_of_the_old_one(encoded: Path) -> None:
+    got: list[Picture] = []
+    painter = Painter(Watched(str(encoded)), threads=1)
+    looker = Looker(got.append)
+    painter.add(looker)
+    for serial in range(20):
+        painter.wish(looker, ask(1 + serial % 3, size=[200, 150], serial=serial))
+    until(lambda: got and got[-1].about.get("final") and got[-1].about["serial"] == 19)
+    assert sum(bool(picture.about.get("final")) for picture in got) < 20
+    painter.wish(looker, ask(99, serial=20))
+    until(lambda: got[-1].about["serial"] == 20)
+    assert "no frame 99" in got[-1].about["error"]
+    painter.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": [0, 24]}, {"size": [100000, 100000]}, {"size": "x"}, {"frame": None}, {"frame": "x"}, {"focal": -1},
+        {"focal": float("nan")}, {"camera": "", "pose": [[0] * 4] * 3}, {"camera": "", "pose": None}, {"serial": "x"},
+        {"frame": float("inf")},
+    ],
+)  # fmt: skip
+def test_wishes_that_make_no_sense_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        ask(1, **change)
+
+
+def test_near_is_red_and_far_is_blue_and_nothing_is_black() -> None:
+    colours = _false_colours(np.array([[1.0, 2.0, 50.0, np.inf]], np.float32), ()).astype(int)[0]
+    assert colours[0, 0] > colours[0, 2]
+    assert colours[2, 2] > colours[2, 0]
+    assert (colours[3] == 0).all()
+
+
+def test_a_page_is_told_where_it_can_look_from(encoded: Path) -> None:
+    watched = Watched(str(encoded))
+    told = json.loads(json.dumps(scene(watched)))
+    assert [view["camera"] for view in told["views"]] == [f"cam0{i}" for i in range(7)]
+    assert told["views"][told["start"]]["camera"] == "cam00"
+    assert all(0.1 < view["distance"] < 100 for view in told["views"])
+    watched.close()
+
+
+# the whole program
+
+
+@pytest.fixture(scope="module")
+def growing(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file without its last frame."""
+    path = tmp_path_factory.mktemp("view") / "live.inv"
+    head, key, delta, *_ = records(encoded)
+    path.write_bytes(head + key + delta)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(growing: Path) -> Iterator[str]:
+    """Address of the viewer's page for that file."""
+    process = subprocess.Popen(
+        [*PROGRAM, "view", str(growing), "--no-browser", "--threads", "2"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.terminate()
+    process.wait(20)
+
+
+def test_other_sites_cannot_look_through_the_viewer(page: str) -> None:
+    async def codes() -> list[int]:
+        found = []
+        async with aiohttp.ClientSession() as session:
+            for path, headers in [
+                ("", {}),
+                ("", {"Host": "evil.example"}),
+                ("", {"Host": "127.0.0.1.evil.example"}),
+                ("socket", {"Origin": "http://evil.example"}),
+                ("picture.png", {}),
+                ("picture.png?view=%7B%7D", {}),
+                ("etc/passwd", {}),
+            ]:
+                async with session.get(page + path, headers=headers) as answer:
+                    found.append(answer.status)
+        return found
+
+    assert asyncio.run(codes()) == [200, 403, 403, 403, 400, 400, 404]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path, tmp_path: Path) -> None:
+    async def shown(browser: Browser) -> np.ndarray:
+        """What stands on the canvas once it is final."""
+        await browser.until("viewer.state().settled")
+        url = await browser.run("document.getElementById('picture').toDataURL('image/png')")
+        return pixels(base64.b64decode(url.split(",", 1)[1]))
+
+    def decoded(frame: int, pose: object, size: list[int], *more: str) -> np.ndarray:
+        view = tmp_path / "view.png"
+        arguments = ("--frame", frame, "--pose", pose, "--size", "x".join(map(str, size)), "-o", view, "-f")
+        result = cli("decode", encoded, *arguments, *more)
+        assert result.code == 0, result.err
+        return pixels(view.read_bytes())
+
+    async def story() -> None:
+        async with Browser((360, 320)) as browser:
+            await browser.open(page)
+            await browser.until("window.viewer && viewer.state().frames == 2")
+            size = await browser.run("viewer.state().settled, viewer.wish().size")
+            # It is live: the newest frame is shown, and every newer one as it comes.
+            assert await browser.run("viewer.state().following")
+            assert_same_picture(await shown(browser), decoded(2, "cam00", size))
+            with open(growing, "ab") as file:
+                file.write(b"".join(records(encoded)[3:]))
+            await browser.until("viewer.state().frames == 3 && !viewer.state().growing")
+            assert_same_picture(await shown(browser), decoded(3, "cam00", size))
+            assert await browser.run("document.getElementById('live').hidden")
+            facts = await browser.run("document.getElementById('facts').textContent")
+            assert "PSNR" in facts
+            assert "kB" in facts
+            # Scrub to the first frame, and step on by a key.
+            box = await browser.run(
+                "(r => [r.x, r.y, r.width, r.height])(document.getElementById('slider').getBoundingClientRect())"
+            )
+            for kind in ("mousePressed", "mouseReleased"):
+                await browser.mouse(kind, box[0] + 6, box[1] + box[3] / 2, button="left", clickCount=1)
+            await browser.until("viewer.state().index == 0")
+            assert_same_picture(await shown(browser), decoded(1, "cam00", size))
+            await browser.run("document.getElementById('picture').focus()")
+            await browser.key("ArrowRight", "ArrowRight")
+            assert_same_picture(await shown(browser), decoded(2, "cam00", size))
+            # Another camera of the rig.
+            await browser.run("viewer.look(3)")
+            assert_same_picture(await shown(browser), decoded(2, "cam03", size))
+            # Around the scene, sideways, closer: decode's picture from there is the same.
+            before = await browser.run("viewer.state().eye")
+            await browser.drag((180, 120), (210, 130))
+            await browser.drag((180, 120), (190, 110), button="right")
+            await browser.mouse("mouseWheel", 180, 120, deltaX=0, deltaY=-100)
+            picture = await shown(browser)
+            eye, wish = await browser.run("viewer.state().eye"), await browser.run("viewer.wish()")
+            assert np.linalg.norm(np.subtract(eye["position"], before["position"])) > 0.05
+            assert eye["camera"] == ""
+            pose = tmp_path / "pose.json"
+            pose.write_text(
+                json.dumps(
+                    {"transform_matrix": [*wish["pose"], [0, 0, 0, 1]], "w": size[0], "h": size[1],
+                     "fl_y": wish["focal"] * size[1]}
+                )
+            )  # fmt: skip
+            there = decoded(2, pose, size)
+            assert_same_picture(picture, there)
+            assert np.abs(there.astype(int) - decoded(2, "cam03", size)).mean() > 2
+            # The picture to keep is the one that is seen.
+            url = page + "picture.png?view=" + await browser.run("encodeURIComponent(JSON.stringify(viewer.wish()))")
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                assert 'filename="live-000002.png"' in answer.headers["Content-Disposition"]
+                np.testing.assert_array_equal(pixels(await answer.read()), picture)
+            # Depth, and fly.
+            await browser.key("t", "KeyT")
+            assert np.abs((await shown(browser)).astype(int) - picture).mean() > 10
+            await browser.key("t", "KeyT")
+            await browser.key("f", "KeyF")
+            before = await browser.run("viewer.state().eye")
+            await browser.drag((180, 120), (200, 120))
+            after = await browser.run("viewer.state().eye")
+            # To look around is not to move.
+            np.testing.assert_allclose(after["position"], before["position"])
+            assert np.abs(np.subtract(after["back"], before["back"])).max() > 0.01
+            # Playing ends where it began, over and over.
+            await browser.key(" ", "Space")
+            seen = set()
+            while seen != {0, 1, 2}:
+                seen.add(await browser.run("viewer.state().index"))
+            await browser.key(" ", "Space")
+            assert not await browser.run("viewer.state().playing")
+
+    asyncio.run(asyncio.wait_for(story(), 240))
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for(encoded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "live.inv"
+    serving = subprocess.Popen([*PROGRAM, "serve", str(path), "--address", "0"], stdout=subprocess.PIPE, text=True)
+    assert serving.stdout is not None
+    url = serving.stdout.readline().strip()
+    viewing = subprocess.Popen(
+        [*PROGRAM, "view", url, "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert viewing.stdout is not None
+    assert viewing.stderr is not None
+    assert "waiting for the first keyframe" in viewing.stderr.readline()
+    path.write_bytes(encoded.read_bytes())
+    assert viewing.stdout.readline().startswith("http://127.0.0.1:")
+    for process in (viewing, serving):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    for stream in (viewing.stdout, viewing.stderr, serving.stdout):
+        stream.close()
+
+
+def test_what_cannot_be_viewed_is_said(cli: Cli, tmp_path: Path) -> None:
+    bad = tmp_path / "x.inv"
+    bad.write_bytes(b"nothing of the kind, but long enough to be looked at")
+    for name, code in ((tmp_path / "none.inv", 2), (bad, 2), ("-", 2), ("http://127.0.0.1:9/x.inv", 2)):
+        result = cli("view", name, "--no-browser")
+        assert (result.code, result.err.count("\n"), result.out) == (code, 1, ""), result.err
