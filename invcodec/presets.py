@@ -17,7 +17,7 @@ from invcodec.rate import NO_TARGET, POINTS_PER_OCTAVE, Target
 from invcodec.training import Budget, Schedule
 
 DEFAULT_QUALITY = 50.0
-_PRICE_OCTAVE, STEP_OCTAVE = 10.0, 30.0
+_PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 30.0
 """Points of quality for which prices, and lattice steps, double. Fewer weights serve low qualities better than coarse
 ones do, so most of the saving is left to the price."""
 
@@ -64,7 +64,7 @@ class Settings:
         return replace(
             self,
             quality=quality,
-            fine_step=self.fine_step * 2.0 ** (points / STEP_OCTAVE),
+            fine_step=self.fine_step * 2.0 ** (points / _STEP_OCTAVE),
             key=priced(self.key),
             warm=priced(self.warm),
             delta=priced(self.delta),

@@ -25,7 +25,7 @@ from invcodec.coding.state import State, TensorKey, delta_frame, encode_key, key
 from invcodec.errors import DamagedError, UsageError
 from invcodec.metrics import psnr
 from invcodec.networks import COLOUR_NETWORK, build_networks
-from invcodec.presets import DEFAULT_QUALITY, STEP_OCTAVE
+from invcodec.presets import DEFAULT_QUALITY
 from invcodec.rate import NO_TARGET, Costs, Outcome, Result, Target, account
 from invcodec.render import make_engine
 from invcodec.training import Views
@@ -33,6 +33,8 @@ from invcodec.validation import seen
 from invcodec.version import __version__
 
 _DEAD_ZONE = 0.6
+_STEP_OCTAVE = 20.0
+"""Points of quality for which steps double. An encoder turns prices first; here steps are all there is to turn."""
 _HALVINGS = 7
 PASSES = _HALVINGS + 3
 """How often the source is gone through at most."""
@@ -157,7 +159,7 @@ class _Source:
 
     def write(self, quality: float, out: BinaryIO, *, look: bool) -> Transcoded:
         """Write a file of this quality; `look` at its frames to measure them."""
-        octaves = (self.quality - quality) / STEP_OCTAVE
+        octaves = (self.quality - quality) / _STEP_OCTAVE
         # What is left between two steps of the lattice's own scale goes into the dead zone.
         coarser = math.floor(octaves * 2**STEP_BITS)
         dead_zone = _DEAD_ZONE * 2.0 ** (octaves - coarser / 2**STEP_BITS)

@@ -54,15 +54,15 @@ def test_points_that_others_beat_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("sizes", "frames"),
     [
-        ((100, 1, 10, 3), 46),
-        ((100, 1, 10, 1), None),
-        ((100, 3, 10, 1), None),
-        ((5, 1, 10, 1), 1),
-        ((5, 2, 10, 1), None),
+        ((100, 1, 10, 3), "from 46 frames on"),
+        ((100, 1, 10, 1), "never"),
+        ((100, 3, 10, 1), "never"),
+        ((5, 1, 10, 1), "always"),
+        ((5, 2, 10, 1), "up to 6 frames"),
     ],
 )
-def test_number_of_frames_from_which_a_file_is_smaller(sizes: tuple[int, ...], frames: int | None) -> None:
-    assert simulcast.crossing(*sizes) == frames
+def test_numbers_of_frames_for_which_a_file_is_smaller(sizes: tuple[int, ...], frames: str) -> None:
+    assert simulcast.smaller(*sizes) == frames
 
 
 def test_time_to_a_level_is_that_between_measured_points() -> None:
