@@ -28,7 +28,7 @@ from typing import Any
 
 import common
 import simulcast
-from bjontegaard import bd_rate
+from bjontegaard import bd_rate, rate_at
 
 from invcodec.capture import Capture, open_capture
 
@@ -222,6 +222,13 @@ def curve_table(scene: dict[str, Any]) -> str:
     if scene["before"]:
         later, file = (_percent(scene[key]) for key in ("bd_rate_later", "bd_rate_file"))
         lines += ["", f"Bjontegaard rate difference, held out: later frames {later}, file {file}."]
+        lines += ["", "At the held-out PSNR of each point before (a curve needs two that trade bytes for quality):", ""]
+        for row in scene["before"]:
+            changes = []
+            for size, quality in (("later_bytes_mean", "psnr_later"), ("file_bytes", "psnr")):
+                now = rate_at([(each[size], each[quality]) for each in scene["curve"] if each[size]], row[quality])
+                changes.append(_percent(now / row[size] - 1 if now and row[size] else None))
+            lines.append(f"- `{row['point']}`: later frames {changes[0]}, file {changes[1]}")
     if scene["av1"]:
         lines += ["", "At equal training-view PSNR:", ""]
         lines += ["| | training | file / frames | AV1: keyframe, later frames, all / frames | smaller than AV1 |"]
