@@ -229,11 +229,9 @@ def curve_table(scene: dict[str, Any]) -> str:
         for row in scene["curve"]:
             for encoder, beside in row["against_av1"].items():
                 sizes = ", ".join(_kB(beside[key]) for key in ("key_bytes", "later_bytes", "bytes_per_frame"))
-                since = "never" if beside["crossing"] is None else f"from {beside['crossing']} frames on"
-                since = "not measured" if beside["key_bytes"] is None or beside["later_bytes"] is None else since
                 lines.append(
                     f"| `{row['point']}` | {_dB(row['training_psnr'])} | {_kB(row['file_bytes'] / row['frames'])} "
-                    f"| {encoder}: {sizes} | {since} |"
+                    f"| {encoder}: {sizes} | {beside['smaller'] or 'not measured'} |"
                 )
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
+from math import ceil, floor
 from typing import Any
 
 import imageio_ffmpeg
@@ -112,9 +112,8 @@ def beside(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, dic
     """One of our files, as `rate.py` measures it, beside AV1 at the same training-view PSNR, between its CRFs.
 
     Returns:
-        By encoder, `key_bytes`, `later_bytes` and `bytes_per_frame` (None beyond what was measured), and `crossing`:
-        the number of frames from which on our file is the smaller one, if both go on as they do after the warm-up; None
-        if it never is.
+        By encoder, `key_bytes`, `later_bytes` and `bytes_per_frame` (None beyond what was measured), and `smaller`:
+        for which numbers of frames our file is, see `smaller`, if both go on as they do after the warm-up.
     """
     result = {}
     for encoder in dict.fromkeys(point["encoder"] for point in rows):
@@ -123,20 +122,21 @@ def beside(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, dic
             rate_at([(point[name], point["training_psnr"]) for point in points if point[name]], row["training_psnr"])
             for name in ("key_bytes", "later_bytes_mean", "file_bytes")
         )
-        since, each = None, row["later_bytes_mean"]
+        found, each = None, row["later_bytes_mean"]
         if key is not None and later is not None and each is not None:
-            since = crossing(row["file_bytes"] - (row["frames"] - 1) * each, each, key, later)
+            found = smaller(row["file_bytes"] - (row["frames"] - 1) * each, each, key, later)
         result[encoder] = {
             "key_bytes": key,
             "later_bytes": later,
             "bytes_per_frame": None if total is None else total / row["frames"],
-            "crossing": since,
+            "smaller": found,
         }
     return result
 
 
-def crossing(ours: float, our_later: float, theirs: float, their_later: float) -> int | None:
-    """From how many frames on we take no more bytes, given those of the first and of a later frame; None: never."""
-    if ours <= theirs and our_later <= their_later:
-        return 1
-    return 1 + ceil((ours - theirs) / (their_later - our_later)) if our_later < their_later else None
+def smaller(ours: float, our_later: float, theirs: float, their_later: float) -> str:
+    """For which numbers of frames we take no more bytes, given those of the first and of a later frame, in words."""
+    first, each = theirs - ours, their_later - our_later
+    if first < 0:
+        return f"from {1 + ceil(-first / each)} frames on" if each > 0 else "never"
+    return "always" if each >= 0 else f"up to {1 + floor(first / -each)} frames"
