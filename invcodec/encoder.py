@@ -83,6 +83,7 @@ class Encoder:
         source_size: width and height before downscaling; the first camera's own if None.
         transparent: whether images carry alpha, over a transparent background.
         frames: how many frames there will be; a target size needs to know.
+        pace: frames a second that will be pushed, where that is fewer than `fps`; a bit rate is shared among those.
         origin: what `resume` needs to find the capture again; stored in the file.
         resume: what a file that is being continued holds.
 
@@ -102,6 +103,7 @@ class Encoder:
         downscale: int = 1,
         transparent: bool = False,
         frames: int | None = None,
+        pace: Fraction | None = None,
         origin: Mapping[str, Any] | None = None,
         resume: Written | None = None,
         progress: Progress | None = None,
@@ -144,7 +146,7 @@ class Encoder:
             settings.target,
             settings.quality,
             Costs.of(head, *usual_bytes(settings)),
-            frame_rate=fps,
+            frame_rate=min(pace or fps, fps),
             frames=frames,
             key_every=settings.key_every,
         )

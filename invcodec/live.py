@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from time import perf_counter as clock
 from typing import BinaryIO, cast
@@ -82,7 +83,7 @@ def encode_live(
         pace = _rehearse(source, settings, _Pace(key_seconds, seconds_per_frame))
         output = None if target is None else stack.enter_context(Output(target))
         timing = _Timing(progress or Progress())
-        encoder = _encoder(source, output.file if output else cast(BinaryIO, path), settings, timing)
+        encoder = _encoder(source, output.file if output else cast(BinaryIO, path), settings, pace, timing)
         publish = output.publish if output else lambda: None
         dropped = late = 0
         try:
@@ -116,7 +117,7 @@ def encode_live(
         return Done(len(encoder.frames), dropped, late)
 
 
-def _encoder(source: Source, file: BinaryIO, settings: Settings, progress: Progress | None) -> Encoder:
+def _encoder(source: Source, file: BinaryIO, settings: Settings, pace: _Pace, progress: Progress | None) -> Encoder:
     return Encoder(
         source.cameras,
         file,
@@ -124,6 +125,7 @@ def _encoder(source: Source, file: BinaryIO, settings: Settings, progress: Progr
         fps=source.fps,
         source_size=source.source_size,
         downscale=source.downscale,
+        pace=1 / Fraction(pace.seconds_per_frame).limit_denominator(1000),
         progress=progress,
     )
 
@@ -229,7 +231,7 @@ def _rehearse(source: Source, settings: Settings, pace: _Pace) -> _Pace:
         warmup=1,
     )
     timing = _Timing(Progress())
-    encoder = _encoder(source, io.BytesIO(), brief, timing)
+    encoder = _encoder(source, io.BytesIO(), brief, pace, timing)
     for index in range(6):
         images = [rng.integers(0, 256, (c.height, c.width, 3), np.uint8) for c in source.cameras]
         report = encoder.push(images, time=index / source.fps)
