@@ -16,7 +16,7 @@ from invcodec.capture.synthetic import _rig, render
 from invcodec.encoder import Encoder
 from invcodec.errors import CaptureError, UsageError
 from invcodec.presets import PRESETS, Settings, estimate, resolve, usual_bytes
-from invcodec.rate import Target
+from invcodec.rate import Bucket, Target
 from invcodec.training import Budget
 
 SIZE = (20, 16)
@@ -204,11 +204,9 @@ def test_small_mlps_have_their_own_recipe_and_the_published_ones_keep_theirs() -
 
 def test_a_bit_rate_is_shared_among_the_frames_that_will_come() -> None:
     settings = small(target=Target(bitrate=400_000))
-    wanted = []
+    flows = []
     for pace in (None, Fraction(1), Fraction(100)):
         made = Encoder(RIG, io.BytesIO(), settings, fps=Fraction(10), pace=pace)
-        made._rate.begin(True)
-        wanted.append(made._rate.allowance.wanted)
-    each, few, many = wanted
-    assert few > 1.2 * each
-    assert many == each
+        assert isinstance(made._rate._account, Bucket)
+        flows.append(made._rate._account._flow)
+    assert flows == pytest.approx([5_000, 50_000, 5_000], rel=0.01)
