@@ -191,9 +191,9 @@ PRESETS: dict[str, tuple[str, Settings]] = {
 DEFAULT_PRESET = "medium"
 
 
-_KEY_BITS = {"grid": 0.4, "nerf": 5.0}
+_KEY_BITS = {"grid": 0.9, "nerf": 5.0}
 """Bits per weight of a keyframe, by profile."""
-_DELTA_BITS = {"grid": 0.037, "nerf": 0.3}
+_DELTA_BITS = {"grid": 0.08, "nerf": 0.3}
 _FREE_BITS = 3.0
 """Bits per weight that is sent in later frames: by profile where changes have a price, and where they have none."""
 
