@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -102,8 +103,8 @@ class Views:
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
         chosen = validation_pixels(cameras)
         self.validation = np.concatenate([own + first for own, first in zip(chosen, self.offsets[:-1], strict=True)])
-        self._rotation = np.stack([camera.pose[:, :3] for camera in cameras])
-        self._centre = np.stack([camera.pose[:, 3] for camera in cameras])
+        self._rotation = np.stack([camera.pose[:, :3] for camera in cameras], -1)
+        self._centre = np.stack([camera.pose[:, 3] for camera in cameras], -1)
         # Image-plane coordinates cost 8 bytes a pixel; whole rays would cost 44.
         plane = [camera.rays()[1] @ camera.pose[:, :3] for camera in cameras]
         self._plane = np.concatenate([d[:, :2].astype(np.float32) for d in plane])
@@ -117,9 +118,9 @@ class Views:
 
     def rays(self, pixels: np.ndarray) -> Rays:
         camera = self.camera_of(pixels)
-        local = np.concatenate([self._plane[pixels], np.full((len(pixels), 1), -1, np.float32)], 1)
-        directions = np.einsum("rij,rj->ri", self._rotation[camera], local)
-        return self.space.march(self._centre[camera], directions)
+        x, y = self._plane[pixels].T
+        right, up, back = self._rotation[:, 0, camera], self._rotation[:, 1, camera], self._rotation[:, 2, camera]
+        return self.space.march(self._centre[:, camera].T, (right * x + up * y - back).T)
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,13 @@ class FramePixels:
     validation: np.ndarray
     changed: np.ndarray
     hull: np.ndarray | None = None
+
+    @cached_property
+    def has_changed(self) -> np.ndarray:
+        """`[P]` bool, whether a pixel is among those that changed."""
+        mask = np.zeros(len(self.colour), bool)
+        mask[self.changed] = True
+        return mask
 
     @classmethod
     def gather(
@@ -356,7 +364,7 @@ class FrameTrainer:
             return schedule.rays, samples
 
         keys = all_tensors(self.engine)
-        return self._optimise(frame, schedule, keys, before_step, progress, steer)
+        return self._optimise(frame, schedule, keys, before_step, progress, steer, observed=self.correction)
 
     def train_delta(
         self,
@@ -400,7 +408,9 @@ class FrameTrainer:
         before_step: Callable[[int, float], tuple[int, int]],
         progress: StepCallback,
         steer: Steer | None,
+        observed: ColourCorrection | None = None,
     ) -> Trained:
+        """Take steps until the budget is used up; `before_step` gives each one's rays and samples along them."""
         start = time.perf_counter()
         self._order = np.empty(0, np.int64)
         self.engine.begin(trainable, schedule.price, mixed=schedule.mixed)
@@ -419,8 +429,8 @@ class FrameTrainer:
             error = float(((result.rgb[plain] - batch.target[plain]) ** 2).mean())
             # A running mean over some twenty steps: one batch is too noisy to show.
             loss = error if step < 2 else loss + (error - loss) * max(0.05, 1 / step)
-            if self.correction is not None:
-                self.correction.observe(result.rgb, seen, self.views.camera_of(pixels))
+            if observed is not None:
+                observed.observe(result.rgb, seen, self.views.camera_of(pixels))
             step += 1
             progress(min(fraction, 1.0), loss, -10 * float(np.log10(max(loss, 1e-10))))
         return Trained(step, time.perf_counter() - start, loss, -10 * float(np.log10(max(loss, 1e-10))))
@@ -461,9 +471,10 @@ class FrameTrainer:
         rest, valid, changed = len(pixels) - picked, len(frame.valid), frame.changed
         if not picked:
             return np.full(len(pixels), 1 / rest, np.float32)
-        has_changed = changed[np.minimum(np.searchsorted(changed, pixels), len(changed) - 1)] == pixels
         visits = picked / len(changed) + rest / valid
-        return np.where(has_changed, changed_weight / (valid * visits), 1 / rest).astype(np.float32)
+        share = np.full(len(pixels), 1 / rest, np.float32)
+        share[frame.has_changed[pixels]] = changed_weight / (valid * visits)
+        return share
 
     def _next(self, valid: np.ndarray, count: int) -> np.ndarray:
         """The next pixels of an endless shuffled walk over all valid ones."""

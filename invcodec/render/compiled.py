@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from invcodec.field.grid import MAX_RAW_DENSITY, GridProfile
-from invcodec.field.kernels.grid import BLOCK, Layers, Levels, adam, field, scatter
+from invcodec.field.kernels.grid import BLOCK, STRIP, Layers, Levels, adam, field, update_level
+from invcodec.field.kernels.simd import LANES
 from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
 from invcodec.render.kernels import Scratch, render_chunk, train_chunk
 from invcodec.render.space import Rays
 
-CHUNK_RAYS = 64
+CHUNK_RAYS = 128
 _DENSITY_POINTS = 1 << 14
 
 f32 = np.float32
@@ -51,21 +52,20 @@ class CompiledEngine(Engine):
             np.uint32((1 << p.log2_table) - 1),
         )
         self._flat, self._layers = self._new_layers()
-        self._occupancy = np.ones((p.occupancy,) * 3, np.uint8)
+        self.set_occupancy(np.ones((p.occupancy,) * 3, bool))
         self._moments: list[np.ndarray] = []
         self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
         self._scratch_capacity = 0
-        self._chunks: list[tuple[np.ndarray, np.ndarray]] = []
-        self._chunk_blocks = 0
+        self._chunks = np.empty((0, 3, 0), f32), np.empty((0, 0, 0, BLOCK), f32)
         self._gradients: tuple[np.ndarray, list[Layers]] = (np.empty((0, 0), f32), [])
-        self._cell_weights = np.zeros((threads, *self._occupancy.shape), f32)
+        self._cell_weights = np.zeros((threads, *(p.occupancy,) * 3), f32)
 
     def _new_layers(self, *leading: int) -> tuple[np.ndarray, Any]:
         """A zeroed flat array `[*leading, n]`, and the dense layers as views of it (one set per leading index)."""
         shapes = [
             shape
             for rows, columns in self.profile.layers.values()
-            for shape in ((rows + rows % 2, columns), (rows + rows % 2,))
+            for shape in ((rows + -rows % 4, columns), (rows + -rows % 4,))
         ]
         flat = np.zeros((*leading, sum(int(np.prod(s)) for s in shapes)), f32)
 
@@ -104,10 +104,12 @@ class CompiledEngine(Engine):
         }
 
     def occupancy(self) -> np.ndarray:
-        return self._occupancy.astype(bool)
+        return self._occupancy.copy()
 
     def set_occupancy(self, cells: np.ndarray) -> None:
-        self._occupancy[...] = cells != 0
+        self._occupancy = np.asarray(cells != 0)
+        bits = np.packbits(self._occupancy, bitorder="little")
+        self._occupied = np.pad(bits, (0, -len(bits) % 4)).view("<u4").astype(np.uint32)
 
     def take_cell_weights(self) -> np.ndarray:
         seen = self._cell_weights.max(0)
@@ -127,9 +129,12 @@ class CompiledEngine(Engine):
         p, blocks = self.profile, capacity // BLOCK
         for _ in range(self._threads):
             scratch = Scratch(
+                march=np.empty((4, LANES), f32),
+                is_open=np.empty((1, LANES), np.uint32),
                 delta=np.empty(capacity, f32),
                 s=np.empty(capacity, f32),
                 ray=np.empty(capacity, np.int32),
+                light=np.empty((2, capacity), f32),
                 weight=np.empty(capacity, f32),
                 after=np.empty(capacity, f32),
                 x=np.empty((blocks, p.level_features * len(p.resolutions), BLOCK), f32),
@@ -141,7 +146,7 @@ class CompiledEngine(Engine):
 
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
         n = len(rays)
-        steps = self.profile.samples
+        p, steps = self.profile, self.profile.samples
         self._with_scratch(CHUNK_RAYS * steps)
         pixels = Pixels(np.empty((n, 3), f32), np.empty(n, f32), np.empty(n, f32))
         back = np.asarray(background, f32)
@@ -152,7 +157,7 @@ class CompiledEngine(Engine):
             position, scratch = held
             render_chunk(
                 self._levels, self._layers, rays.origins[part], rays.directions[part], rays.view[part],
-                self.network.space.contracted, steps, self._occupancy, back, position, scratch,
+                self.network.space.contracted, steps, p.occupancy, self._occupied, back, position, scratch,
                 pixels.rgb[part], pixels.opacity[part], pixels.s[part],
             )  # fmt: skip
             self._scratch.put(held)
@@ -189,12 +194,12 @@ class CompiledEngine(Engine):
         self.load(held)
 
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
-        rays = batch.rays
+        rays, p = batch.rays, self.profile
         n = len(rays)
-        steps = samples or self.profile.samples
+        steps = samples or p.samples
         starts = range(0, n, CHUNK_RAYS)
         self._with_scratch(CHUNK_RAYS * steps)
-        self._with_chunks(len(starts), CHUNK_RAYS * steps)
+        position, gradient = self._room_for(len(starts), CHUNK_RAYS * steps)
         rgb = np.empty((n, 3), f32)
         if len(self._gradients[1]) < len(starts):
             self._gradients = self._new_layers(len(starts))
@@ -209,13 +214,12 @@ class CompiledEngine(Engine):
 
         def chunk(index: int) -> None:
             part = slice(starts[index], starts[index] + CHUNK_RAYS)
-            position, gradient = self._chunks[index]
             held, cells = self._scratch.get(), cell_weights.get()
             counts[index], losses[index] = train_chunk(
                 self._levels, self._layers, rays.origins[part], rays.directions[part], rays.view[part],
-                self.network.space.contracted, steps, batch.jitter[part], self._occupancy,
+                self.network.space.contracted, steps, batch.jitter[part], p.occupancy, self._occupied,
                 batch.target[part], batch.background[part], batch.weight[part],
-                self._train_layers, position, held[1], gradient, gradients[index], cells, rgb[part],
+                self._train_layers, position[index], held[1], gradient[index], gradients[index], cells, rgb[part],
             )  # fmt: skip
             self._scratch.put(held)
             cell_weights.put(cells)
@@ -225,12 +229,10 @@ class CompiledEngine(Engine):
         step = f32(self._steps)
 
         def level(index: int) -> None:
-            a, b = self._levels.offsets[index : index + 2]
-            part = self._table_gradient[a:b]
-            for i in range(len(starts)):
-                scatter(self._levels, index, *self._chunks[i], counts[i], part)
-            values = (self._levels.table, self._table_gradient, *self._moments[:2], self._reference)
-            adam(*(v[a:b].reshape(-1) for v in values), f32(lead_rate), step, self._price)
+            update_level(
+                self._levels, index, position, gradient, counts, self._table_gradient, *self._moments[:2],
+                self._reference, f32(lead_rate), step, self._price,
+            )  # fmt: skip
 
         # The hashed levels are the slow ones: first come, first served.
         self._run(level, reversed(range(len(self.profile.resolutions))))
@@ -239,16 +241,17 @@ class CompiledEngine(Engine):
             adam(self._flat, total, *self._moments[2:], self._flat, f32(rate), step, f32(0))
         return Step(float(losses.sum()), rgb)
 
-    def _with_chunks(self, count: int, capacity: int) -> None:
-        """Have room for the sample positions and encoding gradients of `count` chunks."""
+    def _room_for(self, chunks: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+        """The sample positions and the encoding gradients of a number of chunks."""
+        position, gradient = self._chunks
         blocks = -(-capacity // BLOCK)
-        if blocks > self._chunk_blocks:
-            self._chunk_blocks = blocks
-            self._chunks.clear()
-        blocks = self._chunk_blocks
-        width = self.profile.level_features * len(self.profile.resolutions)
-        while len(self._chunks) < count:
-            self._chunks.append((np.empty((3, blocks * BLOCK), f32), np.empty((blocks, width, BLOCK), f32)))
+        if chunks > len(position) or blocks > gradient.shape[1]:
+            chunks, blocks = max(chunks, len(position)), max(blocks, gradient.shape[1])
+            width = self.profile.level_features * len(self.profile.resolutions)
+            position = np.empty((chunks, 3, blocks * BLOCK), f32)
+            gradient = np.empty((chunks, blocks, width, BLOCK), f32)
+            self._chunks = position, gradient
+        return position, gradient
 
     def cell_density(self, rng: np.random.Generator) -> np.ndarray:
         m = self.profile.occupancy
@@ -262,8 +265,10 @@ class CompiledEngine(Engine):
             held = self._scratch.get()
             position, scratch = held
             cell = np.stack([index // (m * m), index // m % m, index % m])
+            padded = n + -n % STRIP
             position[:, :n] = (cell + offsets[:, a : a + n]) / m
-            field(self._levels, self._layers, position, 0, n, scratch.x, scratch.hidden, scratch.out)
+            position[:, n:padded] = 0
+            field(self._levels, self._layers, position, 0, padded, scratch.x, scratch.hidden, scratch.out)
             raw = scratch.out[:, 0].reshape(-1)[:n]
             out[a : a + n] = raw
             self._scratch.put(held)

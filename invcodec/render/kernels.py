@@ -13,6 +13,7 @@ from invcodec.field.grid import DIRECTION_TERMS, MAX_RAW_DENSITY
 from invcodec.field.kernels.grid import (
     BLOCK,
     BLOCK_BITS,
+    STRIP,
     dense,
     dense_gradient,
     field,
@@ -21,6 +22,23 @@ from invcodec.field.kernels.grid import (
     relu_gradient,
 )
 from invcodec.field.kernels.options import kernel
+from invcodec.field.kernels.simd import (
+    LANES,
+    absolute,
+    counting,
+    floats,
+    fma,
+    from_bits,
+    gather,
+    greatest,
+    ints,
+    least,
+    load,
+    signed,
+    store,
+    total,
+    where_above,
+)
 
 MIN_TRANSMITTANCE = 1e-3
 """A ray ends where less light than this is left (FORMAT.md, "Compositing")."""
@@ -37,15 +55,21 @@ class Scratch(NamedTuple):
     """Room for the samples of one chunk of rays.
 
     Attributes:
+        march: `[4, LANES]`, positions and ray parameters of the steps that are looked at.
+        is_open: `[1, LANES]` uint32, whether they lie in an occupied cell.
         delta: `[samples]`, step lengths. s: `[samples]`, ray parameters. ray: `[samples]` int32.
+        light: `[2, samples]`, optical thickness of each sample, and what it lets through.
         weight: `[samples]`, compositing weights. after: `[samples]`, transmittance behind each sample.
         x, hidden, out: `[blocks, features, BLOCK]`, the field's activations.
         gradient_hidden: `[hidden, BLOCK]`.
     """
 
+    march: np.ndarray
+    is_open: np.ndarray
     delta: np.ndarray
     s: np.ndarray
     ray: np.ndarray
+    light: np.ndarray
     weight: np.ndarray
     after: np.ndarray
     x: np.ndarray
@@ -76,52 +100,129 @@ def _contract(x, y, z):
 
 
 @kernel
-def _take_samples(o, d, r, contracted, cursor, steps, jitter, occupancy, position, scratch, n):
+def _exp(x):
+    """Exponential function of each lane, to the rounding of float32 (and 0 or a large number beyond its range)."""
+    x = least(greatest(x, floats(f32(-87))), floats(f32(88)))
+    # x = n ln 2 + r with n a whole number and r at most half of ln 2; the offset makes truncation round.
+    whole = ints(fma(x, floats(f32(1.4426950408889634)), floats(f32(128.5))))
+    n = floats(whole) - floats(f32(128))
+    r = fma(n, floats(f32(-0.693359375)), x)
+    r = fma(n, floats(f32(2.12194440e-4)), r)
+    y = floats(f32(1 / 5040))
+    y = fma(y, r, floats(f32(1 / 720)))
+    y = fma(y, r, floats(f32(1 / 120)))
+    y = fma(y, r, floats(f32(1 / 24)))
+    y = fma(y, r, floats(f32(1 / 6)))
+    y = fma(y, r, floats(f32(0.5)))
+    y = fma(y, r, floats(f32(1)))
+    y = fma(y, r, floats(f32(1)))
+    return y * from_bits((whole - ints(1)) << ints(23))
+
+
+@kernel
+def _look_ahead(o, d, r, contracted, first, width, jitter, cells, occupied, scratch):
+    """Places of LANES steps of ray r from step `first` on, into `scratch.march` and `scratch.is_open`.
+
+    Returns:
+        How many lie in an occupied cell.
+    """
+    zero, one = floats(f32(0)), floats(f32(1))
+    below_one = floats(f32(1 - 2**-24))
+    s = (floats(f32(first) + jitter) + counting()) * floats(width)
+    ox, oy, oz = floats(o[r, 0]), floats(o[r, 1]), floats(o[r, 2])
+    dx, dy, dz = floats(d[r, 0]), floats(d[r, 1]), floats(d[r, 2])
+    if contracted:
+        # As _tau and _contract.
+        at = least(s, below_one)
+        t = where_above(floats(f32(0.5)), at, at + at, one / (floats(f32(2)) - at - at))
+        x, y, z = fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz)
+        ax, ay, az = absolute(x), absolute(y), absolute(z)
+        norm = greatest(greatest(greatest(ax, ay), az), one)
+        inverse = one / norm
+        far = floats(f32(2)) - inverse
+        quarter, half = floats(f32(0.25)), floats(f32(0.5))
+        x = fma(where_above(norm, ax, x * inverse, signed(far, x)), quarter, half)
+        y = fma(where_above(norm, ay, y * inverse, signed(far, y)), quarter, half)
+        z = fma(where_above(norm, az, z * inverse, signed(far, z)), quarter, half)
+    else:
+        x, y, z = fma(s, dx, ox), fma(s, dy, oy), fma(s, dz, oz)
+    cx, cy, cz = (least(greatest(x, zero), below_one), least(greatest(y, zero), below_one),
+                  least(greatest(z, zero), below_one))  # fmt: skip
+    side, size = ints(cells), floats(f32(cells))
+    cell = (ints(cx * size) * side + ints(cy * size)) * side + ints(cz * size)
+    bits = gather(occupied, cell >> ints(5)) >> (cell & ints(31))
+    # What was moved to get into the cube lies outside.
+    moved = absolute(x - cx) + absolute(y - cy) + absolute(z - cz)
+    inside = where_above(moved, zero, ints(0), ints(1)) & where_above(one, s, ints(1), ints(0))
+    is_open = bits & inside
+    store(scratch.march, 0, 0, x)
+    store(scratch.march, 1, 0, y)
+    store(scratch.march, 2, 0, z)
+    store(scratch.march, 3, 0, s)
+    store(scratch.is_open, 0, 0, is_open)
+    return total(is_open)
+
+
+@kernel
+def _take_samples(o, d, r, contracted, cursor, steps, jitter, cells, occupied, position, scratch, n):
     """Append up to ROUND occupied samples of ray r to the chunk; returns the new number of samples."""
-    cells = f32(occupancy.shape[0])
     width = f32(1) / f32(steps)
-    ox, oy, oz = o[r, 0], o[r, 1], o[r, 2]
     dx, dy, dz = d[r, 0], d[r, 1], d[r, 2]
     straight = np.sqrt(dx * dx + dy * dy + dz * dz) * width
     i = cursor[r]
-    taken = 0
-    while i < steps and taken < ROUND:
-        s = (f32(i) + jitter) * width
-        i += 1
-        if contracted:
-            t = _tau(s)
-            x, y, z = _contract(ox + t * dx, oy + t * dy, oz + t * dz)
-        else:
-            x, y, z = ox + s * dx, oy + s * dy, oz + s * dz
-        if not (0 <= x < 1 and 0 <= y < 1 and 0 <= z < 1):
+    last = n + ROUND
+    while i < steps and n < last:
+        if not _look_ahead(o, d, r, contracted, i, width, jitter, cells, occupied, scratch):
+            i += LANES
             continue
-        if occupancy[int(x * cells), int(y * cells), int(z * cells)] == 0:
-            continue
-        length = straight
-        if contracted:
-            t = _tau(max(s - f32(0.5) * width, f32(0)))
-            x0, y0, z0 = _contract(ox + t * dx, oy + t * dy, oz + t * dz)
-            t = _tau(min(s + f32(0.5) * width, f32(1) - f32(0.25) * width))
-            x1, y1, z1 = _contract(ox + t * dx, oy + t * dy, oz + t * dz)
-            length = np.sqrt((x1 - x0) ** 2 + (y1 - y0) ** 2 + (z1 - z0) ** 2)
-        position[0, n] = x
-        position[1, n] = y
-        position[2, n] = z
-        scratch.delta[n] = length
-        scratch.s[n] = s
-        scratch.ray[n] = r
-        n += 1
-        taken += 1
+        lanes = min(LANES, steps - i)
+        lane = 0
+        while lane < lanes and n < last:
+            if scratch.is_open[0, lane]:
+                s = scratch.march[3, lane]
+                scratch.s[n] = s
+                scratch.ray[n] = r
+                scratch.delta[n] = _length(o, d, r, s, width) if contracted else straight
+                position[0, n] = scratch.march[0, lane]
+                position[1, n] = scratch.march[1, lane]
+                position[2, n] = scratch.march[2, lane]
+                n += 1
+            lane += 1
+        i += lane
     cursor[r] = i
     return n
 
 
 @kernel
-def _composite(levels, layers, o, d, view, contracted, steps, jitter, occupancy, position, scratch, sums, left, depth):
+def _length(o, d, r, s, width):
+    """Contracted length of the step around the ray parameter s."""
+    t = _tau(max(s - f32(0.5) * width, f32(0)))
+    x0, y0, z0 = _contract(o[r, 0] + t * d[r, 0], o[r, 1] + t * d[r, 1], o[r, 2] + t * d[r, 2])
+    t = _tau(min(s + f32(0.5) * width, f32(1) - f32(0.25) * width))
+    x1, y1, z1 = _contract(o[r, 0] + t * d[r, 0], o[r, 1] + t * d[r, 1], o[r, 2] + t * d[r, 2])
+    return np.sqrt((x1 - x0) ** 2 + (y1 - y0) ** 2 + (z1 - z0) ** 2)
+
+
+@kernel
+def _absorb(out, first, end, scratch):
+    """Fill `scratch.light` for samples `first` to `end`, multiples of LANES, from the field's output."""
+    for i in range(first, end, LANES):
+        raw = load(out[i >> BLOCK_BITS], 0, i & (BLOCK - 1))
+        density = _exp(least(raw, floats(_RAW_MAX)))
+        thickness = density * load(scratch.delta.reshape(1, -1), 0, i)
+        store(scratch.light, 0, i, thickness)
+        store(scratch.light, 1, i, _exp(floats(f32(0)) - thickness))
+
+
+@kernel
+def _composite(
+    levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, position, scratch, sums, left, depth
+):  # fmt: skip
     """March and composite a chunk of rays.
 
     Args:
-        sums: `[features + DIRECTION_TERMS, R]`; receives the weighted feature sums and the view's harmonics.
+        cells: occupancy cells along each axis. occupied: `[words]` uint32, their bits, z fastest, lowest bit first.
+        sums: `[features + DIRECTION_TERMS, >= R]`; receives the weighted feature sums and the view's harmonics.
         left: `[R]`; receives the transmittance behind the last sample.
         depth: `[R]`; receives the median depth as ray parameter.
 
@@ -131,7 +232,7 @@ def _composite(levels, layers, o, d, view, contracted, steps, jitter, occupancy,
     rays = o.shape[0]
     features = scratch.out.shape[1] - 1
     cursor = np.zeros(rays, np.int32)
-    sums[:features] = f32(0)
+    sums[:] = f32(0)
     for r in range(rays):
         left[r] = f32(1)
         depth[r] = f32(1)
@@ -141,10 +242,16 @@ def _composite(levels, layers, o, d, view, contracted, steps, jitter, occupancy,
         first = n
         for r in range(rays):
             if cursor[r] < steps and left[r] > _MIN_T:
-                n = _take_samples(o, d, r, contracted, cursor, steps, jitter[r], occupancy, position, scratch, n)
+                n = _take_samples(
+                    o, d, r, contracted, cursor, steps, jitter[r], cells, occupied, position, scratch, n
+                )  # fmt: skip
         if n == first:
             return n
-        field(levels, layers, position, first, n - first, scratch.x, scratch.hidden, scratch.out)
+        # From strip to strip: some samples are evaluated again, and some that are nowhere.
+        start, end = first & -STRIP, (n + STRIP - 1) & -STRIP
+        position[:, n:end] = f32(0)
+        field(levels, layers, position, start, end - start, scratch.x, scratch.hidden, scratch.out)
+        _absorb(scratch.out, start, end, scratch)
         for i in range(first, n):
             r = scratch.ray[i]
             block = i >> BLOCK_BITS
@@ -154,7 +261,7 @@ def _composite(levels, layers, o, d, view, contracted, steps, jitter, occupancy,
                 scratch.weight[i] = f32(0)
                 scratch.after[i] = f32(0)
                 continue
-            through = np.exp(-np.exp(min(scratch.out[block, 0, column], _RAW_MAX)) * scratch.delta[i])
+            through = scratch.light[1, i]
             weight = before * (f32(1) - through)
             after = before * through
             left[r] = after
@@ -175,7 +282,8 @@ def render_chunk(
     view,
     contracted,
     steps,
-    occupancy,
+    cells,
+    occupied,
     background,
     position,
     scratch,
@@ -187,15 +295,18 @@ def render_chunk(
     rays = o.shape[0]
     features = scratch.out.shape[1] - 1
     jitter = np.full(rays, f32(0.5))
-    sums = np.empty((features + DIRECTION_TERMS, rays), f32)
+    padded = (rays + STRIP - 1) & -STRIP
+    sums = np.empty((features + DIRECTION_TERMS, padded), f32)
     left = np.empty(rays, f32)
-    _composite(levels, layers, o, d, view, contracted, steps, jitter, occupancy, position, scratch, sums, left, depth)
-    hidden0 = np.empty((layers.colour0.shape[0], rays), f32)
-    hidden1 = np.empty((layers.colour1.shape[0], rays), f32)
-    out = np.empty((4, rays), f32)
-    dense(layers.colour0, layers.colour0_bias, sums, 0, hidden0, 0, rays, True)
-    dense(layers.colour1, layers.colour1_bias, hidden0, 0, hidden1, 0, rays, True)
-    dense(layers.colour2, layers.colour2_bias, hidden1, 0, out, 0, rays, False)
+    _composite(
+        levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, position, scratch, sums, left, depth
+    )
+    hidden0 = np.empty((layers.colour0.shape[0], padded), f32)
+    hidden1 = np.empty((layers.colour1.shape[0], padded), f32)
+    out = np.empty((4, padded), f32)
+    dense(layers.colour0, layers.colour0_bias, sums, 0, hidden0, 0, padded, True)
+    dense(layers.colour1, layers.colour1_bias, hidden0, 0, hidden1, 0, padded, True)
+    dense(layers.colour2, layers.colour2_bias, hidden1, 0, out, 0, padded, False)
     for r in range(rays):
         opacity[r] = f32(1) - left[r]
         for c in range(3):
@@ -205,7 +316,7 @@ def render_chunk(
 
 @kernel
 def train_chunk(
-    levels, layers, o, d, view, contracted, steps, jitter, occupancy, target, background, ray_weight,
+    levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, target, background, ray_weight,
     train_layers, position, scratch, gradient, gradients, cell_weights, rgb,
 ):  # fmt: skip
     """Loss and gradients of a chunk of rays.
@@ -217,25 +328,26 @@ def train_chunk(
         rgb: `[R, 3]`; receives the colours.
 
     Returns:
-        The number of samples, and the sum over rays of weight times mean squared error.
+        The number of samples, padded to strips, and the sum over rays of weight times mean squared error.
     """
     rays = o.shape[0]
     features = scratch.out.shape[1] - 1
-    sums = np.empty((features + DIRECTION_TERMS, rays), f32)
+    padded = (rays + STRIP - 1) & -STRIP
+    sums = np.empty((features + DIRECTION_TERMS, padded), f32)
     left = np.empty(rays, f32)
     depth = np.empty(rays, f32)
     n = _composite(
-        levels, layers, o, d, view, contracted, steps, jitter, occupancy, position, scratch, sums, left, depth
+        levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, position, scratch, sums, left, depth
     )
-    hidden0 = np.empty((layers.colour0.shape[0], rays), f32)
-    hidden1 = np.empty((layers.colour1.shape[0], rays), f32)
-    out = np.empty((4, rays), f32)
-    dense(layers.colour0, layers.colour0_bias, sums, 0, hidden0, 0, rays, True)
-    dense(layers.colour1, layers.colour1_bias, hidden0, 0, hidden1, 0, rays, True)
-    dense(layers.colour2, layers.colour2_bias, hidden1, 0, out, 0, rays, False)
+    hidden0 = np.empty((layers.colour0.shape[0], padded), f32)
+    hidden1 = np.empty((layers.colour1.shape[0], padded), f32)
+    out = np.empty((4, padded), f32)
+    dense(layers.colour0, layers.colour0_bias, sums, 0, hidden0, 0, padded, True)
+    dense(layers.colour1, layers.colour1_bias, hidden0, 0, hidden1, 0, padded, True)
+    dense(layers.colour2, layers.colour2_bias, hidden1, 0, out, 0, padded, False)
 
     loss = 0.0
-    g_out = np.zeros((4, rays), f32)
+    g_out = np.zeros((4, padded), f32)
     g_opacity = np.zeros(rays, f32)
     for r in range(rays):
         opacity = f32(1) - left[r]
@@ -252,22 +364,22 @@ def train_chunk(
     g_hidden1 = np.empty_like(hidden1)
     g_hidden0 = np.empty_like(hidden0)
     g_sums = np.empty_like(sums)
-    dense(layers.colour2.T.copy(), np.zeros(hidden1.shape[0], f32), g_out, 0, g_hidden1, 0, rays, False)
-    relu_gradient(g_hidden1, hidden1, rays)
-    dense(layers.colour1.T.copy(), np.zeros(hidden0.shape[0], f32), g_hidden1, 0, g_hidden0, 0, rays, False)
-    relu_gradient(g_hidden0, hidden0, rays)
-    dense(layers.colour0.T.copy(), np.zeros(sums.shape[0], f32), g_hidden0, 0, g_sums, 0, rays, False)
+    dense(layers.colour2.T.copy(), np.zeros(hidden1.shape[0], f32), g_out, 0, g_hidden1, 0, padded, False)
+    relu_gradient(g_hidden1, hidden1, padded)
+    dense(layers.colour1.T.copy(), np.zeros(hidden0.shape[0], f32), g_hidden1, 0, g_hidden0, 0, padded, False)
+    relu_gradient(g_hidden0, hidden0, padded)
+    dense(layers.colour0.T.copy(), np.zeros(sums.shape[0], f32), g_hidden0, 0, g_sums, 0, padded, False)
     if train_layers:
-        dense_gradient(g_out, hidden1, gradients.colour2, gradients.colour2_bias, rays)
-        dense_gradient(g_hidden1, hidden0, gradients.colour1, gradients.colour1_bias, rays)
-        dense_gradient(g_hidden0, sums, gradients.colour0, gradients.colour0_bias, rays)
+        dense_gradient(g_out, hidden1, gradients.colour2, gradients.colour2_bias, padded)
+        dense_gradient(g_hidden1, hidden0, gradients.colour1, gradients.colour1_bias, padded)
+        dense_gradient(g_hidden0, sums, gradients.colour0, gradients.colour0_bias, padded)
     for c in range(3):
         for r in range(rays):
             g_sums[c, r] += g_out[c, r]
 
     # Back along each ray. With g_i the gradient of what sample i would contribute at full weight:
     # dL/d(density_i * delta_i) = after_i * g_i - sum over j > i of weight_j * g_j.
-    cells = f32(occupancy.shape[0])
+    size = f32(cells)
     behind = np.zeros(rays, f32)
     for i in range(n - 1, -1, -1):
         r = scratch.ray[i]
@@ -281,20 +393,23 @@ def train_chunk(
         raw = scratch.out[block, 0, column]
         g_raw = f32(0)
         if raw < _RAW_MAX and scratch.after[i] > 0:
-            g_raw = np.exp(raw) * scratch.delta[i] * (scratch.after[i] * g - behind[r])
+            g_raw = scratch.light[0, i] * (scratch.after[i] * g - behind[r])
         scratch.out[block, 0, column] = g_raw
         behind[r] += weight * g
-        x, y, z = int(position[0, i] * cells), int(position[1, i] * cells), int(position[2, i] * cells)
+        x, y, z = int(position[0, i] * size), int(position[1, i] * size), int(position[2, i] * size)
         cell_weights[x, y, z] = max(cell_weights[x, y, z], weight)
+    end = (n + STRIP - 1) & -STRIP
+    for i in range(n, end):
+        scratch.out[i >> BLOCK_BITS, :, i & (BLOCK - 1)] = f32(0)
     field_gradient(
         layers,
         gradients,
         train_layers,
-        n,
+        end,
         scratch.x,
         scratch.hidden,
         scratch.out,
         scratch.gradient_hidden,
         gradient,
     )
-    return n, loss
+    return end, loss

@@ -110,17 +110,19 @@ class Space:
 
     def march(self, origins: np.ndarray, directions: np.ndarray) -> Rays:
         """World rays (`[N, 3]` each, the direction's length is that of one unit of z-depth) to march space."""
-        view = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+        # With the coordinates of all rays one after the other in memory, numpy is several times faster.
+        origins, directions = np.asfortranarray(origins), np.asfortranarray(directions)
+        view = directions / np.sqrt((directions**2).sum(-1, keepdims=True))
         rotation = self.pose[:, :3]
-        o = (origins - self.pose[:, 3]) @ rotation
-        d = directions @ rotation
+        o = (rotation.T @ (origins - self.pose[:, 3]).T).T
+        d = (rotation.T @ directions.T).T
         if self.kind == "ndc":
             start, end, depth_origin, depth_scale = self._march_ndc(o, d)
         elif self.kind == "box":
             start, end, depth_origin, depth_scale = self._march_box(o, d)
         else:
             start, end, depth_origin, depth_scale = self._march_contract(o, d)
-        as32 = [a.astype(np.float32) for a in (start, end - start, view, depth_origin, depth_scale)]
+        as32 = [a.astype(np.float32, order="C") for a in (start, end - start, view, depth_origin, depth_scale)]
         return Rays(*as32)
 
     def _march_ndc(self, o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -128,7 +130,7 @@ class Space:
         size = self.high[:2] - self.low[:2]
         # A ray that does not go forward never reaches the far plane; it is given a grazing slope, and the
         # samples that fall outside the cube are empty.
-        slope = np.minimum(d[:, 2:], -1e-4 * np.linalg.norm(d, axis=-1, keepdims=True))
+        slope = np.minimum(d[:, 2:], -1e-4 * np.sqrt((d**2).sum(-1, keepdims=True)))
         t_near = (-near - o[:, 2:]) / slope
         at_near = (o[:, :2] + t_near * d[:, :2]) / near
         if np.isinf(far):

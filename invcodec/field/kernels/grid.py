@@ -1,7 +1,8 @@
 """Compiled inner loops of the `grid` profile. Twins in plain torch: `invcodec.field.grid.GridProfile`.
 
 Samples lie in blocks of `BLOCK`: an array of features is `[blocks, features, BLOCK]`, so that one block of all
-features is contiguous, stays in the first-level cache, and every inner loop runs along samples with unit stride.
+features is contiguous, stays in the first-level cache, and every inner loop runs along samples with unit stride. Numbers
+of samples are multiples of `STRIP`, padded with samples that mean nothing and get no gradient, so that no loop has a rest.
 """
 
 from __future__ import annotations
@@ -12,14 +13,30 @@ import numpy as np
 
 from invcodec.field.grid import DIRECTION_TERMS, HASH_PRIMES
 from invcodec.field.kernels.options import kernel
+from invcodec.field.kernels.simd import (
+    LANES,
+    add_pair,
+    floats,
+    fma,
+    gather_pairs,
+    greatest,
+    ints,
+    least,
+    load,
+    store,
+    total,
+    where_above,
+)
 
 BLOCK = 128
 BLOCK_BITS = 7
+STRIP = 2 * LANES
+"""Samples that a dense layer takes at once: enough sums for the processor to work on while others are under way."""
 
 f32 = np.float32
+_LOWEST = np.finfo(f32).min
 _PRIME_Y = np.uint32(HASH_PRIMES[1])
 _PRIME_Z = np.uint32(HASH_PRIMES[2])
-_ONE = np.uint32(1)
 
 
 class Levels(NamedTuple):
@@ -43,7 +60,7 @@ class Levels(NamedTuple):
 class Layers(NamedTuple):
     """Weights `[out, in]` and biases `[out]` of the five dense layers; gradients take the same form.
 
-    `colour.2` has a fourth, unused row: kernels take outputs in pairs and inputs in fours.
+    `colour.2` has a fourth, unused row: kernels take outputs in fours.
     """
 
     density0: np.ndarray
@@ -60,198 +77,210 @@ class Layers(NamedTuple):
 
 @kernel
 def dense(weight, bias, x, x0, y, y0, n, relu):
-    """`y[:, y0:y0+n] = act(weight @ x[:, x0:x0+n] + bias)`; outputs are even, inputs a multiple of 4."""
+    """`y[:, y0:y0+n] = act(weight @ x[:, x0:x0+n] + bias)`; outputs are a multiple of 4, n is one of STRIP."""
     rows, columns = weight.shape
-    for j in range(0, rows, 2):
-        ya = y[j, y0 : y0 + n]
-        yb = y[j + 1, y0 : y0 + n]
-        ba = bias[j]
-        bb = bias[j + 1]
-        for s in range(n):
-            ya[s] = ba
-            yb[s] = bb
-        for k in range(0, columns, 4):
-            a0, a1, a2, a3 = weight[j, k], weight[j, k + 1], weight[j, k + 2], weight[j, k + 3]
-            b0, b1, b2, b3 = (
-                weight[j + 1, k],
-                weight[j + 1, k + 1],
-                weight[j + 1, k + 2],
-                weight[j + 1, k + 3],
-            )
-            xa = x[k, x0 : x0 + n]
-            xb = x[k + 1, x0 : x0 + n]
-            xc = x[k + 2, x0 : x0 + n]
-            xd = x[k + 3, x0 : x0 + n]
-            for s in range(n):
-                p0, p1, p2, p3 = xa[s], xb[s], xc[s], xd[s]
-                ya[s] += a0 * p0 + a1 * p1 + a2 * p2 + a3 * p3
-                yb[s] += b0 * p0 + b1 * p1 + b2 * p2 + b3 * p3
-        if relu:
-            for s in range(n):
-                ya[s] = max(ya[s], f32(0))
-                yb[s] = max(yb[s], f32(0))
+    low = floats(f32(0) if relu else _LOWEST)
+    for s in range(0, n, STRIP):
+        left, right = x0 + s, x0 + s + LANES
+        for j in range(0, rows, 4):
+            a0 = b0 = floats(bias[j])
+            a1 = b1 = floats(bias[j + 1])
+            a2 = b2 = floats(bias[j + 2])
+            a3 = b3 = floats(bias[j + 3])
+            for k in range(columns):
+                a = load(x, k, left)
+                b = load(x, k, right)
+                w = floats(weight[j, k])
+                a0, b0 = fma(w, a, a0), fma(w, b, b0)
+                w = floats(weight[j + 1, k])
+                a1, b1 = fma(w, a, a1), fma(w, b, b1)
+                w = floats(weight[j + 2, k])
+                a2, b2 = fma(w, a, a2), fma(w, b, b2)
+                w = floats(weight[j + 3, k])
+                a3, b3 = fma(w, a, a3), fma(w, b, b3)
+            left, right = y0 + s, y0 + s + LANES
+            store(y, j, left, greatest(a0, low))
+            store(y, j, right, greatest(b0, low))
+            store(y, j + 1, left, greatest(a1, low))
+            store(y, j + 1, right, greatest(b1, low))
+            store(y, j + 2, left, greatest(a2, low))
+            store(y, j + 2, right, greatest(b2, low))
+            store(y, j + 3, left, greatest(a3, low))
+            store(y, j + 3, right, greatest(b3, low))
+            left, right = x0 + s, x0 + s + LANES
 
 
 @kernel
 def dense_gradient(g, x, weight, bias, n):
-    """`weight += g[:, :n] @ x[:, :n].T` and `bias += g[:, :n].sum(1)`."""
+    """`weight += g[:, :n] @ x[:, :n].T` and `bias += g[:, :n].sum(1)`; outputs are a multiple of 4, inputs of 2."""
     rows, columns = weight.shape
-    for j in range(0, rows, 2):
-        ga = g[j, :n]
-        gb = g[j + 1, :n]
-        ta = f32(0)
-        tb = f32(0)
-        for s in range(n):
-            ta += ga[s]
-            tb += gb[s]
-        bias[j] += ta
-        bias[j + 1] += tb
+    zero = floats(f32(0))
+    for j in range(0, rows, 4):
+        b0 = b1 = b2 = b3 = zero
+        for s in range(0, n, LANES):
+            b0 = b0 + load(g, j, s)
+            b1 = b1 + load(g, j + 1, s)
+            b2 = b2 + load(g, j + 2, s)
+            b3 = b3 + load(g, j + 3, s)
+        bias[j] += total(b0)
+        bias[j + 1] += total(b1)
+        bias[j + 2] += total(b2)
+        bias[j + 3] += total(b3)
         for k in range(0, columns, 2):
-            xa = x[k, :n]
-            xb = x[k + 1, :n]
-            taa = f32(0)
-            tab = f32(0)
-            tba = f32(0)
-            tbb = f32(0)
-            for s in range(n):
-                p, q, u, v = ga[s], gb[s], xa[s], xb[s]
-                taa += p * u
-                tab += p * v
-                tba += q * u
-                tbb += q * v
-            weight[j, k] += taa
-            weight[j, k + 1] += tab
-            weight[j + 1, k] += tba
-            weight[j + 1, k + 1] += tbb
+            p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = zero
+            for s in range(0, n, LANES):
+                p, q = load(x, k, s), load(x, k + 1, s)
+                a = load(g, j, s)
+                p0, q0 = fma(a, p, p0), fma(a, q, q0)
+                a = load(g, j + 1, s)
+                p1, q1 = fma(a, p, p1), fma(a, q, q1)
+                a = load(g, j + 2, s)
+                p2, q2 = fma(a, p, p2), fma(a, q, q2)
+                a = load(g, j + 3, s)
+                p3, q3 = fma(a, p, p3), fma(a, q, q3)
+            weight[j, k] += total(p0)
+            weight[j, k + 1] += total(q0)
+            weight[j + 1, k] += total(p1)
+            weight[j + 1, k + 1] += total(q1)
+            weight[j + 2, k] += total(p2)
+            weight[j + 2, k + 1] += total(q2)
+            weight[j + 3, k] += total(p3)
+            weight[j + 3, k + 1] += total(q3)
 
 
 @kernel
 def relu_gradient(g, y, n):
     """Zero g `[features, BLOCK]` where the activation y is not positive."""
+    zero = floats(f32(0))
     for j in range(y.shape[0]):
-        gj = g[j, :n]
-        yj = y[j, :n]
-        for s in range(n):
-            gj[s] = gj[s] if yj[s] > 0 else f32(0)
+        for s in range(0, n, LANES):
+            store(g, j, s, where_above(load(y, j, s), zero, load(g, j, s), zero))
+
+
+@kernel
+def _corners(levels, level, position, p):
+    """The eight vertices around each of LANES samples from p on: their entries within the level, and their weights.
+
+    Order: z changes fastest, x slowest.
+    """
+    r = levels.resolutions[level]
+    one = floats(f32(1))
+    scale, last = floats(f32(r)), ints(r - 1)
+    px, py, pz = load(position, 0, p) * scale, load(position, 1, p) * scale, load(position, 2, p) * scale
+    x0, y0, z0 = least(ints(px), last), least(ints(py), last), least(ints(pz), last)
+    fx, fy, fz = px - floats(x0), py - floats(y0), pz - floats(z0)
+    gx, gy, gz = one - fx, one - fy, one - fz
+    x1 = x0 + ints(1)
+    if levels.hashed[level]:
+        mask, prime_y, prime_z = ints(levels.mask), ints(_PRIME_Y), ints(_PRIME_Z)
+        y0, z0 = y0 * prime_y, z0 * prime_z
+        y1, z1 = y0 + prime_y, z0 + prime_z
+        a, b, c, d = y0 ^ z0, y0 ^ z1, y1 ^ z0, y1 ^ z1
+        i0, i1, i2, i3 = (x0 ^ a) & mask, (x0 ^ b) & mask, (x0 ^ c) & mask, (x0 ^ d) & mask
+        i4, i5, i6, i7 = (x1 ^ a) & mask, (x1 ^ b) & mask, (x1 ^ c) & mask, (x1 ^ d) & mask
+    else:
+        side = ints(r + 1)
+        i0, i4 = (x0 * side + y0) * side + z0, (x1 * side + y0) * side + z0
+        i2, i6 = i0 + side, i4 + side
+        i1, i3, i5, i7 = i0 + ints(1), i2 + ints(1), i4 + ints(1), i6 + ints(1)
+    a, b, c, d = gy * gz, gy * fz, fy * gz, fy * fz
+    weights = (gx * a, gx * b, gx * c, gx * d, fx * a, fx * b, fx * c, fx * d)
+    return (i0, i1, i2, i3, i4, i5, i6, i7), weights
 
 
 @kernel
 def encode(levels, position, p0, n, x, x0):
     """Trilinear look-up of `position[:, p0:p0+n]` (`[3, samples]`) into `x[:, x0:x0+n]` (`[2 * levels, BLOCK]`)."""
-    table = levels.table
-    mask = levels.mask
     for level in range(levels.resolutions.shape[0]):
-        r = levels.resolutions[level]
-        offset = levels.offsets[level]
-        scale = f32(r)
-        side = np.uint32(r + 1)
-        xa = x[2 * level]
-        xb = x[2 * level + 1]
-        for s in range(n):
-            px = position[0, p0 + s] * scale
-            py = position[1, p0 + s] * scale
-            pz = position[2, p0 + s] * scale
-            ix = np.uint32(min(int(px), r - 1))
-            iy = np.uint32(min(int(py), r - 1))
-            iz = np.uint32(min(int(pz), r - 1))
-            fx = px - f32(ix)
-            fy = py - f32(iy)
-            fz = pz - f32(iz)
-            if levels.hashed[level]:
-                x1 = ix + _ONE
-                y0 = iy * _PRIME_Y
-                y1 = y0 + _PRIME_Y
-                z0 = iz * _PRIME_Z
-                z1 = z0 + _PRIME_Z
-                i0 = (ix ^ y0 ^ z0) & mask
-                i1 = (ix ^ y0 ^ z1) & mask
-                i2 = (ix ^ y1 ^ z0) & mask
-                i3 = (ix ^ y1 ^ z1) & mask
-                i4 = (x1 ^ y0 ^ z0) & mask
-                i5 = (x1 ^ y0 ^ z1) & mask
-                i6 = (x1 ^ y1 ^ z0) & mask
-                i7 = (x1 ^ y1 ^ z1) & mask
-            else:
-                i0 = (ix * side + iy) * side + iz
-                i1 = i0 + _ONE
-                i2 = i0 + side
-                i3 = i2 + _ONE
-                i4 = i0 + side * side
-                i5 = i4 + _ONE
-                i6 = i4 + side
-                i7 = i6 + _ONE
-            gx = f32(1) - fx
-            gy = f32(1) - fy
-            gz = f32(1) - fz
-            w0 = gx * gy * gz
-            w1 = gx * gy * fz
-            w2 = gx * fy * gz
-            w3 = gx * fy * fz
-            w4 = fx * gy * gz
-            w5 = fx * gy * fz
-            w6 = fx * fy * gz
-            w7 = fx * fy * fz
-            j0 = offset + np.int64(i0)
-            j1 = offset + np.int64(i1)
-            j2 = offset + np.int64(i2)
-            j3 = offset + np.int64(i3)
-            j4 = offset + np.int64(i4)
-            j5 = offset + np.int64(i5)
-            j6 = offset + np.int64(i6)
-            j7 = offset + np.int64(i7)
-            xa[x0 + s] = (
-                w0 * table[j0, 0] + w1 * table[j1, 0] + w2 * table[j2, 0] + w3 * table[j3, 0]
-                + w4 * table[j4, 0] + w5 * table[j5, 0] + w6 * table[j6, 0] + w7 * table[j7, 0]
-            )  # fmt: skip
-            xb[x0 + s] = (
-                w0 * table[j0, 1] + w1 * table[j1, 1] + w2 * table[j2, 1] + w3 * table[j3, 1]
-                + w4 * table[j4, 1] + w5 * table[j5, 1] + w6 * table[j6, 1] + w7 * table[j7, 1]
-            )  # fmt: skip
+        table = levels.table[levels.offsets[level] :]
+        for s in range(0, n, LANES):
+            (i0, i1, i2, i3, i4, i5, i6, i7), (w0, w1, w2, w3, w4, w5, w6, w7) = _corners(
+                levels, level, position, p0 + s
+            )
+            u, v = gather_pairs(table, i0)
+            a, b = w0 * u, w0 * v
+            u, v = gather_pairs(table, i1)
+            a, b = fma(w1, u, a), fma(w1, v, b)
+            u, v = gather_pairs(table, i2)
+            a, b = fma(w2, u, a), fma(w2, v, b)
+            u, v = gather_pairs(table, i3)
+            a, b = fma(w3, u, a), fma(w3, v, b)
+            u, v = gather_pairs(table, i4)
+            a, b = fma(w4, u, a), fma(w4, v, b)
+            u, v = gather_pairs(table, i5)
+            a, b = fma(w5, u, a), fma(w5, v, b)
+            u, v = gather_pairs(table, i6)
+            a, b = fma(w6, u, a), fma(w6, v, b)
+            u, v = gather_pairs(table, i7)
+            a, b = fma(w7, u, a), fma(w7, v, b)
+            store(x, 2 * level, x0 + s, a)
+            store(x, 2 * level + 1, x0 + s, b)
 
 
 @kernel
-def scatter(levels, level, position, gradient, n, out):
+def _scatter(levels, level, position, gradient, n, out, entries, weights):
     """Adjoint of `encode` for one level: add to `out` `[entries of the level, 2]`.
 
     Args:
         position: `[3, samples]`.
         gradient: `[blocks, 2 * levels, BLOCK]`, with respect to the encoding of the first n samples.
+        entries, weights: `[8, LANES]` uint32 and float32, room for what LANES samples touch.
     """
-    r = levels.resolutions[level]
-    hashed = levels.hashed[level]
-    scale = f32(r)
-    side = np.uint32(r + 1)
-    for s in range(n):
-        a = gradient[s >> BLOCK_BITS, 2 * level, s & (BLOCK - 1)]
-        b = gradient[s >> BLOCK_BITS, 2 * level + 1, s & (BLOCK - 1)]
-        if a == 0 and b == 0:
-            continue
-        px = position[0, s] * scale
-        py = position[1, s] * scale
-        pz = position[2, s] * scale
-        ix = np.uint32(min(int(px), r - 1))
-        iy = np.uint32(min(int(py), r - 1))
-        iz = np.uint32(min(int(pz), r - 1))
-        fx = px - f32(ix)
-        fy = py - f32(iy)
-        fz = pz - f32(iz)
-        for corner in range(8):
-            cx = np.uint32(corner >> 2)
-            cy = np.uint32((corner >> 1) & 1)
-            cz = np.uint32(corner & 1)
-            if hashed:
-                i = ((ix + cx) ^ ((iy + cy) * _PRIME_Y) ^ ((iz + cz) * _PRIME_Z)) & levels.mask
-            else:
-                i = ((ix + cx) * side + iy + cy) * side + iz + cz
-            w = (fx if cx else f32(1) - fx) * (fy if cy else f32(1) - fy) * (fz if cz else f32(1) - fz)
-            j = np.int64(i)
-            out[j, 0] += w * a
-            out[j, 1] += w * b
+    for s in range(0, n, LANES):
+        (i0, i1, i2, i3, i4, i5, i6, i7), (w0, w1, w2, w3, w4, w5, w6, w7) = _corners(levels, level, position, s)
+        store(entries, 0, 0, i0)
+        store(entries, 1, 0, i1)
+        store(entries, 2, 0, i2)
+        store(entries, 3, 0, i3)
+        store(entries, 4, 0, i4)
+        store(entries, 5, 0, i5)
+        store(entries, 6, 0, i6)
+        store(entries, 7, 0, i7)
+        store(weights, 0, 0, w0)
+        store(weights, 1, 0, w1)
+        store(weights, 2, 0, w2)
+        store(weights, 3, 0, w3)
+        store(weights, 4, 0, w4)
+        store(weights, 5, 0, w5)
+        store(weights, 6, 0, w6)
+        store(weights, 7, 0, w7)
+        block = gradient[s >> BLOCK_BITS]
+        column = s & (BLOCK - 1)
+        for lane in range(LANES):
+            a, b = block[2 * level, column + lane], block[2 * level + 1, column + lane]
+            if a == 0 and b == 0:
+                continue
+            for corner in range(8):
+                add_pair(out, entries[corner, lane], weights[corner, lane], a, b)
+
+
+@kernel
+def update_level(
+    levels, level, position, gradient, counts, total_gradient, first, second, reference, rate, step, price
+):
+    """Gather one level's gradient from all chunks, and take an optimiser step with it.
+
+    Args:
+        position: `[chunks, 3, samples]`.
+        gradient: `[chunks, blocks, 2 * levels, BLOCK]`.
+        counts: `[chunks]`, samples of each.
+        total_gradient: `[entries, 2]`, zero before and after.
+        first, second, reference: `[entries, 2]` as in `adam`, all levels.
+    """
+    entries = np.empty((8, LANES), np.uint32)
+    weights = np.empty((8, LANES), f32)
+    a, b = levels.offsets[level], levels.offsets[level + 1]
+    for chunk in range(counts.shape[0]):
+        _scatter(levels, level, position[chunk], gradient[chunk], counts[chunk], total_gradient[a:b], entries, weights)
+    adam(
+        levels.table[a:b].reshape(-1), total_gradient[a:b].reshape(-1), first[a:b].reshape(-1),
+        second[a:b].reshape(-1), reference[a:b].reshape(-1), rate, step, price,
+    )  # fmt: skip
 
 
 @kernel
 def field(levels, layers, position, first, n, x, hidden, out):
-    """Encoding and density network for samples `first` to `first + n`.
+    """Encoding and density network for samples `first` to `first + n`, both multiples of STRIP.
 
     Args:
         position: `[3, samples]`.
