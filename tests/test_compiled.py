@@ -82,7 +82,7 @@ def test_both_train_the_same(kind: str) -> None:
         moved = np.abs(twin[key] - before[key])
         # Adam divides by the gradient's own size, so a gradient near zero may step either way.
         agree = np.abs(value - twin[key]) <= 0.02 * moved + 1e-4
-        assert agree.mean() > 0.95, key
+        assert agree.mean() > 0.9, key
         assert key[1] == "occupancy" or moved.max() > 0, key
     np.testing.assert_allclose(compiled.take_cell_weights(), plain.take_cell_weights(), atol=2e-3)
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from invcodec.field.grid import MAX_RAW_DENSITY, GridProfile
 from invcodec.field.kernels.grid import BLOCK, STRIP, Layers, Levels, adam, field, update_level
-from invcodec.field.kernels.simd import LANES
 from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
 from invcodec.render.kernels import Scratch, render_chunk, train_chunk
 from invcodec.render.space import Rays
@@ -129,8 +128,6 @@ class CompiledEngine(Engine):
         p, blocks = self.profile, capacity // BLOCK
         for _ in range(self._threads):
             scratch = Scratch(
-                march=np.empty((4, LANES), f32),
-                is_open=np.empty((1, LANES), np.uint32),
                 delta=np.empty(capacity, f32),
                 s=np.empty(capacity, f32),
                 ray=np.empty(capacity, np.int32),

@@ -32,11 +32,12 @@ from invcodec.field.kernels.simd import (
     gather,
     greatest,
     ints,
+    lanes_set,
     least,
     load,
+    lowest_set,
     signed,
     store,
-    total,
     where_above,
 )
 
@@ -55,8 +56,6 @@ class Scratch(NamedTuple):
     """Room for the samples of one chunk of rays.
 
     Attributes:
-        march: `[4, LANES]`, positions and ray parameters of the steps that are looked at.
-        is_open: `[1, LANES]` uint32, whether they lie in an occupied cell.
         delta: `[samples]`, step lengths. s: `[samples]`, ray parameters. ray: `[samples]` int32.
         light: `[2, samples]`, optical thickness of each sample, and what it lets through.
         weight: `[samples]`, compositing weights. after: `[samples]`, transmittance behind each sample.
@@ -64,8 +63,6 @@ class Scratch(NamedTuple):
         gradient_hidden: `[hidden, BLOCK]`.
     """
 
-    march: np.ndarray
-    is_open: np.ndarray
     delta: np.ndarray
     s: np.ndarray
     ray: np.ndarray
@@ -120,76 +117,80 @@ def _exp(x):
 
 
 @kernel
-def _look_ahead(o, d, r, contracted, first, width, jitter, cells, occupied, scratch):
-    """Places of LANES steps of ray r from step `first` on, into `scratch.march` and `scratch.is_open`.
-
-    Returns:
-        How many lie in an occupied cell.
-    """
-    zero, one = floats(f32(0)), floats(f32(1))
+def _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open):
+    """Which steps of each ray lie in an occupied cell: bits of `is_open` `[R, words]`, LANES to a word."""
+    zero, one, half = floats(f32(0)), floats(f32(1)), floats(f32(0.5))
     below_one = floats(f32(1 - 2**-24))
-    s = (floats(f32(first) + jitter) + counting()) * floats(width)
-    ox, oy, oz = floats(o[r, 0]), floats(o[r, 1]), floats(o[r, 2])
-    dx, dy, dz = floats(d[r, 0]), floats(d[r, 1]), floats(d[r, 2])
-    if contracted:
-        # As _tau and _contract.
-        at = least(s, below_one)
-        t = where_above(floats(f32(0.5)), at, at + at, one / (floats(f32(2)) - at - at))
-        x, y, z = fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz)
-        ax, ay, az = absolute(x), absolute(y), absolute(z)
-        norm = greatest(greatest(greatest(ax, ay), az), one)
-        inverse = one / norm
-        far = floats(f32(2)) - inverse
-        quarter, half = floats(f32(0.25)), floats(f32(0.5))
-        x = fma(where_above(norm, ax, x * inverse, signed(far, x)), quarter, half)
-        y = fma(where_above(norm, ay, y * inverse, signed(far, y)), quarter, half)
-        z = fma(where_above(norm, az, z * inverse, signed(far, z)), quarter, half)
-    else:
-        x, y, z = fma(s, dx, ox), fma(s, dy, oy), fma(s, dz, oz)
-    cx, cy, cz = (least(greatest(x, zero), below_one), least(greatest(y, zero), below_one),
-                  least(greatest(z, zero), below_one))  # fmt: skip
-    side, size = ints(cells), floats(f32(cells))
-    cell = (ints(cx * size) * side + ints(cy * size)) * side + ints(cz * size)
-    bits = gather(occupied, cell >> ints(5)) >> (cell & ints(31))
-    # What was moved to get into the cube lies outside.
-    moved = absolute(x - cx) + absolute(y - cy) + absolute(z - cz)
-    inside = where_above(moved, zero, ints(0), ints(1)) & where_above(one, s, ints(1), ints(0))
-    is_open = bits & inside
-    store(scratch.march, 0, 0, x)
-    store(scratch.march, 1, 0, y)
-    store(scratch.march, 2, 0, z)
-    store(scratch.march, 3, 0, s)
-    store(scratch.is_open, 0, 0, is_open)
-    return total(is_open)
+    size, side = floats(f32(cells)), ints(cells)
+    width = floats(f32(1) / f32(steps))
+    for r in range(o.shape[0]):
+        ox, oy, oz = floats(o[r, 0]), floats(o[r, 1]), floats(o[r, 2])
+        dx, dy, dz = floats(d[r, 0]), floats(d[r, 1]), floats(d[r, 2])
+        for word in range(is_open.shape[1]):
+            first = word * LANES
+            t = (floats(f32(first) + jitter[r]) + counting()) * width
+            if contracted:
+                # As _tau and _contract.
+                t = least(t, below_one)
+                t = where_above(half, t, t + t, half / (one - t))
+                x, y, z = fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz)
+                ax, ay, az = absolute(x), absolute(y), absolute(z)
+                norm = greatest(greatest(greatest(ax, ay), az), one)
+                inverse = one / norm
+                far = floats(f32(2)) - inverse
+                quarter = floats(f32(0.25))
+                x = fma(where_above(norm, ax, x * inverse, signed(far, x)), quarter, half)
+                y = fma(where_above(norm, ay, y * inverse, signed(far, y)), quarter, half)
+                z = fma(where_above(norm, az, z * inverse, signed(far, z)), quarter, half)
+            else:
+                x, y, z = fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz)
+            cx, cy = least(greatest(x, zero), below_one), least(greatest(y, zero), below_one)
+            cz = least(greatest(z, zero), below_one)
+            cell = (ints(cx * size) * side + ints(cy * size)) * side + ints(cz * size)
+            bits = gather(occupied, cell >> ints(5)) >> (cell & ints(31))
+            # What was moved to get into the cube lies outside.
+            moved = absolute(x - cx) + absolute(y - cy) + absolute(z - cz)
+            bits = lanes_set(where_above(moved, zero, ints(0), bits))
+            if first + LANES > steps:
+                bits &= np.uint32((1 << (steps - first)) - 1)
+            is_open[r, word] = bits
 
 
 @kernel
-def _take_samples(o, d, r, contracted, cursor, steps, jitter, cells, occupied, position, scratch, n):
-    """Append up to ROUND occupied samples of ray r to the chunk; returns the new number of samples."""
+def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scratch, n):
+    """Append the next occupied samples of each ray that has light left, ROUND of them at most, to the chunk.
+
+    Their bits in `is_open` `[R, words]` are cleared. Returns the new number of samples.
+    """
     width = f32(1) / f32(steps)
-    dx, dy, dz = d[r, 0], d[r, 1], d[r, 2]
-    straight = np.sqrt(dx * dx + dy * dy + dz * dz) * width
-    i = cursor[r]
-    last = n + ROUND
-    while i < steps and n < last:
-        if not _look_ahead(o, d, r, contracted, i, width, jitter, cells, occupied, scratch):
-            i += LANES
+    for r in range(o.shape[0]):
+        if left[r] <= _MIN_T:
             continue
-        lanes = min(LANES, steps - i)
-        lane = 0
-        while lane < lanes and n < last:
-            if scratch.is_open[0, lane]:
-                s = scratch.march[3, lane]
+        ox, oy, oz = o[r, 0], o[r, 1], o[r, 2]
+        dx, dy, dz = d[r, 0], d[r, 1], d[r, 2]
+        straight = np.sqrt(dx * dx + dy * dy + dz * dz) * width
+        last = n + ROUND
+        for word in range(is_open.shape[1]):
+            bits = is_open[r, word]
+            while bits != 0 and n < last:
+                s = (f32(word * LANES + lowest_set(bits)) + jitter[r]) * width
+                bits &= bits - np.uint32(1)
+                if contracted:
+                    t = _tau(s)
+                    x, y, z = _contract(ox + t * dx, oy + t * dy, oz + t * dz)
+                    scratch.delta[n] = _length(o, d, r, s, width)
+                else:
+                    x, y, z = ox + s * dx, oy + s * dy, oz + s * dz
+                    scratch.delta[n] = straight
                 scratch.s[n] = s
                 scratch.ray[n] = r
-                scratch.delta[n] = _length(o, d, r, s, width) if contracted else straight
-                position[0, n] = scratch.march[0, lane]
-                position[1, n] = scratch.march[1, lane]
-                position[2, n] = scratch.march[2, lane]
+                position[0, n] = x
+                position[1, n] = y
+                position[2, n] = z
                 n += 1
-            lane += 1
-        i += lane
-    cursor[r] = i
+            is_open[r, word] = bits
+            if n == last:
+                break
     return n
 
 
@@ -231,7 +232,8 @@ def _composite(
     """
     rays = o.shape[0]
     features = scratch.out.shape[1] - 1
-    cursor = np.zeros(rays, np.int32)
+    is_open = np.empty((rays, (steps + LANES - 1) // LANES), np.uint32)
+    _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open)
     sums[:] = f32(0)
     for r in range(rays):
         left[r] = f32(1)
@@ -240,11 +242,7 @@ def _composite(
     n = 0
     while True:
         first = n
-        for r in range(rays):
-            if cursor[r] < steps and left[r] > _MIN_T:
-                n = _take_samples(
-                    o, d, r, contracted, cursor, steps, jitter[r], cells, occupied, position, scratch, n
-                )  # fmt: skip
+        n = _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scratch, n)
         if n == first:
             return n
         # From strip to strip: some samples are evaluated again, and some that are nowhere.

@@ -1,8 +1,8 @@
 """Compiled inner loops of the `grid` profile. Twins in plain torch: `invcodec.field.grid.GridProfile`.
 
 Samples lie in blocks of `BLOCK`: an array of features is `[blocks, features, BLOCK]`, so that one block of all
-features is contiguous, stays in the first-level cache, and every inner loop runs along samples with unit stride. Numbers
-of samples are multiples of `STRIP`, padded with samples that mean nothing and get no gradient, so that no loop has a rest.
+features is contiguous, stays in the first-level cache, and every inner loop runs along samples with unit stride.
+Numbers of samples are padded to multiples of `STRIP`, so that no loop has a rest; padding gets no gradient.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from llvmlite import ir
 from numba import types
@@ -48,7 +48,7 @@ def _operator(function: Callable[..., Any], **builds: Callable[..., Any]) -> Non
     kinds = {"floats": _floats, "ints": _ints}
 
     class Template(ConcreteTemplate):
-        cases = [signature(kinds[name], kinds[name], kinds[name]) for name in builds]
+        cases: ClassVar = [signature(kinds[name], kinds[name], kinds[name]) for name in builds]
 
     infer_global(function)(Template)
     for name, build in builds.items():
@@ -222,6 +222,28 @@ def total(typingctx, x):
         return builder.call(function, args, fastmath=_FAST if start else ())
 
     return x.element(x), codegen
+
+
+@intrinsic
+def lanes_set(typingctx, x):
+    """Bit i of the result is bit 0 of lane i of the ints x."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.trunc(args[0], ir.VectorType(ir.IntType(1), LANES))
+        return builder.zext(builder.bitcast(bits, ir.IntType(LANES)), _INT)
+
+    return types.uint32(x), codegen
+
+
+@intrinsic
+def lowest_set(typingctx, bits):
+    """Number of the lowest set bit of a nonzero number."""
+
+    def codegen(context, builder, sig, args):
+        bits = context.cast(builder, args[0], sig.args[0], types.uint32)
+        return builder.cttz(bits, ir.Constant(ir.IntType(1), 1))
+
+    return types.int32(bits), codegen
 
 
 @intrinsic
