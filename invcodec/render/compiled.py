@@ -6,17 +6,16 @@ gradients, and tables are updated level by level.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 
 from invcodec.field.grid import MAX_RAW_DENSITY, GridProfile
-from invcodec.field.kernels.grid import BLOCK, STRIP, Layers, Levels, adam, field, update_level
+from invcodec.field.kernels.grid import BLOCK, STRIP, Layers, Levels, adam, field, update_levels
 from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
-from invcodec.render.kernels import Scratch, render_chunk, train_chunk
+from invcodec.render.kernels import Scratch, render_chunks, train_chunks
 from invcodec.render.space import Rays
 
 CHUNK_RAYS = 128
@@ -56,23 +55,20 @@ class CompiledEngine(Engine):
         self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
         self._scratch_capacity = 0
         self._chunks = np.empty((0, 3, 0), f32), np.empty((0, 0, 0, BLOCK), f32)
-        self._gradients: tuple[np.ndarray, list[Layers]] = (np.empty((0, 0), f32), [])
+        self._gradients = self._new_layers(0)
         self._cell_weights = np.zeros((threads, *(p.occupancy,) * 3), f32)
 
-    def _new_layers(self, *leading: int) -> tuple[np.ndarray, Any]:
-        """A zeroed flat array `[*leading, n]`, and the dense layers as views of it (one set per leading index)."""
+    def _new_layers(self, *leading: int) -> tuple[np.ndarray, Layers]:
+        """A zeroed flat array `[*leading, n]`, and the dense layers as views `[*leading, ...]` of it."""
         shapes = [
             shape
             for rows, columns in self.profile.layers.values()
             for shape in ((rows + -rows % 4, columns), (rows + -rows % 4,))
         ]
-        flat = np.zeros((*leading, sum(int(np.prod(s)) for s in shapes)), f32)
-
-        def views(row: np.ndarray) -> Layers:
-            ends = np.cumsum([int(np.prod(s)) for s in shapes])
-            return Layers(*(part.reshape(s) for part, s in zip(np.split(row, ends[:-1]), shapes, strict=True)))
-
-        return flat, [views(row) for row in flat] if leading else views(flat)
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+        flat = np.zeros((*leading, ends[-1]), f32)
+        parts = zip(np.split(flat, ends[:-1], -1), shapes, strict=True)
+        return flat, Layers(*(part.reshape(*leading, *shape) for part, shape in parts))
 
     def _tensors(self) -> dict[str, np.ndarray]:
         """Every tensor by name, as a view of what the kernels use (the occupancy aside)."""
@@ -115,8 +111,11 @@ class CompiledEngine(Engine):
         self._cell_weights[...] = 0
         return seen
 
-    def _run(self, work: Callable[[int], Any], items: Iterable[int]) -> list[Any]:
-        return list(self._pool.map(work, items))
+    def _on_all_threads(self, work: Callable[[np.ndarray], None]) -> None:
+        """Call `work` on every thread, with the queue from which it is to take numbers."""
+        queue = np.zeros(1, np.int64)
+        for done in [self._pool.submit(work, queue) for _ in range(self._threads)]:
+            done.result()
 
     def _with_scratch(self, capacity: int) -> None:
         """Have scratch for chunks of up to `capacity` samples ready, one set per thread."""
@@ -148,18 +147,15 @@ class CompiledEngine(Engine):
         pixels = Pixels(np.empty((n, 3), f32), np.empty(n, f32), np.empty(n, f32))
         back = np.asarray(background, f32)
 
-        def work(a: int) -> None:
-            part = slice(a, a + CHUNK_RAYS)
+        def work(queue: np.ndarray) -> None:
             held = self._scratch.get()
-            position, scratch = held
-            render_chunk(
-                self._levels, self._layers, rays.origins[part], rays.directions[part], rays.view[part],
-                self.network.space.contracted, steps, p.occupancy, self._occupied, back, position, scratch,
-                pixels.rgb[part], pixels.opacity[part], pixels.s[part],
+            render_chunks(
+                queue, CHUNK_RAYS, self._levels, self._layers, rays.origins, rays.directions, rays.view,
+                self.network.space.contracted, steps, p.occupancy, self._occupied, back, *held, *pixels,
             )  # fmt: skip
             self._scratch.put(held)
 
-        self._run(work, range(0, n, CHUNK_RAYS))
+        self._on_all_threads(work)
         return pixels
 
     def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
@@ -194,47 +190,42 @@ class CompiledEngine(Engine):
         rays, p = batch.rays, self.profile
         n = len(rays)
         steps = samples or p.samples
-        starts = range(0, n, CHUNK_RAYS)
+        chunks = -(-n // CHUNK_RAYS)
         self._with_scratch(CHUNK_RAYS * steps)
-        position, gradient = self._room_for(len(starts), CHUNK_RAYS * steps)
+        position, gradient = self._room_for(chunks, CHUNK_RAYS * steps)
         rgb = np.empty((n, 3), f32)
-        if len(self._gradients[1]) < len(starts):
-            self._gradients = self._new_layers(len(starts))
+        if len(self._gradients[0]) < chunks:
+            self._gradients = self._new_layers(chunks)
         flat, gradients = self._gradients
         if self._train_layers:
             flat[:] = 0
-        counts = np.zeros(len(starts), np.int64)
-        losses = np.zeros(len(starts))
+        counts, losses = np.zeros(chunks, np.int64), np.zeros(chunks)
         cell_weights: SimpleQueue[np.ndarray] = SimpleQueue()
         for each in self._cell_weights:
             cell_weights.put(each)
 
-        def chunk(index: int) -> None:
-            part = slice(starts[index], starts[index] + CHUNK_RAYS)
-            held, cells = self._scratch.get(), cell_weights.get()
-            counts[index], losses[index] = train_chunk(
-                self._levels, self._layers, rays.origins[part], rays.directions[part], rays.view[part],
-                self.network.space.contracted, steps, batch.jitter[part], p.occupancy, self._occupied,
-                batch.target[part], batch.background[part], batch.weight[part],
-                self._train_layers, position[index], held[1], gradient[index], gradients[index], cells, rgb[part],
+        def train(queue: np.ndarray) -> None:
+            held = self._scratch.get()
+            train_chunks(
+                queue, CHUNK_RAYS, self._levels, self._layers, rays.origins, rays.directions, rays.view,
+                self.network.space.contracted, steps, batch.jitter, p.occupancy, self._occupied, batch.target,
+                batch.background, batch.weight, self._train_layers, position, held[1], gradient, gradients,
+                cell_weights.get(), rgb, counts, losses,
             )  # fmt: skip
             self._scratch.put(held)
-            cell_weights.put(cells)
 
-        self._run(chunk, range(len(starts)))
-        self._steps += 1
-        step = f32(self._steps)
-
-        def level(index: int) -> None:
-            update_level(
-                self._levels, index, position, gradient, counts, self._table_gradient, *self._moments[:2],
+        def update(queue: np.ndarray) -> None:
+            update_levels(
+                queue, self._levels, position, gradient, counts, self._table_gradient, *self._moments[:2],
                 self._reference, f32(lead_rate), step, self._price,
             )  # fmt: skip
 
-        # The hashed levels are the slow ones: first come, first served.
-        self._run(level, reversed(range(len(self.profile.resolutions))))
+        self._on_all_threads(train)
+        self._steps += 1
+        step = f32(self._steps)
+        self._on_all_threads(update)
         if self._train_layers:
-            total = flat[: len(starts)].sum(0) * self._layer_mask
+            total = flat[:chunks].sum(0) * self._layer_mask
             adam(self._flat, total, *self._moments[2:], self._flat, f32(rate), step, f32(0))
         return Step(float(losses.sum()), rgb)
 
@@ -270,5 +261,5 @@ class CompiledEngine(Engine):
             out[a : a + n] = raw
             self._scratch.put(held)
 
-        self._run(work, range(0, m**3, _DENSITY_POINTS))
+        list(self._pool.map(work, range(0, m**3, _DENSITY_POINTS)))
         return np.exp(np.minimum(out, MAX_RAW_DENSITY)).reshape(m, m, m)

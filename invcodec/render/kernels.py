@@ -14,6 +14,7 @@ from invcodec.field.kernels.grid import (
     BLOCK,
     BLOCK_BITS,
     STRIP,
+    Layers,
     dense,
     dense_gradient,
     field,
@@ -38,6 +39,7 @@ from invcodec.field.kernels.simd import (
     lowest_set,
     signed,
     store,
+    take_number,
     where_above,
 )
 
@@ -272,23 +274,31 @@ def _composite(
 
 
 @kernel
-def render_chunk(
-    levels,
-    layers,
-    o,
-    d,
-    view,
-    contracted,
-    steps,
-    cells,
-    occupied,
-    background,
-    position,
-    scratch,
-    rgb,
-    opacity,
-    depth,
-):
+def render_chunks(
+    queue, size, levels, layers, o, d, view, contracted, steps, cells, occupied, background, position, scratch,
+    rgb, opacity, depth,
+):  # fmt: skip
+    """Render rays `[N, 3]`, chunks of `size` at a time, on any thread, as `_render_chunk` does.
+
+    Args:
+        queue: `[1]` int64, chunks that were begun so far, by whichever thread.
+        cells, occupied: see `_composite`.
+    """
+    while True:
+        a = size * take_number(queue)
+        if a >= o.shape[0]:
+            return
+        b = a + size
+        _render_chunk(
+            levels, layers, o[a:b], d[a:b], view[a:b], contracted, steps, cells, occupied, background, position,
+            scratch, rgb[a:b], opacity[a:b], depth[a:b],
+        )  # fmt: skip
+
+
+@kernel
+def _render_chunk(
+    levels, layers, o, d, view, contracted, steps, cells, occupied, background, position, scratch, rgb, opacity, depth
+):  # fmt: skip
     """Render rays `[R, 3]` at the middle of each step into rgb `[R, 3]`, opacity `[R]` and depth `[R]`."""
     rays = o.shape[0]
     features = scratch.out.shape[1] - 1
@@ -313,7 +323,39 @@ def render_chunk(
 
 
 @kernel
-def train_chunk(
+def train_chunks(
+    queue, size, levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, target, background,
+    ray_weight, train_layers, position, scratch, gradient, gradients, cell_weights, rgb, counts, losses,
+):  # fmt: skip
+    """Losses and gradients of rays `[N, 3]`, chunks of `size` at a time, on any thread, as `_train_chunk` does.
+
+    Args:
+        queue: `[1]` int64, chunks that were begun so far, by whichever thread.
+        cells, occupied: see `_composite`.
+        position: `[chunks, 3, samples]` and
+        gradient: `[chunks, blocks, 2 * levels, BLOCK]` receive samples and gradients of each chunk.
+        gradients: `Layers` with the chunk as first axis.
+        counts, losses: `[chunks]`; receive what `_train_chunk` returns.
+    """
+    while True:
+        c = take_number(queue)
+        a, b = c * size, (c + 1) * size
+        if a >= o.shape[0]:
+            return
+        g = gradients
+        own = Layers(
+            g.density0[c], g.density0_bias[c], g.density1[c], g.density1_bias[c], g.colour0[c], g.colour0_bias[c],
+            g.colour1[c], g.colour1_bias[c], g.colour2[c], g.colour2_bias[c],
+        )  # fmt: skip
+        counts[c], losses[c] = _train_chunk(
+            levels, layers, o[a:b], d[a:b], view[a:b], contracted, steps, jitter[a:b], cells, occupied, target[a:b],
+            background[a:b], ray_weight[a:b], train_layers, position[c], scratch, gradient[c], own, cell_weights,
+            rgb[a:b],
+        )  # fmt: skip
+
+
+@kernel
+def _train_chunk(
     levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, target, background, ray_weight,
     train_layers, position, scratch, gradient, gradients, cell_weights, rgb,
 ):  # fmt: skip

@@ -24,6 +24,7 @@ from invcodec.field.kernels.simd import (
     least,
     load,
     store,
+    take_number,
     total,
     where_above,
 )
@@ -255,27 +256,32 @@ def _scatter(levels, level, position, gradient, n, out, entries, weights):
 
 
 @kernel
-def update_level(
-    levels, level, position, gradient, counts, total_gradient, first, second, reference, rate, step, price
-):
-    """Gather one level's gradient from all chunks, and take an optimiser step with it.
+def update_levels(queue, levels, position, gradient, counts, sums, first, second, reference, rate, step, price):
+    """Gather the tables' gradients from all chunks and take an optimiser step, level by level; on any thread.
 
     Args:
+        queue: `[1]` int64, levels that were begun so far, by whichever thread.
         position: `[chunks, 3, samples]`.
         gradient: `[chunks, blocks, 2 * levels, BLOCK]`.
         counts: `[chunks]`, samples of each.
-        total_gradient: `[entries, 2]`, zero before and after.
-        first, second, reference: `[entries, 2]` as in `adam`, all levels.
+        sums: `[entries, 2]`, zero before and after.
+        first, second, reference: `[entries, 2]`, as in `adam`.
     """
     entries = np.empty((8, LANES), np.uint32)
     weights = np.empty((8, LANES), f32)
-    a, b = levels.offsets[level], levels.offsets[level + 1]
-    for chunk in range(counts.shape[0]):
-        _scatter(levels, level, position[chunk], gradient[chunk], counts[chunk], total_gradient[a:b], entries, weights)
-    adam(
-        levels.table[a:b].reshape(-1), total_gradient[a:b].reshape(-1), first[a:b].reshape(-1),
-        second[a:b].reshape(-1), reference[a:b].reshape(-1), rate, step, price,
-    )  # fmt: skip
+    while True:
+        # The hashed levels take longest, so they come first.
+        level = levels.resolutions.shape[0] - 1 - take_number(queue)
+        if level < 0:
+            return
+        a, b = levels.offsets[level], levels.offsets[level + 1]
+        own = sums[a:b]
+        for chunk in range(counts.shape[0]):
+            _scatter(levels, level, position[chunk], gradient[chunk], counts[chunk], own, entries, weights)
+        adam(
+            levels.table[a:b].reshape(-1), own.reshape(-1), first[a:b].reshape(-1), second[a:b].reshape(-1),
+            reference[a:b].reshape(-1), rate, step, price,
+        )  # fmt: skip
 
 
 @kernel

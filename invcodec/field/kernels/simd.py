@@ -322,3 +322,14 @@ def add_pair(typingctx, table, row, weight, a, b):
         return context.get_dummy_value()
 
     return types.none(table, row, weight, a, b), codegen
+
+
+@intrinsic
+def take_number(typingctx, counter):
+    """Element 0 of an int64 array, which is then one higher; threads that ask at the same time get different ones."""
+
+    def codegen(context, builder, sig, args):
+        struct = context.make_array(sig.args[0])(context, builder, args[0])
+        return builder.atomic_rmw("add", struct.data, context.get_constant(types.int64, 1), "monotonic")
+
+    return types.int64(counter), codegen
