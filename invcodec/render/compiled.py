@@ -14,6 +14,7 @@ import numpy as np
 
 from invcodec.field.grid import MAX_RAW_DENSITY, GridProfile
 from invcodec.field.kernels.grid import BLOCK, STRIP, Layers, Levels, adam, field, update_levels
+from invcodec.field.kernels.simd import LANES
 from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
 from invcodec.render.kernels import Scratch, render_chunks, train_chunks
 from invcodec.render.space import Rays
@@ -125,6 +126,7 @@ class CompiledEngine(Engine):
         self._scratch_capacity = capacity
         self._scratch = SimpleQueue()
         p, blocks = self.profile, capacity // BLOCK
+        outputs = -(-(1 + p.features) // LANES) * LANES
         for _ in range(self._threads):
             scratch = Scratch(
                 delta=np.empty(capacity, f32),
@@ -135,7 +137,8 @@ class CompiledEngine(Engine):
                 after=np.empty(capacity, f32),
                 x=np.empty((blocks, p.level_features * len(p.resolutions), BLOCK), f32),
                 hidden=np.empty((blocks, p.hidden, BLOCK), f32),
-                out=np.empty((blocks, 1 + p.features, BLOCK), f32),
+                out=np.zeros((blocks, outputs, BLOCK), f32),
+                sample=np.empty((capacity, outputs), f32),
                 gradient_hidden=np.empty((p.hidden, BLOCK), f32),
             )
             self._scratch.put((np.empty((3, capacity), f32), scratch))

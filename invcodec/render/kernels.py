@@ -40,6 +40,8 @@ from invcodec.field.kernels.simd import (
     signed,
     store,
     take_number,
+    total,
+    transpose,
     where_above,
 )
 
@@ -61,7 +63,8 @@ class Scratch(NamedTuple):
         delta: `[samples]`, step lengths. s: `[samples]`, ray parameters. ray: `[samples]` int32.
         light: `[2, samples]`, optical thickness of each sample, and what it lets through.
         weight: `[samples]`, compositing weights. after: `[samples]`, transmittance behind each sample.
-        x, hidden, out: `[blocks, features, BLOCK]`, the field's activations.
+        x, hidden, out: `[blocks, features, BLOCK]`, the field's activations; `out` has a multiple of LANES of them.
+        sample: `[samples, features]`, `out` with one sample after the other.
         gradient_hidden: `[hidden, BLOCK]`.
     """
 
@@ -74,6 +77,7 @@ class Scratch(NamedTuple):
     x: np.ndarray
     hidden: np.ndarray
     out: np.ndarray
+    sample: np.ndarray
     gradient_hidden: np.ndarray
 
 
@@ -233,7 +237,9 @@ def _composite(
         The number of samples taken; they are in `position` and `scratch`.
     """
     rays = o.shape[0]
-    features = scratch.out.shape[1] - 1
+    features = layers.density1.shape[0] - 1
+    width = scratch.sample.shape[1]
+    lit = np.zeros((rays, width), f32)
     is_open = np.empty((rays, (steps + LANES - 1) // LANES), np.uint32)
     _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open)
     sums[:] = f32(0)
@@ -246,16 +252,17 @@ def _composite(
         first = n
         n = _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scratch, n)
         if n == first:
-            return n
+            break
         # From strip to strip: some samples are evaluated again, and some that are nowhere.
         start, end = first & -STRIP, (n + STRIP - 1) & -STRIP
         position[:, n:end] = f32(0)
         field(levels, layers, position, start, end - start, scratch.x, scratch.hidden, scratch.out)
         _absorb(scratch.out, start, end, scratch)
+        for i in range(start, end, LANES):
+            for c in range(0, width, LANES):
+                transpose(scratch.out[i >> BLOCK_BITS], c, i & (BLOCK - 1), scratch.sample, i, c)
         for i in range(first, n):
             r = scratch.ray[i]
-            block = i >> BLOCK_BITS
-            column = i & (BLOCK - 1)
             before = left[r]
             if before <= _MIN_T:
                 scratch.weight[i] = f32(0)
@@ -269,8 +276,12 @@ def _composite(
                 depth[r] = scratch.s[i]
             scratch.weight[i] = weight
             scratch.after[i] = after
-            for c in range(features):
-                sums[c, r] += weight * scratch.out[block, c + 1, column]
+            for c in range(0, width, LANES):
+                store(lit, r, c, fma(floats(weight), load(scratch.sample, i, c), load(lit, r, c)))
+    for r in range(rays):
+        for c in range(features):
+            sums[c, r] = lit[r, 1 + c]
+    return n
 
 
 @kernel
@@ -301,7 +312,7 @@ def _render_chunk(
 ):  # fmt: skip
     """Render rays `[R, 3]` at the middle of each step into rgb `[R, 3]`, opacity `[R]` and depth `[R]`."""
     rays = o.shape[0]
-    features = scratch.out.shape[1] - 1
+    features = layers.density1.shape[0] - 1
     jitter = np.full(rays, f32(0.5))
     padded = (rays + STRIP - 1) & -STRIP
     sums = np.empty((features + DIRECTION_TERMS, padded), f32)
@@ -371,7 +382,7 @@ def _train_chunk(
         The number of samples, padded to strips, and the sum over rays of weight times mean squared error.
     """
     rays = o.shape[0]
-    features = scratch.out.shape[1] - 1
+    features = layers.density1.shape[0] - 1
     padded = (rays + STRIP - 1) & -STRIP
     sums = np.empty((features + DIRECTION_TERMS, padded), f32)
     left = np.empty(rays, f32)
@@ -419,28 +430,35 @@ def _train_chunk(
 
     # Back along each ray. With g_i the gradient of what sample i would contribute at full weight:
     # dL/d(density_i * delta_i) = after_i * g_i - sum over j > i of weight_j * g_j.
+    width = scratch.sample.shape[1]
+    g_lit = np.zeros((rays, width), f32)
+    for r in range(rays):
+        for c in range(features):
+            g_lit[r, 1 + c] = g_sums[c, r]
     size = f32(cells)
     behind = np.zeros(rays, f32)
     for i in range(n - 1, -1, -1):
         r = scratch.ray[i]
-        block = i >> BLOCK_BITS
-        column = i & (BLOCK - 1)
         weight = scratch.weight[i]
-        g = g_opacity[r]
-        for c in range(features):
-            g += scratch.out[block, c + 1, column] * g_sums[c, r]
-            scratch.out[block, c + 1, column] = weight * g_sums[c, r]
-        raw = scratch.out[block, 0, column]
+        raw = scratch.sample[i, 0]
+        products = floats(f32(0))
+        for c in range(0, width, LANES):
+            own = load(g_lit, r, c)
+            products = fma(own, load(scratch.sample, i, c), products)
+            store(scratch.sample, i, c, own * floats(weight))
+        g = g_opacity[r] + total(products)
         g_raw = f32(0)
         if raw < _RAW_MAX and scratch.after[i] > 0:
             g_raw = scratch.light[0, i] * (scratch.after[i] * g - behind[r])
-        scratch.out[block, 0, column] = g_raw
+        scratch.sample[i, 0] = g_raw
         behind[r] += weight * g
         x, y, z = int(position[0, i] * size), int(position[1, i] * size), int(position[2, i] * size)
         cell_weights[x, y, z] = max(cell_weights[x, y, z], weight)
     end = (n + STRIP - 1) & -STRIP
-    for i in range(n, end):
-        scratch.out[i >> BLOCK_BITS, :, i & (BLOCK - 1)] = f32(0)
+    scratch.sample[n:end] = f32(0)
+    for i in range(0, end, LANES):
+        for c in range(0, width, LANES):
+            transpose(scratch.sample, i, c, scratch.out[i >> BLOCK_BITS], c, i & (BLOCK - 1))
     field_gradient(
         layers,
         gradients,

@@ -137,6 +137,39 @@ def store(typingctx, array, row, column, value):
 
 
 @intrinsic
+def transpose(typingctx, source, row, column, target, target_row, target_column):
+    """Write the LANES x LANES block of `source` at (row, column), transposed, into `target`; both C-contiguous."""
+
+    def codegen(context, builder, sig, args):
+        def places(first: int) -> list[Any]:
+            array, top, left = (
+                args[first],
+                *(context.cast(builder, args[i], sig.args[i], types.intp) for i in (first + 1, first + 2)),
+            )
+            rows = [builder.add(top, context.get_constant(types.intp, i)) for i in range(LANES)]
+            return [_place(context, builder, sig.args[first], array, [own, left], _FLOATS) for own in rows]
+
+        rows = [builder.load(place, align=4) for place in places(0)]
+        # Swap the off-diagonal halves of ever smaller blocks.
+        size = LANES // 2
+        while size:
+            for i in (i for i in range(LANES) if not i & size):
+                upper = [lane if not lane & size else lane - size + LANES for lane in range(LANES)]
+                lower = [lane + size if not lane & size else lane + LANES for lane in range(LANES)]
+                pair = rows[i], rows[i + size]
+                rows[i], rows[i + size] = (
+                    builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(_INT, LANES), order))
+                    for order in (upper, lower)
+                )
+            size //= 2
+        for value, place in zip(rows, places(3), strict=True):
+            builder.store(value, place, align=4)
+        return context.get_dummy_value()
+
+    return types.none(source, row, column, target, target_row, target_column), codegen
+
+
+@intrinsic
 def fma(typingctx, x, y, z):
     """`x * y + z`."""
 
