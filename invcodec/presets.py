@@ -112,10 +112,10 @@ def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Set
         # Gradients that are noisy move weights to no purpose, and every move is paid for: few large batches, with
         # samples near where a decoder takes them, gave fewer bytes and more quality than many small ones.
         rays=4096,
-        lead_rate=0.2,
+        lead_rate=0.12,
         rate=0.002,
         hold=0.5,
-        decay=0.05,
+        decay=0.03,
         price=_DELTA_PRICE,
         changed_share=0.25,
         changed_weight=3.0,
@@ -124,14 +124,15 @@ def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Set
     key = Schedule(
         Budget(seconds=key_seconds),
         rays=4096,
-        lead_rate=0.16,
-        rate=0.01,
+        lead_rate=0.1,
+        rate=0.02,
         hold=0.5,
+        decay=0.02,
         price=_KEY_PRICE,
         changed_share=0.0,
         jitter=0.3,
     )
-    warm = replace(delta, lead_rate=0.1, budget=Budget(seconds=2 * frame_seconds))
+    warm = replace(delta, lead_rate=0.1)
     return Settings(preset, _grid(), key=key, warm=warm, delta=delta)
 
 
@@ -167,10 +168,10 @@ def _nerf_settings(preset: Settings) -> Settings:
 
 
 PRESETS: dict[str, tuple[str, Settings]] = {
-    "draft": ("a first look", _grid_settings("draft", 15, 1.5)),
-    "fast": ("half a minute, then 2.5 s a frame", _grid_settings("fast", 30, 2.5)),
-    "medium": ("the default", _grid_settings("medium", 60, 4)),
-    "slow": ("better, four times slower", _grid_settings("slow", 240, 15)),
+    "draft": ("a first look", _grid_settings("draft", 5, 0.45)),
+    "fast": ("a quarter of a minute, then a second a frame", _grid_settings("fast", 12, 0.9)),
+    "medium": ("the default", _grid_settings("medium", 30, 1.8)),
+    "slow": ("a little better, several times slower", _grid_settings("slow", 120, 6)),
     "paper": (
         "the published configuration: two 8x256 MLPs, 10,000 steps a frame",
         Settings(

@@ -34,8 +34,11 @@ _LEAST_OPEN = 1e-3
 """Share of the cells that any scene must leave open."""
 _SETTLED = 0.4
 """Fraction of a later frame's budget after which cells that stayed dark are closed."""
-_LIGHT_CELL, _DARK_CELL = 0.01, 0.001
-"""A cell opens above the first compositing weight and closes below the second."""
+_LIGHT_CELL = 0.02
+"""A keyframe keeps cells open in which, or beside which, some ray had more than this compositing weight."""
+_CHANGED_CELL = 0.05
+"""And a later frame those that may have changed and in which some ray had more than this. It is stricter since
+nothing else stops cells from opening from frame to frame, and every one costs time, bytes and, as fog, quality."""
 
 
 @dataclass(frozen=True)
@@ -353,7 +356,7 @@ class FrameTrainer:
                 light = np.maximum(light, self.engine.take_cell_weights())
                 open_cells = density > _MIN_DENSITY
                 if fraction > 0.15:
-                    open_cells &= spread(light > 2 * _LIGHT_CELL, 1)
+                    open_cells &= spread(light > _LIGHT_CELL, 1)
                 # What is still fog would be closed as a whole, and could never be learned.
                 if open_cells.mean() > _LEAST_OPEN:
                     self.engine.set_occupancy(open_cells)
@@ -393,8 +396,7 @@ class FrameTrainer:
         def settle() -> None:
             if before is not None and frame.hull is not None:
                 light = self.engine.take_cell_weights()
-                inside = np.where(before, light > _DARK_CELL, light > _LIGHT_CELL)
-                self.engine.set_occupancy(np.where(frame.hull, inside, before))
+                self.engine.set_occupancy(np.where(frame.hull, light > _CHANGED_CELL, before))
 
         trained = self._optimise(frame, schedule, trainable, before_step, progress, steer)
         settle()
