@@ -10,6 +10,7 @@ from importlib import import_module
 
 import click
 
+from invcodec.compiling import plain_interrupts
 from invcodec.errors import InvError
 from invcodec.version import __version__
 
@@ -68,7 +69,8 @@ def _commands() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; whatever goes wrong is one line on standard error."""
     try:
-        code = _commands.main(arguments, prog_name="invcodec", standalone_mode=False)
+        with plain_interrupts():
+            code = _commands.main(arguments, prog_name="invcodec", standalone_mode=False)
         sys.stdout.flush()
         return code or 0
     except click.exceptions.NoArgsIsHelpError as error:

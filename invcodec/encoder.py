@@ -28,6 +28,7 @@ from invcodec.coding.quantize import MIN_QP, nearest_qp, to_lattice
 from invcodec.coding.reader import reopen
 from invcodec.coding.schema import DIGEST_BYTES, FrameHead, Head, Stats
 from invcodec.coding.state import State, TensorKey, delta_frame, encode_key, key_frame, table
+from invcodec.compiling import plain_interrupts
 from invcodec.errors import CaptureError, Interrupted, UsageError
 from invcodec.field.profile import TensorSpec
 from invcodec.metrics import BEST_PSNR, over_white, psnr
@@ -178,6 +179,7 @@ class Encoder:
         """Take images as those of the last written frame, against which change is measured after resuming."""
         self._last_pixels = self._gather(images, masks)
 
+    @plain_interrupts()
     def push(
         self,
         images: Sequence[np.ndarray],

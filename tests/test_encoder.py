@@ -13,6 +13,7 @@ import pytest
 
 import invcodec
 from invcodec.capture.synthetic import _rig, render
+from invcodec.compiling import plain_interrupts
 from invcodec.encoder import Encoder
 from invcodec.errors import CaptureError, UsageError
 from invcodec.presets import PRESETS, Settings, estimate, resolve, usual_bytes
@@ -210,3 +211,13 @@ def test_a_bit_rate_is_shared_among_the_frames_that_will_come() -> None:
         assert isinstance(made._rate._account, Bucket)
         flows.append(made._rate._account._flow)
     assert flows == pytest.approx([5_000, 50_000, 5_000], rel=0.01)
+
+
+def test_ctrl_c_in_the_call_of_a_compiled_function_is_still_ctrl_c() -> None:
+    # What CPython raises where functions return although an exception is pending.
+    inner = SystemError("returned a result with an exception set")
+    inner.__cause__ = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt), plain_interrupts():
+        raise SystemError("returned a result with an exception set") from inner
+    with pytest.raises(SystemError), plain_interrupts():
+        raise SystemError("something else")
