@@ -93,7 +93,7 @@ def floats(typingctx, value):
     """All lanes the same number, or a conversion of `Ints`."""
 
     def codegen(context, builder, sig, args):
-        if sig.args[0] is _ints:
+        if sig.args[0] == _ints:
             return builder.sitofp(args[0], _FLOATS)
         return _splat(builder, context.cast(builder, args[0], sig.args[0], types.float32), _FLOATS)
 
@@ -105,7 +105,7 @@ def ints(typingctx, value):
     """All lanes the same number (modulo 2^32), or the whole parts of `Floats`."""
 
     def codegen(context, builder, sig, args):
-        if sig.args[0] is _floats:
+        if sig.args[0] == _floats:
             return builder.fptosi(args[0], _INTS)
         return _splat(builder, context.cast(builder, args[0], sig.args[0], types.uint32), _INTS)
 
@@ -184,7 +184,7 @@ def least(typingctx, x, y):
     """The lesser of each pair of floats, or of ints below 2^31."""
 
     def codegen(context, builder, sig, args):
-        compare = builder.fcmp_ordered if sig.args[0] is _floats else builder.icmp_signed
+        compare = builder.fcmp_ordered if sig.args[0] == _floats else builder.icmp_signed
         return builder.select(compare("<", *args), *args)
 
     return x(x, y), codegen
@@ -245,7 +245,7 @@ def total(typingctx, x):
     """Sum over the lanes of floats or ints."""
 
     def codegen(context, builder, sig, args):
-        if sig.args[0] is _ints:
+        if sig.args[0] == _ints:
             name, start = f"llvm.vector.reduce.add.v{LANES}i32", []
         else:
             name, start = f"llvm.vector.reduce.fadd.v{LANES}f32", [ir.Constant(_FLOAT, 0.0)]
