@@ -54,6 +54,7 @@ ROUND = 8
 f32 = np.float32
 _RAW_MAX = f32(MAX_RAW_DENSITY)
 _MIN_T = f32(MIN_TRANSMITTANCE)
+_BELOW_ONE = f32(1 - 2**-24)
 
 
 class Scratch(NamedTuple):
@@ -126,7 +127,7 @@ def _exp(x):
 def _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open):
     """Which steps of each ray lie in an occupied cell: bits of `is_open` `[R, words]`, LANES to a word."""
     zero, one, half = floats(f32(0)), floats(f32(1)), floats(f32(0.5))
-    below_one = floats(f32(1 - 2**-24))
+    below_one = floats(_BELOW_ONE)
     size, side = floats(f32(cells)), ints(cells)
     width = floats(f32(1) / f32(steps))
     for r in range(o.shape[0]):
@@ -190,9 +191,10 @@ def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scra
                     scratch.delta[n] = straight
                 scratch.s[n] = s
                 scratch.ray[n] = r
-                position[0, n] = x
-                position[1, n] = y
-                position[2, n] = z
+                # Rounded differently than where it was found inside, it may be a little outside.
+                position[0, n] = min(max(x, f32(0)), _BELOW_ONE)
+                position[1, n] = min(max(y, f32(0)), _BELOW_ONE)
+                position[2, n] = min(max(z, f32(0)), _BELOW_ONE)
                 n += 1
             is_open[r, word] = bits
             if n == last:
