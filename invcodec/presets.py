@@ -171,7 +171,7 @@ PRESETS: dict[str, tuple[str, Settings]] = {
     "draft": ("a first look", _grid_settings("draft", 5, 0.45)),
     "fast": ("a quarter of a minute, then a second a frame", _grid_settings("fast", 12, 0.9)),
     "medium": ("the default", _grid_settings("medium", 30, 1.8)),
-    "slow": ("a little better, several times slower", _grid_settings("slow", 120, 6)),
+    "slow": ("files smaller by a tenth, for several times as long", _grid_settings("slow", 120, 6)),
     "paper": (
         "the published configuration: two 8x256 MLPs, 10,000 steps a frame",
         Settings(
@@ -192,9 +192,9 @@ PRESETS: dict[str, tuple[str, Settings]] = {
 DEFAULT_PRESET = "medium"
 
 
-_KEY_BITS = {"grid": 0.9, "nerf": 5.0}
+_KEY_BITS = {"grid": 0.4, "nerf": 5.0}
 """Bits per weight of a keyframe, by profile."""
-_DELTA_BITS = {"grid": 0.08, "nerf": 0.3}
+_DELTA_BITS = {"grid": 0.04, "nerf": 0.3}
 _FREE_BITS = 3.0
 """Bits per weight that is sent in later frames: by profile where changes have a price, and where they have none."""
 
