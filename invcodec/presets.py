@@ -124,10 +124,9 @@ def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Set
     key = Schedule(
         Budget(seconds=key_seconds),
         rays=4096,
-        lead_rate=0.1,
+        lead_rate=0.16,
         rate=0.02,
         hold=0.5,
-        decay=0.02,
         price=_KEY_PRICE,
         changed_share=0.0,
         jitter=0.3,
@@ -142,8 +141,13 @@ _PAPER = Schedule(
 )  # fmt: skip
 
 
+def _twice(budget: Budget) -> Budget:
+    assert budget.seconds is not None
+    return Budget(seconds=2 * budget.seconds)
+
+
 def _nerf_settings(preset: Settings) -> Settings:
-    """A preset of grids, turned to one small MLP: the same times, its own recipe."""
+    """A preset of grids, turned to one small MLP: twice the times, since it learns more slowly, and its own recipe."""
     scene = {
         "name": "scene",
         "role": "scene",
@@ -151,10 +155,10 @@ def _nerf_settings(preset: Settings) -> Settings:
         # With 8 octaves it learned small pictures more slowly.
         "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 48, "importance": 0},
     }
-    key = Schedule(preset.key.budget, rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
+    key = Schedule(_twice(preset.key.budget), rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
     delta = replace(
         key,
-        budget=preset.delta.budget,
+        budget=_twice(preset.delta.budget),
         # Fast under a price: a few weights move far, where a slow rate moves many a little.
         lead_rate=8e-3,
         rate=2e-3,
@@ -162,7 +166,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         price=1e-5,
         changed_share=0.5,
     )
-    warm = replace(delta, lead_rate=2e-3, budget=preset.warm.budget)
+    warm = replace(delta, lead_rate=2e-3)
     # Steps four times the profile's own cost a keyframe 0.1 dB, and halve the bytes of later frames at no cost.
     return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, fine_step=4.0)
 
