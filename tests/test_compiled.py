@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from invcodec.field.grid import GridProfile
+from invcodec.field.kernels.grid import update_levels
 from invcodec.render.compiled import CompiledEngine
 from invcodec.render.engine import Batch, Network
+from invcodec.render.kernels import train_chunks
 from invcodec.render.reference import TorchEngine
 from invcodec.render.space import Rays, Space
 
@@ -122,6 +124,17 @@ def test_cell_density_is_that_of_a_point_in_the_cell() -> None:
     compiled, plain = engines(SPACES["box"], 9)
     a, b = (engine.cell_density(np.random.default_rng(3)) for engine in (compiled, plain))
     np.testing.assert_allclose(a, b, rtol=2e-3)
+
+
+def test_the_warm_up_compiles_what_training_needs_and_leaves_no_trace() -> None:
+    compiled, _ = engines(SPACES["box"], 13)
+    before = compiled.weights()
+    compiled.warm_up()
+    assert all((compiled.weights()[key] == before[key]).all() for key in before)
+    compiled.begin({("scene", "grid.1")}, 1e-6)
+    compiled.step(batch(SPACES["box"], np.random.default_rng(1), 300), 0.01, 0.01, samples=20)
+    # Whatever the batch, its arrays are of the same types: more signatures are more to compile, while time is counted.
+    assert len(train_chunks.signatures) == len(update_levels.signatures) == 1
 
 
 def test_batches_may_grow_and_shrink() -> None:

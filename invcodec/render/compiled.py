@@ -56,7 +56,8 @@ class CompiledEngine(Engine):
         self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
         self._scratch_capacity = 0
         self._chunks = np.empty((0, 3, 0), f32), np.empty((0, 0, 0, BLOCK), f32)
-        self._gradients = self._new_layers(0)
+        # For two chunks at least: those of one alone would lie otherwise in memory, and need kernels of their own.
+        self._gradients = self._new_layers(2)
         self._cell_weights = np.zeros((threads, *(p.occupancy,) * 3), f32)
 
     def _new_layers(self, *leading: int) -> tuple[np.ndarray, Layers]:
