@@ -175,7 +175,7 @@ PRESETS: dict[str, tuple[str, Settings]] = {
     "draft": ("a first look", _grid_settings("draft", 5, 0.45)),
     "fast": ("a quarter of a minute, then a second a frame", _grid_settings("fast", 12, 0.9)),
     "medium": ("the default", _grid_settings("medium", 30, 1.8)),
-    "slow": ("files smaller by a tenth, for several times as long", _grid_settings("slow", 120, 6)),
+    "slow": ("longer training, for smaller files", _grid_settings("slow", 120, 6)),
     "paper": (
         "the published configuration: two 8x256 MLPs, 10,000 steps a frame",
         Settings(

@@ -13,6 +13,7 @@ from invcodec.field.kernels.simd import (
     absolute,
     add_pair,
     counting,
+    exp,
     floats,
     fma,
     from_bits,
@@ -31,7 +32,6 @@ from invcodec.field.kernels.simd import (
     transpose,
     where_above,
 )
-from invcodec.render.kernels import _exp
 
 f32 = np.float32
 
@@ -50,7 +50,7 @@ def _arithmetic(x, y, out):
     store(out, 8, 0, signed(a, b))
     store(out, 9, 0, where_above(a, b, floats(f32(1)), floats(f32(-1))))
     store(out, 10, 0, floats(ints(a)))
-    store(out, 11, 0, _exp(a))
+    store(out, 11, 0, exp(a))
     return total(a)
 
 
@@ -70,7 +70,7 @@ def test_floats_are_those_of_numpy() -> None:
 @kernel
 def _exponentials(x, out):
     for s in range(0, x.shape[1], LANES):
-        store(out, 0, s, _exp(load(x, 0, s)))
+        store(out, 0, s, exp(load(x, 0, s)))
 
 
 def test_the_exponential_is_right_to_the_rounding_of_float32() -> None:

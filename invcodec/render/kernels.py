@@ -27,9 +27,9 @@ from invcodec.field.kernels.simd import (
     LANES,
     absolute,
     counting,
+    exp,
     floats,
     fma,
-    from_bits,
     gather,
     greatest,
     ints,
@@ -101,26 +101,6 @@ def _contract(x, y, z):
             (far if z > 0 else -far) if az == norm else z * inverse,
         )
     return x * f32(0.25) + f32(0.5), y * f32(0.25) + f32(0.5), z * f32(0.25) + f32(0.5)
-
-
-@kernel
-def _exp(x):
-    """Exponential function of each lane, to the rounding of float32 (and 0 or a large number beyond its range)."""
-    x = least(greatest(x, floats(f32(-87))), floats(f32(88)))
-    # x = n ln 2 + r with n a whole number and r at most half of ln 2; the offset makes truncation round.
-    whole = ints(fma(x, floats(f32(1.4426950408889634)), floats(f32(128.5))))
-    n = floats(whole) - floats(f32(128))
-    r = fma(n, floats(f32(-0.693359375)), x)
-    r = fma(n, floats(f32(2.12194440e-4)), r)
-    y = floats(f32(1 / 5040))
-    y = fma(y, r, floats(f32(1 / 720)))
-    y = fma(y, r, floats(f32(1 / 120)))
-    y = fma(y, r, floats(f32(1 / 24)))
-    y = fma(y, r, floats(f32(1 / 6)))
-    y = fma(y, r, floats(f32(0.5)))
-    y = fma(y, r, floats(f32(1)))
-    y = fma(y, r, floats(f32(1)))
-    return y * from_bits((whole - ints(1)) << ints(23))
 
 
 @kernel
@@ -217,10 +197,10 @@ def _absorb(out, first, end, scratch):
     """Fill `scratch.light` for samples `first` to `end`, multiples of LANES, from the field's output."""
     for i in range(first, end, LANES):
         raw = load(out[i >> BLOCK_BITS], 0, i & (BLOCK - 1))
-        density = _exp(least(raw, floats(_RAW_MAX)))
+        density = exp(least(raw, floats(_RAW_MAX)))
         thickness = density * load(scratch.delta.reshape(1, -1), 0, i)
         store(scratch.light, 0, i, thickness)
-        store(scratch.light, 1, i, _exp(floats(f32(0)) - thickness))
+        store(scratch.light, 1, i, exp(floats(f32(0)) - thickness))
 
 
 @kernel
@@ -287,6 +267,19 @@ def _composite(
 
 
 @kernel
+def _decode_colour(layers, sums):
+    """The colour network on `[inputs, padded]`: activations of its two hidden layers, and its output."""
+    padded = sums.shape[1]
+    hidden0 = np.empty((layers.colour0.shape[0], padded), f32)
+    hidden1 = np.empty((layers.colour1.shape[0], padded), f32)
+    out = np.empty((4, padded), f32)
+    dense(layers.colour0, layers.colour0_bias, sums, 0, hidden0, 0, padded, True)
+    dense(layers.colour1, layers.colour1_bias, hidden0, 0, hidden1, 0, padded, True)
+    dense(layers.colour2, layers.colour2_bias, hidden1, 0, out, 0, padded, False)
+    return hidden0, hidden1, out
+
+
+@kernel
 def render_chunks(
     queue, size, levels, layers, o, d, view, contracted, steps, cells, occupied, background, position, scratch,
     rgb, opacity, depth,
@@ -322,12 +315,7 @@ def _render_chunk(
     _composite(
         levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, position, scratch, sums, left, depth
     )
-    hidden0 = np.empty((layers.colour0.shape[0], padded), f32)
-    hidden1 = np.empty((layers.colour1.shape[0], padded), f32)
-    out = np.empty((4, padded), f32)
-    dense(layers.colour0, layers.colour0_bias, sums, 0, hidden0, 0, padded, True)
-    dense(layers.colour1, layers.colour1_bias, hidden0, 0, hidden1, 0, padded, True)
-    dense(layers.colour2, layers.colour2_bias, hidden1, 0, out, 0, padded, False)
+    _, _, out = _decode_colour(layers, sums)
     for r in range(rays):
         opacity[r] = f32(1) - left[r]
         for c in range(3):
@@ -392,12 +380,7 @@ def _train_chunk(
     n = _composite(
         levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, position, scratch, sums, left, depth
     )
-    hidden0 = np.empty((layers.colour0.shape[0], padded), f32)
-    hidden1 = np.empty((layers.colour1.shape[0], padded), f32)
-    out = np.empty((4, padded), f32)
-    dense(layers.colour0, layers.colour0_bias, sums, 0, hidden0, 0, padded, True)
-    dense(layers.colour1, layers.colour1_bias, hidden0, 0, hidden1, 0, padded, True)
-    dense(layers.colour2, layers.colour2_bias, hidden1, 0, out, 0, padded, False)
+    hidden0, hidden1, out = _decode_colour(layers, sums)
 
     loss = 0.0
     g_out = np.zeros((4, padded), f32)

@@ -99,16 +99,15 @@ def dense(weight, bias, x, x0, y, y0, n, relu):
                 a2, b2 = fma(w, a, a2), fma(w, b, b2)
                 w = floats(weight[j + 3, k])
                 a3, b3 = fma(w, a, a3), fma(w, b, b3)
-            left, right = y0 + s, y0 + s + LANES
-            store(y, j, left, greatest(a0, low))
-            store(y, j, right, greatest(b0, low))
-            store(y, j + 1, left, greatest(a1, low))
-            store(y, j + 1, right, greatest(b1, low))
-            store(y, j + 2, left, greatest(a2, low))
-            store(y, j + 2, right, greatest(b2, low))
-            store(y, j + 3, left, greatest(a3, low))
-            store(y, j + 3, right, greatest(b3, low))
-            left, right = x0 + s, x0 + s + LANES
+            left_out, right_out = y0 + s, y0 + s + LANES
+            store(y, j, left_out, greatest(a0, low))
+            store(y, j, right_out, greatest(b0, low))
+            store(y, j + 1, left_out, greatest(a1, low))
+            store(y, j + 1, right_out, greatest(b1, low))
+            store(y, j + 2, left_out, greatest(a2, low))
+            store(y, j + 2, right_out, greatest(b2, low))
+            store(y, j + 3, left_out, greatest(a3, low))
+            store(y, j + 3, right_out, greatest(b3, low))
 
 
 @kernel

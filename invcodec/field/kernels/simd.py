@@ -11,13 +11,18 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from invcodec.field.kernels.options import kernel
+
 LANES = 16
+
+f32 = np.float32
 
 _FAST = ("fast",)
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
@@ -366,3 +371,23 @@ def take_number(typingctx, counter):
         return builder.atomic_rmw("add", struct.data, context.get_constant(types.int64, 1), "monotonic")
 
     return types.int64(counter), codegen
+
+
+@kernel
+def exp(x):
+    """Exponential function of each lane, to the rounding of float32 (and 0 or a large number beyond its range)."""
+    x = least(greatest(x, floats(f32(-87))), floats(f32(88)))
+    # x = n ln 2 + r with n a whole number and r at most half of ln 2; the offset makes truncation round.
+    whole = ints(fma(x, floats(f32(1.4426950408889634)), floats(f32(128.5))))
+    n = floats(whole) - floats(f32(128))
+    r = fma(n, floats(f32(-0.693359375)), x)
+    r = fma(n, floats(f32(2.12194440e-4)), r)
+    y = floats(f32(1 / 5040))
+    y = fma(y, r, floats(f32(1 / 720)))
+    y = fma(y, r, floats(f32(1 / 120)))
+    y = fma(y, r, floats(f32(1 / 24)))
+    y = fma(y, r, floats(f32(1 / 6)))
+    y = fma(y, r, floats(f32(0.5)))
+    y = fma(y, r, floats(f32(1)))
+    y = fma(y, r, floats(f32(1)))
+    return y * from_bits((whole - ints(1)) << ints(23))
