@@ -19,7 +19,7 @@ import common
 import invcodec
 from invcodec.evaluation import evaluate
 from invcodec.presets import Settings
-from invcodec.training import Budget
+from invcodec.training.schedule import Budget
 
 _FINER = 1 / 64
 _ENDS = 4

@@ -46,16 +46,12 @@ from invcodec.rate import Controller, Costs
 from invcodec.render import make_engine
 from invcodec.render.space import choose_space
 from invcodec.report import FrameReport, Progress, Stage
-from invcodec.training import (
-    ChangeFinder,
-    ColourCorrection,
-    FramePixels,
-    FrameTrainer,
-    Schedule,
-    Views,
-    all_tensors,
-    lead_tensors,
-)
+from invcodec.training.change import ChangeFinder
+from invcodec.training.colour import ColourCorrection
+from invcodec.training.frames import FrameTrainer, all_tensors, lead_tensors
+from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.schedule import Schedule
+from invcodec.training.steps import make_steps
 from invcodec.validation import seen
 from invcodec.version import __version__
 
@@ -152,6 +148,9 @@ class Encoder:
             key_every=settings.key_every,
         )
         self._views = Views(rig, space)
+        self._steps = make_steps(
+            self._engine, self._views, self._correction, random_background=settings.random_background
+        )
         occupancy = self._engine.occupancy()
         self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy))
         self._state: State | None = None
@@ -218,13 +217,7 @@ class Encoder:
         stage = self._stage(index)
         key = stage == "key" or (self.settings.key_every is not None and index % self.settings.key_every == 0)
         self.progress.frame_started(number, stage)
-        trainer = FrameTrainer(
-            self._engine,
-            self._views,
-            self._correction,
-            np.random.default_rng([self.settings.seed, number]),
-            random_background=self.settings.random_background,
-        )
+        trainer = FrameTrainer(self._engine, self._steps, np.random.default_rng([self.settings.seed, number]))
         milliseconds = None if captured is None else round(1000 * captured)
         around = self._bytes_around(key, ticks, milliseconds)
 

@@ -21,7 +21,7 @@ from invcodec.output import Output, check_output
 from invcodec.presets import Settings
 from invcodec.rate import Outcome
 from invcodec.report import FrameReport, LiveReport, Progress
-from invcodec.training import Budget
+from invcodec.training.schedule import Budget
 
 KEY_EVERY = 30
 """Frames from one keyframe to the next unless it is said otherwise: who joins late waits for so many deltas at most."""

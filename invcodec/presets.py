@@ -14,7 +14,7 @@ from typing import Any
 from invcodec.errors import UsageError
 from invcodec.field.profile import build
 from invcodec.rate import NO_TARGET, POINTS_PER_OCTAVE, Target
-from invcodec.training import Budget, Schedule
+from invcodec.training.schedule import Budget, Schedule
 
 DEFAULT_QUALITY = 50.0
 _PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 30.0

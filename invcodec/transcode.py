@@ -28,7 +28,7 @@ from invcodec.networks import COLOUR_NETWORK, build_networks
 from invcodec.presets import DEFAULT_QUALITY
 from invcodec.rate import NO_TARGET, Costs, Outcome, Result, Target, account
 from invcodec.render import make_engine
-from invcodec.training import Views
+from invcodec.training.pixels import Views
 from invcodec.validation import seen
 from invcodec.version import __version__
 

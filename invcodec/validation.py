@@ -12,7 +12,7 @@ from invcodec.metrics import over_white, to_8_bit
 
 if TYPE_CHECKING:
     from invcodec.render.engine import Engine
-    from invcodec.training import Views
+    from invcodec.training.pixels import Views
 
 _SHARE, _MOST = 0.02, 4096
 """Of all pixels of the training cameras."""

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from invcodec_cli import main
+
+# Read when Triton is imported: where there is no GPU, its kernels are interpreted.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # The same examples every time: a run that fails can be run again.
 settings.register_profile("repeatable", derandomize=True)

@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fields import EVERYTHING, SPACES, batch, network, rays, weights
 
-from invcodec.field.grid import GridProfile
 from invcodec.field.kernels.grid import update_levels
 from invcodec.render.compiled import CompiledEngine
-from invcodec.render.engine import Batch, Network
 from invcodec.render.kernels import train_chunks
 from invcodec.render.reference import TorchEngine
-from invcodec.render.space import Rays, Space
-
-SPACES = {
-    "box": Space("box", np.eye(3, 4), -np.ones(3), np.ones(3)),
-    "contract": Space("contract", np.eye(3, 4), -np.ones(3), np.ones(3)),
-    "ndc": Space("ndc", np.eye(3, 4), np.array([-0.8, -0.8, 1.0]), np.array([0.8, 0.8, np.inf])),
-}
-# The second level is dense, the last two are hashed.
-PROFILE = GridProfile(
-    resolutions=(4, 9, 16, 40), log2_table=10, hidden=8, features=7, colour_hidden=12, occupancy=5, samples=40
-)
+from invcodec.render.space import Space
 
 
 def engines(space: Space, seed: int, threads: int = 2) -> tuple[CompiledEngine, TorchEngine]:
-    """Both with the same weights, dense enough that some rays end early, and a few empty cells."""
-    network = Network("scene", "scene", PROFILE, space)
-    rng = np.random.default_rng(seed)
-    weights = {("scene", name): value for name, value in PROFILE.initialise(rng).items()}
-    for level in range(len(PROFILE.resolutions)):
-        weights["scene", f"grid.{level}"] *= 100
-    weights["scene", "density.1.weight"] *= 3
-    weights["scene", "density.1.bias"] += rng.normal(size=8).astype(np.float32)
-    weights["scene", "occupancy"] = (rng.random((5, 5, 5)) < 0.8).astype(np.float32)
-    pair = CompiledEngine(network, threads), TorchEngine((network,), threads=1)
+    """Both with the same weights."""
+    pair = CompiledEngine(network(space), threads), TorchEngine((network(space),), threads=1)
     for each in pair:
-        each.load(weights)
+        each.load(weights(seed))
     return pair
-
-
-def rays(space: Space, rng: np.random.Generator, n: int) -> Rays:
-    origins = rng.uniform(-0.3, 0.3, (n, 3)) + [0, 0, 2.5 if space.kind == "box" else 0.2]
-    directions = np.concatenate([rng.uniform(-0.4, 0.4, (n, 2)), np.full((n, 1), -1.0)], 1)
-    return space.march(origins, directions)
-
-
-def batch(space: Space, rng: np.random.Generator, n: int) -> Batch:
-    colours = rng.random((2, n, 3)).astype(np.float32)
-    return Batch(rays(space, rng, n), *colours, np.full(n, 1 / n, np.float32), rng.random(n, np.float32))
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -70,9 +40,8 @@ def test_both_render_the_same(kind: str) -> None:
 def test_both_train_the_same(kind: str) -> None:
     space = SPACES[kind]
     compiled, plain = engines(space, 3)
-    everything = {("scene", spec.name) for spec in PROFILE.tensors}
     for engine in (compiled, plain):
-        engine.begin(everything, 1e-5)
+        engine.begin(EVERYTHING, 1e-5)
     for index in range(4):
         one = batch(space, np.random.default_rng(index), 100)
         a, b = (engine.step(one, 0.01, 0.002, samples=30 + index) for engine in (compiled, plain))
@@ -113,7 +82,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
     results = []
     for threads in (1, 3):
         compiled, _ = engines(SPACES["ndc"], 7, threads)
-        compiled.begin({("scene", spec.name) for spec in PROFILE.tensors}, 1e-6)
+        compiled.begin(EVERYTHING, 1e-6)
         for index in range(3):
             compiled.step(batch(SPACES["ndc"], np.random.default_rng(index), 200), 0.01, 0.002)
         results.append(compiled.weights())
@@ -145,9 +114,9 @@ def test_batches_may_grow_and_shrink() -> None:
         compiled, _ = engines(SPACES["box"], 11)
         if warm:
             for count, samples in steps:
-                compiled.begin({("scene", spec.name) for spec in PROFILE.tensors}, 0.0)
+                compiled.begin(EVERYTHING, 0.0)
                 compiled.step(batch(SPACES["box"], np.random.default_rng(1), count), 0.0, 0.0, samples=samples)
-        compiled.begin({("scene", spec.name) for spec in PROFILE.tensors}, 0.0)
+        compiled.begin(EVERYTHING, 0.0)
         compiled.step(batch(SPACES["box"], np.random.default_rng(2), 500), 0.01, 0.01, samples=200)
         results.append(compiled.weights())
     assert all((results[0][key] == results[1][key]).all() for key in results[0])

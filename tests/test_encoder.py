@@ -18,7 +18,7 @@ from invcodec.encoder import Encoder
 from invcodec.errors import CaptureError, UsageError
 from invcodec.presets import PRESETS, Settings, estimate, resolve, usual_bytes
 from invcodec.rate import Bucket, Target
-from invcodec.training import Budget
+from invcodec.training.schedule import Budget
 
 SIZE = (20, 16)
 SETTINGS = resolve("draft", steps=12, threads=2)

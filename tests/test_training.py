@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,16 +14,12 @@ from invcodec.capture.camera import Camera
 from invcodec.capture.synthetic import _rig, render
 from invcodec.render.engine import Batch, Step
 from invcodec.render.space import choose_space
-from invcodec.training import (
-    Budget,
-    ChangeFinder,
-    ColourCorrection,
-    FramePixels,
-    FrameTrainer,
-    Schedule,
-    Views,
-    spread,
-)
+from invcodec.training.change import ChangeFinder, spread
+from invcodec.training.colour import ColourCorrection
+from invcodec.training.frames import FrameTrainer
+from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.schedule import Budget, Schedule
+from invcodec.training.steps import HostSteps
 from invcodec.validation import validation_pixels
 
 SIZE = (32, 24)
@@ -162,11 +158,12 @@ def test_the_loss_of_batches_is_that_of_all_pixels_with_changed_ones_weighted() 
                                views.validation)  # fmt: skip
     frame = replace(frame, changed=np.sort(rng.choice(frame.valid, 300, replace=False)))
     error = rng.random(len(views))
-    trainer = FrameTrainer(Idle(), views, None, rng)  # type: ignore[arg-type]
+    steps = HostSteps(Idle(), views, None)  # type: ignore[arg-type]
     schedule = Schedule(Budget(steps=1), 2048, 0.1, 0.1, changed_share=0.4, changed_weight=3.0, jitter=0.2)
+    steps.start(frame, schedule, rng, observe=False)
     total = []
     for _ in range(60):
-        batch, pixels, plain, _ = trainer._batch(frame, 2048, schedule)
+        batch, pixels, plain, _ = steps.draw(2048)
         assert set(pixels[: plain.start]) <= set(frame.changed)
         assert batch.jitter.min() >= 0.4
         assert batch.jitter.max() <= 0.6
@@ -200,7 +197,8 @@ def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
     views = Views(cameras, choose_space(cameras))
     frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
                                views.validation)  # fmt: skip
-    trainer = FrameTrainer(Engine(), views, None, np.random.default_rng(0))  # type: ignore[arg-type]
+    engine: Any = Engine()
+    trainer = FrameTrainer(engine, HostSteps(engine, views, None), np.random.default_rng(0))
     asked: list[float] = []
 
     def steer(fraction: float) -> float | None:

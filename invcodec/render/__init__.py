@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from invcodec.errors import UsageError
@@ -26,13 +27,18 @@ def make_engine(networks: tuple[Network, ...], *, device: str = "auto", threads:
     threads = threads or os.cpu_count() or 1
     if device == "auto":
         device = "cuda" if _has_cuda() else "cpu"
-    if device == "cpu" and len(networks) == 1 and networks[0].profile.name == "grid":
+    grid = len(networks) == 1 and networks[0].profile.name == "grid"
+    if grid and device == "cpu":
         from invcodec.render.compiled import CompiledEngine
 
         return CompiledEngine(networks[0], threads)
     from invcodec.render.reference import TorchEngine
 
     try:
+        if grid and device.startswith("cuda") and find_spec("triton"):
+            from invcodec.render.gpu import GpuEngine
+
+            return GpuEngine(networks[0], device)
         return TorchEngine(networks, device=device, threads=threads)
     except (RuntimeError, AssertionError) as error:
         known = device.split(":")[0] in ("cpu", "cuda")

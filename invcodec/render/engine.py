@@ -1,7 +1,8 @@
 """The seam between training or viewing and the machine that computes: rays in, pixels or a trained step out.
 
-Two engines implement it: compiled kernels on the CPU for the `grid` profile (`invcodec.render.compiled`), and
-plain torch for every profile on every device (`invcodec.render.reference`). They agree on the same weights.
+Three engines implement it: compiled kernels for the `grid` profile on the CPU (`invcodec.render.compiled`) and on a
+GPU (`invcodec.render.gpu`), and plain torch for every profile on every device (`invcodec.render.reference`). They agree
+on the same weights.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -82,9 +83,11 @@ class Engine(ABC):
 
     Attributes:
         networks: by name.
+        takes_tensors: whether steps can be taken on batches that were drawn on its device.
     """
 
     networks: tuple[Network, ...]
+    takes_tensors: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:

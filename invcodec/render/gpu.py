@@ -1,0 +1,276 @@
+"""The GPU engine of the `grid` profile: Triton kernels, fed with tensors, that no step makes the host wait for.
+
+Gradients add up in whatever order they arrive, so that two runs differ in their last bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from triton import cdiv, next_power_of_2
+
+from invcodec.field.grid import GridProfile
+from invcodec.render import gpu_kernels as kernels
+from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
+from invcodec.render.space import Rays
+
+BLOCK_RAYS, WARPS = 16, 4
+"""Rays to a program of `train` and `render`, the least that a matrix product takes, and its warps. With fewer warps, or
+more rays, `train` has more values than registers (for compute capability 9.0)."""
+_FIELD_POINTS = 64
+_OPTIMISER_BLOCK = 1024
+_LEAST_LEVELS, _LEAST_WIDTH = 8, 16
+"""Of tiles that are multiplied."""
+
+
+class DeviceBatch(NamedTuple):
+    """`Batch` as tensors on the device: `[R, 3]` each, weight and jitter `[R]`."""
+
+    origins: torch.Tensor
+    directions: torch.Tensor
+    view: torch.Tensor
+    target: torch.Tensor
+    background: torch.Tensor
+    weight: torch.Tensor
+    jitter: torch.Tensor
+
+
+class Seen(NamedTuple):
+    """What a step saw, on the device: colours `[R, 3]` and their mean squared errors `[R]`."""
+
+    rgb: torch.Tensor
+    error: torch.Tensor
+
+
+class GpuEngine(Engine):
+    """Renders and trains one `grid` network. See `Engine`.
+
+    Args:
+        network: its profile must be a `GridProfile`.
+        device: as torch names it.
+    """
+
+    takes_tensors = True
+
+    def __init__(self, network: Network, device: str) -> None:
+        assert isinstance(network.profile, GridProfile)
+        self.networks = (network,)
+        self.network = network
+        self.profile = p = network.profile
+        self.device = torch.device(device)
+        levels = len(p.resolutions)
+        sizes = [s.size // p.level_features for s in p.tensors if s.name.startswith("grid.")]
+        self._offsets = np.concatenate([[0], np.cumsum(sizes)])
+        hashed = [p.is_hashed(level) for level in range(levels)]
+        self._levels = self._tensor(np.array([p.resolutions, self._offsets[:-1], hashed]), torch.int32)
+        entries = int(self._offsets[-1])
+        dense = sum(rows * (columns + 1) for rows, columns in p.layers.values())
+        # Graphs of recorded steps know all these by their addresses: they are never replaced.
+        self._table, self._table_gradient, self._reference = (self._zeros(entries, 2) for _ in range(3))
+        self._half = self._zeros(entries, dtype=torch.int32)
+        self._dense, self._dense_gradient, self._dense_mask = (self._zeros(dense) for _ in range(3))
+        self._moments = [self._zeros(entries, 2), self._zeros(entries, 2), self._zeros(dense), self._zeros(dense)]
+        self._control = self._zeros(4)
+        self._occupied = torch.ones(p.occupancy**3, dtype=torch.uint8, device=self.device)
+        self._cell_weights = self._zeros(p.occupancy**3)
+        self.trains_dense = False
+        self._density_shape = {
+            "ENCODED": p.level_features * levels,
+            "HIDDEN": p.hidden,
+            "FEATURES": p.features,
+            "LEVELS": max(_LEAST_LEVELS, next_power_of_2(levels)),
+            "H": max(_LEAST_WIDTH, next_power_of_2(p.hidden)),
+            "OUT": max(_LEAST_WIDTH, next_power_of_2(1 + p.features)),
+        }
+        self._shape = {
+            **self._density_shape,
+            "COLOUR": p.colour_hidden,
+            "C": max(_LEAST_WIDTH, next_power_of_2(p.colour_hidden)),
+            "CONTRACTED": network.space.contracted,
+        }
+
+    def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.device)
+
+    def _tensor(self, array: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.tensor(array, dtype=dtype, device=self.device)
+
+    def _here(self) -> AbstractContextManager[Any]:
+        """Kernels start on the current device."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Every tensor by name, as a view of what the kernels use (the occupancy aside)."""
+        p = self.profile
+        views: dict[str, torch.Tensor] = {}
+        for level in range(len(p.resolutions)):
+            views[f"grid.{level}"] = self._table[self._offsets[level] : self._offsets[level + 1]]
+        return views | self._dense_views(self._dense)
+
+    def _dense_views(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        views: dict[str, torch.Tensor] = {}
+        start = 0
+        for name, (rows, columns) in self.profile.layers.items():
+            middle, end = start + rows * columns, start + rows * (columns + 1)
+            views[f"{name}.weight"] = flat[start:middle].reshape(rows, columns)
+            views[f"{name}.bias"] = flat[middle:end]
+            start = end
+        return views
+
+    def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
+        views = self._tensors()
+        for (_, name), value in weights.items():
+            if name == "occupancy":
+                self.set_occupancy(value)
+            else:
+                views[name].copy_(self._tensor(value).reshape(views[name].shape))
+        self._half.copy_(self._table.half().view(torch.int32)[:, 0])
+
+    def weights(self) -> dict[TensorKey, np.ndarray]:
+        views = self._tensors()
+        views["occupancy"] = self._occupied.float()
+        return {
+            (self.network.name, spec.name): views[spec.name].reshape(spec.shape).cpu().numpy().copy()
+            for spec in self.profile.tensors
+        }
+
+    def occupancy(self) -> np.ndarray:
+        return self._cells(self._occupied) != 0
+
+    def set_occupancy(self, cells: np.ndarray) -> None:
+        self._occupied.copy_(self._tensor(np.asarray(cells != 0).reshape(-1), torch.uint8))
+
+    def take_cell_weights(self) -> np.ndarray:
+        seen = self._cells(self._cell_weights)
+        self._cell_weights.zero_()
+        return seen
+
+    def _cells(self, values: torch.Tensor) -> np.ndarray:
+        return values.cpu().numpy().copy().reshape((self.profile.occupancy,) * 3)
+
+    def cell_density(self, rng: np.random.Generator) -> np.ndarray:
+        m = self.profile.occupancy
+        noise = torch.Generator(self.device)
+        noise.manual_seed(int(rng.integers(2**62)))
+        index = torch.arange(m**3, device=self.device)
+        cell = torch.stack([index // (m * m), index // m % m, index % m], 1)
+        points = (cell + torch.rand(m**3, 3, generator=noise, device=self.device)) / m
+        density = self._zeros(m**3)
+        with self._here():
+            kernels.field_density[(cdiv(m**3, _FIELD_POINTS),)](
+                points, density, m**3, self._levels, len(self.profile.resolutions), self._mask,
+                self._pairs, self._dense, **self._density_shape, BLOCK=_FIELD_POINTS,
+            )  # fmt: skip
+        return self._cells(density)
+
+    @property
+    def _mask(self) -> int:
+        return (1 << self.profile.log2_table) - 1
+
+    @property
+    def _pairs(self) -> torch.Tensor:
+        """The table `[entries]`, both features of an entry in one integer."""
+        return self._table.view(torch.int64)[:, 0]
+
+    def render(self, rays: Rays, background: np.ndarray) -> Pixels:
+        origins, directions, view = (self._tensor(a) for a in (rays.origins, rays.directions, rays.view))
+        n, steps = len(rays), self.profile.samples
+        rgb, opacity, depth = self._zeros(n, 3), self._zeros(n), self._zeros(n)
+        if n:
+            opened = self._find_open(origins, directions, torch.full_like(opacity, 0.5), steps)
+            with self._here():
+                kernels.render[(cdiv(n, BLOCK_RAYS),)](
+                    origins, directions, view, self._tensor(background), opened, opened.shape[1], n, steps,
+                    self._levels, len(self.profile.resolutions), self._mask, self._pairs, self._dense, rgb, opacity,
+                    depth, **self._shape, BLOCK=BLOCK_RAYS, num_warps=WARPS,
+                )  # fmt: skip
+        return Pixels(rgb.cpu().numpy(), opacity.cpu().numpy(), depth.cpu().numpy())
+
+    def _find_open(
+        self, origins: torch.Tensor, directions: torch.Tensor, jitter: torch.Tensor, steps: int
+    ) -> torch.Tensor:
+        n, words = len(jitter), cdiv(steps, kernels.WORD.value)
+        opened = torch.empty((n, words), dtype=torch.int32, device=self.device)
+        with self._here():
+            kernels.find_open[(cdiv(n, BLOCK_RAYS), words)](
+                origins, directions, jitter, self._occupied, opened, n, steps, CELLS=self.profile.occupancy,
+                CONTRACTED=self.network.space.contracted, BLOCK=BLOCK_RAYS,
+            )  # fmt: skip
+        return opened
+
+    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+        # Training always reads tables of float16 and multiplies with 11 bits, whatever `mixed` allows.
+        names = {name for _, name in trainable}
+        for moment in self._moments:
+            moment.zero_()
+        self._reference.copy_(self._table)
+        for name, part in self._dense_views(self._dense_mask).items():
+            part.fill_(float(name in names))
+        self.trains_dense = any(name in names for name in self._dense_views(self._dense))
+        self._control.zero_()
+        self.set_price(price)
+
+    def set_price(self, price: float) -> None:
+        self._control[2].fill_(price)
+
+    def set_rates(self, lead_rate: float, rate: float) -> None:
+        """Learning rates of the steps to come; does not wait for those under way."""
+        self._control[0].fill_(lead_rate)
+        self._control[1].fill_(rate)
+
+    def warm_up(self) -> None:
+        held = self.weights()
+        # Triton compiles anew for numbers that are multiples of 16, as those of rays are.
+        some = np.full((16, 3), 0.5, np.float32)
+        rays = Rays(some, some, some, some[:, 0], some[:, 0])
+        for tensors in (self._tensors(), ()):
+            self.begin([(self.network.name, name) for name in tensors], 0.0)
+            self.step(Batch(rays, some, some, some[:, 0], some[:, 0]), 0.0, 0.0)
+        self.cell_density(np.random.default_rng(0))
+        self.render(rays, some[0])
+        self.take_cell_weights()
+        self.load(held)
+
+    def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
+        rays = batch.rays
+        arrays = (rays.origins, rays.directions, rays.view, *batch[1:])
+        on_device = DeviceBatch(*(self._tensor(a) for a in arrays))
+        self.set_rates(lead_rate, rate)
+        seen = self.step_on_device(on_device, samples or self.profile.samples)
+        return Step(float((on_device.weight * seen.error).sum()), seen.rgb.cpu().numpy())
+
+    def step_on_device(self, batch: DeviceBatch, steps: int) -> Seen:
+        """As `step`, at the rates of `set_rates`, without waiting: what it returns will hold its values in time.
+
+        Args:
+            steps: along a ray.
+        """
+        n = len(batch.jitter)
+        opened = self._find_open(batch.origins, batch.directions, batch.jitter, steps)
+        rgb, error = torch.empty_like(batch.target), torch.empty_like(batch.jitter)
+        table_moments, dense_moments = self._moments[:2], self._moments[2:]
+        with self._here():
+            kernels.train[(cdiv(n, BLOCK_RAYS),)](
+                *batch, opened, opened.shape[1], n, steps, self._levels, len(self.profile.resolutions), self._mask,
+                self._half, self._dense, self._table_gradient, self._dense_gradient, self._cell_weights, rgb, error,
+                CELLS=self.profile.occupancy, **self._shape, DENSE=self.trains_dense, BLOCK=BLOCK_RAYS,
+                num_warps=WARPS,
+            )  # fmt: skip
+            self._control[3].add_(1)
+            self._adam(self._table, self._table_gradient, table_moments, 0)
+            if self.trains_dense:
+                self._dense_gradient.mul_(self._dense_mask)
+                self._adam(self._dense, self._dense_gradient, dense_moments, 1)
+        return Seen(rgb, error)
+
+    def _adam(self, value: torch.Tensor, gradient: torch.Tensor, moments: list[torch.Tensor], rate_at: int) -> None:
+        recipe = self.profile.recipe
+        kernels.adam[(cdiv(value.numel(), _OPTIMISER_BLOCK),)](
+            value, gradient, *moments, self._reference, self._half, self._control, rate_at, value.numel(),
+            BETA1=recipe.betas[0], BETA2=recipe.betas[1], EPSILON=recipe.epsilon, TABLE=value is self._table,
+            BLOCK=_OPTIMISER_BLOCK,
+        )  # fmt: skip

@@ -1,0 +1,206 @@
+"""Steps that never leave the GPU: batches are drawn there, and a whole step is recorded once and played again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from invcodec.render.gpu import DeviceBatch, GpuEngine
+from invcodec.training.colour import ColourCorrection
+from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.schedule import Schedule
+from invcodec.training.steps import Steps
+
+_AHEAD = 4
+"""Steps that the host may be ahead of the device: enough that it never waits, few enough to end in time."""
+_CHUNK = 1 << 20
+"""Pixels whose rays are computed at once."""
+_STATISTICS = 5
+
+
+class _Kind(NamedTuple):
+    """What steps have in common that are played from one recording."""
+
+    rays: int
+    samples: int
+    picked: int
+    changed_weight: float
+    jitter: float
+    trains_dense: bool
+    observes: bool
+
+
+class DeviceSteps(Steps):
+    """Steps of an engine that takes tensors; see `make_steps`. It holds some 50 bytes on the device for each pixel."""
+
+    def __init__(
+        self, engine: GpuEngine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
+    ) -> None:
+        self._engine = engine
+        self._correction = correction
+        self._random_background = random_background
+        self._device = device = engine.device
+        n, cameras = len(views), len(views.cameras)
+        self._rays = torch.empty((n, 9), device=device)
+        for a in range(0, n, _CHUNK):
+            rays = views.rays(np.arange(a, min(a + _CHUNK, n)))
+            part = np.concatenate([rays.origins, rays.directions, rays.view], 1)
+            self._rays[a : a + len(part)] = torch.from_numpy(part).to(device)
+        self._ends = torch.tensor(views.offsets[1:], device=device)
+        # Recorded steps know all these by their addresses.
+        self._colour: torch.Tensor | None = None
+        self._valid, self._changed = (torch.zeros(n, dtype=torch.int32, device=device) for _ in range(2))
+        self._counts = torch.zeros(2, dtype=torch.int64, device=device)
+        self._has_changed = torch.zeros(n, dtype=torch.bool, device=device)
+        self._gain = torch.ones((cameras, 3), device=device)
+        self._offset = torch.zeros((cameras, 3), device=device)
+        self._seen = torch.zeros((cameras, _STATISTICS, 3), dtype=torch.float64, device=device)
+        self._error = torch.zeros((), device=device)
+        self._noise = torch.Generator(device)
+        self._uploaded: np.ndarray | None = None
+        self._recordings: dict[_Kind, _Recording | None] = {}
+        self._errors: deque[_Reading] = deque()
+
+    def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
+        self._schedule = schedule
+        self._observes = observe and self._correction is not None
+        self._noise.manual_seed(int(rng.integers(2**62)))
+        if self._colour is None:
+            self._colour = torch.empty(frame.colour.shape, dtype=torch.uint8, device=self._device)
+        self._colour.copy_(torch.from_numpy(frame.colour))
+        if self._uploaded is not frame.valid:
+            self._valid[: len(frame.valid)] = torch.from_numpy(frame.valid).to(self._device)
+            self._uploaded = frame.valid
+        changed = torch.from_numpy(frame.changed).to(self._device)
+        self._changed[: len(changed)] = changed
+        self._has_changed.zero_()
+        self._has_changed[changed] = True
+        self._counts.copy_(torch.tensor([len(frame.valid), len(changed)]))
+        self._any_changed = len(frame.changed) > 0
+        self._take_over_colour()
+        self._errors.clear()
+
+    def step(self, rays: int, samples: int, lead_rate: float, rate: float) -> float | None:
+        schedule = self._schedule
+        kind = _Kind(
+            rays,
+            samples,
+            schedule.picked(rays) if self._any_changed else 0,
+            schedule.changed_weight,
+            schedule.jitter,
+            self._engine.trains_dense,
+            self._observes,
+        )
+        self._engine.set_rates(lead_rate, rate)
+        if self._device.type != "cuda":
+            self._take(kind)
+            return float(self._error)
+        with torch.cuda.device(self._device):
+            self._play(kind)
+            self._errors.append(_Reading(self._error))
+        return float(self._errors.popleft()) if len(self._errors) > _AHEAD else None
+
+    def _play(self, kind: _Kind) -> None:
+        """The first step of a kind is taken plainly, which compiles what it needs; then it is recorded."""
+        if kind not in self._recordings:
+            self._recordings[kind] = None
+            self._take(kind)
+            return
+        recording = self._recordings[kind]
+        if recording is None:
+            recording = self._recordings[kind] = _Recording(lambda: self._take(kind), self._noise)
+        recording.play()
+
+    def fit_colour(self) -> None:
+        if self._correction is None:
+            return
+        self._correction.add(np.moveaxis(self._seen.cpu().numpy(), 1, 0))
+        self._seen.zero_()
+        self._correction.fit()
+        self._take_over_colour()
+
+    def _take_over_colour(self) -> None:
+        if self._correction is not None:
+            self._gain.copy_(torch.from_numpy(self._correction.gain))
+            self._offset.copy_(torch.from_numpy(self._correction.offset))
+
+    def _take(self, kind: _Kind) -> None:
+        """One step, of operations on the device alone."""
+        batch, pixels, seen = self.draw(kind)
+        result = self._engine.step_on_device(batch, kind.samples)
+        self._error.copy_(result.error[kind.picked :].mean())
+        if kind.observes:
+            rgb = result.rgb.double()
+            values = torch.stack([torch.ones_like(rgb), rgb, seen.double(), rgb * rgb, rgb * seen], 1)
+            self._seen.index_add_(0, self._camera_of(pixels), values)
+
+    def _camera_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.bucketize(pixels, self._ends, right=True)
+
+    def draw(self, kind: _Kind) -> tuple[DeviceBatch, torch.Tensor, torch.Tensor]:
+        """A batch, its pixel numbers `[R]`, and the cameras' colours `[R, 3]`; twin: `HostSteps.draw`."""
+        assert self._colour is not None
+        pixels = self._spread(self._valid, self._counts[0], kind.rays - kind.picked)
+        if kind.picked:
+            pixels = torch.cat([self._spread(self._changed, self._counts[1], kind.picked), pixels])
+        background = torch.zeros((kind.rays, 3), device=self._device)
+        if self._random_background:
+            background.uniform_(generator=self._noise)
+        seen = self._colour[pixels].float() / 255
+        if seen.shape[1] == 4:
+            alpha = seen[:, 3:]
+            seen = seen[:, :3] * alpha + (1 - alpha) * background
+        target = seen
+        if self._correction is not None:
+            camera = self._camera_of(pixels)
+            target = (seen - self._offset[camera]) / self._gain[camera]
+        rest = kind.rays - kind.picked
+        weight = torch.full((kind.rays,), 1 / rest, device=self._device)
+        if kind.picked:
+            visits = kind.picked / self._counts[1] + rest / self._counts[0]
+            counted = kind.changed_weight / (self._counts[0] * visits)
+            weight = torch.where(self._has_changed[pixels], counted.float(), weight)
+        jitter = 0.5 + kind.jitter * (self._random(kind.rays) - 0.5)
+        origins, directions, view = (part.contiguous() for part in self._rays[pixels].split(3, 1))
+        return DeviceBatch(origins, directions, view, target, background, weight, jitter), pixels, seen
+
+    def _spread(self, numbers: torch.Tensor, count: torch.Tensor, draws: int) -> torch.Tensor:
+        """One of `numbers[:count]` at random from each of as many equal parts: a batch sees all of every picture."""
+        index = torch.arange(draws + 1, device=self._device) * count // draws
+        low, high = index[:-1], index[1:]
+        chosen = low + (self._random(draws) * (high - low)).long()
+        return numbers[torch.minimum(chosen, (high - 1).clamp(min=0))].long()
+
+    def _random(self, count: int) -> torch.Tensor:
+        return torch.rand(count, generator=self._noise, device=self._device)
+
+
+class _Recording:
+    """Operations on a CUDA device, recorded without being carried out."""
+
+    def __init__(self, operations: Callable[[], None], noise: torch.Generator) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        self._graph.register_generator_state(noise)
+        with torch.cuda.graph(self._graph):
+            operations()
+
+    def play(self) -> None:
+        self._graph.replay()
+
+
+class _Reading:
+    """A number on its way from the device."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self._held = torch.empty((), pin_memory=True)
+        self._held.copy_(value, non_blocking=True)
+        self._arrived = torch.cuda.Event()
+        self._arrived.record()
+
+    def __float__(self) -> float:
+        self._arrived.synchronize()
+        return float(self._held)

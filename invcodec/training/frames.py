@@ -1,0 +1,180 @@
+"""One frame's optimisation: how it goes on from step to step, where space is open meanwhile, when it stops."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from invcodec.render.engine import Engine, TensorKey
+from invcodec.training.change import spread
+from invcodec.training.pixels import FramePixels
+from invcodec.training.schedule import Schedule
+from invcodec.training.steps import Steps
+
+StepCallback = Callable[[float, float, float], None]
+"""Called after a step with the fraction done, the loss and the PSNR so far."""
+
+Steer = Callable[[float], float | None]
+"""Called now and then while a frame is trained, with the fraction done; returns the price from there on, or None."""
+
+_STEER_AT = (0.4, 0.55, 0.7, 0.8, 0.9)
+"""Fractions of the budget at which a frame is steered: once its size can be foretold, while it still follows."""
+
+_MIN_DENSITY = 6.0
+"""Density per unit of march length below which a cell counts as empty while a keyframe is trained."""
+_COARSE_STEPS = 64
+"""Opening steps of a keyframe, on few rays with few samples, while all of space is still open."""
+_REVIEW_STEPS, _REVIEW_SHARE = 16, 1 / 400
+"""Steps, and share of the budget, that lie at least between two looks at which cells of a keyframe are open; three
+times as many once it has taken shape."""
+_LEAST_OPEN = 1e-3
+"""Share of the cells that any scene must leave open."""
+_SETTLED = 0.4
+"""Fraction of a later frame's budget after which cells that stayed dark are closed."""
+_LIGHT_CELL = 0.02
+"""A keyframe keeps cells open in which, or beside which, some ray had more than this compositing weight."""
+_CHANGED_CELL = 0.05
+"""And a later frame those that may have changed and in which some ray had more than this. It is stricter since
+nothing else stops cells from opening from frame to frame, and every one costs time, bytes and, as fog, quality."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training one frame took and reached, on training pixels drawn without preference."""
+
+    steps: int
+    seconds: float
+    loss: float
+    psnr: float
+
+
+class FrameTrainer:
+    """Trains a frame on one engine.
+
+    Args:
+        engine: holds the weights.
+        steps: of that engine.
+        rng: source of all randomness.
+    """
+
+    def __init__(self, engine: Engine, steps: Steps, rng: np.random.Generator) -> None:
+        self.engine = engine
+        self.steps = steps
+        self.rng = rng
+
+    def train_keyframe(
+        self, frame: FramePixels, schedule: Schedule, progress: StepCallback, steer: Steer | None = None
+    ) -> Trained:
+        """Train everything from the weights that the engine holds, finding the occupancy on the way."""
+        density: np.ndarray | None = None
+        light = np.zeros(1, np.float32)
+        samples = self.engine.networks[0].profile.samples
+        epoch = max(1, len(frame.valid) // schedule.rays)
+        coarse = _COARSE_STEPS if schedule.budget.steps is None else min(_COARSE_STEPS, schedule.budget.steps // 8)
+        due, due_at = coarse, 0.0
+        if (cells := self.engine.occupancy()) is not None:
+            self.engine.set_occupancy(np.ones_like(cells))
+
+        def before_step(step: int, fraction: float) -> tuple[int, int]:
+            nonlocal density, light, due, due_at
+            if cells is not None and step < coarse:
+                return max(schedule.rays // 4, 64), max(samples // 2, 1)
+            if cells is not None and step >= due and fraction >= due_at:
+                apart = 1 if fraction < 0.3 else 3
+                due, due_at = step + apart * _REVIEW_STEPS, fraction + apart * _REVIEW_SHARE
+                now = self.engine.cell_density(self.rng)
+                density = now if density is None else np.maximum(0.8 * density, now)
+                light = np.maximum(light, self.engine.take_cell_weights())
+                open_cells = density > _MIN_DENSITY
+                if fraction > 0.15:
+                    open_cells &= spread(light > _LIGHT_CELL, 1)
+                # What is still fog would be closed as a whole, and could never be learned.
+                if open_cells.mean() > _LEAST_OPEN:
+                    self.engine.set_occupancy(open_cells)
+            if step % epoch == 0:
+                light = 0.5 * light
+            if step % 32 == 0 and 0.1 < fraction < 0.9:
+                self.steps.fit_colour()
+            return schedule.rays, samples
+
+        keys = all_tensors(self.engine)
+        return self._optimise(frame, schedule, keys, before_step, progress, steer, observe=True)
+
+    def train_delta(
+        self,
+        frame: FramePixels,
+        schedule: Schedule,
+        trainable: Collection[TensorKey],
+        progress: StepCallback,
+        steer: Steer | None = None,
+    ) -> Trained:
+        """Train the change from the last frame, starting from the weights that the engine holds."""
+        samples = self.engine.networks[0].profile.samples
+        before = self.engine.occupancy()
+        if before is not None and frame.hull is not None:
+            self.engine.set_occupancy(before | frame.hull)
+            self.engine.take_cell_weights()
+        settled = False
+
+        def before_step(step: int, fraction: float) -> tuple[int, int]:
+            nonlocal settled
+            if not settled and fraction >= _SETTLED:
+                # By now light has found the new surfaces; what stayed dark would only cost samples.
+                settle()
+                settled = True
+            return schedule.rays, samples
+
+        def settle() -> None:
+            if before is not None and frame.hull is not None:
+                light = self.engine.take_cell_weights()
+                self.engine.set_occupancy(np.where(frame.hull, light > _CHANGED_CELL, before))
+
+        trained = self._optimise(frame, schedule, trainable, before_step, progress, steer)
+        settle()
+        return trained
+
+    def _optimise(
+        self,
+        frame: FramePixels,
+        schedule: Schedule,
+        trainable: Collection[TensorKey],
+        before_step: Callable[[int, float], tuple[int, int]],
+        progress: StepCallback,
+        steer: Steer | None,
+        *,
+        observe: bool = False,
+    ) -> Trained:
+        """Take steps until the budget is used up; `before_step` gives each one's rays and samples along them."""
+        start = time.perf_counter()
+        self.engine.begin(trainable, schedule.price, mixed=schedule.mixed)
+        self.steps.start(frame, schedule, self.rng, observe=observe)
+        step, loss = 0, float("nan")
+        corners = list(_STEER_AT) if steer else []
+        while (fraction := schedule.budget.fraction(time.perf_counter() - start, step)) < 1:
+            rays, samples = before_step(step, fraction)
+            if corners and fraction >= corners[0]:
+                corners = [corner for corner in corners if corner > fraction]
+                price = steer(fraction) if steer else None
+                if price is not None:
+                    self.engine.set_price(price)
+            error = self.steps.step(rays, samples, *schedule.rates(fraction))
+            if error is not None:
+                # A running mean over some twenty steps: one batch is too noisy to show.
+                first = step < 2 or math.isnan(loss)
+                loss = error if first else loss + (error - loss) * max(0.05, 1 / step)
+            step += 1
+            progress(min(fraction, 1.0), loss, -10 * float(np.log10(max(loss, 1e-10))))
+        return Trained(step, time.perf_counter() - start, loss, -10 * float(np.log10(max(loss, 1e-10))))
+
+
+def all_tensors(engine: Engine) -> set[TensorKey]:
+    return {(network.name, spec.name) for network in engine.networks for spec in network.profile.tensors}
+
+
+def lead_tensors(engine: Engine) -> set[TensorKey]:
+    """What is trained once the warm-up is over: the first structure layers (INV, section 3.2)."""
+    return {(network.name, spec.name) for network in engine.networks for spec in network.profile.tensors if spec.lead}

@@ -1,0 +1,101 @@
+"""What is trained on: the pixels of the training cameras, as rays and as one frame's colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from invcodec.capture.camera import Camera
+from invcodec.render.space import Rays, Space
+from invcodec.validation import validation_pixels
+
+
+class Views:
+    """All pixels of the training cameras, numbered through: their rays, and one frame's colours.
+
+    Args:
+        cameras: the training cameras.
+        space: where their rays run.
+
+    Attributes:
+        validation: `[V]` pixel numbers that no training sees.
+    """
+
+    def __init__(self, cameras: Sequence[Camera], space: Space) -> None:
+        self.cameras = tuple(cameras)
+        self.space = space
+        self.sizes = [camera.width * camera.height for camera in cameras]
+        self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
+        chosen = validation_pixels(cameras)
+        self.validation = np.concatenate([own + first for own, first in zip(chosen, self.offsets[:-1], strict=True)])
+        self._rotation = np.stack([camera.pose[:, :3] for camera in cameras], -1)
+        self._centre = np.stack([camera.pose[:, 3] for camera in cameras], -1)
+        # Image-plane coordinates cost 8 bytes a pixel; whole rays would cost 44.
+        plane = [camera.rays()[1] @ camera.pose[:, :3] for camera in cameras]
+        self._plane = np.concatenate([d[:, :2].astype(np.float32) for d in plane])
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def camera_of(self, pixels: np.ndarray) -> np.ndarray:
+        """Index of the camera `[R]` that each pixel number `[R]` belongs to."""
+        return np.searchsorted(self.offsets, pixels, side="right") - 1
+
+    def rays(self, pixels: np.ndarray) -> Rays:
+        camera = self.camera_of(pixels)
+        x, y = self._plane[pixels].T
+        right, up, back = self._rotation[:, 0, camera], self._rotation[:, 1, camera], self._rotation[:, 2, camera]
+        return self.space.march(self._centre[:, camera].T, (right * x + up * y - back).T)
+
+
+@dataclass(frozen=True)
+class FramePixels:
+    """One frame of all training cameras.
+
+    Attributes:
+        colour: `[P, 3]` or `[P, 4]` uint8 (straight alpha), in the order of `Views`.
+        valid: `[N]` pixel numbers to train on: those that are neither masked out nor kept for validation.
+        validation: `[V]` pixel numbers to measure quality on.
+        changed: `[C]` those of them that changed since the last frame.
+        hull: `[M, M, M]` bool, cells that may hold the change, or None.
+    """
+
+    colour: np.ndarray
+    valid: np.ndarray
+    validation: np.ndarray
+    changed: np.ndarray
+    hull: np.ndarray | None = None
+
+    @cached_property
+    def has_changed(self) -> np.ndarray:
+        """`[P]` bool, whether a pixel is among those that changed."""
+        mask = np.zeros(len(self.colour), bool)
+        mask[self.changed] = True
+        return mask
+
+    @classmethod
+    def gather(
+        cls, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], validation: np.ndarray
+    ) -> FramePixels:
+        """Of images `[H, W, C]` and masks `[H, W]` (False: ignore), in the order of `Views`; validation is `[V]`."""
+        colour = np.concatenate([image.reshape(-1, image.shape[-1]) for image in images])
+        keep = np.concatenate(
+            [
+                np.ones(image.shape[0] * image.shape[1], bool) if mask is None else mask.reshape(-1)
+                for image, mask in zip(images, masks, strict=True)
+            ]
+        )
+        measured = validation[keep[validation]]
+        keep[measured] = False
+        return cls(colour, np.flatnonzero(keep), measured, np.empty(0, np.int64))
+
+    def target(self, pixels: np.ndarray, background: np.ndarray) -> np.ndarray:
+        """Colours `[R, 3]` float32 in [0, 1] over backgrounds `[R, 3]`."""
+        value = self.colour[pixels].astype(np.float32) / 255
+        if value.shape[1] == 3:
+            return value
+        alpha = value[:, 3:]
+        return value[:, :3] * alpha + (1 - alpha) * background

@@ -1,0 +1,56 @@
+"""How long, how fast and on what a frame is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a frame's training ends: after a wall time in seconds or a number of steps, whichever comes first."""
+
+    seconds: float | None = None
+    steps: int | None = None
+
+    def fraction(self, elapsed: float, step: int) -> float:
+        parts = [elapsed / self.seconds if self.seconds else 0.0, step / self.steps if self.steps else 0.0]
+        return max(parts)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one kind of frame is trained.
+
+    Attributes:
+        budget: when to stop.
+        rays: per step.
+        lead_rate: learning rate of the lead tensors (a grid's tables).
+        rate: learning rate of the others.
+        hold: fraction of the budget for which the rates stay constant.
+        decay: what the rates have fallen to at the end, as a factor.
+        price: loss per unit of absolute change of a lead weight (rate in the loss).
+        changed_share: part of each batch drawn from pixels that changed since the last frame.
+        changed_weight: what such a pixel counts in the loss, where any other counts 1.
+        jitter: how far samples are moved within their steps, where 1 is anywhere and 0 is where a decoder takes them.
+        mixed: multiply matrices in bfloat16 where the hardware does that faster; weights stay float32.
+    """
+
+    budget: Budget
+    rays: int
+    lead_rate: float
+    rate: float
+    hold: float = 0.3
+    decay: float = 0.05
+    price: float = 0.0
+    changed_share: float = 0.25
+    changed_weight: float = 1.0
+    jitter: float = 1.0
+    mixed: bool = False
+
+    def picked(self, rays: int) -> int:
+        """How many rays of a batch visit pixels that changed, where any did."""
+        return int(rays * self.changed_share)
+
+    def rates(self, fraction: float) -> tuple[float, float]:
+        factor = self.decay ** max(0.0, (fraction - self.hold) / (1 - self.hold))
+        return self.lead_rate * factor, self.rate * factor

@@ -1,0 +1,139 @@
+"""Steps of training: which rays are visited, what they are to show, and how much each of them counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from invcodec.render.engine import Batch, Engine
+from invcodec.training.colour import ColourCorrection
+from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.schedule import Schedule
+
+
+class Steps(ABC):
+    """Takes an engine's steps on one frame after another.
+
+    The engine's `begin` is not called here, and so is to be called before a frame's first step.
+    """
+
+    @abstractmethod
+    def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
+        """Turn to a frame.
+
+        Args:
+            rng: source of all randomness until the next frame.
+            observe: gather what `fit_colour` needs.
+        """
+
+    @abstractmethod
+    def step(self, rays: int, samples: int, lead_rate: float, rate: float) -> float | None:
+        """Draw a batch and train the engine on it.
+
+        Returns:
+            The mean squared error of pixels that were drawn without preference, in this step or in one shortly before;
+            None if nothing is known yet.
+        """
+
+    @abstractmethod
+    def fit_colour(self) -> None:
+        """Fit the colour correction to what was seen since it was last fitted."""
+
+
+def make_steps(
+    engine: Engine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
+) -> Steps:
+    """The way of taking steps that suits the engine.
+
+    Args:
+        correction: is applied and, where asked for, fitted; or None.
+        random_background: show rays a background of random colour, so that what is opaque must be learned as opaque.
+    """
+    if engine.takes_tensors:
+        from invcodec.render.gpu import GpuEngine
+        from invcodec.training.device import DeviceSteps
+
+        assert isinstance(engine, GpuEngine)
+        return DeviceSteps(engine, views, correction, random_background=random_background)
+    return HostSteps(engine, views, correction, random_background=random_background)
+
+
+class HostSteps(Steps):
+    """Draws batches in numpy, for any engine; see `make_steps`."""
+
+    def __init__(
+        self, engine: Engine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
+    ) -> None:
+        self._engine = engine
+        self._views = views
+        self._correction = correction
+        self._random_background = random_background
+
+    def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
+        self._frame = frame
+        self._schedule = schedule
+        self._rng = rng
+        self._observes = observe and self._correction is not None
+        self._order = np.empty(0, np.int64)
+
+    def step(self, rays: int, samples: int, lead_rate: float, rate: float) -> float:
+        batch, pixels, plain, seen = self.draw(rays)
+        result = self._engine.step(batch, lead_rate, rate, samples=samples)
+        if self._observes:
+            assert self._correction is not None
+            self._correction.observe(result.rgb, seen, self._views.camera_of(pixels))
+        return float(((result.rgb[plain] - batch.target[plain]) ** 2).mean())
+
+    def fit_colour(self) -> None:
+        if self._correction is not None:
+            self._correction.fit()
+
+    def draw(self, rays: int) -> tuple[Batch, np.ndarray, slice, np.ndarray]:
+        """A batch, its pixel numbers, the part of it that was drawn without preference, and the camera's colours."""
+        frame, rng = self._frame, self._rng
+        picked = self._schedule.picked(rays) if len(frame.changed) else 0
+        pixels = np.concatenate(
+            [
+                frame.changed[rng.integers(len(frame.changed), size=picked)],
+                self._next(frame.valid, rays - picked),
+            ]
+            if picked
+            else [self._next(frame.valid, rays)]
+        )
+        background = np.zeros((rays, 3), np.float32)
+        if self._random_background:
+            background = rng.random((rays, 3), np.float32)
+        seen = frame.target(pixels, background)
+        target = seen
+        if self._correction is not None:
+            target = self._correction.neutral(seen, self._views.camera_of(pixels))
+        batch = Batch(
+            self._views.rays(pixels),
+            target,
+            background,
+            self._share(pixels, picked),
+            np.float32(0.5) + np.float32(self._schedule.jitter) * (rng.random(rays, np.float32) - np.float32(0.5)),
+        )
+        return batch, pixels, slice(picked, rays), seen
+
+    def _share(self, pixels: np.ndarray, picked: int) -> np.ndarray:
+        """What each pixel of a batch `[R]` counts, so that in the mean the loss is that of all pixels.
+
+        That is the mean squared error over all valid pixels, in which a changed one counts `changed_weight` times. The
+        batch's first `picked` pixels were drawn from those that changed, the others from all.
+        """
+        frame = self._frame
+        rest = len(pixels) - picked
+        share = np.full(len(pixels), 1 / rest, np.float32)
+        if picked:
+            visits = picked / len(frame.changed) + rest / len(frame.valid)
+            share[frame.has_changed[pixels]] = self._schedule.changed_weight / (len(frame.valid) * visits)
+        return share
+
+    def _next(self, valid: np.ndarray, count: int) -> np.ndarray:
+        """The next pixels of an endless shuffled walk over all valid ones."""
+        while len(self._order) < count:
+            self._order = np.concatenate([self._order, self._rng.permutation(valid)])
+        taken, self._order = self._order[:count], self._order[count:]
+        return taken

@@ -1,0 +1,67 @@
+"""Compiles every kernel that the GPU engine starts, for GPUs that need not be there; to be run without the interpreter.
+
+    python tests/compile_gpu_kernels.py 80 90
+
+Takes compute capabilities, as 90 for 9.0, and prints the kernels, each with what keeps it from running well.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import triton
+from fields import EVERYTHING, SPACES, batch, rays
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from invcodec.field.grid import GridProfile
+from invcodec.render.engine import Network
+from invcodec.render.gpu import GpuEngine
+
+
+class Driver:
+    """What Triton asks of a driver before it starts anything."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def main() -> None:
+    compiled: dict[tuple[str, str], Any] = {}
+
+    def compile_only(kernel: JITFunction, grid: tuple[int, ...]) -> Any:
+        def start(*arguments: Any, **options: Any) -> None:
+            found = kernel.warmup(*arguments, grid=grid, **options)
+            compiled[kernel.__name__, found.hash] = found
+
+        return start
+
+    JITFunction.__getitem__ = compile_only  # type: ignore[method-assign]
+    for capability in map(int, sys.argv[1:]):
+        compiled.clear()
+        triton.runtime.driver.set_active(Driver(capability))
+        for space in (SPACES["contract"], SPACES["ndc"]):
+            engine = GpuEngine(Network("scene", "scene", GridProfile(), space), "cpu")
+            rng = np.random.default_rng(0)
+            for trainable in (EVERYTHING, {("scene", "grid.0")}):
+                engine.begin(trainable, 0.0)
+                engine.step(batch(space, rng, 64), 0.1, 0.1)
+            engine.render(rays(space, rng, 64), np.zeros(3))
+            engine.cell_density(rng)
+        for (name, _), found in sorted(compiled.items()):
+            print(capability, name, len(found.asm["cubin"]), "bytes", found.metadata.shared, "shared")
+
+
+if __name__ == "__main__":
+    main()

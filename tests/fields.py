@@ -1,0 +1,47 @@
+"""For tests of engines: a small field, dense enough that some rays end early, and rays and batches to see it with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from invcodec.field.grid import GridProfile
+from invcodec.render.engine import Batch, Network, TensorKey
+from invcodec.render.space import Rays, Space
+
+SPACES = {
+    "box": Space("box", np.eye(3, 4), -np.ones(3), np.ones(3)),
+    "contract": Space("contract", np.eye(3, 4), -np.ones(3), np.ones(3)),
+    "ndc": Space("ndc", np.eye(3, 4), np.array([-0.8, -0.8, 1.0]), np.array([0.8, 0.8, np.inf])),
+}
+# The second level is dense, the last two are hashed.
+PROFILE = GridProfile(
+    resolutions=(4, 9, 16, 40), log2_table=10, hidden=8, features=7, colour_hidden=12, occupancy=5, samples=40
+)
+EVERYTHING = {("scene", spec.name) for spec in PROFILE.tensors}
+
+
+def network(space: Space) -> Network:
+    return Network("scene", "scene", PROFILE, space)
+
+
+def weights(seed: int) -> dict[TensorKey, np.ndarray]:
+    """With a few empty cells."""
+    rng = np.random.default_rng(seed)
+    out = {("scene", name): value for name, value in PROFILE.initialise(rng).items()}
+    for level in range(len(PROFILE.resolutions)):
+        out["scene", f"grid.{level}"] *= 100
+    out["scene", "density.1.weight"] *= 3
+    out["scene", "density.1.bias"] += rng.normal(size=8).astype(np.float32)
+    out["scene", "occupancy"] = (rng.random((5, 5, 5)) < 0.8).astype(np.float32)
+    return out
+
+
+def rays(space: Space, rng: np.random.Generator, n: int) -> Rays:
+    origins = rng.uniform(-0.3, 0.3, (n, 3)) + [0, 0, 2.5 if space.kind == "box" else 0.2]
+    directions = np.concatenate([rng.uniform(-0.4, 0.4, (n, 2)), np.full((n, 1), -1.0)], 1)
+    return space.march(origins, directions)
+
+
+def batch(space: Space, rng: np.random.Generator, n: int) -> Batch:
+    colours = rng.random((2, n, 3)).astype(np.float32)
+    return Batch(rays(space, rng, n), *colours, np.full(n, 1 / n, np.float32), rng.random(n, np.float32))

@@ -1,0 +1,288 @@
+"""The GPU engine and its steps against their twins: on a GPU where there is one, else in Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fields import EVERYTHING, PROFILE, SPACES, batch, network, rays, weights
+
+from invcodec.capture import open_capture
+from invcodec.capture.camera import Camera
+from invcodec.capture.synthetic import _rig, render
+from invcodec.decoder import Decoder
+from invcodec.encoder import encode_capture
+from invcodec.evaluation import validate
+from invcodec.field.grid import GridProfile
+from invcodec.presets import resolve
+from invcodec.render.engine import Network
+from invcodec.render.reference import TorchEngine
+from invcodec.render.space import Space, choose_space
+from invcodec.training.colour import ColourCorrection
+from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.schedule import Budget, Schedule
+
+pytest.importorskip("triton", reason="Triton is for Linux alone")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+EXACT = DEVICE == "cpu"
+"""Whether products are those of float32; on a GPU, training rounds factors to 11 bits."""
+
+from invcodec.render import gpu  # noqa: E402
+from invcodec.render.gpu import GpuEngine  # noqa: E402
+from invcodec.training.device import DeviceSteps, _Kind  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter's time goes with programs, not with their width."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr(gpu, "BLOCK_RAYS", 64)
+        monkeypatch.setattr(gpu, "_FIELD_POINTS", 1 << 13)
+
+
+def with_samples(space: Space, samples: int) -> Network:
+    return Network("scene", "scene", GridProfile(**{**PROFILE.config, "samples": samples}), space)
+
+
+def engines(space: Space, seed: int) -> tuple[GpuEngine, TorchEngine]:
+    """Both with the same weights; tables hold what float16 can, so that training reads the same ones."""
+    held = weights(seed)
+    for key, value in held.items():
+        held[key] = value.astype(np.float16).astype(np.float32) if key[1].startswith("grid.") else value
+    pair = GpuEngine(network(space), DEVICE), TorchEngine((network(space),), threads=1)
+    for each in pair:
+        each.load(held)
+    return pair
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_both_render_the_same(kind: str) -> None:
+    fused, plain = engines(SPACES[kind], 1)
+    # Not a multiple of a program's rays, so that the last one is partly filled.
+    view = rays(SPACES[kind], np.random.default_rng(2), 100)
+    background = np.array([0.2, 0.5, 0.9])
+    a, b = fused.render(view, background), plain.render(view, background)
+    assert 0.1 < b.opacity.mean() < 0.999
+    np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-4)
+    np.testing.assert_allclose(a.opacity, b.opacity, atol=2e-4)
+    # The median depth is a sample's: rounding may choose the next one where the light is at one half.
+    assert np.mean(np.abs(a.s - b.s) < 1e-6) > 0.97
+
+
+def test_rays_find_what_lies_behind_much_empty_space() -> None:
+    longer = with_samples(SPACES["box"], 500)
+    fused, plain = GpuEngine(longer, DEVICE), TorchEngine((longer,), threads=1)
+    held = weights(1)
+    held["scene", "occupancy"][:, :, 1:] = 0
+    held["scene", "density.1.bias"][0] = 3
+    for engine in (fused, plain):
+        engine.load(held)
+    view = rays(SPACES["box"], np.random.default_rng(2), 20)
+    a, b = fused.render(view, np.zeros(3)), plain.render(view, np.zeros(3))
+    assert 0.1 < b.opacity.mean() < 0.9
+    np.testing.assert_allclose(a.opacity, b.opacity, atol=2e-4)
+    np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_both_train_the_same(kind: str) -> None:
+    fused, plain = engines(SPACES[kind], 3)
+    before = plain.weights()
+    for engine in (fused, plain):
+        engine.begin(EVERYTHING, 1e-5)
+    for index in range(2):
+        one = batch(SPACES[kind], np.random.default_rng(index), 100)
+        a, b = (engine.step(one, 0.01, 0.002, samples=20 + index) for engine in (fused, plain))
+        assert a.loss == pytest.approx(b.loss, rel=2e-3 if EXACT else 2e-2)
+        np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-3 if EXACT else 2e-2)
+    after, twin = fused.weights(), plain.weights()
+    for key, value in after.items():
+        moved = np.abs(twin[key] - before[key])
+        # Adam divides by the gradient's own size, so a gradient near zero may step either way.
+        agree = np.abs(value - twin[key]) <= (0.05 if EXACT else 0.2) * moved + 1e-4
+        assert agree.mean() > 0.9, key
+        assert key[1] == "occupancy" or moved.max() > 0, key
+    np.testing.assert_allclose(fused.take_cell_weights(), plain.take_cell_weights(), atol=2e-3 if EXACT else 2e-2)
+    assert fused.take_cell_weights().max() == 0
+
+
+def test_only_what_may_change_changes() -> None:
+    fused, _ = engines(SPACES["box"], 5)
+    before = fused.weights()
+    fused.begin({("scene", "grid.1"), ("scene", "colour.0.weight")}, 0.0)
+    fused.step(batch(SPACES["box"], np.random.default_rng(0), 20), 0.01, 0.01, samples=10)
+    changed = {name for (_, name), value in fused.weights().items() if (value != before["scene", name]).any()}
+    assert "colour.0.weight" in changed
+    assert not changed & {"density.0.weight", "colour.1.weight", "colour.0.bias", "occupancy"}
+    fused.begin({("scene", "grid.1")}, 0.0)
+    before = fused.weights()
+    fused.step(batch(SPACES["box"], np.random.default_rng(1), 20), 0.01, 0.01, samples=10)
+    changed = {name for (_, name), value in fused.weights().items() if (value != before["scene", name]).any()}
+    assert changed == {f"grid.{level}" for level in range(4)}
+
+
+def test_a_high_price_keeps_the_tables_as_they_are() -> None:
+    fused, _ = engines(SPACES["box"], 5)
+    before = fused.weights()
+    fused.begin({("scene", f"grid.{level}") for level in range(4)}, 1e3)
+    fused.step(batch(SPACES["box"], np.random.default_rng(0), 20), 0.01, 0.01, samples=10)
+    after = fused.weights()
+    assert all((after[key] == before[key]).all() for key in before)
+
+
+def test_cell_density_is_that_of_a_point_in_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused, plain = engines(SPACES["box"], 9)
+    middle = torch.full((125, 3), 0.5, device=DEVICE)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: middle)
+    found = fused.cell_density(np.random.default_rng(3))
+    axis = (np.arange(5) + 0.5) / 5
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    tensor = torch.tensor(points, dtype=torch.float32)
+    raw, _ = PROFILE.density(plain._weights["scene"], tensor, tensor)
+    np.testing.assert_allclose(found.reshape(-1), PROFILE.activate(raw).numpy(), rtol=2e-3)
+
+
+def test_the_warm_up_leaves_no_trace() -> None:
+    fused = GpuEngine(with_samples(SPACES["box"], 8), DEVICE)
+    fused.load(weights(13))
+    before = fused.weights()
+    fused.warm_up()
+    assert all((fused.weights()[key] == before[key]).all() for key in before)
+
+
+def rig() -> list[Camera]:
+    return [camera for camera in _rig(4, (24, 18)) if not camera.held_out]
+
+
+def steps_on(transparent: bool = False) -> tuple[DeviceSteps, Views, FramePixels, ColourCorrection]:
+    """On a frame of which a part changed, with a colour correction that is not neutral."""
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    rng = np.random.default_rng(3)
+    images = [render(camera, "moving", 0.0, 1.0) for camera in cameras]
+    if transparent:
+        images = [np.dstack([image, rng.integers(256, size=image.shape[:2], dtype=np.uint8)]) for image in images]
+    frame = FramePixels.gather(images, [None] * len(cameras), views.validation)
+    frame = replace(frame, changed=np.sort(rng.choice(frame.valid, 300, replace=False)))
+    correction = ColourCorrection(len(cameras))
+    correction.gain = rng.uniform(0.8, 1.2, (len(cameras), 3)).astype(np.float32)
+    correction.offset = rng.uniform(-0.1, 0.1, (len(cameras), 3)).astype(np.float32)
+    engine = GpuEngine(Network("scene", "scene", PROFILE, views.space), DEVICE)
+    return DeviceSteps(engine, views, correction), views, frame, correction
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_batches_are_what_the_host_would_make_of_the_same_pixels(transparent: bool) -> None:
+    steps, views, frame, correction = steps_on(transparent)
+    schedule = Schedule(Budget(steps=1), 512, 0.1, 0.1, changed_share=0.4, changed_weight=3.0, jitter=0.2)
+    steps.start(frame, schedule, np.random.default_rng(0), observe=False)
+    kind = _Kind(512, 40, schedule.picked(512), 3.0, 0.2, True, False)
+    error = np.random.default_rng(4).random(len(views))
+    total = []
+    for _ in range(100):
+        drawn, numbers, seen = steps.draw(kind)
+        pixels = numbers.cpu().numpy()
+        assert set(pixels[: kind.picked]) <= set(frame.changed)
+        assert set(pixels) <= set(frame.valid)
+        assert 0.4 <= drawn.jitter.min() <= drawn.jitter.max() <= 0.6
+        total.append(float((drawn.weight.cpu().numpy() * error[pixels]).sum()))
+    twin = views.rays(pixels)
+    for given, expected in (
+        (drawn.origins, twin.origins),
+        (drawn.directions, twin.directions),
+        (drawn.view, twin.view),
+    ):
+        np.testing.assert_array_equal(given.cpu().numpy(), expected)
+    colours = frame.target(pixels, drawn.background.cpu().numpy())
+    np.testing.assert_allclose(seen.cpu().numpy(), colours, atol=1e-6)
+    np.testing.assert_allclose(
+        drawn.target.cpu().numpy(), correction.neutral(colours, views.camera_of(pixels)), atol=1e-5
+    )
+    # In the mean the loss is that of all pixels, with those that changed counted thrice.
+    counts = np.ones(len(views))
+    counts[frame.changed] = 3.0
+    assert np.mean(total) == pytest.approx((counts * error)[frame.valid].sum() / len(frame.valid), rel=0.02)
+
+
+def test_a_batch_is_spread_over_all_pixels() -> None:
+    steps, _, frame, _ = steps_on()
+    steps.start(frame, Schedule(Budget(steps=1), 64, 0.1, 0.1), np.random.default_rng(0), observe=False)
+    _, numbers, _ = steps.draw(_Kind(64, 40, 0, 1.0, 1.0, True, False))
+    rank = np.searchsorted(frame.valid, numbers.cpu().numpy())
+    ends = np.arange(65) * len(frame.valid) // 64
+    assert (ends[:-1] <= rank).all()
+    assert (rank < ends[1:]).all()
+
+
+def test_more_rays_than_pixels_are_drawn_again() -> None:
+    steps, _, frame, _ = steps_on()
+    few = replace(frame, changed=frame.changed[:3])
+    schedule = Schedule(Budget(steps=1), 64, 0.1, 0.1, changed_share=0.5)
+    steps.start(few, schedule, np.random.default_rng(0), observe=False)
+    _, numbers, _ = steps.draw(_Kind(64, 40, 32, 1.0, 1.0, True, False))
+    assert set(numbers[:32].tolist()) == set(few.changed.tolist())
+
+
+def test_exposures_are_fitted_to_what_the_host_would_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, views, frame, correction = steps_on()
+    steps.start(frame, Schedule(Budget(steps=1), 256, 0.1, 0.1), np.random.default_rng(0), observe=True)
+    twin = ColourCorrection(len(views.cameras))
+    draw, step = steps.draw, steps._engine.step_on_device
+    pairs: list[Any] = []
+
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            pairs.append(function(*arguments))
+            return pairs[-1]
+
+        return call
+
+    monkeypatch.setattr(steps, "draw", noted(draw))
+    monkeypatch.setattr(steps._engine, "step_on_device", noted(step))
+    steps._engine.begin(set(), 0.0)
+    steps._take(_Kind(256, 10, 0, 1.0, 1.0, False, True))
+    (_, pixels, seen), result = pairs
+    twin.observe(result.rgb.cpu().numpy(), seen.cpu().numpy(), views.camera_of(pixels.cpu().numpy()))
+    twin.fit()
+    steps.fit_colour()
+    np.testing.assert_allclose(correction.gain, twin.gain, atol=1e-4)
+    np.testing.assert_allclose(correction.offset, twin.offset, atol=1e-4)
+
+
+def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A whole encode with a network that is small enough for the interpreter; any engine decodes it."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr(gpu, "BLOCK_RAYS", 256)
+    monkeypatch.setattr("invcodec.encoder.make_engine", lambda networks, **_: GpuEngine(networks[0], DEVICE))
+    config = {**PROFILE.config, "samples": 10, "occupancy": 8}
+    settings = resolve(steps=4)
+    settings = replace(
+        settings,
+        networks=({**settings.networks[0], "config": config},),
+        **{name: replace(getattr(settings, name), rays=256) for name in ("key", "warm", "delta")},
+    )
+    source = open_capture(capture, frames=(0, 3))
+    reports = encode_capture(source, tmp_path / "out.inv", settings)
+    assert [report.stage for report in reports] == ["key", "warmup", "transfer"]
+    assert reports[2].psnr > reports[0].psnr - 1
+    with Decoder(tmp_path / "out.inv", device="cpu") as decoder:
+        for report, found in zip(reports, validate(decoder, source), strict=True):
+            assert found["psnr"] == pytest.approx(report.psnr, abs=0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux alone")
+def test_every_kernel_compiles_for_a_gpu_that_is_not_here() -> None:
+    script = Path(__file__).with_name("compile_gpu_kernels.py")
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, script, "90"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    names = {line.split()[1] for line in done.stdout.splitlines()}
+    assert names == {"find_open", "field_density", "render", "train", "adam"}
