@@ -283,7 +283,7 @@ class Encoder:
                 )
         chosen = [None if masks is None else masks[i] for i in self._training]
         pixels = FramePixels.gather([images[i] for i in self._training], chosen, self._views.validation)
-        if not len(pixels.valid):
+        if not pixels.keep.any():
             raise CaptureError("every pixel of every training camera is masked out")
         return pixels
 

@@ -171,7 +171,9 @@ def steps_on(transparent: bool = False) -> tuple[DeviceSteps, Views, FramePixels
     if transparent:
         images = [np.dstack([image, rng.integers(256, size=image.shape[:2], dtype=np.uint8)]) for image in images]
     frame = FramePixels.gather(images, [None] * len(cameras), views.validation)
-    frame = replace(frame, changed=np.sort(rng.choice(frame.valid, 300, replace=False)))
+    moved = np.zeros(len(views), bool)
+    moved[rng.choice(frame.valid, 300, replace=False)] = True
+    frame = replace(frame, moved=moved)
     correction = ColourCorrection(len(cameras))
     correction.gain = rng.uniform(0.8, 1.2, (len(cameras), 3)).astype(np.float32)
     correction.offset = rng.uniform(-0.1, 0.1, (len(cameras), 3)).astype(np.float32)
@@ -224,7 +226,9 @@ def test_a_batch_is_spread_over_all_pixels() -> None:
 
 def test_more_rays_than_pixels_are_drawn_again() -> None:
     steps, _, frame, _ = steps_on()
-    few = replace(frame, changed=frame.changed[:3])
+    moved = np.zeros_like(frame.keep)
+    moved[frame.changed[:3]] = True
+    few = replace(frame, moved=moved)
     schedule = Schedule(Budget(steps=1), 64, 0.1, 0.1, changed_share=0.5)
     steps.start(few, schedule, np.random.default_rng(0), observe=False)
     _, numbers, _ = steps.draw(_Kind(64, 40, 32, 1.0, 1.0, True, False))

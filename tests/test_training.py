@@ -156,7 +156,9 @@ def test_the_loss_of_batches_is_that_of_all_pixels_with_changed_ones_weighted() 
     rng = np.random.default_rng(3)
     frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
                                views.validation)  # fmt: skip
-    frame = replace(frame, changed=np.sort(rng.choice(frame.valid, 300, replace=False)))
+    moved = np.zeros(len(views), bool)
+    moved[rng.choice(frame.valid, 300, replace=False)] = True
+    frame = replace(frame, moved=moved)
     error = rng.random(len(views))
     steps = HostSteps(Idle(), views, None)  # type: ignore[arg-type]
     schedule = Schedule(Budget(steps=1), 2048, 0.1, 0.1, changed_share=0.4, changed_weight=3.0, jitter=0.2)

@@ -55,13 +55,12 @@ class DeviceSteps(Steps):
         self._colour: torch.Tensor | None = None
         self._valid, self._changed = (torch.zeros(n, dtype=torch.int32, device=device) for _ in range(2))
         self._counts = torch.zeros(2, dtype=torch.int64, device=device)
-        self._has_changed = torch.zeros(n, dtype=torch.bool, device=device)
+        self._moved = torch.zeros(n, dtype=torch.bool, device=device)
         self._gain = torch.ones((cameras, 3), device=device)
         self._offset = torch.zeros((cameras, 3), device=device)
         self._seen = torch.zeros((cameras, _STATISTICS, 3), dtype=torch.float64, device=device)
         self._error = torch.zeros((), device=device)
         self._noise = torch.Generator(device)
-        self._uploaded: np.ndarray | None = None
         self._recordings: dict[_Kind, _Recording | None] = {}
         self._errors: deque[_Reading] = deque()
 
@@ -72,15 +71,13 @@ class DeviceSteps(Steps):
         if self._colour is None:
             self._colour = torch.empty(frame.colour.shape, dtype=torch.uint8, device=self._device)
         self._colour.copy_(torch.from_numpy(frame.colour))
-        if self._uploaded is not frame.valid:
-            self._valid[: len(frame.valid)] = torch.from_numpy(frame.valid).to(self._device)
-            self._uploaded = frame.valid
-        changed = torch.from_numpy(frame.changed).to(self._device)
-        self._changed[: len(changed)] = changed
-        self._has_changed.zero_()
-        self._has_changed[changed] = True
-        self._counts.copy_(torch.tensor([len(frame.valid), len(changed)]))
-        self._any_changed = len(frame.changed) > 0
+        self._moved.copy_(torch.from_numpy(frame.moved if frame.moved is not None else np.zeros_like(frame.keep)))
+        masks = (torch.from_numpy(frame.keep).to(self._device), self._moved)
+        for index, (mask, numbers) in enumerate(zip(masks, (self._valid, self._changed), strict=True)):
+            found = mask.nonzero()[:, 0]
+            numbers[: len(found)] = found
+            self._counts[index] = len(found)
+        self._any_changed = len(found) > 0
         self._take_over_colour()
         self._errors.clear()
 
@@ -163,7 +160,7 @@ class DeviceSteps(Steps):
         if kind.picked:
             visits = kind.picked / self._counts[1] + rest / self._counts[0]
             counted = kind.changed_weight / (self._counts[0] * visits)
-            weight = torch.where(self._has_changed[pixels], counted.float(), weight)
+            weight = torch.where(self._moved[pixels], counted.float(), weight)
         jitter = 0.5 + kind.jitter * (self._random(kind.rays) - 0.5)
         origins, directions, view = (part.contiguous() for part in self._rays[pixels].split(3, 1))
         return DeviceBatch(origins, directions, view, target, background, weight, jitter), pixels, seen

@@ -57,24 +57,27 @@ class FramePixels:
 
     Attributes:
         colour: `[P, 3]` or `[P, 4]` uint8 (straight alpha), in the order of `Views`.
-        valid: `[N]` pixel numbers to train on: those that are neither masked out nor kept for validation.
+        keep: `[P]` bool, pixels to train on: those that are neither masked out nor kept for validation.
         validation: `[V]` pixel numbers to measure quality on.
-        changed: `[C]` those of them that changed since the last frame.
+        moved: `[P]` bool, those of `keep` that changed since the last frame, or None if that is not known.
         hull: `[M, M, M]` bool, cells that may hold the change, or None.
     """
 
     colour: np.ndarray
-    valid: np.ndarray
+    keep: np.ndarray
     validation: np.ndarray
-    changed: np.ndarray
+    moved: np.ndarray | None = None
     hull: np.ndarray | None = None
 
     @cached_property
-    def has_changed(self) -> np.ndarray:
-        """`[P]` bool, whether a pixel is among those that changed."""
-        mask = np.zeros(len(self.colour), bool)
-        mask[self.changed] = True
-        return mask
+    def valid(self) -> np.ndarray:
+        """`[N]` numbers of the pixels to train on."""
+        return np.flatnonzero(self.keep)
+
+    @cached_property
+    def changed(self) -> np.ndarray:
+        """`[C]` numbers of those that changed."""
+        return np.flatnonzero(self.moved) if self.moved is not None else np.empty(0, np.int64)
 
     @classmethod
     def gather(
@@ -82,15 +85,18 @@ class FramePixels:
     ) -> FramePixels:
         """Of images `[H, W, C]` and masks `[H, W]` (False: ignore), in the order of `Views`; validation is `[V]`."""
         colour = np.concatenate([image.reshape(-1, image.shape[-1]) for image in images])
-        keep = np.concatenate(
-            [
-                np.ones(image.shape[0] * image.shape[1], bool) if mask is None else mask.reshape(-1)
-                for image, mask in zip(images, masks, strict=True)
-            ]
-        )
+        keep = np.ones(len(colour), bool)
+        if any(mask is not None for mask in masks):
+            sizes = [image.shape[:2] for image in images]
+            keep = np.concatenate(
+                [
+                    (np.ones(size, bool) if mask is None else mask).reshape(-1)
+                    for size, mask in zip(sizes, masks, strict=True)
+                ]
+            )
         measured = validation[keep[validation]]
         keep[measured] = False
-        return cls(colour, np.flatnonzero(keep), measured, np.empty(0, np.int64))
+        return cls(colour, keep, measured)
 
     def target(self, pixels: np.ndarray, background: np.ndarray) -> np.ndarray:
         """Colours `[R, 3]` float32 in [0, 1] over backgrounds `[R, 3]`."""

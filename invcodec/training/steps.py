@@ -128,7 +128,8 @@ class HostSteps(Steps):
         share = np.full(len(pixels), 1 / rest, np.float32)
         if picked:
             visits = picked / len(frame.changed) + rest / len(frame.valid)
-            share[frame.has_changed[pixels]] = self._schedule.changed_weight / (len(frame.valid) * visits)
+            assert frame.moved is not None
+            share[frame.moved[pixels]] = self._schedule.changed_weight / (len(frame.valid) * visits)
         return share
 
     def _next(self, valid: np.ndarray, count: int) -> np.ndarray:
