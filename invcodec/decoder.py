@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from invcodec.arrays import Array, namespace, on_host, single
 from invcodec.capture.camera import Camera
 from invcodec.coding.container import FrameEntry
 from invcodec.coding.reader import Reader
@@ -22,8 +23,6 @@ from invcodec.errors import UsageError
 from invcodec.metrics import to_8_bit
 from invcodec.networks import COLOUR_NETWORK, build_networks
 from invcodec.render import make_engine
-
-_RAYS_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -159,35 +158,42 @@ class Decoder:
             self._engine.load({key: w for key, w in self._weights.items() if key[0] != COLOUR_NETWORK})
             self._loaded = number
         background = np.zeros(3) if self.head.background is None else np.array(self.head.background)
+        exposure = None if neutral_colour else self._exposure(camera)
         # Cameras and weights of a hostile file may be anything; what overflows is shown as it comes out.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            parts = list(self._render_parts(camera, background))
-        rgb, alpha, depth = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        if self.transparent:
-            rgb = rgb / np.maximum(alpha, 1e-4)[:, None]
-        if not neutral_colour:
-            rgb = self._as_seen_by(camera, rgb)
+            parts = list(self._render_parts(camera, background, exposure))
+        rgb, alpha, depth = (np.concatenate([on_host(a) for a in arrays]) for arrays in zip(*parts, strict=True))
         shape = (camera.height, camera.width)
-        return View(to_8_bit(rgb).reshape(*shape, 3), alpha.reshape(shape), depth.reshape(shape))
+        return View(rgb.reshape(*shape, 3), alpha.reshape(shape), depth.reshape(shape))
 
-    def _render_parts(self, camera: Camera, background: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-        space = self._networks[0].space
-        rows = max(1, _RAYS_AT_ONCE // camera.width)
+    def _render_parts(
+        self, camera: Camera, background: np.ndarray, exposure: tuple[np.ndarray, np.ndarray] | None
+    ) -> Iterator[tuple[Array, Array, Array]]:
+        """Pictures, opacities and depths of some rows after the other, wherever the engine computes."""
+        engine, space = self._engine, self._networks[0].space
+        rows = max(1, engine.rays_at_once // camera.width)
         for top in range(0, camera.height, rows):
-            y, x = np.mgrid[top : min(top + rows, camera.height), : camera.width] + 0.5
-            rays = space.march(*camera.rays(np.stack([x, y], -1).reshape(-1, 2)))
-            pixels = self._engine.render(rays, background)
-            depth = np.where(pixels.s < 1, space.depth(pixels.s, rays), np.inf)
-            yield pixels.rgb, pixels.opacity, depth.astype(np.float32)
+            centres = camera.centres(range(top, min(top + rows, camera.height)), engine.place)
+            rays = space.march(*camera.rays(centres))
+            pixels = engine.render(rays, background)
+            rgb, alpha, s = pixels.rgb, pixels.opacity, pixels.s
+            if self.transparent:
+                rgb = rgb / alpha.clip(min=1e-4)[:, None]
+            if exposure is not None:
+                gain, offset = (engine.place(each) for each in exposure)
+                rgb = rgb * gain + offset
+            depth = namespace(s).where(s < 1, space.depth(s, rays), np.inf)
+            yield to_8_bit(rgb), alpha, single(depth)
 
-    def _as_seen_by(self, camera: Camera, rgb: np.ndarray) -> np.ndarray:
+    def _exposure(self, camera: Camera) -> tuple[np.ndarray, np.ndarray] | None:
+        """Gain and offset `[3]` of a camera that the file knows by this name."""
         gain = self._weights.get((COLOUR_NETWORK, "gain"))
         if gain is None:
-            return rgb
+            return None
         for index, known in enumerate(self.head.cameras):
             if known["name"] == camera.name:
-                return rgb * gain[index] + self._weights[COLOUR_NETWORK, "offset"][index]
-        return rgb
+                return gain[index], self._weights[COLOUR_NETWORK, "offset"][index]
+        return None
 
 
 def open_file(path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None) -> Decoder:

@@ -6,13 +6,17 @@ import math
 
 import numpy as np
 
+from invcodec.arrays import Array, namespace
+
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
-def to_8_bit(rgb: np.ndarray) -> np.ndarray:
-    """Colours in [0, 1] as a picture holds them; what is not finite becomes black or white."""
-    return np.rint(np.clip(np.nan_to_num(rgb), 0, 1) * 255).astype(np.uint8)
+def to_8_bit(rgb: Array) -> Array:
+    """Colours in [0, 1] as a picture holds them, uint8; what is not finite becomes black or white."""
+    xp = namespace(rgb)
+    levels = xp.round(xp.clip(xp.nan_to_num(rgb), 0, 1) * 255)
+    return levels.astype(np.uint8) if xp is np else levels.byte()
 
 
 def over_white(colour: np.ndarray) -> np.ndarray:

@@ -280,6 +280,14 @@ def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.Monke
     with Decoder(tmp_path / "out.inv", device="cpu") as decoder:
         for report, found in zip(reports, validate(decoder, source), strict=True):
             assert found["psnr"] == pytest.approx(report.psnr, abs=0.02)
+        shown = decoder.render(2, decoder.cameras()[1])
+    # Where the GPU renders, rays and pictures are tensors from beginning to end.
+    monkeypatch.setattr("invcodec.decoder.make_engine", lambda networks, **_: GpuEngine(networks[0], DEVICE))
+    with Decoder(tmp_path / "out.inv") as decoder:
+        twin = decoder.render(2, decoder.cameras()[1])
+    assert np.abs(twin.rgb.astype(int) - shown.rgb).max() <= 1
+    np.testing.assert_allclose(twin.alpha, shown.alpha, atol=2e-3)
+    assert np.mean(np.isclose(twin.depth, shown.depth, rtol=1e-3)) > 0.97
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux alone")

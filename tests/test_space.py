@@ -1,5 +1,7 @@
 """Coordinate maps: march, position, world and depth agree; the choice of a map suits the rig."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
@@ -169,3 +171,20 @@ def test_average_pose_is_a_rotation_between_the_cameras():
     np.testing.assert_allclose(pose[:, :3].T @ pose[:, :3], np.eye(3), atol=1e-9)
     assert np.linalg.det(pose[:, :3]) > 0
     assert pose[2, 2] > 0.99
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_tensors_march_as_arrays_do(name):
+    space = SPACES[name]
+    for camera in arc_rig()[:2]:
+        camera = replace(camera, distortion=(0.05, -0.01, 0.002, 0.001))
+        arrays, tensors = (
+            space.march(*camera.rays(camera.centres(range(2, 5), place))) for place in (np.asarray, torch.tensor)
+        )
+        assert len(arrays) == 3 * camera.width
+        for field in fields(arrays):
+            array, tensor = getattr(arrays, field.name), getattr(tensors, field.name)
+            assert tensor.dtype == torch.float32
+            np.testing.assert_allclose(tensor.numpy(), array, rtol=1e-5, atol=1e-6)
+        s = np.linspace(0, 0.99, len(arrays), dtype=np.float32)
+        np.testing.assert_allclose(space.depth(torch.tensor(s), tensors).numpy(), space.depth(s, arrays), rtol=1e-4)

@@ -6,12 +6,13 @@ Conventions, stated once for the whole project: a pose is camera-to-world with O
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from invcodec.arrays import Array, namespace
 from invcodec.errors import CaptureError
 
 _UNDISTORT_STEPS = 10
@@ -43,25 +44,38 @@ class Camera:
     far: float | None = None
     held_out: bool = False
 
-    def rays(self, pixels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def rays(self, pixels: Array | None = None) -> tuple[Array, Array]:
         """World rays through image points.
 
         Args:
-            pixels: `[N, 2]` image coordinates (x, y); by default all pixel centres, row by row.
+            pixels: `[N, 2]` float64 image coordinates (x, y), whose device the rays are on, too; by default all pixel
+                centres, row by row.
 
         Returns:
             Origins and directions, `[N, 3]` float64. A direction is one unit of z-depth long, so the ray parameter
             is z-depth.
         """
         if pixels is None:
-            y, x = np.mgrid[: self.height, : self.width] + 0.5
-            pixels = np.stack([x, y], -1).reshape(-1, 2)
-        plane = (np.asarray(pixels, np.float64) - (self.cx, self.cy)) / (self.fx, self.fy)
+            pixels = self.centres(range(self.height))
+        xp = namespace(pixels)
+        x, y = (pixels[:, 0] - self.cx) / self.fx, (pixels[:, 1] - self.cy) / self.fy
         if any(self.distortion):
-            plane = self._undistort(plane)
-        local = np.stack([plane[:, 0], -plane[:, 1], np.full(len(plane), -1.0)], 1)
-        directions = local @ self.pose[:, :3].T
-        return np.broadcast_to(self.pose[:, 3], directions.shape), directions
+            x, y = self._undistort(x, y)
+        # One coordinate after the other in memory, as those who go on with them want it.
+        directions = xp.stack([right * x - up * y - back for right, up, back in self.pose[:, :3].tolist()])
+        origins = xp.stack([xp.full_like(x, centre) for centre in self.pose[:, 3].tolist()])
+        return origins.T, directions.T
+
+    def centres(self, rows: range, place: Callable[[np.ndarray], Array] = np.asarray) -> Array:
+        """Image coordinates `[N, 2]` float64 of the centres of all pixels of some rows, row by row.
+
+        Args:
+            place: brings an array to the device where the result is to be.
+        """
+        x, y = (place(np.asarray(each, np.float64) + 0.5) for each in (range(self.width), rows))
+        xp = namespace(x)
+        y, x = xp.meshgrid(y, x, indexing="ij")
+        return xp.stack([x.reshape(-1), y.reshape(-1)]).T
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Image coordinates `[N, 2]` and z-depth `[N]` of world points `[N, 3]`; meaningless behind the camera."""
@@ -70,39 +84,35 @@ class Camera:
         with np.errstate(divide="ignore", invalid="ignore"):
             plane = local[:, :2] * (1, -1) / depth[:, None]
         if any(self.distortion):
-            plane = self._distort(plane)
+            plane = np.stack(self._distort(*plane.T), 1)
         return plane * (self.fx, self.fy) + (self.cx, self.cy), depth
 
-    def _distort(self, plane: np.ndarray) -> np.ndarray:
-        """OpenCV's radial and tangential distortion of image-plane points `[N, 2]`."""
+    def _distort(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """OpenCV's radial and tangential distortion of image-plane coordinates `[N]`."""
         k1, k2, p1, p2 = self.distortion
-        x, y = plane.T
         r2 = x * x + y * y
         radial = 1 + r2 * (k1 + r2 * k2)
-        return np.stack(
-            [
-                x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-                y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-            ],
-            1,
+        return (
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
         )
 
-    def _undistort(self, plane: np.ndarray) -> np.ndarray:
+    def _undistort(self, to_x: Array, to_y: Array) -> tuple[Array, Array]:
         """Inverse of `_distort` by Newton's method."""
         k1, k2, p1, p2 = self.distortion
-        guess = plane
+        x, y = to_x, to_y
         for _ in range(_UNDISTORT_STEPS):
-            x, y = guess.T
             r2 = x * x + y * y
             radial, slope = 1 + r2 * (k1 + r2 * k2), k1 + 2 * r2 * k2
             # The Jacobian of `_distort`; it is symmetric.
             xx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x
             xy = 2 * x * y * slope + 2 * p1 * x + 2 * p2 * y
             yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
-            rest_x, rest_y = (plane - self._distort(guess)).T
+            at_x, at_y = self._distort(x, y)
+            rest_x, rest_y = to_x - at_x, to_y - at_y
             scale = 1 / (xx * yy - xy * xy)
-            guess = guess + np.stack([yy * rest_x - xy * rest_y, xx * rest_y - xy * rest_x], 1) * scale[:, None]
-        return guess
+            x, y = x + (yy * rest_x - xy * rest_y) * scale, y + (xx * rest_y - xy * rest_x) * scale
+        return x, y
 
     def scaled(self, width: int, height: int) -> Camera:
         """The same camera with another image size."""

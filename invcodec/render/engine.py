@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from invcodec.arrays import Array
 from invcodec.field.profile import Profile
 from invcodec.render.space import Rays, Space
 
@@ -48,9 +49,9 @@ class Pixels(NamedTuple):
             left (the median depth), or 1 where there is none.
     """
 
-    rgb: np.ndarray
-    opacity: np.ndarray
-    s: np.ndarray
+    rgb: Array
+    opacity: Array
+    s: Array
 
 
 class Batch(NamedTuple):
@@ -84,10 +85,16 @@ class Engine(ABC):
     Attributes:
         networks: by name.
         takes_tensors: whether steps can be taken on batches that were drawn on its device.
+        rays_at_once: how many rays of a picture to render in one call.
     """
 
     networks: tuple[Network, ...]
     takes_tensors: ClassVar[bool] = False
+    rays_at_once: ClassVar[int] = 1 << 17
+
+    def place(self, array: np.ndarray) -> Array:
+        """The array where rendering takes rays from without copying them."""
+        return array
 
     @abstractmethod
     def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
@@ -103,7 +110,7 @@ class Engine(ABC):
 
     @abstractmethod
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
-        """Render deterministically over one background colour `[3]`."""
+        """Render deterministically over one background colour `[3]`; gives arrays of the kind that the rays have."""
 
     @abstractmethod
     def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:

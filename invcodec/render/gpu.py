@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from triton import cdiv, next_power_of_2
 
+from invcodec.arrays import Array, on_host
 from invcodec.field.grid import GridProfile
 from invcodec.render import gpu_kernels as kernels
 from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
@@ -55,6 +56,7 @@ class GpuEngine(Engine):
     """
 
     takes_tensors = True
+    rays_at_once = 1 << 20
 
     def __init__(self, network: Network, device: str) -> None:
         assert isinstance(network.profile, GridProfile)
@@ -96,8 +98,13 @@ class GpuEngine(Engine):
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
 
-    def _tensor(self, array: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def _tensor(self, array: Array, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        if isinstance(array, torch.Tensor):
+            return array.to(self.device, dtype)
         return torch.tensor(array, dtype=dtype, device=self.device)
+
+    def place(self, array: np.ndarray) -> torch.Tensor:
+        return torch.tensor(array, device=self.device)
 
     def _here(self) -> AbstractContextManager[Any]:
         """Kernels start on the current device."""
@@ -188,7 +195,9 @@ class GpuEngine(Engine):
                     self._levels, len(self.profile.resolutions), self._mask, self._pairs, self._dense, rgb, opacity,
                     depth, **self._shape, BLOCK=BLOCK_RAYS, num_warps=WARPS,
                 )  # fmt: skip
-        return Pixels(rgb.cpu().numpy(), opacity.cpu().numpy(), depth.cpu().numpy())
+        if isinstance(rays.origins, torch.Tensor):
+            return Pixels(rgb, opacity, depth)
+        return Pixels(on_host(rgb), on_host(opacity), on_host(depth))
 
     def _find_open(
         self, origins: torch.Tensor, directions: torch.Tensor, jitter: torch.Tensor, steps: int

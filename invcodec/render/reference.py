@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from invcodec.arrays import Array, on_host
 from invcodec.field.profile import Recipe, TensorSpec
 from invcodec.render import composite
 from invcodec.render.composite import Composite, Samples
@@ -113,17 +114,15 @@ class TorchEngine(Engine):
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
         back = self._tensor(background)
         on_device = self._rays(rays)
-        rgb, opacity, depth = [], [], []
-        for part in self._passes(len(rays), self._steps(None)):
+        n = len(rays)
+        out = [torch.empty(shape, device=self._device) for shape in ((n, 3), (n,), (n,))]
+        for part in self._passes(n, self._steps(None)):
             piece = _TorchRays(*(a[part] for a in on_device))
             jitter = torch.full((len(piece.view),), 0.5, device=self._device)
             seen = self._trace(piece, jitter, back.expand(len(piece.view), 3), self._steps(None))[-1]
-            rgb.append(seen.rgb)
-            opacity.append(seen.light.opacity)
-            depth.append(seen.light.s)
-        if not rgb:
-            return Pixels(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
-        return Pixels(*(torch.cat(parts).cpu().numpy() for parts in (rgb, opacity, depth)))
+            for whole, value in zip(out, (seen.rgb, seen.light.opacity, seen.light.s), strict=True):
+                whole[part] = value
+        return Pixels(*(out if isinstance(rays.origins, torch.Tensor) else map(on_host, out)))
 
     def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
         self._mixed = mixed and _multiplies_bfloat16(self._device)
@@ -174,7 +173,12 @@ class TorchEngine(Engine):
         size = max(1, self._pass_samples // (steps + self._shown.profile.importance))
         return (slice(a, a + size) for a in range(0, rays, size))
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+    def place(self, array: np.ndarray) -> Array:
+        return torch.tensor(array, device=self._device)
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        if isinstance(array, torch.Tensor):
+            return array.to(self._device, torch.float32)
         return torch.tensor(np.asarray(array, np.float32), device=self._device)
 
     def _rays(self, rays: Rays) -> _TorchRays:

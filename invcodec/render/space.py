@@ -14,11 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import reduce
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from invcodec.arrays import Array, namespace, rows, single
 from invcodec.capture.camera import Camera
+
+_Columns: TypeAlias = Sequence[Array]
+"""Components of N vectors, `[N]` each."""
+_March: TypeAlias = tuple[_Columns, _Columns, Array, Array]
+"""Where rays start and end, and how the ray parameter becomes depth."""
 
 Kind = Literal["ndc", "box", "contract"]
 
@@ -29,7 +36,7 @@ _MIN_FORWARD_COSINE = 0.35
 
 @dataclass(frozen=True)
 class Rays:
-    """Rays in march space.
+    """Rays in march space; the arrays are all on one device.
 
     Attributes:
         origins: `[N, 3]` float32, where `s = 0`.
@@ -39,11 +46,11 @@ class Rays:
         depth_scale: `[N]` float32, which turn s into z-depth: see `Space.depth`.
     """
 
-    origins: np.ndarray
-    directions: np.ndarray
-    view: np.ndarray
-    depth_origin: np.ndarray
-    depth_scale: np.ndarray
+    origins: Array
+    directions: Array
+    view: Array
+    depth_origin: Array
+    depth_scale: Array
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -108,66 +115,70 @@ class Space:
     def contracted(self) -> bool:
         return self.kind == "contract"
 
-    def march(self, origins: np.ndarray, directions: np.ndarray) -> Rays:
-        """World rays (`[N, 3]` each, the direction's length is that of one unit of z-depth) to march space."""
-        # With the coordinates of all rays one after the other in memory, numpy is several times faster.
-        origins, directions = np.asfortranarray(origins), np.asfortranarray(directions)
-        view = directions / np.sqrt((directions**2).sum(-1, keepdims=True))
-        rotation = self.pose[:, :3]
-        o = (rotation.T @ (origins - self.pose[:, 3]).T).T
-        d = (rotation.T @ directions.T).T
-        if self.kind == "ndc":
-            start, end, depth_origin, depth_scale = self._march_ndc(o, d)
-        elif self.kind == "box":
-            start, end, depth_origin, depth_scale = self._march_box(o, d)
-        else:
-            start, end, depth_origin, depth_scale = self._march_contract(o, d)
-        as32 = [a.astype(np.float32, order="C") for a in (start, end - start, view, depth_origin, depth_scale)]
-        return Rays(*as32)
+    def march(self, origins: Array, directions: Array) -> Rays:
+        """World rays (`[N, 3]` float64 each, the direction's length is that of one unit of z-depth) to march space."""
+        xp = namespace(directions)
+        centre, axes = self.pose[:, 3].tolist(), self.pose[:, :3].T.tolist()
+        along = [directions[:, k] for k in range(3)]
+        length = xp.sqrt(_dot(along, along))
+        o = [_dot(axis, [origins[:, k] - centre[k] for k in range(3)]) for axis in axes]
+        d = [_dot(axis, along) for axis in axes]
+        marches = {"ndc": self._march_ndc, "box": self._march_box, "contract": self._march_contract}
+        start, end, depth_origin, depth_scale = marches[self.kind](xp, o, d, length)
+        return Rays(
+            rows(start),
+            rows([b - a for a, b in zip(start, end, strict=True)]),
+            rows([component / length for component in along]),
+            single(depth_origin),
+            single(depth_scale),
+        )
 
-    def _march_ndc(self, o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
-        near, far = self.low[2], self.high[2]
-        size = self.high[:2] - self.low[:2]
+    def _march_ndc(self, xp: Any, o: _Columns, d: _Columns, length: Array) -> _March:
+        near, far = self.low[2].item(), self.high[2].item()
+        low, size = self.low[:2].tolist(), (self.high[:2] - self.low[:2]).tolist()
         # A ray that does not go forward never reaches the far plane; it is given a grazing slope, and the
         # samples that fall outside the cube are empty.
-        slope = np.minimum(d[:, 2:], -1e-4 * np.sqrt((d**2).sum(-1, keepdims=True)))
-        t_near = (-near - o[:, 2:]) / slope
-        at_near = (o[:, :2] + t_near * d[:, :2]) / near
-        if np.isinf(far):
-            at_far = d[:, :2] / -slope
+        slope = xp.minimum(d[2], -1e-4 * length)
+        t_near = (-near - o[2]) / slope
+        start = [((o[k] + t_near * d[k]) / near - low[k]) / size[k] for k in range(2)]
+        if far == np.inf:
+            at_far = [d[k] / -slope for k in range(2)]
         else:
-            at_far = (o[:, :2] + (-far - o[:, 2:]) / slope * d[:, :2]) / far
-        start = np.concatenate([(at_near - self.low[:2]) / size, np.zeros_like(slope)], 1)
-        end = np.concatenate([(at_far - self.low[:2]) / size, np.ones_like(slope)], 1)
-        return start, end, -o[:, 2] / slope[:, 0], -1 / slope[:, 0]
+            t_far = (-far - o[2]) / slope
+            at_far = [(o[k] + t_far * d[k]) / far for k in range(2)]
+        end = [(at_far[k] - low[k]) / size[k] for k in range(2)]
+        return [*start, xp.zeros_like(slope)], [*end, xp.ones_like(slope)], -o[2] / slope, -1 / slope
 
-    def _march_box(self, o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
-        size = self.high - self.low
-        o, d = (o - self.low) / size, d / size
+    def _march_box(self, xp: Any, o: _Columns, d: _Columns, length: Array) -> _March:
+        low, size = self.low.tolist(), (self.high - self.low).tolist()
+        o = [(o[k] - low[k]) / size[k] for k in range(3)]
+        d = [d[k] / size[k] for k in range(3)]
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = np.stack([-o / d, (1 - o) / d])
-        enter = np.maximum(np.nanmax(t.min(0), axis=1), 0)
-        leave = np.maximum(np.nanmin(t.max(0), axis=1), 0)
+            faces = [(-a / b, (1 - a) / b) for a, b in zip(o, d, strict=True)]
+        # A ray along a face has no number there, which fmax and fmin pass over.
+        enter = reduce(xp.fmax, [xp.minimum(a, b) for a, b in faces]).clip(min=0)
+        leave = reduce(xp.fmin, [xp.maximum(a, b) for a, b in faces]).clip(min=0)
         # A ray that misses the box gets no length outside it.
         miss = enter >= leave
-        enter, leave = np.where(miss, 0, enter), np.where(miss, 0, leave)
-        start = np.where(miss[:, None], -1.0, o + enter[:, None] * d)
-        return start, start + (leave - enter)[:, None] * d, enter, leave - enter
+        nowhere = xp.zeros_like(enter)
+        enter, leave = xp.where(miss, nowhere, enter), xp.where(miss, nowhere, leave)
+        start = [xp.where(miss, nowhere - 1, o[k] + enter * d[k]) for k in range(3)]
+        return start, [start[k] + (leave - enter) * d[k] for k in range(3)], enter, leave - enter
 
-    def _march_contract(self, o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
-        half = (self.high - self.low) / 2
-        o, d = (o - self.low - half) / half, d / half
-        length = np.linalg.norm(d, axis=-1)
+    def _march_contract(self, xp: Any, o: _Columns, d: _Columns, length: Array) -> _March:
+        low, half = self.low.tolist(), ((self.high - self.low) / 2).tolist()
+        o = [(o[k] - low[k] - half[k]) / half[k] for k in range(3)]
+        d = [d[k] / half[k] for k in range(3)]
+        length = xp.sqrt(_dot(d, d))
         near = 0.05
-        reach = np.abs(o).max(-1) + 1
-        scale = reach / length
-        start = o + (near / length)[:, None] * d
-        return start, start + scale[:, None] * d, near / length, scale
+        scale = (reduce(xp.maximum, [xp.abs(a) for a in o]) + 1) / length
+        start = [o[k] + near / length * d[k] for k in range(3)]
+        return start, [start[k] + scale * d[k] for k in range(3)], near / length, scale
 
-    def depth(self, s: np.ndarray, rays: Rays) -> np.ndarray:
+    def depth(self, s: Array, rays: Rays) -> Array:
         """Z-depth `[N]` in world units at the ray parameter s `[N]`."""
         if self.kind == "ndc":
-            near, far = self.low[2], self.high[2]
+            near, far = self.low[2].item(), self.high[2].item()
             with np.errstate(divide="ignore"):
                 s = 1 / ((1 - s) / near + s / far)
         elif self.kind == "contract":
@@ -188,10 +199,15 @@ class Space:
         return local @ self.pose[:, :3].T + self.pose[:, 3]
 
 
-def march_distance(s: np.ndarray) -> np.ndarray:
+def _dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    """Of vectors given by their three components."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def march_distance(s: Array) -> Array:
     """tau(s) of a contracted space: linear up to 1 at s = 1/2, then as the reciprocal of what is left."""
-    s = np.minimum(s, 1 - 1e-6)
-    return np.where(s < 0.5, 2 * s, 1 / (2 - 2 * s))
+    s = s.clip(max=1 - 1e-6)
+    return namespace(s).where(s < 0.5, 2 * s, 1 / (2 - 2 * s))
 
 
 def expand(point: np.ndarray) -> np.ndarray:

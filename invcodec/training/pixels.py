@@ -34,7 +34,7 @@ class Views:
         self._rotation = np.stack([camera.pose[:, :3] for camera in cameras], -1)
         self._centre = np.stack([camera.pose[:, 3] for camera in cameras], -1)
         # Image-plane coordinates cost 8 bytes a pixel; whole rays would cost 44.
-        plane = [camera.rays()[1] @ camera.pose[:, :3] for camera in cameras]
+        plane = [camera.rays()[1] @ camera.pose[:, :3] for camera in self.cameras]
         self._plane = np.concatenate([d[:, :2].astype(np.float32) for d in plane])
 
     def __len__(self) -> int:
