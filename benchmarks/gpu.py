@@ -6,6 +6,7 @@
 The parts, each of which can be run alone, since machines with a GPU are often lent for minutes:
 
     agree      the same file rendered on the CPU and on the GPU
+    steps      milliseconds of a training step: with fused kernels, recorded as a graph and not, and in plain torch
     captured   a capture (`studio_hd`), with the rows of --rows: held-out quality, bytes, seconds
     paper      its first frame with the published configuration in full
     synthetic  a ray-traced capture of 18 training cameras at 1352x1014: seconds a frame, rendered frames a second
@@ -20,8 +21,9 @@ import argparse
 import subprocess
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter as clock
 from typing import Any
 
 import common
@@ -30,13 +32,22 @@ import quality
 from common import PROGRAM, Results
 from speed import few, kB, rendering, shown_camera
 
+from invcodec.capture import open_capture
 from invcodec.decoder import Decoder
 from invcodec.metrics import psnr
+from invcodec.networks import build_networks
+from invcodec.presets import DEFAULT_PRESET, resolve
+from invcodec.render.engine import Network, TensorKey
+from invcodec.training.change import ChangeFinder
+from invcodec.training.frames import lead_tensors
+from invcodec.training.pixels import FramePixels, Views
 
 CAPTURED = "studio_hd"
 CAMERAS, SIZE, FRAMES = 19, "1352x1014", 4
 """Of the synthetic capture; one camera is held out."""
 ROWS = ("medium@30/0.5", "medium@60/0.8", "medium")
+STEP_RAYS, STEP_REPEATS = (1024, 4096, 16384), 100
+"""Rays of the steps that are timed, and how many steps each time is the mean of."""
 AGREEMENT = 50.0
 """PSNR in dB of the GPU's picture against the CPU's that counts as agreeing: half a level of 255, on average."""
 _DEVICE = ["--device", "cuda"]
@@ -65,6 +76,69 @@ def measure_agreement(arguments: Namespace, folder: Path, results: Results) -> N
                 "share_off_by_more_than_1": float((difference > 1).mean()),
             },
         )
+
+
+def measure_steps(arguments: Namespace, folder: Path, results: Results) -> None:
+    """On the second frame of the capture, from the weights of a draft of the first."""
+    file = folder / "steps.inv"
+    options = [*quality.options_of("draft", few(arguments, 1)), *_DEVICE]
+    common.encode(PROGRAM, arguments.data, file, options, "steps")
+    capture = open_capture(arguments.data, frames=(0, 2))
+    chosen = [i for i, camera in enumerate(capture.cameras) if not camera.held_out]
+    with Decoder(file, device="cpu") as decoder:
+        networks = build_networks(decoder.head)
+        weights = decoder.reader.state_at(0).weights()
+    views = Views([capture.cameras[i] for i in chosen], networks[0].space)
+    first, second = (
+        FramePixels.gather([frame.images[i] for i in chosen], [None] * len(chosen), views.validation)
+        for frame in capture.frames(0)
+    )
+    frame = ChangeFinder(views, networks[0].profile.config["occupancy"]).find(second, first)
+    for name, milliseconds in step_times(networks, weights, views, frame, "cuda").items():
+        results.keep("steps", name, {"milliseconds": milliseconds})
+
+
+def step_times(
+    networks: tuple[Network, ...],
+    weights: Mapping[TensorKey, np.ndarray],
+    views: Views,
+    frame: FramePixels,
+    device: str,
+    counts: Sequence[int] = STEP_RAYS,
+    repeats: int = STEP_REPEATS,
+) -> dict[str, float]:
+    """Milliseconds of a step of a later frame, by what takes it and its number of rays."""
+    import torch
+
+    from invcodec.render.gpu import GpuEngine
+    from invcodec.render.reference import TorchEngine
+    from invcodec.training.device import DeviceSteps
+    from invcodec.training.steps import HostSteps
+
+    def wait() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    schedule = resolve(DEFAULT_PRESET).delta
+    samples = networks[0].profile.samples
+    fused, plain = GpuEngine(networks[0], device), TorchEngine(networks, device=device)
+    recorded, unrecorded = DeviceSteps(fused, views, None), DeviceSteps(fused, views, None, record=False)
+    ways = {"fused, recorded": recorded, "fused": unrecorded, "torch": HostSteps(plain, views, None)}
+    times = {}
+    for name, steps in ways.items():
+        engine = plain if name == "torch" else fused
+        engine.load({key: value for key, value in weights.items() if key[0] == networks[0].name})
+        engine.begin(lead_tensors(engine), schedule.price)
+        steps.start(frame, schedule, np.random.default_rng(0), observe=False)
+        for rays in counts:
+            for count in (3, repeats):
+                wait()
+                started = clock()
+                for _ in range(count):
+                    steps.step(rays, samples, 0.0, 0.0)
+                wait()
+            times[f"{name}, {rays} rays"] = 1000 * (clock() - started) / repeats
+    return times
 
 
 def measure_captured(arguments: Namespace, folder: Path, results: Results) -> None:
@@ -99,6 +173,9 @@ def tables(parts: dict[str, dict[str, Any]]) -> str:
         + ("agrees" if row["agrees"] else f"DOES NOT AGREE ({AGREEMENT:g} dB needed)")
         for name, row in parts.get("agree", {}).items()
     ]
+    if steps := parts.get("steps"):
+        out += ["", "| a step of a later frame | time |", "|---|---|"]
+        out += [f"| {name} | {row['milliseconds']:.3f} ms |" for name, row in steps.items()]
     rows = [(part, row) for part in ("captured", "paper", "synthetic") for row in parts.get(part, {}).values()]
     if rows:
         out += ["", "| capture | preset | held-out PSNR | keyframe | later frames: mean, worst | bytes | a view |"]
@@ -129,6 +206,7 @@ def gpu() -> str:
 
 PARTS = {
     "agree": measure_agreement,
+    "steps": measure_steps,
     "captured": measure_captured,
     "paper": measure_paper,
     "synthetic": measure_synthetic,

@@ -2,7 +2,7 @@
 
     python tests/compile_gpu_kernels.py 80 90
 
-Takes compute capabilities, as 90 for 9.0, and prints the kernels, each with what keeps it from running well.
+Takes compute capabilities, as 90 for 9.0, and prints the kernels with what they take.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ from fields import EVERYTHING, SPACES, batch, rays
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
+from invcodec.capture.synthetic import _rig
 from invcodec.field.grid import GridProfile
 from invcodec.render.engine import Network
 from invcodec.render.gpu import GpuEngine
+from invcodec.render.space import choose_space
+from invcodec.training.colour import ColourCorrection
+from invcodec.training.device import DeviceSteps
+from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.schedule import Budget, Schedule
 
 
 class Driver:
@@ -48,6 +54,7 @@ def main() -> None:
         return start
 
     JITFunction.__getitem__ = compile_only  # type: ignore[method-assign]
+    cameras = [camera for camera in _rig(4, (24, 18)) if not camera.held_out]
     for capability in map(int, sys.argv[1:]):
         compiled.clear()
         triton.runtime.driver.set_active(Driver(capability))
@@ -59,8 +66,15 @@ def main() -> None:
                 engine.step(batch(space, rng, 64), 0.1, 0.1)
             engine.render(rays(space, rng, 64), np.zeros(3))
             engine.cell_density(rng)
+        for channels, correction in ((3, ColourCorrection(len(cameras))), (4, None)):
+            images = [np.zeros((camera.height, camera.width, channels), np.uint8) for camera in cameras]
+            views = Views(cameras, choose_space(cameras))
+            steps = DeviceSteps(engine, views, correction)
+            frame = FramePixels.gather(images, [None] * len(cameras), views.validation)
+            steps.start(frame, Schedule(Budget(steps=1), 4096, 0.1, 0.1), rng, observe=False)
+            steps.step(4096, 96, 0.1, 0.1)
         for (name, _), found in sorted(compiled.items()):
-            print(capability, name, len(found.asm["cubin"]), "bytes", found.metadata.shared, "shared")
+            print(capability, name, len(found.asm["cubin"]), "bytes,", found.metadata.shared, "bytes of shared memory")
 
 
 if __name__ == "__main__":

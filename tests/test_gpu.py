@@ -36,7 +36,7 @@ EXACT = DEVICE == "cpu"
 """Whether products are those of float32; on a GPU, training rounds factors to 11 bits."""
 
 from invcodec.render import gpu  # noqa: E402
-from invcodec.render.gpu import GpuEngine  # noqa: E402
+from invcodec.render.gpu import DeviceBatch, GpuEngine  # noqa: E402
 from invcodec.training.device import DeviceSteps, _Kind  # noqa: E402
 
 
@@ -181,6 +181,13 @@ def steps_on(transparent: bool = False) -> tuple[DeviceSteps, Views, FramePixels
     return DeviceSteps(engine, views, correction), views, frame, correction
 
 
+def pixels_of(steps: DeviceSteps, drawn: DeviceBatch) -> np.ndarray:
+    """The pixels of a batch, found by their rays."""
+    known = {row.tobytes(): pixel for pixel, row in enumerate(steps._rays.cpu().numpy())}
+    rows = torch.cat([drawn.origins, drawn.directions, drawn.view], 1).cpu().numpy()
+    return np.array([known[row.tobytes()] for row in rows])
+
+
 @pytest.mark.parametrize("transparent", [False, True])
 def test_batches_are_what_the_host_would_make_of_the_same_pixels(transparent: bool) -> None:
     steps, views, frame, correction = steps_on(transparent)
@@ -190,12 +197,14 @@ def test_batches_are_what_the_host_would_make_of_the_same_pixels(transparent: bo
     error = np.random.default_rng(4).random(len(views))
     total = []
     for _ in range(100):
-        drawn, numbers, seen = steps.draw(kind)
-        pixels = numbers.cpu().numpy()
+        steps._engine.control[3] += 1
+        drawn, camera, seen = steps.draw(kind)
+        pixels = pixels_of(steps, drawn)
         assert set(pixels[: kind.picked]) <= set(frame.changed)
         assert set(pixels) <= set(frame.valid)
         assert 0.4 <= drawn.jitter.min() <= drawn.jitter.max() <= 0.6
         total.append(float((drawn.weight.cpu().numpy() * error[pixels]).sum()))
+    np.testing.assert_array_equal(camera.cpu().numpy(), views.camera_of(pixels))
     twin = views.rays(pixels)
     for given, expected in (
         (drawn.origins, twin.origins),
@@ -217,8 +226,8 @@ def test_batches_are_what_the_host_would_make_of_the_same_pixels(transparent: bo
 def test_a_batch_is_spread_over_all_pixels() -> None:
     steps, _, frame, _ = steps_on()
     steps.start(frame, Schedule(Budget(steps=1), 64, 0.1, 0.1), np.random.default_rng(0), observe=False)
-    _, numbers, _ = steps.draw(_Kind(64, 40, 0, 1.0, 1.0, True, False))
-    rank = np.searchsorted(frame.valid, numbers.cpu().numpy())
+    drawn, _, _ = steps.draw(_Kind(64, 40, 0, 1.0, 1.0, True, False))
+    rank = np.searchsorted(frame.valid, pixels_of(steps, drawn))
     ends = np.arange(65) * len(frame.valid) // 64
     assert (ends[:-1] <= rank).all()
     assert (rank < ends[1:]).all()
@@ -231,8 +240,8 @@ def test_more_rays_than_pixels_are_drawn_again() -> None:
     few = replace(frame, moved=moved)
     schedule = Schedule(Budget(steps=1), 64, 0.1, 0.1, changed_share=0.5)
     steps.start(few, schedule, np.random.default_rng(0), observe=False)
-    _, numbers, _ = steps.draw(_Kind(64, 40, 32, 1.0, 1.0, True, False))
-    assert set(numbers[:32].tolist()) == set(few.changed.tolist())
+    drawn, _, _ = steps.draw(_Kind(64, 40, 32, 1.0, 1.0, True, False))
+    assert set(pixels_of(steps, drawn)[:32]) == set(few.changed)
 
 
 def test_exposures_are_fitted_to_what_the_host_would_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,12 +262,50 @@ def test_exposures_are_fitted_to_what_the_host_would_have_seen(monkeypatch: pyte
     monkeypatch.setattr(steps._engine, "step_on_device", noted(step))
     steps._engine.begin(set(), 0.0)
     steps._take(_Kind(256, 10, 0, 1.0, 1.0, False, True))
-    (_, pixels, seen), result = pairs
-    twin.observe(result.rgb.cpu().numpy(), seen.cpu().numpy(), views.camera_of(pixels.cpu().numpy()))
+    (_, camera, seen), result = pairs
+    twin.observe(result.rgb.cpu().numpy(), seen.cpu().numpy(), camera.cpu().numpy())
     twin.fit()
     steps.fit_colour()
     np.testing.assert_allclose(correction.gain, twin.gain, atol=1e-4)
     np.testing.assert_allclose(correction.offset, twin.offset, atol=1e-4)
+
+
+def test_each_step_draws_other_pixels_and_each_frame_the_same() -> None:
+    steps, _, frame, _ = steps_on()
+    kind = _Kind(64, 40, 0, 1.0, 1.0, True, False)
+    drawn = []
+    for _ in range(2):
+        steps.start(frame, Schedule(Budget(steps=1), 64, 0.1, 0.1), np.random.default_rng(5), observe=False)
+        steps._engine.begin(set(), 0.0)
+        for _ in range(2):
+            drawn.append(steps.draw(kind)[0])
+            steps._engine.control[3] += 1
+    assert all((a == b).all() for a, b in zip(drawn[0], drawn[2], strict=True))
+    for name in ("jitter", "background"):
+        one, other = getattr(drawn[0], name), getattr(drawn[1], name)
+        assert (one != other).float().mean() > 0.9, name
+    numbers = torch.cat([drawn[0].jitter[:, None], drawn[0].background], 1).cpu().numpy()
+    assert 0 <= numbers.min() < 0.1 < 0.9 < numbers.max() < 1
+    assert np.abs(np.corrcoef(numbers.T) - np.eye(4)).max() < 0.5
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="recordings are CUDA graphs")
+def test_recorded_steps_do_what_plain_ones_do() -> None:
+    results = []
+    for record in (True, False):
+        _, views, frame, correction = steps_on()
+        engine = GpuEngine(Network("scene", "scene", PROFILE, views.space), DEVICE)
+        engine.load(weights(3))
+        steps = DeviceSteps(engine, views, correction, record=record)
+        engine.begin(EVERYTHING, 1e-6)
+        steps.start(frame, Schedule(Budget(steps=6), 256, 0.1, 0.1), np.random.default_rng(5), observe=True)
+        errors = [steps.step(256, 40, 0.01, 0.002) for _ in range(6)]
+        errors = [error for error in [*errors, steps.finish()] if error is not None]
+        assert engine.control[3] == 6
+        results.append((errors, engine.weights()))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-3)
+    for key, value in results[0][1].items():
+        assert np.isclose(value, results[1][1][key], atol=1e-3).mean() > 0.95, key
 
 
 def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -297,4 +344,4 @@ def test_every_kernel_compiles_for_a_gpu_that_is_not_here() -> None:
     done = subprocess.run([sys.executable, script, "90"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     names = {line.split()[1] for line in done.stdout.splitlines()}
-    assert names == {"find_open", "field_density", "render", "train", "adam"}
+    assert names == {"find_open", "field_density", "render", "train", "adam", "draw"}

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import CalledProcessError
+
+import numpy as np
 
 from invcodec.errors import UsageError
 from invcodec.render.engine import Engine, Network
@@ -35,15 +39,34 @@ def make_engine(networks: tuple[Network, ...], *, device: str = "auto", threads:
     from invcodec.render.reference import TorchEngine
 
     try:
-        if grid and device.startswith("cuda") and find_spec("triton"):
-            from invcodec.render.gpu import GpuEngine
-
-            return GpuEngine(networks[0], device)
-        return TorchEngine(networks, device=device, threads=threads)
+        engine = TorchEngine(networks, device=device, threads=threads)
     except (RuntimeError, AssertionError) as error:
         known = device.split(":")[0] in ("cpu", "cuda")
         reason = str(error).splitlines()[0] if known else "choose auto, cpu or cuda"
         raise UsageError(f"device '{device}' cannot be used here ({reason})") from None
+    return (_gpu_engine(networks[0], device) if grid and device.startswith("cuda") else None) or engine
+
+
+def _gpu_engine(network: Network, device: str) -> Engine | None:
+    """The engine of fused kernels, or None where these cannot be made."""
+    if not find_spec("triton"):
+        return None
+    from invcodec.field.grid import GridProfile
+    from invcodec.render.gpu import GpuEngine
+
+    assert isinstance(network.profile, GridProfile)
+    if not GpuEngine.suits(network.profile):
+        return None
+    engine = GpuEngine(network, device)
+    try:
+        # Triton compiles what starts its kernels, too, at the first start.
+        engine.cell_density(np.random.default_rng(0))
+    except (RuntimeError, OSError, CalledProcessError) as error:
+        warnings.warn(
+            f"training and rendering on {device} through PyTorch, slowly: Triton fails ({error})", stacklevel=2
+        )
+        return None
+    return engine
 
 
 def _has_cuda() -> bool:

@@ -26,6 +26,8 @@ _FIELD_POINTS = 64
 _OPTIMISER_BLOCK = 1024
 _LEAST_LEVELS, _LEAST_WIDTH = 8, 16
 """Of tiles that are multiplied."""
+_MOST_LEVELS, _GREATEST_WIDTH = 16, 64
+"""Beyond, kernels take minutes to compile, or more memory than a multiprocessor has."""
 
 
 class DeviceBatch(NamedTuple):
@@ -76,7 +78,8 @@ class GpuEngine(Engine):
         self._half = self._zeros(entries, dtype=torch.int32)
         self._dense, self._dense_gradient, self._dense_mask = (self._zeros(dense) for _ in range(3))
         self._moments = [self._zeros(entries, 2), self._zeros(entries, 2), self._zeros(dense), self._zeros(dense)]
-        self._control = self._zeros(4)
+        self.control = self._zeros(4)
+        """Rate of the tables, rate of the rest, price, and number of the step, as kernels read them."""
         self._occupied = torch.ones(p.occupancy**3, dtype=torch.uint8, device=self.device)
         self._cell_weights = self._zeros(p.occupancy**3)
         self.trains_dense = False
@@ -94,6 +97,12 @@ class GpuEngine(Engine):
             "C": max(_LEAST_WIDTH, next_power_of_2(p.colour_hidden)),
             "CONTRACTED": network.space.contracted,
         }
+
+    @staticmethod
+    def suits(profile: GridProfile) -> bool:
+        """Whether a program has room for the network: all layers are in registers at once."""
+        widths = (profile.hidden, 1 + profile.features, profile.colour_hidden)
+        return max(widths) <= _GREATEST_WIDTH and len(profile.resolutions) <= _MOST_LEVELS
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -212,7 +221,7 @@ class GpuEngine(Engine):
         return opened
 
     def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
-        # Training always reads tables of float16 and multiplies with 11 bits, whatever `mixed` allows.
+        # Training always reads tables of float16 and multiplies 11 bits, whatever `mixed` allows.
         names = {name for _, name in trainable}
         for moment in self._moments:
             moment.zero_()
@@ -220,16 +229,16 @@ class GpuEngine(Engine):
         for name, part in self._dense_views(self._dense_mask).items():
             part.fill_(float(name in names))
         self.trains_dense = any(name in names for name in self._dense_views(self._dense))
-        self._control.zero_()
+        self.control.zero_()
         self.set_price(price)
 
     def set_price(self, price: float) -> None:
-        self._control[2].fill_(price)
+        self.control[2].fill_(price)
 
     def set_rates(self, lead_rate: float, rate: float) -> None:
         """Learning rates of the steps to come; does not wait for those under way."""
-        self._control[0].fill_(lead_rate)
-        self._control[1].fill_(rate)
+        self.control[0].fill_(lead_rate)
+        self.control[1].fill_(rate)
 
     def warm_up(self) -> None:
         held = self.weights()
@@ -269,7 +278,7 @@ class GpuEngine(Engine):
                 CELLS=self.profile.occupancy, **self._shape, DENSE=self.trains_dense, BLOCK=BLOCK_RAYS,
                 num_warps=WARPS,
             )  # fmt: skip
-            self._control[3].add_(1)
+            self.control[3].add_(1)
             self._adam(self._table, self._table_gradient, table_moments, 0)
             if self.trains_dense:
                 self._dense_gradient.mul_(self._dense_mask)
@@ -279,7 +288,7 @@ class GpuEngine(Engine):
     def _adam(self, value: torch.Tensor, gradient: torch.Tensor, moments: list[torch.Tensor], rate_at: int) -> None:
         recipe = self.profile.recipe
         kernels.adam[(cdiv(value.numel(), _OPTIMISER_BLOCK),)](
-            value, gradient, *moments, self._reference, self._half, self._control, rate_at, value.numel(),
+            value, gradient, *moments, self._reference, self._half, self.control, rate_at, value.numel(),
             BETA1=recipe.betas[0], BETA2=recipe.betas[1], EPSILON=recipe.epsilon, TABLE=value is self._table,
             BLOCK=_OPTIMISER_BLOCK,
         )  # fmt: skip

@@ -89,7 +89,7 @@ def _cell(x, y, z, CELLS: tl.constexpr):
     return (cx * CELLS + cy) * CELLS + cz
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rays"])
 def find_open(
     origins, directions, jitter, occupied, opened, rays, steps,
     CELLS: tl.constexpr, CONTRACTED: tl.constexpr, BLOCK: tl.constexpr,
@@ -134,17 +134,17 @@ def _next_step(opened, row, word, bits, words, going):
 
 
 @triton.jit
-def _corner(
-    corner: tl.constexpr, x0, y0, z0, fx, fy, fz, resolution, hashed, mask
-):  # fmt: skip
-    """Entry of one of the eight vertices around a point within its level, and its weight; z changes fastest."""
-    x, y, z = x0 + (corner >> 2), y0 + ((corner >> 1) & 1), z0 + (corner & 1)
-    side = resolution + 1
+def _corners(x0, y0, z0, fx, fy, fz, resolution, hashed, mask):
+    """Entries of the eight vertices around points within their levels, and their weights, `[BLOCK, LEVELS, 8]`."""
+    corner = tl.arange(0, 8)[None, None, :]
+    i, j, k = corner >> 2, (corner >> 1) & 1, corner & 1
+    x, y, z = x0[:, :, None] + i, y0[:, :, None] + j, z0[:, :, None] + k
+    side = (resolution + 1)[:, :, None]
     ux, uy, uz = x.to(tl.uint32), y.to(tl.uint32) * _PRIME_Y, z.to(tl.uint32) * _PRIME_Z
-    entry = tl.where(hashed, ((ux ^ uy ^ uz) & mask).to(tl.int32), (x * side + y) * side + z)
-    wx = fx if corner >> 2 else 1 - fx
-    wy = fy if (corner >> 1) & 1 else 1 - fy
-    wz = fz if corner & 1 else 1 - fz
+    entry = tl.where(hashed[:, :, None], ((ux ^ uy ^ uz) & mask).to(tl.int32), (x * side + y) * side + z)
+    wx = tl.where(i != 0, fx[:, :, None], 1 - fx[:, :, None])
+    wy = tl.where(j != 0, fy[:, :, None], 1 - fy[:, :, None])
+    wz = tl.where(k != 0, fz[:, :, None], 1 - fz[:, :, None])
     return entry, wx * wy * wz
 
 
@@ -184,19 +184,16 @@ def _encode(
     """
     x0, y0, z0, fx, fy, fz = _vertices(x, y, z, resolution)
     read = found[:, None] & known
-    a = tl.zeros([BLOCK, LEVELS], tl.float32)
-    b = tl.zeros([BLOCK, LEVELS], tl.float32)
-    for corner in tl.static_range(8):
-        entry, weight = _corner(corner, x0, y0, z0, fx, fy, fz, resolution, hashed, mask)
-        both = tl.load(table + first + entry, mask=read, other=0)
-        if HALF:
-            u = both.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
-            v = (both >> 16).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
-        else:
-            u = both.to(tl.int32).to(tl.float32, bitcast=True)
-            v = (both >> 32).to(tl.int32).to(tl.float32, bitcast=True)
-        a += weight * u
-        b += weight * v
+    # All eight vertices in one load: with one after the other, each would wait for the last to arrive.
+    entry, weight = _corners(x0, y0, z0, fx, fy, fz, resolution, hashed, mask)
+    both = tl.load(table + (first[:, :, None] + entry), mask=read[:, :, None], other=0)
+    if HALF:
+        u = both.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
+        v = (both >> 16).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
+    else:
+        u = both.to(tl.int32).to(tl.float32, bitcast=True)
+        v = (both >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+    a, b = tl.sum(weight * u, 2), tl.sum(weight * v, 2)
     return tl.reshape(tl.join(a, b), [BLOCK, 2 * LEVELS])
 
 
@@ -205,14 +202,11 @@ def _scatter(
     gradient, g, x, y, z, found, resolution, first, hashed, known, mask, BLOCK: tl.constexpr, LEVELS: tl.constexpr
 ):  # fmt: skip
     """Adjoint of `_encode`: add to `gradient` `[entries, 2]`."""
-    a, b = tl.split(tl.reshape(g, [BLOCK, LEVELS, 2]))
     x0, y0, z0, fx, fy, fz = _vertices(x, y, z, resolution)
-    add = found[:, None] & known & ((a != 0) | (b != 0))
-    for corner in tl.static_range(8):
-        entry, weight = _corner(corner, x0, y0, z0, fx, fy, fz, resolution, hashed, mask)
-        place = gradient + 2 * (first + entry)
-        tl.atomic_add(place, weight * a, mask=add, sem="relaxed")
-        tl.atomic_add(place + 1, weight * b, mask=add, sem="relaxed")
+    entry, weight = _corners(x0, y0, z0, fx, fy, fz, resolution, hashed, mask)
+    place = 2 * (first[:, :, None] + entry)[:, :, :, None] + tl.arange(0, 2)[None, None, None, :]
+    share = weight[:, :, :, None] * tl.reshape(g, [BLOCK, LEVELS, 2])[:, :, None, :]
+    tl.atomic_add(gradient + place, share, mask=(found[:, None] & known)[:, :, None, None], sem="relaxed")
 
 
 @triton.jit
@@ -337,8 +331,9 @@ def _field(
     BLOCK: tl.constexpr, LEVELS: tl.constexpr, TRAINING: tl.constexpr,
 ):  # fmt: skip
     """Encoding `[BLOCK, 2 * LEVELS]`, hidden layer `[BLOCK, H]` and output `[BLOCK, OUT]` at points."""
-    # Tensor cores round what they multiply to 11 bits, which training does not notice and a picture shows.
-    PRECISION: tl.constexpr = "tf32" if TRAINING else "ieee"
+    # Tensor cores take 11 bits of what they multiply, which training does not notice. A picture is to agree with the
+    # CPU's: there each factor goes in three parts, which is nearly float32.
+    PRECISION: tl.constexpr = "tf32" if TRAINING else "tf32x3"
     encoded = _encode(table, x, y, z, found, resolution, first, hashed, known, mask, BLOCK, LEVELS, TRAINING)
     hidden = tl.maximum(tl.dot(encoded, w0, input_precision=PRECISION) + b0, 0.0)
     return encoded, hidden, tl.dot(hidden, w1, input_precision=PRECISION) + b1
@@ -386,7 +381,7 @@ def _march(
 @triton.jit
 def _shade(sums, harmonics, w0, w0_view, b0, w1, b1, w2, b2, TRAINING: tl.constexpr):
     """Hidden layers of the colour network, `[rays, C]` each, and colours `[rays, OUT]`."""
-    PRECISION: tl.constexpr = "tf32" if TRAINING else "ieee"
+    PRECISION: tl.constexpr = "tf32" if TRAINING else "tf32x3"
     hidden0 = tl.dot(sums, w0, input_precision=PRECISION) + b0
     hidden0 = tl.maximum(hidden0 + tl.dot(harmonics, w0_view, input_precision=PRECISION), 0.0)
     hidden1 = tl.maximum(tl.dot(hidden0, w1, input_precision=PRECISION) + b1, 0.0)
@@ -414,7 +409,7 @@ def field_density(
     tl.store(density + number, thickness, mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rays"])
 def render(
     origins, directions, view, background, opened, words, rays, steps, levels, level_count, mask, table, dense,
     rgb, opacity, depth,
@@ -454,7 +449,7 @@ def render(
     tl.store(depth + ray, median, mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rays"])
 def train(
     origins, directions, view, target, background, weight, jitter, opened, words, rays, steps, levels, level_count,
     mask, table, dense, table_gradient, dense_gradient, cell_weights, rgb, error,
@@ -537,7 +532,7 @@ def train(
         going = going & (left > _MIN_T) & ((bits != 0) | (word < words))
         g_sample = g_opacity + tl.sum(g_sums * out, 1)
         behind -= contributed * g_sample
-        g_raw = tl.where(raw < _RAW_MAX, thickness * (after * g_sample - behind), 0.0)
+        g_raw = tl.where((raw < _RAW_MAX) & (after > 0), thickness * (after * g_sample - behind), 0.0)
         g_out = tl.where(channel == -1, g_raw[:, None], contributed[:, None] * g_sums)
         g_hidden = tl.where(hidden > 0, tl.dot(g_out, tl.trans(w1)), 0.0)
         g_encoded = tl.dot(g_hidden, tl.trans(w0))

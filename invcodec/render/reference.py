@@ -6,6 +6,7 @@ On the CPU it is the slow twin of `invcodec.render.compiled`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -151,16 +152,17 @@ class TorchEngine(Engine):
         )
         rgb = torch.empty_like(target)
         loss = torch.zeros((), device=self._device)
-        for part in self._passes(len(target), steps):
-            piece = _TorchRays(*(a[part] for a in rays))
-            views = self._trace(piece, jitter[part], background[part], steps, training=True)
-            losses = [(weight[part] * (seen.rgb - target[part]).square().mean(1)).sum() for seen in views]
-            total = torch.stack(losses).sum()
-            # A batch that meets only empty space has nothing to teach.
-            if total.requires_grad:
-                total.backward()
-            rgb[part] = views[-1].rgb.detach()
-            loss += losses[-1].detach()
+        with _coarser_products(self._device):
+            for part in self._passes(len(target), steps):
+                piece = _TorchRays(*(a[part] for a in rays))
+                views = self._trace(piece, jitter[part], background[part], steps, training=True)
+                losses = [(weight[part] * (seen.rgb - target[part]).square().mean(1)).sum() for seen in views]
+                total = torch.stack(losses).sum()
+                # A batch that meets only empty space has nothing to teach.
+                if total.requires_grad:
+                    total.backward()
+                rgb[part] = views[-1].rgb.detach()
+                loss += losses[-1].detach()
         for optimiser in self._optimisers:
             optimiser.step(lead_rate, rate)
         return Step(float(loss), rgb.cpu().numpy())
@@ -257,6 +259,18 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@contextmanager
+def _coarser_products(device: torch.device) -> Iterator[None]:
+    """Let a GPU take 11 bits of what it multiplies, which is several times faster and enough for training."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Trained:

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from triton import cdiv, next_power_of_2
 
 from invcodec.render.gpu import DeviceBatch, GpuEngine
+from invcodec.training import device_kernels as kernels
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Schedule
@@ -19,6 +21,7 @@ _AHEAD = 4
 """Steps that the host may be ahead of the device: enough that it never waits, few enough to end in time."""
 _CHUNK = 1 << 20
 """Pixels whose rays are computed at once."""
+_BLOCK = 128
 _STATISTICS = 5
 
 
@@ -35,11 +38,22 @@ class _Kind(NamedTuple):
 
 
 class DeviceSteps(Steps):
-    """Steps of an engine that takes tensors; see `make_steps`. It holds some 50 bytes on the device for each pixel."""
+    """Steps of an engine that takes tensors; see `make_steps`. It holds some 50 bytes on the device for each pixel.
+
+    Args:
+        record: play steps from recordings (on CUDA); without, every operation is started by the host.
+    """
 
     def __init__(
-        self, engine: GpuEngine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
+        self,
+        engine: GpuEngine,
+        views: Views,
+        correction: ColourCorrection | None,
+        *,
+        random_background: bool = True,
+        record: bool = True,
     ) -> None:
+        self._records = record
         self._engine = engine
         self._correction = correction
         self._random_background = random_background
@@ -55,19 +69,19 @@ class DeviceSteps(Steps):
         self._colour: torch.Tensor | None = None
         self._valid, self._changed = (torch.zeros(n, dtype=torch.int32, device=device) for _ in range(2))
         self._counts = torch.zeros(2, dtype=torch.int64, device=device)
-        self._moved = torch.zeros(n, dtype=torch.bool, device=device)
+        self._moved = torch.zeros(n, dtype=torch.uint8, device=device)
         self._gain = torch.ones((cameras, 3), device=device)
         self._offset = torch.zeros((cameras, 3), device=device)
         self._seen = torch.zeros((cameras, _STATISTICS, 3), dtype=torch.float64, device=device)
         self._error = torch.zeros((), device=device)
-        self._noise = torch.Generator(device)
+        self._seed = torch.zeros(1, dtype=torch.int64, device=device)
         self._recordings: dict[_Kind, _Recording | None] = {}
         self._errors: deque[_Reading] = deque()
 
     def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
         self._schedule = schedule
         self._observes = observe and self._correction is not None
-        self._noise.manual_seed(int(rng.integers(2**62)))
+        self._seed.fill_(int(rng.integers(2**31)) << 31)
         if self._colour is None:
             self._colour = torch.empty(frame.colour.shape, dtype=torch.uint8, device=self._device)
         self._colour.copy_(torch.from_numpy(frame.colour))
@@ -101,15 +115,20 @@ class DeviceSteps(Steps):
             self._errors.append(_Reading(self._error))
         return float(self._errors.popleft()) if len(self._errors) > _AHEAD else None
 
+    def finish(self) -> float | None:
+        last = float(self._errors[-1]) if self._errors else None
+        self._errors.clear()
+        return last
+
     def _play(self, kind: _Kind) -> None:
         """The first step of a kind is taken plainly, which compiles what it needs; then it is recorded."""
-        if kind not in self._recordings:
+        if kind not in self._recordings or not self._records:
             self._recordings[kind] = None
             self._take(kind)
             return
         recording = self._recordings[kind]
         if recording is None:
-            recording = self._recordings[kind] = _Recording(lambda: self._take(kind), self._noise)
+            recording = self._recordings[kind] = _Recording(lambda: self._take(kind))
         recording.play()
 
     def fit_colour(self) -> None:
@@ -127,62 +146,39 @@ class DeviceSteps(Steps):
 
     def _take(self, kind: _Kind) -> None:
         """One step, of operations on the device alone."""
-        batch, pixels, seen = self.draw(kind)
+        batch, camera, seen = self.draw(kind)
         result = self._engine.step_on_device(batch, kind.samples)
         self._error.copy_(result.error[kind.picked :].mean())
         if kind.observes:
             rgb = result.rgb.double()
             values = torch.stack([torch.ones_like(rgb), rgb, seen.double(), rgb * rgb, rgb * seen], 1)
-            self._seen.index_add_(0, self._camera_of(pixels), values)
-
-    def _camera_of(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.bucketize(pixels, self._ends, right=True)
+            self._seen.index_add_(0, camera, values)
 
     def draw(self, kind: _Kind) -> tuple[DeviceBatch, torch.Tensor, torch.Tensor]:
-        """A batch, its pixel numbers `[R]`, and the cameras' colours `[R, 3]`; twin: `HostSteps.draw`."""
+        """A batch, its cameras `[R]`, and their colours `[R, 3]`."""
         assert self._colour is not None
-        pixels = self._spread(self._valid, self._counts[0], kind.rays - kind.picked)
-        if kind.picked:
-            pixels = torch.cat([self._spread(self._changed, self._counts[1], kind.picked), pixels])
-        background = torch.zeros((kind.rays, 3), device=self._device)
-        if self._random_background:
-            background.uniform_(generator=self._noise)
-        seen = self._colour[pixels].float() / 255
-        if seen.shape[1] == 4:
-            alpha = seen[:, 3:]
-            seen = seen[:, :3] * alpha + (1 - alpha) * background
-        target = seen
-        if self._correction is not None:
-            camera = self._camera_of(pixels)
-            target = (seen - self._offset[camera]) / self._gain[camera]
-        rest = kind.rays - kind.picked
-        weight = torch.full((kind.rays,), 1 / rest, device=self._device)
-        if kind.picked:
-            visits = kind.picked / self._counts[1] + rest / self._counts[0]
-            counted = kind.changed_weight / (self._counts[0] * visits)
-            weight = torch.where(self._moved[pixels], counted.float(), weight)
-        jitter = 0.5 + kind.jitter * (self._random(kind.rays) - 0.5)
-        origins, directions, view = (part.contiguous() for part in self._rays[pixels].split(3, 1))
-        return DeviceBatch(origins, directions, view, target, background, weight, jitter), pixels, seen
-
-    def _spread(self, numbers: torch.Tensor, count: torch.Tensor, draws: int) -> torch.Tensor:
-        """One of `numbers[:count]` at random from each of as many equal parts: a batch sees all of every picture."""
-        index = torch.arange(draws + 1, device=self._device) * count // draws
-        low, high = index[:-1], index[1:]
-        chosen = low + (self._random(draws) * (high - low)).long()
-        return numbers[torch.minimum(chosen, (high - 1).clamp(min=0))].long()
-
-    def _random(self, count: int) -> torch.Tensor:
-        return torch.rand(count, generator=self._noise, device=self._device)
+        n, cameras = kind.rays, len(self._ends)
+        origins, directions, view, target, background, seen = torch.empty((6, n, 3), device=self._device)
+        weight, jitter = torch.empty((2, n), device=self._device)
+        camera = torch.empty(n, dtype=torch.int64, device=self._device)
+        batch = DeviceBatch(origins, directions, view, target, background, weight, jitter)
+        kernels.draw[(cdiv(n, _BLOCK),)](
+            self._valid, self._changed, self._counts, self._moved, self._rays, self._colour, self._ends, self._gain,
+            self._offset, self._seed, self._engine.control, *batch, seen, camera, n, kind.picked, cameras,
+            float(kind.changed_weight), float(kind.jitter), CHANNELS=self._colour.shape[1],
+            CORRECTED=self._correction is not None, RANDOM_BACKGROUND=self._random_background,
+            CAMERAS=next_power_of_2(cameras), BLOCK=_BLOCK,
+        )  # fmt: skip
+        return batch, camera, seen
 
 
 class _Recording:
     """Operations on a CUDA device, recorded without being carried out."""
 
-    def __init__(self, operations: Callable[[], None], noise: torch.Generator) -> None:
+    def __init__(self, operations: Callable[[], None]) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        self._graph.register_generator_state(noise)
-        with torch.cuda.graph(self._graph):
+        # A stream of this device; the default one is on the device that recorded first.
+        with torch.cuda.graph(self._graph, stream=torch.cuda.Stream()):
             operations()
 
     def play(self) -> None:
@@ -195,7 +191,7 @@ class _Reading:
     def __init__(self, value: torch.Tensor) -> None:
         self._held = torch.empty((), pin_memory=True)
         self._held.copy_(value, non_blocking=True)
-        self._arrived = torch.cuda.Event()
+        self._arrived = torch.cuda.Event(blocking=True)
         self._arrived.record()
 
     def __float__(self) -> float:

@@ -168,6 +168,9 @@ class FrameTrainer:
                 loss = error if first else loss + (error - loss) * max(0.05, 1 / step)
             step += 1
             progress(min(fraction, 1.0), loss, -10 * float(np.log10(max(loss, 1e-10))))
+        last = self.steps.finish()
+        if last is not None and math.isnan(loss):
+            loss = last
         return Trained(step, time.perf_counter() - start, loss, -10 * float(np.log10(max(loss, 1e-10))))
 
 

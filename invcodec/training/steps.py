@@ -36,6 +36,10 @@ class Steps(ABC):
             None if nothing is known yet.
         """
 
+    def finish(self) -> float | None:
+        """Wait for the steps under way; gives the error of the last one that `step` did not."""
+        return None
+
     @abstractmethod
     def fit_colour(self) -> None:
         """Fit the colour correction to what was seen since it was last fitted."""
@@ -75,7 +79,6 @@ class HostSteps(Steps):
         self._schedule = schedule
         self._rng = rng
         self._observes = observe and self._correction is not None
-        self._order = np.empty(0, np.int64)
 
     def step(self, rays: int, samples: int, lead_rate: float, rate: float) -> float:
         batch, pixels, plain, seen = self.draw(rays)
@@ -93,14 +96,9 @@ class HostSteps(Steps):
         """A batch, its pixel numbers, the part of it that was drawn without preference, and the camera's colours."""
         frame, rng = self._frame, self._rng
         picked = self._schedule.picked(rays) if len(frame.changed) else 0
-        pixels = np.concatenate(
-            [
-                frame.changed[rng.integers(len(frame.changed), size=picked)],
-                self._next(frame.valid, rays - picked),
-            ]
-            if picked
-            else [self._next(frame.valid, rays)]
-        )
+        pixels = self._spread(frame.valid, rays - picked)
+        if picked:
+            pixels = np.concatenate([self._spread(frame.changed, picked), pixels])
         background = np.zeros((rays, 3), np.float32)
         if self._random_background:
             background = rng.random((rays, 3), np.float32)
@@ -132,9 +130,9 @@ class HostSteps(Steps):
             share[frame.moved[pixels]] = self._schedule.changed_weight / (len(frame.valid) * visits)
         return share
 
-    def _next(self, valid: np.ndarray, count: int) -> np.ndarray:
-        """The next pixels of an endless shuffled walk over all valid ones."""
-        while len(self._order) < count:
-            self._order = np.concatenate([self._order, self._rng.permutation(valid)])
-        taken, self._order = self._order[:count], self._order[count:]
-        return taken
+    def _spread(self, numbers: np.ndarray, draws: int) -> np.ndarray:
+        """One of the numbers at random from each of as many equal parts: a batch sees all of every picture."""
+        ends = np.arange(draws + 1) * len(numbers) // draws
+        low, high = ends[:-1], ends[1:]
+        chosen = low + (self._rng.random(draws) * (high - low)).astype(np.int64)
+        return numbers[chosen]

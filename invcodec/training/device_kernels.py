@@ -1,0 +1,81 @@
+"""Drawing batches on a GPU, in Triton. Twin: `invcodec.training.steps.HostSteps.draw`."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _random(seed, which: tl.constexpr, ray, draws):
+    """The `which`-th number in [0, 1) of each ray of this step."""
+    return tl.rand(seed, which * draws + ray)
+
+
+@triton.jit
+def draw(
+    valid, changed, counts, moved, rays, colour, ends, gain, offset, seed, control,
+    origins, directions, view, target, background, weight, jitter, seen, camera,
+    draws, picked, cameras, changed_weight, jitter_share,
+    CHANNELS: tl.constexpr, CORRECTED: tl.constexpr, RANDOM_BACKGROUND: tl.constexpr, CAMERAS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A batch: the first `picked` rays visit pixels that changed, the others all.
+
+    Each takes one pixel at random from as many equal parts of the list as there are rays: a batch sees all of every
+    picture.
+
+    Args:
+        valid, changed: `[P]` int32, pixel numbers, of which the first `counts` `[2]` int64 are used.
+        moved: `[P]` uint8. rays: `[P, 9]`, origin, direction and view of each pixel. colour: `[P, CHANNELS]` uint8.
+        ends: `[C]` int64, the number behind each camera's last pixel. gain, offset: `[C, 3]`, used if CORRECTED.
+        seed: `[1]` int64. control: as in `invcodec.render.gpu_kernels.adam`; its step number makes every draw another.
+        origins to jitter: receive the batch. seen: `[R, 3]`, receives the cameras' colours. camera: `[R]` int64.
+        CAMERAS: a power of two that holds them.
+    """
+    ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    own = ray < draws
+    is_picked = ray < picked
+    all_valid, all_changed = tl.load(counts), tl.load(counts + 1)
+    state = tl.load(seed) + tl.load(control + 3).to(tl.int64)
+
+    count = tl.where(is_picked, all_changed, all_valid)
+    parts = tl.where(is_picked, picked, draws - picked)
+    part = tl.where(is_picked, ray, ray - picked).to(tl.int64)
+    low, high = part * count // parts, (part + 1) * count // parts
+    chosen = low + (_random(state, 0, ray, draws) * (high - low)).to(tl.int64)
+    chosen = tl.minimum(chosen, tl.maximum(high - 1, 0))
+    pixel = tl.load(changed + chosen, mask=own & is_picked, other=0)
+    pixel += tl.load(valid + chosen, mask=own & (ray >= picked), other=0)
+    pixel = pixel.to(tl.int64)
+
+    number = tl.arange(0, CAMERAS)
+    end = tl.load(ends + number, mask=number < cameras, other=2**62)
+    index = tl.sum((pixel[:, None] >= end[None, :]).to(tl.int32), 1)
+    tl.store(camera + ray, index.to(tl.int64), mask=own)
+
+    rest = draws - picked
+    visits = picked / tl.maximum(all_changed, 1).to(tl.float32) + rest / all_valid.to(tl.float32)
+    is_changed = (picked > 0) & (tl.load(moved + pixel, mask=own, other=0) != 0)
+    share = tl.where(is_changed, changed_weight / (all_valid.to(tl.float32) * visits), 1.0 / rest)
+    tl.store(weight + ray, share, mask=own)
+    tl.store(jitter + ray, 0.5 + jitter_share * (_random(state, 1, ray, draws) - 0.5), mask=own)
+
+    for channel in tl.static_range(3):
+        place = 3 * ray + channel
+        back = tl.zeros([BLOCK], tl.float32)
+        if RANDOM_BACKGROUND:
+            back = _random(state, 2 + channel, ray, draws)
+        value = tl.load(colour + CHANNELS * pixel + channel, mask=own, other=0).to(tl.float32) / 255
+        if CHANNELS == 4:
+            alpha = tl.load(colour + CHANNELS * pixel + 3, mask=own, other=0).to(tl.float32) / 255
+            value = value * alpha + (1 - alpha) * back
+        tl.store(background + place, back, mask=own)
+        tl.store(seen + place, value, mask=own)
+        if CORRECTED:
+            at = 3 * index + channel
+            value = (value - tl.load(offset + at, mask=own, other=0.0)) / tl.load(gain + at, mask=own, other=1.0)
+        tl.store(target + place, value, mask=own)
+        tl.store(origins + place, tl.load(rays + 9 * pixel + channel, mask=own, other=0.0), mask=own)
+        tl.store(directions + place, tl.load(rays + 9 * pixel + 3 + channel, mask=own, other=0.0), mask=own)
+        tl.store(view + place, tl.load(rays + 9 * pixel + 6 + channel, mask=own, other=0.0), mask=own)
