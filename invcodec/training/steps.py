@@ -73,11 +73,15 @@ class HostSteps(Steps):
         self._views = views
         self._correction = correction
         self._random_background = random_background
+        self._keep = self._valid = np.empty(0)
 
     def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
         self._frame = frame
         self._schedule = schedule
         self._rng = rng
+        # Masks seldom change, and numbering what they leave takes a while.
+        if not np.array_equal(frame.keep, self._keep):
+            self._keep, self._valid = frame.keep, frame.valid
         self._observes = observe and self._correction is not None
 
     def step(self, rays: int, samples: int, lead_rate: float, rate: float) -> float:
@@ -96,7 +100,7 @@ class HostSteps(Steps):
         """A batch, its pixel numbers, the part of it that was drawn without preference, and the camera's colours."""
         frame, rng = self._frame, self._rng
         picked = self._schedule.picked(rays) if len(frame.changed) else 0
-        pixels = self._spread(frame.valid, rays - picked)
+        pixels = self._spread(self._valid, rays - picked)
         if picked:
             pixels = np.concatenate([self._spread(frame.changed, picked), pixels])
         background = np.zeros((rays, 3), np.float32)
@@ -125,9 +129,9 @@ class HostSteps(Steps):
         rest = len(pixels) - picked
         share = np.full(len(pixels), 1 / rest, np.float32)
         if picked:
-            visits = picked / len(frame.changed) + rest / len(frame.valid)
+            visits = picked / len(frame.changed) + rest / len(self._valid)
             assert frame.moved is not None
-            share[frame.moved[pixels]] = self._schedule.changed_weight / (len(frame.valid) * visits)
+            share[frame.moved[pixels]] = self._schedule.changed_weight / (len(self._valid) * visits)
         return share
 
     def _spread(self, numbers: np.ndarray, draws: int) -> np.ndarray:
