@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from invcodec.capture.camera import Camera
@@ -20,6 +22,7 @@ from invcodec.training.frames import FrameTrainer
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Budget, Schedule
 from invcodec.training.steps import HostSteps
+from invcodec.training.walk import walk
 from invcodec.validation import validation_pixels
 
 SIZE = (32, 24)
@@ -174,6 +177,26 @@ def test_the_loss_of_batches_is_that_of_all_pixels_with_changed_ones_weighted() 
     counts[frame.changed] = 3.0
     expected = (counts * error)[frame.valid].sum() / len(frame.valid)
     assert np.mean(total) == pytest.approx(expected, rel=0.01)
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**62))
+def test_every_round_visits_all_pixels_in_an_order_of_its_own(count: int, seed: int) -> None:
+    numbers = np.arange(count) * 7
+    rounds = walk(numbers, seed, 2 * count, 2 * count).reshape(2, count)
+    assert (np.sort(rounds, 1) == numbers).all()
+    # A batch in the middle of it is that part of the walk.
+    assert (walk(numbers, seed, 2 * count + count // 2, count) == rounds.reshape(-1)[count // 2 :][:count]).all()
+    if count > 50:
+        assert (rounds[0] == rounds[1]).mean() < 0.2
+        assert abs(np.corrcoef(rounds[0], numbers)[0, 1]) < 0.6
+
+
+def test_the_walk_has_no_preference() -> None:
+    # Of 20 walks over 1,000 pixels: where the first 50 visits lead, and how far one visit lies from the next.
+    starts = np.concatenate([walk(np.arange(1000), seed << 40, 0, 50) for seed in range(20)])
+    assert np.bincount(starts // 100, minlength=10).min() > 60
+    apart = np.abs(np.diff(walk(np.arange(1000), 5, 0, 1000)))
+    assert 280 < apart.mean() < 390
 
 
 class Idle:

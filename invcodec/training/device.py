@@ -81,7 +81,7 @@ class DeviceSteps(Steps):
     def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
         self._schedule = schedule
         self._observes = observe and self._correction is not None
-        self._seed.fill_(int(rng.integers(2**31)) << 31)
+        self._seed.fill_(int(rng.integers(2**62)))
         if self._colour is None:
             self._colour = torch.empty(frame.colour.shape, dtype=torch.uint8, device=self._device)
         self._colour.copy_(torch.from_numpy(frame.colour))

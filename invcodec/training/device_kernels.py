@@ -5,6 +5,42 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from invcodec.training.walk import KEY_SHIFT, MULTIPLIERS, ROUND_FACTOR
+
+_M0, _M1, _M2 = (tl.constexpr(m) for m in MULTIPLIERS)
+_ROUND_FACTOR = tl.constexpr(ROUND_FACTOR)
+_K1, _K2 = tl.constexpr(KEY_SHIFT), tl.constexpr(2 * KEY_SHIFT)
+
+
+@triton.jit
+def visited(visit, count, seed):
+    """Place in a list of `count` that each visit finds; all `[BLOCK]` int64. Twin: `invcodec.training.walk`."""
+    key = (visit // count + 1).to(tl.uint64) * _ROUND_FACTOR + seed.to(tl.uint64)
+    key ^= key >> 31
+    last = (count - 1).to(tl.uint64)
+    # All bits below the highest one of the last place, and two at least.
+    mask = last | (last >> 1) | 3
+    mask |= mask >> 2
+    mask |= mask >> 4
+    mask |= mask >> 8
+    mask |= mask >> 16
+    bits = tl.zeros_like(count)
+    for each in tl.static_range(32):
+        bits += ((mask >> each) & 1).to(tl.int64)
+    half = ((bits + 1) >> 1).to(tl.uint64)
+    place = (visit % count).to(tl.uint64)
+    outside = place == place
+    while tl.max(outside.to(tl.int32), 0) > 0:
+        moved = (place * _M0 + key) & mask
+        moved ^= moved >> half
+        moved = (moved * _M1 + (key >> _K1)) & mask
+        moved ^= moved >> half
+        moved = (moved * _M2 + (key >> _K2)) & mask
+        moved ^= moved >> half
+        place = tl.where(outside, moved, place)
+        outside = outside & (place > last)
+    return place.to(tl.int64)
+
 
 @triton.jit
 def _random(seed, which: tl.constexpr, ray, draws):
@@ -22,9 +58,6 @@ def draw(
 ):  # fmt: skip
     """A batch: the first `picked` rays visit pixels that changed, the others all.
 
-    Each takes one pixel at random from as many equal parts of the list as there are rays: a batch sees all of every
-    picture.
-
     Args:
         valid, changed: `[P]` int32, pixel numbers, of which the first `counts` `[2]` int64 are used.
         moved: `[P]` uint8. rays: `[P, 9]`, origin, direction and view of each pixel. colour: `[P, CHANNELS]` uint8.
@@ -37,16 +70,13 @@ def draw(
     own = ray < draws
     is_picked = ray < picked
     all_valid, all_changed = tl.load(counts), tl.load(counts + 1)
-    state = tl.load(seed) + tl.load(control + 3).to(tl.int64)
-
+    start, step = tl.load(seed), tl.load(control + 3).to(tl.int64)
+    state = start + step
+    visit = tl.where(is_picked, step * picked + ray, step * (draws - picked) + ray - picked)
     count = tl.where(is_picked, all_changed, all_valid)
-    parts = tl.where(is_picked, picked, draws - picked)
-    part = tl.where(is_picked, ray, ray - picked).to(tl.int64)
-    low, high = part * count // parts, (part + 1) * count // parts
-    chosen = low + (_random(state, 0, ray, draws) * (high - low)).to(tl.int64)
-    chosen = tl.minimum(chosen, tl.maximum(high - 1, 0))
-    pixel = tl.load(changed + chosen, mask=own & is_picked, other=0)
-    pixel += tl.load(valid + chosen, mask=own & (ray >= picked), other=0)
+    place = visited(visit, tl.maximum(count, 1), start)
+    pixel = tl.load(changed + place, mask=own & is_picked, other=0)
+    pixel += tl.load(valid + place, mask=own & (ray >= picked), other=0)
     pixel = pixel.to(tl.int64)
 
     number = tl.arange(0, CAMERAS)
@@ -59,13 +89,13 @@ def draw(
     is_changed = (picked > 0) & (tl.load(moved + pixel, mask=own, other=0) != 0)
     share = tl.where(is_changed, changed_weight / (all_valid.to(tl.float32) * visits), 1.0 / rest)
     tl.store(weight + ray, share, mask=own)
-    tl.store(jitter + ray, 0.5 + jitter_share * (_random(state, 1, ray, draws) - 0.5), mask=own)
+    tl.store(jitter + ray, 0.5 + jitter_share * (_random(state, 0, ray, draws) - 0.5), mask=own)
 
     for channel in tl.static_range(3):
         place = 3 * ray + channel
         back = tl.zeros([BLOCK], tl.float32)
         if RANDOM_BACKGROUND:
-            back = _random(state, 2 + channel, ray, draws)
+            back = _random(state, 1 + channel, ray, draws)
         value = tl.load(colour + CHANNELS * pixel + channel, mask=own, other=0).to(tl.float32) / 255
         if CHANNELS == 4:
             alpha = tl.load(colour + CHANNELS * pixel + 3, mask=own, other=0).to(tl.float32) / 255

@@ -10,6 +10,7 @@ from invcodec.render.engine import Batch, Engine
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Schedule
+from invcodec.training.walk import walk
 
 
 class Steps(ABC):
@@ -79,6 +80,7 @@ class HostSteps(Steps):
         self._frame = frame
         self._schedule = schedule
         self._rng = rng
+        self._seed, self._step = int(rng.integers(2**62)), 0
         # Masks seldom change, and numbering what they leave takes a while.
         if not np.array_equal(frame.keep, self._keep):
             self._keep, self._valid = frame.keep, frame.valid
@@ -100,9 +102,10 @@ class HostSteps(Steps):
         """A batch, its pixel numbers, the part of it that was drawn without preference, and the camera's colours."""
         frame, rng = self._frame, self._rng
         picked = self._schedule.picked(rays) if len(frame.changed) else 0
-        pixels = self._spread(self._valid, rays - picked)
+        pixels = walk(self._valid, self._seed, self._step * (rays - picked), rays - picked)
         if picked:
-            pixels = np.concatenate([self._spread(frame.changed, picked), pixels])
+            pixels = np.concatenate([walk(frame.changed, self._seed, self._step * picked, picked), pixels])
+        self._step += 1
         background = np.zeros((rays, 3), np.float32)
         if self._random_background:
             background = rng.random((rays, 3), np.float32)
@@ -133,10 +136,3 @@ class HostSteps(Steps):
             assert frame.moved is not None
             share[frame.moved[pixels]] = self._schedule.changed_weight / (len(self._valid) * visits)
         return share
-
-    def _spread(self, numbers: np.ndarray, draws: int) -> np.ndarray:
-        """One of the numbers at random from each of as many equal parts: a batch sees all of every picture."""
-        ends = np.arange(draws + 1) * len(numbers) // draws
-        low, high = ends[:-1], ends[1:]
-        chosen = low + (self._rng.random(draws) * (high - low)).astype(np.int64)
-        return numbers[chosen]
