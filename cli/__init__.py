@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
 from invcodec.compiling import plain_interrupts
-from invcodec.errors import InvError
+from invcodec.errors import InvError, InvWarning
 from invcodec.version import __version__
 
 _COMMANDS = {
@@ -69,7 +71,8 @@ def _commands() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; whatever goes wrong is one line on standard error."""
     try:
-        with plain_interrupts():
+        with plain_interrupts(), warnings.catch_warnings():
+            warnings.showwarning = _warn
             code = _commands.main(arguments, prog_name="invcodec", standalone_mode=False)
         sys.stdout.flush()
         return code or 0
@@ -95,6 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         return _fail(what, 1, " (a defect; INVCODEC_DEBUG=1 shows where, please report it)")
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    text = str(message) if issubclass(category, InvWarning) else f"{category.__name__}: {message}"
+    print(f"invcodec: {' '.join(text.split())}", file=sys.stderr)
 
 
 def _fail(message: str, code: int, hint: str = "") -> int:

@@ -54,3 +54,7 @@ class Interrupted(InvError):
     """Stopped by the user; the file written so far is valid and can be resumed."""
 
     exit_code = 130
+
+
+class InvWarning(UserWarning):
+    """What goes on in another way than was to be expected; a command line says it in one line."""

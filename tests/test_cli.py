@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,9 @@ from invcodec.capture.video import probe
 from invcodec.coding.container import MAGIC, RecordType, pack_record
 from invcodec.coding.reader import Reader
 from invcodec.coding.schema import Head, pack, unpack
+from invcodec.errors import InvWarning
 from invcodec.metrics import psnr
+from invcodec.render import make_engine
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 
@@ -471,3 +475,17 @@ def test_the_quality_that_a_file_states_is_what_its_pixels_have(cli: Cli, captur
     for frame in frames:
         assert frame["psnr"] == pytest.approx(frame["stored"], abs=0.011)
     assert "validation PSNR dB" in cli("eval", encoded, capture, "--validation").out
+
+
+def test_a_warning_is_one_line_and_no_failure(
+    cli: Cli, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*arguments: Any, **options: Any) -> Any:
+        warnings.warn("this goes\nanother way", InvWarning, stacklevel=1)
+        return make_engine(*arguments, **options)
+
+    monkeypatch.setattr("invcodec.decoder.make_engine", warn)
+    result = cli("decode", encoded, "--frame", 2, "--pose", "-o", tmp_path / "view.png")
+    assert result.code == 0
+    assert result.err.splitlines()[0] == "invcodec: this goes another way"
+    assert "UserWarning" not in result.err

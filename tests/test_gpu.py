@@ -20,9 +20,11 @@ from invcodec.capture.camera import Camera
 from invcodec.capture.synthetic import _rig, render
 from invcodec.decoder import Decoder
 from invcodec.encoder import encode_capture
+from invcodec.errors import InvWarning
 from invcodec.evaluation import validate
 from invcodec.field.grid import GridProfile
 from invcodec.presets import resolve
+from invcodec.render import _gpu_engine
 from invcodec.render.engine import Network
 from invcodec.render.reference import TorchEngine
 from invcodec.render.space import Space, choose_space
@@ -157,6 +159,20 @@ def test_the_warm_up_leaves_no_trace() -> None:
     before = fused.weights()
     fused.warm_up()
     assert all((fused.weights()[key] == before[key]).all() for key in before)
+
+
+def test_the_engine_is_given_up_with_a_word_where_its_kernels_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = with_samples(SPACES["box"], 4)
+    assert isinstance(_gpu_engine(small, DEVICE), GpuEngine)
+    wide = Network("scene", "scene", GridProfile(colour_hidden=128), SPACES["box"])
+    assert _gpu_engine(wide, DEVICE) is None
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
+
+    monkeypatch.setattr(GpuEngine, "cell_density", fail)
+    with pytest.warns(InvWarning, match=r"through PyTorch alone.*\(Failed to find C compiler\.\)$"):
+        assert _gpu_engine(small, DEVICE) is None
 
 
 def rig() -> list[Camera]:

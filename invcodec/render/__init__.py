@@ -11,7 +11,7 @@ from subprocess import CalledProcessError
 
 import numpy as np
 
-from invcodec.errors import UsageError
+from invcodec.errors import InvWarning, UsageError
 from invcodec.render.engine import Engine, Network
 
 # Idle OpenMP threads must sleep, not spin, or they starve the kernels' own threads. Read when torch is loaded.
@@ -62,9 +62,9 @@ def _gpu_engine(network: Network, device: str) -> Engine | None:
         # Triton compiles what starts its kernels, too, at the first start.
         engine.cell_density(np.random.default_rng(0))
     except (RuntimeError, OSError, CalledProcessError) as error:
-        warnings.warn(
-            f"training and rendering on {device} through PyTorch, slowly: Triton fails ({error})", stacklevel=2
-        )
+        reason = str(error).splitlines()[0]
+        message = f"{device} is used through PyTorch alone, which is slow, because Triton fails there ({reason})"
+        warnings.warn(message, InvWarning, stacklevel=3)
         return None
     return engine
 
