@@ -6,7 +6,9 @@ Right-handed world, y up, lengths in metres. The room is closed, so every ray en
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +33,8 @@ _TARGET = np.array([0.0, -0.15, -0.2])
 _DISTANCE = 3.1
 _AMBIENT = 0.34
 _EPSILON = 1e-4
+_RAYS_AT_ONCE = 1 << 13
+"""On each core: what belongs to them stays in its cache."""
 _FIELD_OF_VIEW = np.radians(50)
 
 Paint = Callable[[np.ndarray], np.ndarray]
@@ -231,6 +235,19 @@ def trace(
     bounces: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Linear colours `[N, 3]`, and the ray parameter `[N]` of what was hit, of rays `[N, 3]`."""
+
+    def part(first: int) -> tuple[np.ndarray, np.ndarray]:
+        some = slice(first, first + _RAYS_AT_ONCE)
+        return _trace(objects, origins[some], directions[some], light, bounces)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        colours, distances = zip(*pool.map(part, range(0, len(directions), _RAYS_AT_ONCE)), strict=True)
+    return np.concatenate(colours), np.concatenate(distances)
+
+
+def _trace(
+    objects: list[_Object], origins: np.ndarray, directions: np.ndarray, light: np.ndarray, bounces: int
+) -> tuple[np.ndarray, np.ndarray]:
     length = np.linalg.norm(directions, axis=1)
     unit = directions / length[:, None]
     distances = np.stack([each.hit(origins, unit) for each in objects])
@@ -259,7 +276,7 @@ def trace(
         colour[mine] = each.colour(p) * shade[:, None]
         if each.mirror and bounces:
             along = (unit[mine] * normal).sum(1, keepdims=True)
-            reflected = trace(objects, start, unit[mine] - 2 * along * normal, light, bounces - 1)[0]
+            reflected = _trace(objects, start, unit[mine] - 2 * along * normal, light, bounces - 1)[0]
             colour[mine] = (1 - each.mirror) * colour[mine] + each.mirror * reflected
     return colour, distance / length
 
