@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -12,12 +13,10 @@ Array: TypeAlias = Any
 
 
 def namespace(array: Array) -> Any:
-    """The module whose functions take the array: numpy, or torch. Both name those that are used here alike."""
-    if isinstance(array, np.ndarray):
-        return np
-    import torch
-
-    return torch
+    """The module whose functions take the array: torch, or numpy. Both name those that are used here alike."""
+    # Who holds a tensor has imported torch.
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and isinstance(array, torch.Tensor) else np
 
 
 def single(array: Array) -> Array:

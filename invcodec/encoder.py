@@ -46,12 +46,12 @@ from invcodec.rate import Controller, Costs
 from invcodec.render import make_engine
 from invcodec.render.space import choose_space
 from invcodec.report import FrameReport, Progress, Stage
+from invcodec.training import make_steps
 from invcodec.training.change import ChangeFinder
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.frames import FrameTrainer, all_tensors, lead_tensors
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Schedule
-from invcodec.training.steps import make_steps
 from invcodec.validation import seen
 from invcodec.version import __version__
 
@@ -283,7 +283,7 @@ class Encoder:
                 )
         chosen = [None if masks is None else masks[i] for i in self._training]
         pixels = FramePixels.gather([images[i] for i in self._training], chosen, self._views.validation)
-        if not pixels.keep.any():
+        if not pixels.valid_mask.any():
             raise CaptureError("every pixel of every training camera is masked out")
         return pixels
 

@@ -37,6 +37,21 @@ def test_both_render_the_same(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SPACES)
+def test_rays_that_are_no_numbers_do_no_harm(kind: str) -> None:
+    compiled, _ = engines(SPACES[kind], 1)
+    good = rays(SPACES[kind], np.random.default_rng(2), 40)
+    bad = rays(SPACES[kind], np.random.default_rng(2), 40)
+    for index, value in enumerate((np.nan, np.inf, -np.inf, 3e38, -3e38)):
+        for axis in range(3):
+            bad.origins[6 * axis + index, axis] = value
+            bad.directions[20 + 6 * axis + index, axis] = value
+    sound = ((bad.origins == good.origins) & (bad.directions == good.directions)).all(1)
+    assert 0 < sound.sum() < 20
+    seen = compiled.render(bad, np.zeros(3))
+    np.testing.assert_array_equal(seen.rgb[sound], compiled.render(good, np.zeros(3)).rgb[sound])
+
+
+@pytest.mark.parametrize("kind", SPACES)
 def test_both_train_the_same(kind: str) -> None:
     space = SPACES[kind]
     compiled, plain = engines(space, 3)

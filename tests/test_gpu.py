@@ -190,7 +190,7 @@ def steps_on(transparent: bool = False) -> tuple[DeviceSteps, Views, FramePixels
     frame = FramePixels.gather(images, [None] * len(cameras), views.validation)
     moved = np.zeros(len(views), bool)
     moved[rng.choice(frame.valid, 300, replace=False)] = True
-    frame = replace(frame, moved=moved)
+    frame = replace(frame, changed_mask=moved)
     correction = ColourCorrection(len(cameras))
     correction.gain = rng.uniform(0.8, 1.2, (len(cameras), 3)).astype(np.float32)
     correction.offset = rng.uniform(-0.1, 0.1, (len(cameras), 3)).astype(np.float32)
@@ -212,16 +212,16 @@ def test_batches_are_what_the_host_would_make_of_the_same_pixels(transparent: bo
     host = HostSteps(steps._engine, views, correction)
     for each in (steps, host):
         each.start(frame, schedule, np.random.default_rng(0), observe=False)
-    kind = _Kind(512, 40, schedule.picked(512), 3.0, 0.2, True, False)
     # More visits than there are pixels, so that their order changes on the way.
-    for _ in range(6):
+    for count in (128, 512, 512, 128, 512, 512):
+        kind = _Kind(count, 40, schedule.picked(count), 3.0, 0.2, True, False)
         drawn, camera, seen = steps.draw(kind)
         steps._engine.control[3] += 1
-        expected, pixels, plain, _ = host.draw(512)
+        expected, pixels, plain, _ = host.draw(count)
         np.testing.assert_array_equal(pixels_of(steps, drawn), pixels)
         np.testing.assert_allclose(drawn.weight.cpu().numpy(), expected.weight, rtol=1e-5)
         assert 0.4 <= drawn.jitter.min() < 0.45 < 0.55 < drawn.jitter.max() <= 0.6
-    assert plain.start == kind.picked
+        assert plain.start == kind.picked
     np.testing.assert_array_equal(camera.cpu().numpy(), views.camera_of(pixels))
     twin = views.rays(pixels)
     for given, expected in (

@@ -188,3 +188,17 @@ def test_tensors_march_as_arrays_do(name):
             np.testing.assert_allclose(tensor.numpy(), array, rtol=1e-5, atol=1e-6)
         s = np.linspace(0, 0.99, len(arrays), dtype=np.float32)
         np.testing.assert_allclose(space.depth(torch.tensor(s), tensors).numpy(), space.depth(s, arrays), rtol=1e-4)
+
+
+def test_a_grazing_slope_is_measured_in_the_axes_of_the_space():
+    # FORMAT.md, "Coordinate mapping": of d in the space's axes, which a file may give sheared.
+    pose = np.array([[1.0, 0, 0, 0], [0, 3.0, 0, 0], [0, 0, 1.0, 0]])
+    space = Space("ndc", pose, np.array([-0.8, -0.6, 1.5]), np.array([0.9, 0.7, 40.0]))
+    rays = space.march(np.zeros((1, 3)), np.array([[0.0, 2.0, 1.0]]))
+    np.testing.assert_allclose(rays.depth_scale, 1e4 / np.hypot(6, 1), rtol=1e-6)
+
+
+def test_an_extent_beyond_all_numbers_is_no_space():
+    whole = SPACES["contract"].to_dict() | {"low": [-1e308, -1e308, 1e-320], "high": [1e308] * 3}
+    with pytest.raises(ValueError, match="no such space"):
+        Space.from_dict(whole)

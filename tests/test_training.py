@@ -161,7 +161,7 @@ def test_the_loss_of_batches_is_that_of_all_pixels_with_changed_ones_weighted() 
                                views.validation)  # fmt: skip
     moved = np.zeros(len(views), bool)
     moved[rng.choice(frame.valid, 300, replace=False)] = True
-    frame = replace(frame, moved=moved)
+    frame = replace(frame, changed_mask=moved)
     error = rng.random(len(views))
     steps = HostSteps(Idle(), views, None)  # type: ignore[arg-type]
     schedule = Schedule(Budget(steps=1), 2048, 0.1, 0.1, changed_share=0.4, changed_weight=3.0, jitter=0.2)
@@ -177,6 +177,56 @@ def test_the_loss_of_batches_is_that_of_all_pixels_with_changed_ones_weighted() 
     counts[frame.changed] = 3.0
     expected = (counts * error)[frame.valid].sum() / len(frame.valid)
     assert np.mean(total) == pytest.approx(expected, rel=0.01)
+
+
+def test_only_pixels_of_this_frames_mask_are_drawn() -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    images = [render(camera, "moving", 0.0, 1.0) for camera in cameras]
+    masks = [np.random.default_rng(index).random((2, *SIZE[::-1])) < 0.5 for index in range(len(cameras))]
+    steps = HostSteps(Idle(), views, None)  # type: ignore[arg-type]
+    schedule = Schedule(Budget(steps=1), 512, 0.1, 0.1)
+    for which in (0, 1, 1, 0):
+        frame = FramePixels.gather(images, [mask[which] for mask in masks], views.validation)
+        steps.start(frame, schedule, np.random.default_rng(0), observe=False)
+        drawn = {*steps.draw(100)[1]} | {*steps.draw(512)[1]}
+        assert drawn <= set(frame.valid)
+        assert len(drawn) == 612
+    # Batches that are larger than the pictures show everything again and again.
+    few = np.zeros(SIZE[::-1], bool)
+    few[3, 5:9] = True
+    frame = FramePixels.gather(images, [few, *[np.zeros_like(few)] * (len(cameras) - 1)], views.validation)
+    steps.start(frame, schedule, np.random.default_rng(0), observe=False)
+    batch, pixels, _, _ = steps.draw(12 * len(frame.valid))
+    assert (np.bincount(pixels)[frame.valid] == 12).all()
+    assert batch.weight.sum() == pytest.approx(1)
+
+
+def test_changed_pixels_are_visited_in_an_order_of_their_own() -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
+                               views.validation)  # fmt: skip
+    steps = HostSteps(Idle(), views, None)  # type: ignore[arg-type]
+    schedule = Schedule(Budget(steps=1), 512, 0.1, 0.1, changed_share=0.25)
+    steps.start(replace(frame, changed_mask=frame.valid_mask), schedule, np.random.default_rng(0), observe=False)
+    _, pixels, plain, _ = steps.draw(512)
+    expected = 128 * 384 / len(frame.valid)
+    assert len({*pixels[: plain.start]} & {*pixels[plain]}) < 2 * expected
+
+
+def test_noise_is_told_from_a_part_of_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    rng = np.random.default_rng(1)
+    clean = [np.full((*SIZE[::-1], 3), 100) for _ in cameras]
+    noisy = [[(image + rng.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8) for image in clean] for _ in "ab"]
+    first, second = (FramePixels.gather(each, [None] * len(cameras), views.validation) for each in noisy)
+    finder = ChangeFinder(views, None)
+    found = finder.find(second, first).changed
+    monkeypatch.setattr("invcodec.training.change._NOISE_PIXELS", 500)
+    assert (finder.find(second, first).changed == found).all()
+    assert len(found) < 0.01 * len(views)
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**62))

@@ -58,6 +58,8 @@ class Camera:
         if pixels is None:
             pixels = self.centres(range(self.height))
         xp = namespace(pixels)
+        if xp is np:
+            pixels = np.asarray(pixels, np.float64)
         x, y = (pixels[:, 0] - self.cx) / self.fx, (pixels[:, 1] - self.cy) / self.fy
         if any(self.distortion):
             x, y = self._undistort(x, y)

@@ -62,7 +62,7 @@ def _gpu_engine(network: Network, device: str) -> Engine | None:
         # Triton compiles what starts its kernels, too, at the first start.
         engine.cell_density(np.random.default_rng(0))
     except (RuntimeError, OSError, CalledProcessError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         message = f"{device} is used through PyTorch alone, which is slow, because Triton fails there ({reason})"
         warnings.warn(message, InvWarning, stacklevel=3)
         return None

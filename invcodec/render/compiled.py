@@ -148,13 +148,15 @@ class CompiledEngine(Engine):
         n = len(rays)
         p, steps = self.profile, self.profile.samples
         self._with_scratch(CHUNK_RAYS * steps)
+        # Kernels compute with what is finite; a hostile file's spaces and cameras give other rays, too.
+        origins, directions = (np.nan_to_num(a, posinf=0, neginf=0) for a in (rays.origins, rays.directions))
         pixels = Pixels(np.empty((n, 3), f32), np.empty(n, f32), np.empty(n, f32))
         back = np.asarray(background, f32)
 
         def work(queue: np.ndarray) -> None:
             held = self._scratch.get()
             render_chunks(
-                queue, CHUNK_RAYS, self._levels, self._layers, rays.origins, rays.directions, rays.view,
+                queue, CHUNK_RAYS, self._levels, self._layers, origins, directions, rays.view,
                 self.network.space.contracted, steps, p.occupancy, self._occupied, back, *held, *pixels,
             )  # fmt: skip
             self._scratch.put(held)

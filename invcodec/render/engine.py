@@ -84,12 +84,12 @@ class Engine(ABC):
 
     Attributes:
         networks: by name.
-        takes_tensors: whether steps can be taken on batches that were drawn on its device.
+        steps_on_device: whether its steps are taken on batches that are drawn where it computes.
         rays_at_once: how many rays of a picture to render in one call.
     """
 
     networks: tuple[Network, ...]
-    takes_tensors: ClassVar[bool] = False
+    steps_on_device: ClassVar[bool] = False
     rays_at_once: ClassVar[int] = 1 << 17
 
     def place(self, array: np.ndarray) -> Array:

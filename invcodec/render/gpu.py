@@ -57,7 +57,7 @@ class GpuEngine(Engine):
         device: as torch names it.
     """
 
-    takes_tensors = True
+    steps_on_device = True
     rays_at_once = 1 << 20
 
     def __init__(self, network: Network, device: str) -> None:

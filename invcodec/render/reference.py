@@ -176,7 +176,8 @@ class TorchEngine(Engine):
         return (slice(a, a + size) for a in range(0, rays, size))
 
     def place(self, array: np.ndarray) -> Array:
-        return torch.tensor(array, device=self._device)
+        # Not every other device computes in float64, as geometry does.
+        return torch.tensor(array, device=self._device) if self._device.type == "cuda" else array
 
     def _tensor(self, array: Array) -> torch.Tensor:
         if isinstance(array, torch.Tensor):

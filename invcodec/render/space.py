@@ -104,7 +104,9 @@ class Space:
             np.array(data["low"], np.float64).reshape(3),
             np.array([np.inf if v is None else v for v in data["high"]], np.float64).reshape(3),
         )
-        bounded = np.isfinite(space.high[:2]).all() and (space.kind == "ndc" or np.isfinite(space.high[2]))
+        with np.errstate(over="ignore"):
+            extent = space.high - space.low
+        bounded = np.isfinite(extent[:2]).all() and (space.kind == "ndc" or np.isfinite(extent[2]))
         if space.kind not in get_args(Kind) or not bounded or not (space.low < space.high).all():
             raise ValueError("no such space")
         if space.kind == "ndc" and space.low[2] <= 0:
@@ -124,7 +126,7 @@ class Space:
         o = [_dot(axis, [origins[:, k] - centre[k] for k in range(3)]) for axis in axes]
         d = [_dot(axis, along) for axis in axes]
         marches = {"ndc": self._march_ndc, "box": self._march_box, "contract": self._march_contract}
-        start, end, depth_origin, depth_scale = marches[self.kind](xp, o, d, length)
+        start, end, depth_origin, depth_scale = marches[self.kind](xp, o, d)
         return Rays(
             rows(start),
             rows([b - a for a, b in zip(start, end, strict=True)]),
@@ -133,12 +135,12 @@ class Space:
             single(depth_scale),
         )
 
-    def _march_ndc(self, xp: Any, o: _Columns, d: _Columns, length: Array) -> _March:
+    def _march_ndc(self, xp: Any, o: _Columns, d: _Columns) -> _March:
         near, far = self.low[2].item(), self.high[2].item()
         low, size = self.low[:2].tolist(), (self.high[:2] - self.low[:2]).tolist()
         # A ray that does not go forward never reaches the far plane; it is given a grazing slope, and the
         # samples that fall outside the cube are empty.
-        slope = xp.minimum(d[2], -1e-4 * length)
+        slope = xp.minimum(d[2], -1e-4 * xp.sqrt(_dot(d, d)))
         t_near = (-near - o[2]) / slope
         start = [((o[k] + t_near * d[k]) / near - low[k]) / size[k] for k in range(2)]
         if far == np.inf:
@@ -149,7 +151,7 @@ class Space:
         end = [(at_far[k] - low[k]) / size[k] for k in range(2)]
         return [*start, xp.zeros_like(slope)], [*end, xp.ones_like(slope)], -o[2] / slope, -1 / slope
 
-    def _march_box(self, xp: Any, o: _Columns, d: _Columns, length: Array) -> _March:
+    def _march_box(self, xp: Any, o: _Columns, d: _Columns) -> _March:
         low, size = self.low.tolist(), (self.high - self.low).tolist()
         o = [(o[k] - low[k]) / size[k] for k in range(3)]
         d = [d[k] / size[k] for k in range(3)]
@@ -165,7 +167,7 @@ class Space:
         start = [xp.where(miss, nowhere - 1, o[k] + enter * d[k]) for k in range(3)]
         return start, [start[k] + (leave - enter) * d[k] for k in range(3)], enter, leave - enter
 
-    def _march_contract(self, xp: Any, o: _Columns, d: _Columns, length: Array) -> _March:
+    def _march_contract(self, xp: Any, o: _Columns, d: _Columns) -> _March:
         low, half = self.low.tolist(), ((self.high - self.low) / 2).tolist()
         o = [(o[k] - low[k] - half[k]) / half[k] for k in range(3)]
         d = [d[k] / half[k] for k in range(3)]

@@ -68,7 +68,7 @@ class ChangeFinder:
                 seen, pixel, reach = self._projection[index]
                 votes[seen] += spread(picture, 1 + reach).reshape(-1)[pixel]
         hull = (votes >= self._needed).reshape((self.cells,) * 3) if self.cells else None
-        return replace(now, moved=around & now.keep, hull=hull)
+        return replace(now, changed_mask=around & now.valid_mask, hull=hull)
 
 
 def _cell_reach(pixels: np.ndarray, inside: np.ndarray, cells: int) -> int:

@@ -38,7 +38,9 @@ class _Kind(NamedTuple):
 
 
 class DeviceSteps(Steps):
-    """Steps of an engine that takes tensors; see `make_steps`. It holds some 50 bytes on the device for each pixel.
+    """Draws batches on the device, for its engine; see `invcodec.training.make_steps`.
+
+    It holds some 50 bytes on the device for each pixel.
 
     Args:
         record: play steps from recordings (on CUDA); without, every operation is started by the host.
@@ -69,6 +71,7 @@ class DeviceSteps(Steps):
         self._colour: torch.Tensor | None = None
         self._valid, self._changed = (torch.zeros(n, dtype=torch.int32, device=device) for _ in range(2))
         self._counts = torch.zeros(2, dtype=torch.int64, device=device)
+        self._visits = torch.zeros(2, dtype=torch.int64, device=device)
         self._moved = torch.zeros(n, dtype=torch.uint8, device=device)
         self._gain = torch.ones((cameras, 3), device=device)
         self._offset = torch.zeros((cameras, 3), device=device)
@@ -85,13 +88,15 @@ class DeviceSteps(Steps):
         if self._colour is None:
             self._colour = torch.empty(frame.colour.shape, dtype=torch.uint8, device=self._device)
         self._colour.copy_(torch.from_numpy(frame.colour))
-        self._moved.copy_(torch.from_numpy(frame.moved if frame.moved is not None else np.zeros_like(frame.keep)))
-        masks = (torch.from_numpy(frame.keep).to(self._device), self._moved)
+        changed_mask = np.zeros_like(frame.valid_mask) if frame.changed_mask is None else frame.changed_mask
+        self._moved.copy_(torch.from_numpy(changed_mask))
+        masks = (torch.from_numpy(frame.valid_mask).to(self._device), self._moved)
         for index, (mask, numbers) in enumerate(zip(masks, (self._valid, self._changed), strict=True)):
             found = mask.nonzero()[:, 0]
             numbers[: len(found)] = found
             self._counts[index] = len(found)
         self._any_changed = len(found) > 0
+        self._visits.zero_()
         self._take_over_colour()
         self._errors.clear()
 
@@ -163,12 +168,14 @@ class DeviceSteps(Steps):
         camera = torch.empty(n, dtype=torch.int64, device=self._device)
         batch = DeviceBatch(origins, directions, view, target, background, weight, jitter)
         kernels.draw[(cdiv(n, _BLOCK),)](
-            self._valid, self._changed, self._counts, self._moved, self._rays, self._colour, self._ends, self._gain,
-            self._offset, self._seed, self._engine.control, *batch, seen, camera, n, kind.picked, cameras,
+            self._valid, self._changed, self._counts, self._visits, self._moved, self._rays, self._colour, self._ends,
+            self._gain, self._offset, self._seed, self._engine.control, *batch, seen, camera, n, kind.picked, cameras,
             float(kind.changed_weight), float(kind.jitter), CHANNELS=self._colour.shape[1],
             CORRECTED=self._correction is not None, RANDOM_BACKGROUND=self._random_background,
             CAMERAS=next_power_of_2(cameras), BLOCK=_BLOCK,
         )  # fmt: skip
+        self._visits[0].add_(n - kind.picked)
+        self._visits[1].add_(kind.picked)
         return batch, camera, seen
 
 

@@ -50,7 +50,7 @@ def _random(seed, which: tl.constexpr, ray, draws):
 
 @triton.jit
 def draw(
-    valid, changed, counts, moved, rays, colour, ends, gain, offset, seed, control,
+    valid, changed, counts, visits, moved, rays, colour, ends, gain, offset, seed, control,
     origins, directions, view, target, background, weight, jitter, seen, camera,
     draws, picked, cameras, changed_weight, jitter_share,
     CHANNELS: tl.constexpr, CORRECTED: tl.constexpr, RANDOM_BACKGROUND: tl.constexpr, CAMERAS: tl.constexpr,
@@ -59,10 +59,11 @@ def draw(
     """A batch: the first `picked` rays visit pixels that changed, the others all.
 
     Args:
-        valid, changed: `[P]` int32, pixel numbers, of which the first `counts` `[2]` int64 are used.
+        valid, changed: `[P]` int32, pixel numbers.
+        counts, visits: `[2]` int64, how many of each of these are used, and were visited before.
         moved: `[P]` uint8. rays: `[P, 9]`, origin, direction and view of each pixel. colour: `[P, CHANNELS]` uint8.
         ends: `[C]` int64, the number behind each camera's last pixel. gain, offset: `[C, 3]`, used if CORRECTED.
-        seed: `[1]` int64. control: as in `invcodec.render.gpu_kernels.adam`; its step number makes every draw another.
+        seed: `[1]` int64. control: as in `invcodec.render.gpu_kernels.adam`, for its step number.
         origins to jitter: receive the batch. seen: `[R, 3]`, receives the cameras' colours. camera: `[R]` int64.
         CAMERAS: a power of two that holds them.
     """
@@ -70,11 +71,11 @@ def draw(
     own = ray < draws
     is_picked = ray < picked
     all_valid, all_changed = tl.load(counts), tl.load(counts + 1)
-    start, step = tl.load(seed), tl.load(control + 3).to(tl.int64)
-    state = start + step
-    visit = tl.where(is_picked, step * picked + ray, step * (draws - picked) + ray - picked)
+    own_seed = tl.load(seed)
+    state = own_seed + tl.load(control + 3).to(tl.int64)
+    visit = tl.where(is_picked, tl.load(visits + 1) + ray, tl.load(visits) + ray - picked)
     count = tl.where(is_picked, all_changed, all_valid)
-    place = visited(visit, tl.maximum(count, 1), start)
+    place = visited(visit, tl.maximum(count, 1), tl.where(is_picked, -1 - own_seed, own_seed))
     pixel = tl.load(changed + place, mask=own & is_picked, other=0)
     pixel += tl.load(valid + place, mask=own & (ray >= picked), other=0)
     pixel = pixel.to(tl.int64)
@@ -85,9 +86,9 @@ def draw(
     tl.store(camera + ray, index.to(tl.int64), mask=own)
 
     rest = draws - picked
-    visits = picked / tl.maximum(all_changed, 1).to(tl.float32) + rest / all_valid.to(tl.float32)
+    rate = picked / tl.maximum(all_changed, 1).to(tl.float32) + rest / all_valid.to(tl.float32)
     is_changed = (picked > 0) & (tl.load(moved + pixel, mask=own, other=0) != 0)
-    share = tl.where(is_changed, changed_weight / (all_valid.to(tl.float32) * visits), 1.0 / rest)
+    share = tl.where(is_changed, changed_weight / (all_valid.to(tl.float32) * rate), 1.0 / rest)
     tl.store(weight + ray, share, mask=own)
     tl.store(jitter + ray, 0.5 + jitter_share * (_random(state, 0, ray, draws) - 0.5), mask=own)
 

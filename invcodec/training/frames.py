@@ -73,7 +73,7 @@ class FrameTrainer:
         density: np.ndarray | None = None
         light = np.zeros(1, np.float32)
         samples = self.engine.networks[0].profile.samples
-        epoch = max(1, int(np.count_nonzero(frame.keep)) // schedule.rays)
+        epoch = max(1, int(np.count_nonzero(frame.valid_mask)) // schedule.rays)
         coarse = _COARSE_STEPS if schedule.budget.steps is None else min(_COARSE_STEPS, schedule.budget.steps // 8)
         due, due_at = coarse, 0.0
         if (cells := self.engine.occupancy()) is not None:

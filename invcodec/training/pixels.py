@@ -14,7 +14,7 @@ from invcodec.validation import validation_pixels
 
 
 class Views:
-    """All pixels of the training cameras, numbered through: their rays, and one frame's colours.
+    """All pixels of the training cameras, numbered through, and their rays.
 
     Args:
         cameras: the training cameras.
@@ -27,8 +27,7 @@ class Views:
     def __init__(self, cameras: Sequence[Camera], space: Space) -> None:
         self.cameras = tuple(cameras)
         self.space = space
-        self.sizes = [camera.width * camera.height for camera in cameras]
-        self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
+        self.offsets = np.cumsum([0] + [camera.width * camera.height for camera in cameras])
         chosen = validation_pixels(cameras)
         self.validation = np.concatenate([own + first for own, first in zip(chosen, self.offsets[:-1], strict=True)])
         self._rotation = np.stack([camera.pose[:, :3] for camera in cameras], -1)
@@ -57,27 +56,27 @@ class FramePixels:
 
     Attributes:
         colour: `[P, 3]` or `[P, 4]` uint8 (straight alpha), in the order of `Views`.
-        keep: `[P]` bool, pixels to train on: those that are neither masked out nor kept for validation.
+        valid_mask: `[P]` bool, pixels to train on: those that are neither masked out nor kept for validation.
         validation: `[V]` pixel numbers to measure quality on.
-        moved: `[P]` bool, those of `keep` that changed since the last frame, or None if that is not known.
+        changed_mask: `[P]` bool, those of them that changed since the last frame, or None if that is not known.
         hull: `[M, M, M]` bool, cells that may hold the change, or None.
     """
 
     colour: np.ndarray
-    keep: np.ndarray
+    valid_mask: np.ndarray
     validation: np.ndarray
-    moved: np.ndarray | None = None
+    changed_mask: np.ndarray | None = None
     hull: np.ndarray | None = None
 
     @cached_property
     def valid(self) -> np.ndarray:
         """`[N]` numbers of the pixels to train on."""
-        return np.flatnonzero(self.keep)
+        return np.flatnonzero(self.valid_mask)
 
     @cached_property
     def changed(self) -> np.ndarray:
         """`[C]` numbers of those that changed."""
-        return np.flatnonzero(self.moved) if self.moved is not None else np.empty(0, np.int64)
+        return np.flatnonzero(self.changed_mask) if self.changed_mask is not None else np.empty(0, np.int64)
 
     @classmethod
     def gather(

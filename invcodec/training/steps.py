@@ -46,26 +46,8 @@ class Steps(ABC):
         """Fit the colour correction to what was seen since it was last fitted."""
 
 
-def make_steps(
-    engine: Engine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
-) -> Steps:
-    """The way of taking steps that suits the engine.
-
-    Args:
-        correction: is applied and, where asked for, fitted; or None.
-        random_background: show rays a background of random colour, so that what is opaque must be learned as opaque.
-    """
-    if engine.takes_tensors:
-        from invcodec.render.gpu import GpuEngine
-        from invcodec.training.device import DeviceSteps
-
-        assert isinstance(engine, GpuEngine)
-        return DeviceSteps(engine, views, correction, random_background=random_background)
-    return HostSteps(engine, views, correction, random_background=random_background)
-
-
 class HostSteps(Steps):
-    """Draws batches in numpy, for any engine; see `make_steps`."""
+    """Draws batches on the host, for any engine; see `invcodec.training.make_steps`."""
 
     def __init__(
         self, engine: Engine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
@@ -74,16 +56,19 @@ class HostSteps(Steps):
         self._views = views
         self._correction = correction
         self._random_background = random_background
-        self._keep = self._valid = np.empty(0)
+        self._valid_mask, self._valid = np.empty(0), np.zeros(1, np.int64)
+        # Compiled now, while no frame's time is counted.
+        walk(self._valid, 0, 0, 1)
 
     def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
         self._frame = frame
         self._schedule = schedule
         self._rng = rng
-        self._seed, self._step = int(rng.integers(2**62)), 0
+        self._seed = int(rng.integers(2**62))
+        self._visits = self._changed_visits = 0
         # Masks seldom change, and numbering what they leave takes a while.
-        if not np.array_equal(frame.keep, self._keep):
-            self._keep, self._valid = frame.keep, frame.valid
+        if not np.array_equal(frame.valid_mask, self._valid_mask):
+            self._valid_mask, self._valid = frame.valid_mask, frame.valid
         self._observes = observe and self._correction is not None
 
     def step(self, rays: int, samples: int, lead_rate: float, rate: float) -> float:
@@ -102,10 +87,11 @@ class HostSteps(Steps):
         """A batch, its pixel numbers, the part of it that was drawn without preference, and the camera's colours."""
         frame, rng = self._frame, self._rng
         picked = self._schedule.picked(rays) if len(frame.changed) else 0
-        pixels = walk(self._valid, self._seed, self._step * (rays - picked), rays - picked)
+        pixels = walk(self._valid, self._seed, self._visits, rays - picked)
+        self._visits += rays - picked
         if picked:
-            pixels = np.concatenate([walk(frame.changed, self._seed, self._step * picked, picked), pixels])
-        self._step += 1
+            pixels = np.concatenate([walk(frame.changed, ~self._seed, self._changed_visits, picked), pixels])
+            self._changed_visits += picked
         background = np.zeros((rays, 3), np.float32)
         if self._random_background:
             background = rng.random((rays, 3), np.float32)
@@ -133,6 +119,6 @@ class HostSteps(Steps):
         share = np.full(len(pixels), 1 / rest, np.float32)
         if picked:
             visits = picked / len(frame.changed) + rest / len(self._valid)
-            assert frame.moved is not None
-            share[frame.moved[pixels]] = self._schedule.changed_weight / (len(self._valid) * visits)
+            assert frame.changed_mask is not None
+            share[frame.changed_mask[pixels]] = self._schedule.changed_weight / (len(self._valid) * visits)
         return share
