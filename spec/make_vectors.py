@@ -508,6 +508,13 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
         changed_head(lambda f: f["networks"][0]["space"].update(low=[9.0] * 3)),
         (0, "cam00"),
     )
+    huge = {"low": [-1e308, -1e308, 1e-320], "high": [1e308] * 3}
+    yield Vector(
+        "faulty/endless-space",
+        "a space whose extent is beyond all numbers",
+        changed_head(lambda f: f["networks"][0]["space"].update(huge)),
+        (0, "cam00"),
+    )
     yield Vector(
         "faulty/bad-config",
         "a configuration that does not fit its tensors",

@@ -388,7 +388,9 @@ def check_space(network: dict[str, Any]) -> None:
     if infinite:
         space = {**space, "high": [*space["high"][:2], math.inf]}
     check_fields(space, {"low": bound, "high": bound}, "space")
-    need(all(low < high for low, high in zip(space["low"], space["high"], strict=True)), "space is empty")
+    extents = [high - low for low, high in zip(space["low"], space["high"], strict=True)]
+    need(all(extent > 0 for extent in extents), "space is empty")
+    need(all(math.isfinite(extent) for extent in extents[: 2 if infinite else 3]), "space is endless")
     need(not ndc or space["low"][2] > 0, "near is not above 0")
 
 
