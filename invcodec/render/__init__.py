@@ -39,12 +39,12 @@ def make_engine(networks: tuple[Network, ...], *, device: str = "auto", threads:
     from invcodec.render.reference import TorchEngine
 
     try:
-        engine = TorchEngine(networks, device=device, threads=threads)
+        engine = _gpu_engine(networks[0], device) if grid and device.startswith("cuda") else None
+        return engine or TorchEngine(networks, device=device, threads=threads)
     except (RuntimeError, AssertionError) as error:
         known = device.split(":")[0] in ("cpu", "cuda")
         reason = str(error).splitlines()[0] if known else "choose auto, cpu or cuda"
         raise UsageError(f"device '{device}' cannot be used here ({reason})") from None
-    return (_gpu_engine(networks[0], device) if grid and device.startswith("cuda") else None) or engine
 
 
 def _gpu_engine(network: Network, device: str) -> Engine | None:

@@ -134,6 +134,17 @@ def _next_step(opened, row, word, bits, words, going):
 
 
 @triton.jit
+def _next_sample(
+    opened, row, word, bits, words, going, jitter, width, ox, oy, oz, dx, dy, dz, CONTRACTED: tl.constexpr
+):  # fmt: skip
+    """Ray parameter, place and length of each ray's next open step; the rest as `_next_step`."""
+    step, found, word, bits = _next_step(opened, row, word, bits, words, going)
+    s = (step + jitter) * width
+    x, y, z = _position(ox, oy, oz, dx, dy, dz, s, CONTRACTED)
+    return s, x, y, z, _length(ox, oy, oz, dx, dy, dz, s, width, CONTRACTED), found, word, bits
+
+
+@triton.jit
 def _corners(x0, y0, z0, fx, fy, fz, resolution, hashed, mask):
     """Entries of the eight vertices around points within their levels, and their weights, `[BLOCK, LEVELS, 8]`."""
     corner = tl.arange(0, 8)[None, None, :]
@@ -363,10 +374,9 @@ def _march(
     bits = tl.zeros([BLOCK], tl.int32)
     going = valid
     while tl.max(going.to(tl.int32), 0) > 0:
-        step, found, word, bits = _next_step(opened, ray, word, bits, words, going)
-        s = (step + jitter) * width
-        x, y, z = _position(ox, oy, oz, dx, dy, dz, s, CONTRACTED)
-        length = _length(ox, oy, oz, dx, dy, dz, s, width, CONTRACTED)
+        s, x, y, z, length, found, word, bits = _next_sample(
+            opened, ray, word, bits, words, going, jitter, width, ox, oy, oz, dx, dy, dz, CONTRACTED
+        )  # fmt: skip
         _, _, out = _field(
             table, x, y, z, found, resolution, first, hashed, known, mask, w0, b0, w1, b1, BLOCK, LEVELS, TRAINING
         )  # fmt: skip
@@ -519,10 +529,9 @@ def train(
     bits = tl.zeros([BLOCK], tl.int32)
     going = valid
     while tl.max(going.to(tl.int32), 0) > 0:
-        step, found, word, bits = _next_step(opened, ray, word, bits, words, going)
-        s = (step + own_jitter) * width
-        x, y, z = _position(ox, oy, oz, dx, dy, dz, s, CONTRACTED)
-        length = _length(ox, oy, oz, dx, dy, dz, s, width, CONTRACTED)
+        _, x, y, z, length, found, word, bits = _next_sample(
+            opened, ray, word, bits, words, going, own_jitter, width, ox, oy, oz, dx, dy, dz, CONTRACTED
+        )  # fmt: skip
         encoded, hidden, out = _field(
             table, x, y, z, found, resolution, first, hashed, known, mask, w0, b0, w1, b1, BLOCK, LEVELS, True
         )  # fmt: skip
