@@ -21,9 +21,9 @@ import numpy as np
 import zstandard
 from nncodec.extensions.deepCABAC import Decoder, Encoder, HdspMode
 
-from invcodec.coding.reader import Reader
-from invcodec.coding.schema import FrameHead, Head
+from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State, TensorKey, decode
+from invcodec.container.schema import FrameHead, Head
 
 FPZIP_BITS = 16
 """Precision as in the paper: sign, exponent and 7 bits of mantissa."""
@@ -203,7 +203,7 @@ class Frame:
     decode_seconds: list[float]
 
 
-def read_frames(reader: Reader) -> Iterator[Frame]:
+def read_frames(reader: StateReader) -> Iterator[Frame]:
     """A file's frames as coders see them."""
     recent: dict[TensorKey, np.ndarray] = {}
     used: dict[TensorKey, np.ndarray] = {}
@@ -295,7 +295,7 @@ def measure(path: Path) -> dict[str, Any]:
     later: list[dict[str, int]] = []
     stacks: dict[TensorKey, list[np.ndarray]] = {}
     times: list[float] = []
-    with Reader(path) as reader:
+    with StateReader(path) as reader:
         structure = {(n.name, t.name) for n in reader.head.networks for t in n.tensors if t.group == "structure"}
         counted = 0
         for frame in read_frames(reader):

@@ -33,11 +33,11 @@ from common import PROGRAM, Results
 from speed import few, kB, rendering, shown_camera
 
 from invcodec.capture import open_capture
-from invcodec.decoder import Decoder
+from invcodec.decoding.decoder import Decoder
+from invcodec.encoding.presets import DEFAULT_PRESET, resolve
 from invcodec.metrics import psnr
-from invcodec.networks import build_networks
-from invcodec.presets import DEFAULT_PRESET, resolve
 from invcodec.render.engine import Network, TensorKey
+from invcodec.render.networks import build_networks
 from invcodec.training.change import ChangeFinder
 from invcodec.training.frames import lead_tensors
 from invcodec.training.pixels import FramePixels, Views

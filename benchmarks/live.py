@@ -34,12 +34,12 @@ sys.path += [str(ROOT / "spec"), str(ROOT / "benchmarks")]
 from common import commit, machine  # noqa: E402
 from make_vectors import Maker, cameras, grid, header  # noqa: E402
 
-from invcodec.coding.container import HEADER_BYTES, MAGIC, pack_record, parse_header  # noqa: E402
 from invcodec.coding.entropy import CODER  # noqa: E402
-from invcodec.coding.growing import Growing, Sent, ending  # noqa: E402
-from invcodec.coding.remote import follow_url  # noqa: E402
-from invcodec.coding.schema import DIGEST_BYTES, FrameHead, Stats  # noqa: E402
 from invcodec.coding.state import table  # noqa: E402
+from invcodec.container.records import HEADER_BYTES, MAGIC, pack_record, parse_header  # noqa: E402
+from invcodec.container.schema import DIGEST_BYTES, FrameHead, Stats  # noqa: E402
+from invcodec.streaming.follow import follow_url  # noqa: E402
+from invcodec.streaming.growing import Growing, Sent, ending  # noqa: E402
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 KEY_EVERY = 30
@@ -295,7 +295,7 @@ def measure_soak(records: int, folder: Path) -> dict[str, Any]:
     made = Generated(folder / "long.inv")
     made.append()
     script = (
-        "import sys; from invcodec.coding.remote import follow_url\n"
+        "import sys; from invcodec.streaming.follow import follow_url\n"
         "count, last, gaps = 0, -1, 0\n"
         "for scanner, found in follow_url(sys.argv[1], lambda: False):\n"
         "    if found.entry is not None:\n"

@@ -17,8 +17,8 @@ from typing import Any
 import common
 
 import invcodec
-from invcodec.evaluation import evaluate
-from invcodec.presets import Settings
+from invcodec.decoding.evaluation import evaluate
+from invcodec.encoding.presets import Settings
 from invcodec.training.schedule import Budget
 
 _FINER = 1 / 64

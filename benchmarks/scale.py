@@ -24,8 +24,8 @@ sys.path.append(str(ROOT / "spec"))
 
 from make_vectors import Maker, cameras, grid, header
 
-from invcodec.coding.reader import Reader
-from invcodec.decoder import Decoder
+from invcodec.coding.chain import StateReader
+from invcodec.decoding.decoder import Decoder
 
 FRAMES, KEY_EVERY = 10_000, 100
 
@@ -69,7 +69,7 @@ def measure_length(folder: Path) -> dict[str, Any]:
     result["info_mb"] = peak_memory("info", path)[1]
     result["info_mb_tenth"] = peak_memory("info", short)[1]
     result["verify_mb"], result["verify_mb_tenth"] = (peak_memory("verify", each)[1] for each in (path, short))
-    with Reader(path) as reader:
+    with StateReader(path) as reader:
         counting = Counting(path)
         reader._file = counting  # type: ignore[assignment]
         number = 7345

@@ -39,8 +39,8 @@ import quality
 from common import PROGRAM, Results
 
 from invcodec.capture import Capture, open_capture
-from invcodec.decoder import Decoder
-from invcodec.presets import DEFAULT_PRESET
+from invcodec.decoding.decoder import Decoder
+from invcodec.encoding.presets import DEFAULT_PRESET
 
 ROWS = ("draft", "fast", "medium", "draft:nerf", "fast:nerf", "medium:nerf")
 KEY_SECONDS = (1, 2, 4, 8, 15, 30, 60, 120, 240, 600)

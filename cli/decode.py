@@ -15,9 +15,9 @@ from invcodec.errors import DamagedError, UsageError
 from .values import Duration, FrameRange, Input, Size
 
 if TYPE_CHECKING:
-    from invcodec.coding.container import FrameEntry
-    from invcodec.coding.stream import Moment
-    from invcodec.decoder import Decoder
+    from invcodec.container.records import FrameEntry
+    from invcodec.decoding.decoder import Decoder
+    from invcodec.decoding.stream import Moment
 
 
 @click.command(
@@ -99,7 +99,7 @@ def command(
         raise click.UsageError(f"no file to decode{took}", ctx)
     if sum(choice is not None for choice in (frame, time, frames)) > 1:
         raise click.UsageError("--frame, --time and --frames exclude each other", ctx)
-    from invcodec.decoder import Decoder
+    from invcodec.decoding.decoder import Decoder
 
     if str(file) == "-":
         source: Path | str | Moment = _from_pipe(frame, time, ctx)
@@ -124,7 +124,7 @@ def command(
 
 def _from_pipe(frame: str | None, time: Fraction | None, ctx: click.Context) -> Moment:
     """The frame that was asked for, out of standard input; nothing more than that is read or held."""
-    from invcodec.coding.stream import Moment, Wanted
+    from invcodec.decoding.stream import Moment, Wanted
 
     if frame is None and time is None:
         raise click.UsageError("a pipe gives one frame; choose it with --frame or --time", ctx)
@@ -199,8 +199,8 @@ def _write_pictures(
     force: bool,
 ) -> list[DamagedError]:
     """Render all poses; returns what could not be rendered because the file is damaged."""
-    from invcodec.playback import film
-    from invcodec.poses import resolve_pose
+    from invcodec.decoding.playback import film
+    from invcodec.decoding.poses import resolve_pose
 
     from .pictures import Pictures, plan
 

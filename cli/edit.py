@@ -32,7 +32,7 @@ def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
 
     They must declare the same cameras and networks, and each must go on after the one before it.
     """
-    from invcodec.coding.edit import concat as join
+    from invcodec.editing.edit import concat as join
 
     with written(output, force) as out:
         frames = join(files, out)
@@ -49,7 +49,7 @@ def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: 
 
     If the first of them is not a keyframe, it is coded anew as one: from its integers, so nothing changes but its size.
     """
-    from invcodec.coding.edit import cut as take
+    from invcodec.editing.edit import cut as take
 
     with written(output, force) as out:
         result = take(file, *frames, out)
@@ -68,7 +68,7 @@ def repair(file: Path, output: Path, force: bool) -> int:
 
     Exits 3 if frames are lost, and names them.
     """
-    from invcodec.coding.edit import repair as recover
+    from invcodec.editing.verify import repair as recover
 
     from .values import opened
 

@@ -87,7 +87,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_target(given: dict[str, Any]) -> Any:
     """Takes the library's target out of `target_options`; the quality stays. What excludes each other is refused."""
-    from invcodec.rate import Target
+    from invcodec.encoding.rate import Target
 
     names = ("quality", "target_psnr", "target_size", "bitrate")
     chosen = [f"--{name.replace('_', '-')}" for name in names if given[name] is not None]
@@ -141,7 +141,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def resolve_settings(given: dict[str, Any]) -> Any:
     """The library's settings for `training_options`."""
-    from invcodec.presets import resolve
+    from invcodec.encoding.presets import resolve
 
     durations = {key: None if given[key] is None else float(given[key]) for key in ("key_seconds", "seconds_per_frame")}
     return resolve(target=read_target(given), **{**given, **durations})
@@ -216,8 +216,8 @@ def command(
     that --resume continues; with --live it ends the recording.
     """
     from invcodec.capture import open_capture
-    from invcodec.encoder import encode_capture
-    from invcodec.encoder import resume as resume_encode
+    from invcodec.encoding.encoder import encode_capture
+    from invcodec.encoding.encoder import resume as resume_encode
     from invcodec.output import check_output
 
     from .progress import BarProgress, choose
@@ -307,7 +307,7 @@ def _encode_live(
     shown: Any,
 ) -> None:
     """Deadlines are the preset's training times unless they are given."""
-    from invcodec.live import encode_live
+    from invcodec.encoding.live import encode_live
 
     from .progress import BarProgress
 
@@ -331,7 +331,7 @@ def _served(output: Path, address: tuple[str, int] | None, *, fresh: bool = True
     if address is None:
         yield
         return
-    from invcodec.server import Beside
+    from invcodec.streaming.server import Beside
 
     with Beside(output, *address, fresh=fresh) as server:
         click.echo(f"serving {server.url}", err=True)

@@ -54,9 +54,9 @@ def command(
     All sizes are bytes in the file.
     """
     from invcodec.capture import open_capture
-    from invcodec.decoder import open_file
+    from invcodec.decoding.decoder import open_file
+    from invcodec.decoding.evaluation import evaluate, validate
     from invcodec.errors import UsageError
-    from invcodec.evaluation import evaluate, validate
 
     from .progress import counted
 

@@ -33,7 +33,7 @@ def command(file: Path | str, as_json: bool, records: bool) -> int:
     FILE may be an http address, or - for standard input. All sizes are bytes in the file. A finished file is read by
     its index alone: damage inside of frames is found by 'verify'. Exits 3 if the file is found damaged or truncated.
     """
-    from invcodec.coding.info import describe, describe_stream
+    from invcodec.container.info import describe, describe_stream
 
     if str(file) == "-":
         info = describe_stream(sys.stdin.buffer, "stdin", records=records)

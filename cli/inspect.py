@@ -45,7 +45,7 @@ def command(
     Takes the options of 'encode'. Whatever would stop an encode is named here as well, with its file.
     """
     from invcodec.capture import open_capture
-    from invcodec.capture.summary import summarise
+    from invcodec.encoding.summary import summarise
 
     settings = resolve_settings(training)
     opened = open_capture(

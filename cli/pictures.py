@@ -17,15 +17,15 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from invcodec.capture.video import write_video
 from invcodec.errors import DamagedError, UsageError
 from invcodec.output import check_output
+from invcodec.video import write_video
 
 from .progress import counted
 
 if TYPE_CHECKING:
-    from invcodec.decoder import Decoder, View
-    from invcodec.playback import Film
+    from invcodec.decoding.decoder import Decoder, View
+    from invcodec.decoding.playback import Film
 
 COLOUR_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEPTH_SUFFIXES = (".png", ".npy", ".tiff", ".tif")

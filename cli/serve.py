@@ -32,9 +32,9 @@ def command(file: Path, address: tuple[str, int]) -> None:
     FILE may be finished, may still grow, or may not be there yet. 'invcodec view', 'decode' and 'info' take its
     address; so does everything that knows HTTP and ranges.
     """
-    from invcodec.coding.growing import Growing
     from invcodec.errors import UsageError
-    from invcodec.server import address_of, listen, serve
+    from invcodec.streaming.growing import Growing
+    from invcodec.streaming.server import address_of, listen, serve
 
     if file.is_dir():
         raise UsageError(f"{file}: is a directory; give a file name")

@@ -36,7 +36,7 @@ from .values import Size
 @click.option("--fps", type=click.IntRange(1, 1000), default=10, show_default=True)
 def command(output: Path, **options: Any) -> None:
     """Write a small ray-traced scene, the same on every machine, as a capture to the new folder OUTPUT."""
-    from invcodec.capture.synthetic import write_synthetic
+    from invcodec.synth.write import write_synthetic
 
     from .progress import counted
 

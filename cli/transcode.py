@@ -37,8 +37,8 @@ def command(
     of its training cameras, at most 4096. The quality cannot be above FILE's own.
     """
     target = read_target(asked)
-    from invcodec.coding.reader import Reader
-    from invcodec.transcode import PASSES, transcode
+    from invcodec.container.reader import Reader
+    from invcodec.editing.transcode import PASSES, transcode
 
     with Reader(file) as reader:
         count = len(reader.frames)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from invcodec.coding.remote import is_url
+from invcodec.container.remote import is_url
 from invcodec.errors import UsageError
 from invcodec.limits import MAX_IMAGE_SIDE
 

@@ -26,7 +26,7 @@ def command(file: Path, as_json: bool) -> int:
 
     Exits 3 if anything is wrong, and names the frames that are lost.
     """
-    from invcodec.coding.edit import verify
+    from invcodec.editing.verify import verify
 
     from .values import opened
 

@@ -41,8 +41,8 @@ def command(
     Drag to go around the scene, scroll to come closer, space to play; ? shows all keys. Pictures are rendered by this
     program: the machine that it runs on does the work.
     """
-    from invcodec.server import address_of, listen
-    from invcodec.viewing.server import view
+    from invcodec.streaming.server import address_of, listen
+    from invcodec.streaming.viewer import view
 
     if str(file) == "-":
         raise click.UsageError("a pipe cannot be sought in; give a file or its address")
@@ -70,8 +70,8 @@ def command(
 
 def _wait_for(name: str) -> None:
     """Wait until a server that is up has the first keyframe."""
-    from invcodec.coding.reader import Reader
-    from invcodec.coding.remote import NotYet
+    from invcodec.container.reader import Reader
+    from invcodec.container.remote import NotYet
 
     told = False
     while True:

@@ -30,32 +30,32 @@ from invcodec.version import __version__
 
 if TYPE_CHECKING:
     from invcodec.capture import Camera, Capture, open_capture
-    from invcodec.coding.info import describe
-    from invcodec.decoder import Decoder, View
-    from invcodec.decoder import open_file as open
-    from invcodec.encoder import Encoder, encode_capture, resume
-    from invcodec.evaluation import evaluate
-    from invcodec.presets import Settings, resolve
-    from invcodec.rate import Target
-    from invcodec.report import FrameReport, Progress
+    from invcodec.container.info import describe
+    from invcodec.decoding.decoder import Decoder, View
+    from invcodec.decoding.decoder import open_file as open
+    from invcodec.decoding.evaluation import evaluate
+    from invcodec.encoding.encoder import Encoder, encode_capture, resume
+    from invcodec.encoding.presets import Settings, resolve
+    from invcodec.encoding.rate import Target
+    from invcodec.encoding.report import FrameReport, Progress
 
 _HOMES = {
-    "Camera": "capture",
+    "Camera": "geometry.camera",
     "Capture": "capture",
-    "Decoder": "decoder",
-    "Encoder": "encoder",
-    "FrameReport": "report",
-    "Progress": "report",
-    "Settings": "presets",
-    "Target": "rate",
-    "View": "decoder",
-    "describe": "coding.info",
-    "encode_capture": "encoder",
-    "evaluate": "evaluation",
-    "open": "decoder",
+    "Decoder": "decoding.decoder",
+    "Encoder": "encoding.encoder",
+    "FrameReport": "encoding.report",
+    "Progress": "encoding.report",
+    "Settings": "encoding.presets",
+    "Target": "encoding.rate",
+    "View": "decoding.decoder",
+    "describe": "container.info",
+    "encode_capture": "encoding.encoder",
+    "evaluate": "decoding.evaluation",
+    "open": "decoding.decoder",
     "open_capture": "capture",
-    "resolve": "presets",
-    "resume": "encoder",
+    "resolve": "encoding.presets",
+    "resume": "encoding.encoder",
 }
 """Module of each public name below this package."""
 

@@ -18,3 +18,5 @@ MAX_WEIGHTS = 1 << 27
 MAX_NAME_BYTES = 255
 MAX_IMAGE_SIDE = 16384
 MAX_SAMPLES_PER_RAY = 4096
+MIN_QP, MAX_QP = -160, 64
+"""Of quantisation parameters."""

@@ -23,13 +23,13 @@ from typing import Any
 
 import msgpack
 
-from invcodec.coding.container import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
-from invcodec.coding.edit import repair, verify
-from invcodec.coding.info import describe
-from invcodec.coding.scan import Scanner
-from invcodec.coding.schema import field_size
 from invcodec.coding.state import apply
-from invcodec.decoder import Decoder
+from invcodec.container.info import describe
+from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
+from invcodec.container.scan import Scanner
+from invcodec.container.schema import field_size
+from invcodec.decoding.decoder import Decoder
+from invcodec.editing.verify import repair, verify
 from invcodec.errors import InvError
 
 VECTORS = Path(__file__).resolve().parent / "vectors"

@@ -31,18 +31,18 @@ from typing import Any
 
 import numpy as np
 
-from invcodec.capture.camera import Camera
-from invcodec.coding.container import END_PAYLOAD, MAGIC, RecordType, Writer, pack_record
-from invcodec.coding.scan import Scanner
-from invcodec.coding.schema import FrameHead, Head, IndexRow, field_size, pack, pack_index
 from invcodec.coding.state import Follower, State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
-from invcodec.decoder import Decoder
+from invcodec.container.records import END_PAYLOAD, MAGIC, RecordType, Writer, pack_record
+from invcodec.container.scan import Scanner
+from invcodec.container.schema import FrameHead, Head, IndexRow, field_size, pack, pack_index
+from invcodec.decoding.decoder import Decoder
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
-from invcodec.field.profile import build
-from invcodec.networks import declare, declare_colour
-from invcodec.poses import look_at
+from invcodec.field.registry import build
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import look_at
+from invcodec.geometry.space import Space
 from invcodec.render.engine import Network
-from invcodec.render.space import Space
+from invcodec.render.networks import declare, declare_colour
 
 ROOT = Path(__file__).resolve().parent / "vectors"
 CLASSES = {UsageError: "usage", DamagedError: "damaged", UnsupportedError: "unsupported", LimitError: "limit"}

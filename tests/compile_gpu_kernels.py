@@ -16,11 +16,11 @@ from fields import EVERYTHING, SPACES, batch, rays
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from invcodec.capture.synthetic import _rig
 from invcodec.field.grid import GridProfile
+from invcodec.geometry.rig import choose_space
 from invcodec.render.engine import Network
 from invcodec.render.gpu import GpuEngine
-from invcodec.render.space import choose_space
+from invcodec.synth.rig import synthetic_rig
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.device import DeviceSteps
 from invcodec.training.pixels import FramePixels, Views
@@ -54,7 +54,7 @@ def main() -> None:
         return start
 
     JITFunction.__getitem__ = compile_only  # type: ignore[method-assign]
-    cameras = [camera for camera in _rig(4, (24, 18)) if not camera.held_out]
+    cameras = [camera for camera in synthetic_rig(4, (24, 18)) if not camera.held_out]
     for capability in map(int, sys.argv[1:]):
         compiled.clear()
         triton.runtime.driver.set_active(Driver(capability))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from invcodec.field.grid import GridProfile
+from invcodec.geometry.space import Rays, Space
 from invcodec.render.engine import Batch, Network, TensorKey
-from invcodec.render.space import Rays, Space
 
 SPACES = {
     "box": Space("box", np.eye(3, 4), -np.ones(3), np.ones(3)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from invcodec.capture.camera import Camera
+from invcodec.geometry.camera import Camera
 
 
 def a_camera(name: str, width: int, height: int) -> dict[str, Any]:

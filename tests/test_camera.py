@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from invcodec.capture.camera import Camera, check_pose
 from invcodec.errors import CaptureError
+from invcodec.geometry.camera import Camera, check_pose
 
 
 def some_camera(seed: int, distorted: bool) -> Camera:

@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 from invcodec import capture as capture_module
-from invcodec import presets
 from invcodec.capture import Camera, Capture, open_capture
 from invcodec.capture.layouts import n3dv
-from invcodec.capture.summary import summarise
-from invcodec.capture.synthetic import write_synthetic
-from invcodec.capture.video import area_downscale, read_image, write_video
+from invcodec.capture.video import area_downscale, read_image
+from invcodec.encoding import presets
+from invcodec.encoding.summary import summarise
 from invcodec.errors import CaptureError
 from invcodec.metrics import psnr
+from invcodec.synth.write import write_synthetic
+from invcodec.video import write_video
 
 NAMES = ["cam00", "cam01", "cam02", "cam03"]
 EYE = np.eye(4).tolist()

@@ -19,14 +19,16 @@ from conftest import Cli
 from PIL import Image
 from safetensors.numpy import load_file
 
-from invcodec.capture.synthetic import _objects, _rig, trace
 from invcodec.capture.video import probe
-from invcodec.coding.container import MAGIC, RecordType, pack_record
-from invcodec.coding.reader import Reader
-from invcodec.coding.schema import Head, pack, unpack
+from invcodec.container.reader import Reader
+from invcodec.container.records import MAGIC, RecordType, pack_record
+from invcodec.container.schema import Head, pack, unpack
 from invcodec.errors import InvWarning
 from invcodec.metrics import psnr
 from invcodec.render import make_engine
+from invcodec.synth.rig import synthetic_rig
+from invcodec.synth.scene import objects_at
+from invcodec.synth.trace import trace
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 
@@ -195,7 +197,7 @@ def test_depth_is_in_world_units(cli: Cli, encoded: Path, tmp_path: Path) -> Non
     unit = np.median(depth[seen] / levels[seen])
     assert unit == pytest.approx(10 ** round(np.log10(unit)), rel=1e-3)
     # So short a training gives rough depths, but they are those of the room, in metres.
-    expected = trace(_objects("moving", 0.1, 0.4), *_rig(7, (40, 30))[1].rays())[1].reshape(30, 40)
+    expected = trace(objects_at("moving", 0.1, 0.4), *synthetic_rig(7, (40, 30))[1].rays())[1].reshape(30, 40)
     assert 0.6 < np.median(depth[seen] / expected[seen]) < 1.6
 
 
@@ -484,7 +486,7 @@ def test_a_warning_is_one_line_and_no_failure(
         warnings.warn("this goes\nanother way", InvWarning, stacklevel=1)
         return make_engine(*arguments, **options)
 
-    monkeypatch.setattr("invcodec.decoder.make_engine", warn)
+    monkeypatch.setattr("invcodec.decoding.decoder.make_engine", warn)
     result = cli("decode", encoded, "--frame", 2, "--pose", "-o", tmp_path / "view.png")
     assert result.code == 0
     assert result.err.splitlines()[0] == "invcodec: this goes another way"

@@ -7,10 +7,10 @@ import pytest
 from fields import EVERYTHING, SPACES, batch, network, rays, weights
 
 from invcodec.field.kernels.grid import update_levels
+from invcodec.geometry.space import Space
 from invcodec.render.compiled import CompiledEngine
 from invcodec.render.kernels import train_chunks
 from invcodec.render.reference import TorchEngine
-from invcodec.render.space import Space
 
 
 def engines(space: Space, seed: int, threads: int = 2) -> tuple[CompiledEngine, TorchEngine]:

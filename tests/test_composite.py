@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from invcodec.geometry.contraction import expand, march_distance
 from invcodec.render import composite
-from invcodec.render.space import expand, march_distance
 
 
 def slow_composite(density, length, s):

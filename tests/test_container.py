@@ -14,7 +14,10 @@ import pytest
 from files import a_camera
 
 from invcodec import limits
-from invcodec.coding.container import (
+from invcodec.coding.chain import StateReader
+from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
+from invcodec.container.reader import reopen
+from invcodec.container.records import (
     MAGIC,
     SYNC,
     FrameEntry,
@@ -24,9 +27,7 @@ from invcodec.coding.container import (
     pack_record,
     parse_header,
 )
-from invcodec.coding.reader import Reader, reopen
-from invcodec.coding.schema import FrameHead, Head, NetworkInfo, Stats, TensorInfo, pack
-from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
+from invcodec.container.schema import FrameHead, Head, NetworkInfo, Stats, TensorInfo, pack
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
 
 KEYS: list[TensorKey] = [("scene", "w"), ("scene", "b")]
@@ -117,14 +118,14 @@ def save(tmp_path: Path) -> Save:
     return write
 
 
-def assert_right(reader: Reader, number: int, states: dict[int, State] = MADE.states) -> None:
+def assert_right(reader: StateReader, number: int, states: dict[int, State] = MADE.states) -> None:
     state = reader.state_at(number)
     for key in KEYS:
         np.testing.assert_array_equal(state.levels[key], states[number].levels[key])
     assert state.qps == QPS
 
 
-def numbers(reader: Reader) -> list[int]:
+def numbers(reader: StateReader) -> list[int]:
     return [entry.number for entry in reader.frames]
 
 
@@ -153,7 +154,7 @@ def test_layout_of_a_record_is_header_payload_and_checksums() -> None:
 
 
 def test_a_finished_file_reads_back(save: Save) -> None:
-    with Reader(save(MADE.data)) as reader:
+    with StateReader(save(MADE.data)) as reader:
         assert (reader.status, reader.problems, reader.head) == ("complete", [], HEAD)
         assert reader.frames == MADE.entries
         for number in NUMBERS:
@@ -164,7 +165,7 @@ def test_a_finished_file_reads_back(save: Save) -> None:
 
 
 def test_index_agrees_with_scan(save: Save) -> None:
-    with Reader(save(MADE.data[: MADE.body])) as scanned:
+    with StateReader(save(MADE.data[: MADE.body])) as scanned:
         assert (scanned.status, scanned.problems) == ("open", [])
         assert scanned.frames == MADE.entries
     # The entries tile the file between header and index.
@@ -174,9 +175,9 @@ def test_index_agrees_with_scan(save: Save) -> None:
 
 def test_status_tells_how_a_file_ended(save: Save) -> None:
     for complete, status in ((True, "complete"), (False, "incomplete")):
-        with Reader(save(make(complete).data)) as reader:
+        with StateReader(save(make(complete).data)) as reader:
             assert (reader.status, numbers(reader)) == (status, NUMBERS)
-    with Reader(save(MADE.data[:HEAD_END])) as reader:
+    with StateReader(save(MADE.data[:HEAD_END])) as reader:
         assert (reader.status, reader.frames) == ("open", [])
         with pytest.raises(UsageError, match="no frames"):
             reader.entry(10)
@@ -191,7 +192,7 @@ def test_writing_is_append_only_and_flushed(tmp_path: Path) -> None:
         for count, number in enumerate(NUMBERS, 1):
             state = add(writer, number, state)
             assert MADE.data.startswith(path.read_bytes())
-            with Reader(path) as reader:
+            with StateReader(path) as reader:
                 assert (reader.status, numbers(reader)) == ("open", NUMBERS[:count])
                 assert_right(reader, number)
 
@@ -201,19 +202,19 @@ def test_writing_is_append_only_and_flushed(tmp_path: Path) -> None:
 
 def test_random_access_reads_only_the_chain_since_the_keyframe(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    frame = Reader.frame
+    frame = StateReader.frame
 
-    def spy(self: Reader, entry: FrameEntry) -> tuple[FrameHead, bytes]:
+    def spy(self: StateReader, entry: FrameEntry) -> tuple[FrameHead, bytes]:
         read.append(entry.number)
         return frame(self, entry)
 
-    monkeypatch.setattr(Reader, "frame", spy)
+    monkeypatch.setattr(StateReader, "frame", spy)
     for number in NUMBERS:
-        with Reader(save(MADE.data)) as reader:
+        with StateReader(save(MADE.data)) as reader:
             read.clear()
             assert_right(reader, number)
             assert read == list(range(max(k for k in KEYFRAMES if k <= number), number + 1))
-    with Reader(save(MADE.data)) as reader:
+    with StateReader(save(MADE.data)) as reader:
         read.clear()
         for number in NUMBERS:
             assert_right(reader, number)
@@ -229,7 +230,7 @@ def test_opening_a_finished_file_reads_no_frame(save: Save) -> None:
     data = bytearray(MADE.data)
     second = MADE.entries[KEYFRAMES[1] - 10].offset
     data[HEAD_END:second] = bytes(second - HEAD_END)
-    with Reader(save(bytes(data))) as reader:
+    with StateReader(save(bytes(data))) as reader:
         assert numbers(reader) == NUMBERS
         for number in range(KEYFRAMES[1], 18):
             assert_right(reader, number)
@@ -250,7 +251,7 @@ def test_a_missing_frame_is_named_with_its_neighbours(save: Save, number: int, h
     for each in (10, 11, 20, 21):
         add(writer, each, None)
     writer.finish(True)
-    with Reader(save(file.getvalue())) as reader:
+    with StateReader(save(file.getvalue())) as reader:
         for ask in (reader.state_at, reader.entry, reader.cameras_at):
             with pytest.raises(UsageError, match=hint):
                 ask(number)
@@ -259,7 +260,7 @@ def test_a_missing_frame_is_named_with_its_neighbours(save: Save, number: int, h
 
 def test_a_camera_list_holds_from_its_record_on(save: Save) -> None:
     for data in (MADE.data, MADE.data[: MADE.body]):
-        with Reader(save(data)) as reader:
+        with StateReader(save(data)) as reader:
             for number in NUMBERS:
                 assert reader.cameras_at(number) == (MOVED if number >= MOVED_AT else HEAD.cameras)
 
@@ -275,9 +276,9 @@ def test_every_truncation_keeps_every_whole_frame(save: Save) -> None:
         path = save(MADE.data[:size])
         if size < HEAD_END:
             with pytest.raises(UsageError if size < len(MAGIC) else DamagedError):
-                Reader(path)
+                StateReader(path)
             continue
-        with Reader(path) as reader:
+        with StateReader(path) as reader:
             assert reader.status == ("open" if size in boundaries else "truncated"), size
             assert len(reader.problems) == (size not in boundaries)
             whole = [e for e in MADE.entries if e.offset + e.length <= size]
@@ -299,7 +300,7 @@ def test_every_flipped_byte_is_reported_or_harmless(save: Save, finished: bool, 
         broken = bytearray(data)
         broken[at] ^= 0xFF if whole else 1 << at % 8
         try:
-            reader = Reader(save(bytes(broken)))
+            reader = StateReader(save(bytes(broken)))
         except InvError:
             assert at < HEAD_END, at
             continue
@@ -329,7 +330,7 @@ def test_every_flipped_byte_is_reported_or_harmless(save: Save, finished: bool, 
 def test_a_damaged_index_or_end_mark_is_reported(save: Save, at: int) -> None:
     data = bytearray(MADE.data)
     data[at] ^= 1
-    with Reader(save(bytes(data))) as reader:
+    with StateReader(save(bytes(data))) as reader:
         assert reader.frames == MADE.entries
         assert (reader.status, len(reader.problems)) == ("damaged", 1)
 
@@ -339,7 +340,7 @@ def test_a_lost_key_costs_its_group_and_a_lost_delta_the_rest_of_it(save: Save) 
         entry = MADE.entries[lost - 10]
         # Cut out as if it had never been there: all records are sound, the chain is not.
         data = MADE.data[: entry.offset] + MADE.data[entry.offset + entry.length : MADE.body]
-        with Reader(save(data)) as reader:
+        with StateReader(save(data)) as reader:
             assert (reader.status, numbers(reader)) == ("damaged", left)
             assert any(f"refers to frame {lost}" in problem for problem in reader.problems)
             for number in left:
@@ -350,7 +351,7 @@ def test_garbage_between_records_is_skipped(save: Save) -> None:
     at = MADE.entries[3].offset
     # With things in it that look like a record's beginning.
     for garbage in (b"x", SYNC, SYNC * 9, MADE.data[at : at + 10], bytes(100)):
-        with Reader(save(MADE.data[:at] + garbage + MADE.data[at : MADE.body])) as reader:
+        with StateReader(save(MADE.data[:at] + garbage + MADE.data[at : MADE.body])) as reader:
             assert (reader.status, numbers(reader)) == ("damaged", NUMBERS)
             assert_right(reader, 17)
 
@@ -360,7 +361,7 @@ def test_the_search_for_a_record_crosses_its_blocks(save: Save) -> None:
     at = MADE.entries[4].offset
     for shift in range(-26, 3, 2):
         garbage = bytes((1 << 20) + shift)
-        with Reader(save(MADE.data[:at] + garbage + MADE.data[at : MADE.body])) as reader:
+        with StateReader(save(MADE.data[:at] + garbage + MADE.data[at : MADE.body])) as reader:
             assert numbers(reader) == NUMBERS, shift
 
 
@@ -373,7 +374,7 @@ def test_random_files_are_refused_or_empty(save: Save) -> None:
         if case % 3 == 2:
             data = MAGIC + HEAD_RECORD + data
         try:
-            with Reader(save(data)) as reader:
+            with StateReader(save(data)) as reader:
                 assert reader.frames == []
                 assert reader.status != "complete"
         except InvError:
@@ -382,23 +383,23 @@ def test_random_files_are_refused_or_empty(save: Save) -> None:
 
 def test_files_that_are_none_are_usage_errors(tmp_path: Path, save: Save) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
-        Reader(tmp_path / "none.inv")
+        StateReader(tmp_path / "none.inv")
     with pytest.raises(UsageError, match="cannot be read"):
-        Reader(tmp_path)
+        StateReader(tmp_path)
     with pytest.raises(UsageError, match="is empty"):
-        Reader(save(b""))
+        StateReader(save(b""))
     with pytest.raises(UsageError, match=r"not an \.inv file"):
-        Reader(save(b"\x89PNG\r\n\x1a\n" + bytes(100)))
+        StateReader(save(b"\x89PNG\r\n\x1a\n" + bytes(100)))
 
 
 @pytest.mark.parametrize("place", [HEAD_END, MADE.entries[3].offset, MADE.body])
 @pytest.mark.parametrize("at", [len(MAGIC), len(MAGIC) + 4, len(MAGIC) + HEADER, HEAD_END - 1])
 def test_a_second_copy_of_the_header_is_used_when_the_first_is_damaged(save: Save, place: int, at: int) -> None:
     data = bytearray(MADE.data[:place] + HEAD_RECORD + MADE.data[place : MADE.body])
-    with Reader(save(bytes(data))) as reader:
+    with StateReader(save(bytes(data))) as reader:
         assert (reader.status, numbers(reader)) == ("open", NUMBERS)
     data[at] ^= 0x10
-    with Reader(save(bytes(data))) as reader:
+    with StateReader(save(bytes(data))) as reader:
         assert (reader.status, reader.head, numbers(reader)) == ("damaged", HEAD, NUMBERS)
         assert reader.problems
         for number in NUMBERS:
@@ -410,7 +411,7 @@ def test_both_copies_of_the_header_damaged_are_refused(save: Save) -> None:
     data[HEAD_END - 1] ^= 1
     data[-1] ^= 1
     with pytest.raises(DamagedError, match="no sound header"):
-        Reader(save(bytes(data)))
+        StateReader(save(bytes(data)))
 
 
 # Records that this version does not know
@@ -420,7 +421,7 @@ def test_both_copies_of_the_header_damaged_are_refused(save: Save) -> None:
 def test_unknown_ancillary_records_are_skipped(save: Save, type_: int) -> None:
     more = pack_record(type_, 12, b"of a later version")
     parts = [MADE.data[:HEAD_END], *(MADE.data[e.offset : e.offset + e.length] for e in MADE.entries)]
-    with Reader(save(more.join(parts) + more)) as reader:
+    with StateReader(save(more.join(parts) + more)) as reader:
         assert (reader.status, reader.problems, numbers(reader)) == ("open", [], NUMBERS)
         assert_right(reader, 17)
     # The upper half of the flags is free for later use, in known types too.
@@ -432,7 +433,7 @@ def test_unknown_ancillary_records_are_skipped(save: Save, type_: int) -> None:
 def test_unknown_critical_records_are_unsupported(save: Save, type_: int, place: int) -> None:
     data = MADE.data[:place] + pack_record(type_, 0, b"") + MADE.data[place : MADE.body]
     with pytest.raises(UnsupportedError, match=f"byte {place}.*newer"):
-        Reader(save(data))
+        StateReader(save(data))
 
 
 def with_header(type_: int, *, flags: int = 0, reserved: int = 0, length: int = 0) -> bytes:
@@ -478,7 +479,7 @@ def rows() -> list[list[Any]]:
 def try_everything(path: Path) -> None:
     """Open, list and decode; whatever decodes is right."""
     try:
-        with Reader(path) as reader:
+        with StateReader(path) as reader:
             for number in numbers(reader):
                 try:
                     reader.cameras_at(number)
@@ -496,13 +497,13 @@ def test_the_crafted_index_is_the_real_one_when_nothing_is_changed() -> None:
 
 @pytest.mark.parametrize("value", [None, [5], [[]], [[1, 2, 3]], "x", 7, True])
 def test_an_index_that_is_none_falls_back_to_the_scan(save: Save, value: Any) -> None:
-    with Reader(save(closed(value))) as reader:
+    with StateReader(save(closed(value))) as reader:
         assert reader.frames == MADE.entries
 
 
 @pytest.mark.parametrize("value", [{}, "", b""])
 def test_an_empty_index_of_another_kind_falls_back_to_the_scan(save: Save, value: Any) -> None:
-    with Reader(save(closed(value))) as reader:
+    with StateReader(save(closed(value))) as reader:
         assert reader.frames == MADE.entries
 
 
@@ -510,7 +511,7 @@ def test_an_empty_index_of_another_kind_falls_back_to_the_scan(save: Save, value
     "at", [0, 8, 9, MADE.body - 1, MADE.body + 1, len(MADE.data), 2**40, 2**63 - 1, 2**63, 2**64 - 1]
 )
 def test_an_end_mark_that_points_elsewhere_falls_back_to_the_scan(save: Save, at: int) -> None:
-    with Reader(save(closed(rows(), at=at))) as reader:
+    with StateReader(save(closed(rows(), at=at))) as reader:
         assert reader.frames == MADE.entries
 
 
@@ -549,14 +550,14 @@ def test_an_index_with_fields_of_another_kind_never_raises_anything_else(
 def test_an_index_that_points_behind_itself_is_not_believed(save: Save) -> None:
     lying = rows()
     lying[0][2] = MADE.body
-    with Reader(save(closed(lying))) as reader:
+    with StateReader(save(closed(lying))) as reader:
         assert reader.frames == MADE.entries
 
 
 def test_references_that_go_forwards_or_in_circles_are_not_believed(save: Save) -> None:
     circle = rows()
     circle[0][4], circle[3][4] = 13, 10
-    with Reader(save(closed(circle))) as reader:
+    with StateReader(save(closed(circle))) as reader:
         # Such an index is not believed; the records themselves say it right.
         assert reader.status == "damaged"
         assert reader.frames == MADE.entries
@@ -596,7 +597,7 @@ def parsed(number: int) -> tuple[FrameHead, bytes]:
 def test_crafted_records_never_make_a_wrong_state(save: Save, record: bytes) -> None:
     path = save(MADE.data[: MADE.body] + record)
     try_everything(path)
-    with Reader(path) as reader:
+    with StateReader(path) as reader:
         for number in NUMBERS[:-1]:
             assert_right(reader, number)
 
@@ -606,7 +607,7 @@ def test_frames_whose_numbers_or_times_do_not_rise_are_reported(save: Save, numb
     frame, coded = parsed(14)
     record = frame_record(number, replace(frame, time=time), coded, RecordType.KEY)
     try:
-        reader = Reader(save(MADE.data[: MADE.body] + record))
+        reader = StateReader(save(MADE.data[: MADE.body] + record))
     except InvError:
         return
     with reader:
@@ -621,7 +622,7 @@ def test_frames_whose_numbers_or_times_do_not_rise_are_reported(save: Save, numb
 def test_reopen_cuts_what_closed_the_file_and_appends(save: Save, complete: bool, tail: int) -> None:
     data = make(complete).data
     path = save(data[: len(data) - tail])
-    reader, file = reopen(path)
+    file, reader = reopen(path), StateReader(path)
     with reader, file:
         last = reader.frames[-1]
         assert file.tell() == path.stat().st_size == last.offset + last.length
@@ -632,13 +633,13 @@ def test_reopen_cuts_what_closed_the_file_and_appends(save: Save, complete: bool
         for number in range(last.number + 1, 20):
             states[number] = state = add(writer, number, state)
         writer.finish(True)
-    with Reader(path) as again:
+    with StateReader(path) as again:
         assert (again.status, numbers(again)) == ("complete", list(range(10, 20)))
         for number in numbers(again):
             assert_right(again, number, states)
         from_index = again.frames
     # As if it had been written in one go.
-    with Reader(save(path.read_bytes()[: from_index[-1].offset + from_index[-1].length])) as scanned:
+    with StateReader(save(path.read_bytes()[: from_index[-1].offset + from_index[-1].length])) as scanned:
         assert scanned.frames == from_index
 
 
@@ -646,7 +647,7 @@ def test_reopen_cuts_a_half_frame_and_what_lost_its_reference(save: Save) -> Non
     entry = MADE.entries[5]
     for data in (MADE.data[: entry.offset + 40], MADE.data[: entry.offset] + MADE.data[entry.offset + 1 : MADE.body]):
         path = save(data)
-        reader, file = reopen(path)
+        file, reader = reopen(path), StateReader(path)
         reader.close()
         file.close()
         assert path.read_bytes() == MADE.data[: entry.offset]
@@ -672,7 +673,7 @@ def test_reopen_of_a_finished_file_cuts_a_broken_last_frame(save: Save) -> None:
     data = bytearray(MADE.data)
     data[MADE.body - 1] ^= 1
     path = save(bytes(data))
-    reader, file = reopen(path)
+    file, reader = reopen(path), StateReader(path)
     with reader, file:
         assert numbers(reader) == NUMBERS[:-1]
         assert path.read_bytes() == MADE.data[: MADE.entries[-1].offset]

@@ -12,8 +12,9 @@ import pytest
 from conftest import Cli
 from files import SPEC, make_vectors
 
-from invcodec.coding.edit import concat, cut, repair, verify
-from invcodec.coding.reader import Reader
+from invcodec.coding.chain import StateReader
+from invcodec.editing.edit import concat, cut
+from invcodec.editing.verify import repair, verify
 from invcodec.errors import DamagedError, InvError, UsageError
 
 VECTORS = sorted(path.parent for path in SPEC.glob("vectors/*/*/expect.json"))
@@ -40,7 +41,7 @@ def source(tmp_path: Path) -> Path:
 
 def content(path: Path) -> dict[int, tuple[Any, bytes, Any]]:
     """Time, digest of the decoded state, and cameras of each frame."""
-    with Reader(path) as reader:
+    with StateReader(path) as reader:
         return {
             e.number: (e.time, reader.state_at(e.number).digest(), reader.cameras_at(e.number)) for e in reader.frames
         }
@@ -92,7 +93,7 @@ def test_joining_at_a_keyframe_copies_every_record(source: Path, tmp_path: Path)
         parts.append(save(tmp_path / name, out.getvalue()))
     out = io.BytesIO()
     entries = concat(parts, out)
-    with Reader(source) as reader:
+    with StateReader(source) as reader:
         # The second part's first frame has had to say what its cameras are.
         assert [e.length for e in entries if e.number != 4] == [e.length for e in reader.frames if e.number != 4]
 
@@ -162,7 +163,7 @@ def test_verify_and_repair_find_what_is_expected(folder: Path, tmp_path: Path) -
     elif expected["status"] == "complete":
         assert repaired.status == "complete"
     digests = {frame[0]: frame[3] for frame in expected["frames"]}
-    with Reader(tmp_path / "repaired.inv") as reader:
+    with StateReader(tmp_path / "repaired.inv") as reader:
         assert all(reader.state_at(n).digest().hex() == digests[n] for n in numbers)
 
 

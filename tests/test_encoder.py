@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 import invcodec
-from invcodec.capture.synthetic import _rig, render
 from invcodec.compiling import plain_interrupts
-from invcodec.encoder import Encoder
+from invcodec.encoding.encoder import Encoder
+from invcodec.encoding.presets import PRESETS, Settings, estimate, resolve, usual_bytes
+from invcodec.encoding.rate import Bucket, Target
 from invcodec.errors import CaptureError, UsageError
-from invcodec.presets import PRESETS, Settings, estimate, resolve, usual_bytes
-from invcodec.rate import Bucket, Target
+from invcodec.synth.rig import synthetic_rig
+from invcodec.synth.trace import render
 from invcodec.training.schedule import Budget
 
 SIZE = (20, 16)
@@ -34,7 +35,7 @@ def images(time: float) -> list[np.ndarray]:
     return [render(camera, "moving", time, 1.0) for camera in RIG]
 
 
-RIG = _rig(4, SIZE)
+RIG = synthetic_rig(4, SIZE)
 MOMENTS = [images(0.1 * k) for k in range(4)]
 
 

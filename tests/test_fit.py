@@ -11,11 +11,11 @@ from files import a_camera
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invcodec.coding.container import INDEX_ROW_BYTES, Writer, bytes_without_frames, record_bytes
 from invcodec.coding.fit import MOST_STATS, fit_change, fit_key, largest_empty_delta
 from invcodec.coding.quantize import nearest_qp, step, to_lattice
-from invcodec.coding.schema import Head, IndexRow, NetworkInfo, TensorInfo, pack_index
 from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key
+from invcodec.container.records import INDEX_ROW_BYTES, Writer, bytes_without_frames, record_bytes
+from invcodec.container.schema import Head, IndexRow, NetworkInfo, TensorInfo, pack_index
 
 TABLE, CELLS = ("n", "table"), ("n", "cells")
 SHAPES: dict[TensorKey, tuple[int, ...]] = {TABLE: (512, 2), CELLS: (8, 8, 8)}

@@ -16,18 +16,20 @@ import torch
 from fields import EVERYTHING, PROFILE, SPACES, batch, network, rays, weights
 
 from invcodec.capture import open_capture
-from invcodec.capture.camera import Camera
-from invcodec.capture.synthetic import _rig, render
-from invcodec.decoder import Decoder
-from invcodec.encoder import encode_capture
+from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.evaluation import validate
+from invcodec.encoding.encoder import encode_capture
+from invcodec.encoding.presets import resolve
 from invcodec.errors import InvWarning
-from invcodec.evaluation import validate
 from invcodec.field.grid import GridProfile
-from invcodec.presets import resolve
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import choose_space
+from invcodec.geometry.space import Space
 from invcodec.render import _gpu_engine
 from invcodec.render.engine import Network
 from invcodec.render.reference import TorchEngine
-from invcodec.render.space import Space, choose_space
+from invcodec.synth.rig import synthetic_rig
+from invcodec.synth.trace import render
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Budget, Schedule
@@ -176,7 +178,7 @@ def test_the_engine_is_given_up_with_a_word_where_its_kernels_cannot_be_made(mon
 
 
 def rig() -> list[Camera]:
-    return [camera for camera in _rig(4, (24, 18)) if not camera.held_out]
+    return [camera for camera in synthetic_rig(4, (24, 18)) if not camera.held_out]
 
 
 def steps_on(transparent: bool = False) -> tuple[DeviceSteps, Views, FramePixels, ColourCorrection]:
@@ -305,7 +307,7 @@ def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.Monke
     """A whole encode with a network that is small enough for the interpreter; any engine decodes it."""
     if DEVICE == "cpu":
         monkeypatch.setattr(gpu, "BLOCK_RAYS", 256)
-    monkeypatch.setattr("invcodec.encoder.make_engine", lambda networks, **_: GpuEngine(networks[0], DEVICE))
+    monkeypatch.setattr("invcodec.encoding.encoder.make_engine", lambda networks, **_: GpuEngine(networks[0], DEVICE))
     config = {**PROFILE.config, "samples": 10, "occupancy": 8}
     settings = resolve(steps=4)
     settings = replace(
@@ -322,7 +324,7 @@ def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.Monke
             assert found["psnr"] == pytest.approx(report.psnr, abs=0.02)
         shown = decoder.render(2, decoder.cameras()[1])
     # Where the GPU renders, rays and pictures are tensors from beginning to end.
-    monkeypatch.setattr("invcodec.decoder.make_engine", lambda networks, **_: GpuEngine(networks[0], DEVICE))
+    monkeypatch.setattr("invcodec.decoding.decoder.make_engine", lambda networks, **_: GpuEngine(networks[0], DEVICE))
     with Decoder(tmp_path / "out.inv") as decoder:
         twin = decoder.render(2, decoder.cameras()[1])
     assert np.abs(twin.rgb.astype(int) - shown.rgb).max() <= 1

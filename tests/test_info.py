@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from files import a_camera
 
-from invcodec.coding.container import MAGIC, Writer, pack_record
-from invcodec.coding.info import describe
-from invcodec.coding.schema import FrameHead, Head, NetworkInfo, TensorInfo
+from invcodec.container.info import describe
+from invcodec.container.records import MAGIC, Writer, pack_record
+from invcodec.container.schema import FrameHead, Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, UsageError
 
 HEAD = Head(

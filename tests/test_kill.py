@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from invcodec.capture import open_capture
-from invcodec.capture.synthetic import write_synthetic
-from invcodec.coding.edit import verify
-from invcodec.encoder import encode_capture, resume
+from invcodec.editing.verify import verify
+from invcodec.encoding.encoder import encode_capture, resume
+from invcodec.encoding.presets import Settings, resolve
 from invcodec.errors import UsageError
-from invcodec.presets import Settings, resolve
+from invcodec.synth.write import write_synthetic
 
 KILLS = 24
 FRAMES = 10

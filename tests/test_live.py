@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 
 from invcodec.capture import Frame, open_capture
 from invcodec.capture.live import Aligner, LiveFrame, Moment, Newest, Played, Raw, Rig
-from invcodec.coding.reader import Reader
-from invcodec.coding.remote import follow_url
+from invcodec.container.reader import Reader
+from invcodec.encoding.live import _Pace
 from invcodec.errors import CaptureError
-from invcodec.live import _Pace
+from invcodec.streaming.follow import follow_url
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 FPS = Fraction(10)

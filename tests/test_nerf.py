@@ -6,7 +6,7 @@ import torch
 
 from invcodec.errors import LimitError, UnsupportedError
 from invcodec.field.nerf import NerfProfile, positional_encoding
-from invcodec.field.profile import build
+from invcodec.field.registry import build
 
 TINY = {
     "depth": 3,

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invcodec.capture.camera import Camera
-from invcodec.coding.container import FrameEntry
-from invcodec.playback import Film, Shot, film
-from invcodec.poses import Pose, look_at
+from invcodec.container.records import FrameEntry
+from invcodec.decoding.playback import Film, Shot, film
+from invcodec.decoding.poses import Pose
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import look_at
 
 CAMERA = Camera("c0", 24, 18, 20.0, 20.0, 12.0, 9.0, np.eye(4)[:3])
 

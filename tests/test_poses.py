@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invcodec.capture.camera import Camera
+from invcodec.decoding.poses import read_pose, resolve_pose
 from invcodec.errors import UsageError
-from invcodec.poses import default_view, focus_point, look_at, orbit, read_pose, resized, resolve_pose
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import default_view, focus_point, look_at, orbit
 
 UP = np.array([0.0, 1.0, 0.0])
 TARGET = np.array([0.3, -0.2, 0.1])
@@ -152,7 +153,7 @@ def test_the_focus_of_parallel_cameras_lies_within_the_bounds() -> None:
 @settings(max_examples=50, deadline=None)
 def test_resizing_keeps_the_vertical_field_of_view(width: int, height: int) -> None:
     camera = FORWARD[0]
-    other = resized(camera, width, height)
+    other = camera.resized(width, height)
     assert (other.width, other.height) == (width, height)
     _, old = camera.rays(np.array([[camera.cx, 0.0], [camera.cx, camera.height]]))
     _, new = other.rays(np.array([[other.cx, 0.0], [other.cx, height]]))
@@ -207,7 +208,7 @@ def test_intrinsics_in_part(tmp_path: Path) -> None:
     camera = read(fl_x=50.0)
     assert (camera.fy, camera.width, camera.height, camera.cx) == (50, base.width, base.height, base.width / 2)
     # A size alone: the base's view, as high as before.
-    camera, expected = read(w=90, h=60), resized(base, 90, 60)
+    camera, expected = read(w=90, h=60), base.resized(90, 60)
     assert (camera.fx, camera.fy, camera.cx) == (expected.fx, expected.fy, expected.cx)
 
 

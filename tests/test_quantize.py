@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invcodec.coding.quantize import MAX_LEVEL, MAX_QP, MIN_QP, STEP_BITS, from_lattice, nearest_qp, step, to_lattice
+from invcodec.coding.quantize import MAX_LEVEL, STEP_BITS, from_lattice, nearest_qp, step, to_lattice
+from invcodec.limits import MAX_QP, MIN_QP
 
 qps = st.integers(MIN_QP, MAX_QP)
 levels = st.integers(-MAX_LEVEL, MAX_LEVEL)

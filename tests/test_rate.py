@@ -14,9 +14,9 @@ from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invcodec.coding.reader import Reader
+from invcodec.coding.chain import StateReader
+from invcodec.encoding.rate import BUFFER_SECONDS, Controller, Costs, Outcome, Target
 from invcodec.errors import UsageError
-from invcodec.rate import BUFFER_SECONDS, Controller, Costs, Outcome, Target
 
 COSTS = Costs(fixed=2000, row=20, empty=100, key=60_000, delta=6_000)
 RATE = Fraction(30)
@@ -229,7 +229,7 @@ def lines(text: str) -> list[dict[str, object]]:
 
 
 def sizes(path: Path) -> list[tuple[str, int]]:
-    with Reader(path) as reader:
+    with StateReader(path) as reader:
         assert reader.status == "complete"
         return [(entry.kind, entry.length) for entry in reader.frames]
 
@@ -242,7 +242,7 @@ def test_a_file_of_a_size(cli: Cli, capture: Path, tmp_path: Path) -> None:
     assert target == {"target": "size", "asked": 30_000, "achieved": path.stat().st_size, "met": True}
     assert 20_000 < path.stat().st_size <= 30_000
     assert [frame["bytes"] for frame in frames] == [size for _, size in sizes(path)]
-    with Reader(path) as reader:
+    with StateReader(path) as reader:
         assert reader.head.encoder["settings"]["target"]["size"] == 30_000
         cut = reader.frames[2].offset + 40
     # Cut short, it is finished with the same target.
@@ -283,7 +283,7 @@ def test_quality_decides_steps_and_size(cli: Cli, capture: Path, tmp_path: Path)
     for quality in (10, 90):
         path = tmp_path / f"{quality}.inv"
         assert cli("encode", capture, path, "--steps", 10, "--frames", "0:1", "--quality", quality).code == 0
-        with Reader(path) as reader:
+        with StateReader(path) as reader:
             # The occupancy is exact whatever the quality.
             qps = reader.state_at(0).qps
             found.append((path.stat().st_size, qps["scene", "grid.0"], qps["scene", "occupancy"]))

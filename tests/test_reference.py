@@ -8,10 +8,10 @@ import torch
 
 from invcodec.field.grid import GridProfile
 from invcodec.field.nerf import NerfProfile
+from invcodec.geometry.space import Rays, Space
 from invcodec.render import reference
 from invcodec.render.engine import Batch, Network
 from invcodec.render.reference import TorchEngine
-from invcodec.render.space import Rays, Space
 
 BOX = Space("box", np.eye(3, 4), -np.ones(3), np.ones(3))
 SPACES = [

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invcodec import limits
-from invcodec.coding.schema import FrameHead, Head, NetworkInfo, Stats, TensorInfo, field_size, pack, unpack
+from invcodec.container.schema import FrameHead, Head, NetworkInfo, Stats, TensorInfo, field_size, pack, unpack
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError
 
 NETWORK = NetworkInfo(

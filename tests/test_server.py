@@ -18,19 +18,20 @@ import pytest
 from conftest import Cli
 from files import make_vectors
 
-from invcodec import server
-from invcodec.coding import remote
-from invcodec.coding.container import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
-from invcodec.coding.edit import verify
+from invcodec.coding.chain import StateReader
 from invcodec.coding.entropy import CODER
-from invcodec.coding.growing import FileId, Growing, Sent, ending, follow_file
-from invcodec.coding.reader import Reader
-from invcodec.coding.remote import RemoteFile, follow_url
-from invcodec.coding.scan import Found, Scanner, scan
-from invcodec.coding.schema import DIGEST_BYTES, FrameHead
 from invcodec.coding.state import table
+from invcodec.container import remote
+from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
+from invcodec.container.remote import RemoteFile
+from invcodec.container.scan import Found, Scanner, scan
+from invcodec.container.schema import DIGEST_BYTES, FrameHead
+from invcodec.editing.verify import verify
 from invcodec.errors import UsageError
-from invcodec.server import FileServer, address_of, listen
+from invcodec.streaming import server
+from invcodec.streaming.follow import follow_file, follow_url
+from invcodec.streaming.growing import FileId, Growing, Sent, ending
+from invcodec.streaming.server import FileServer, address_of, listen
 
 
 @contextmanager
@@ -145,8 +146,8 @@ def test_a_frame_far_inside_costs_what_it_needs(tmp_path: Path, monkeypatch: pyt
     for path in (finished, growing):
         with served(path) as url:
             ready(url)
-            until(lambda: len(Reader(url).frames) == 600)
-            with Reader(url) as there, Reader(path) as here:
+            until(lambda: len(StateReader(url).frames) == 600)
+            with StateReader(url) as there, StateReader(path) as here:
                 assert (there.status, len(there.frames)) == (here.status, 600)
                 state = there.state_at(333)
                 assert state.digest() == here.state_at(333).digest()
@@ -210,7 +211,7 @@ def test_who_joins_late_gets_a_whole_file_from_the_last_keyframe_on(tmp_path: Pa
         found = verify(file, "followed")
     assert (found.status, [e.number for e in found.frames], found.problems) == ("complete", [2, 3], [])
     # Its own index fits, too.
-    with Reader(followed) as reader:
+    with StateReader(followed) as reader:
         assert (reader.status, [entry.number for entry in reader.frames]) == ("complete", [2, 3])
 
 

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invcodec.capture.camera import Camera
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import average_pose, choose_space
+from invcodec.geometry.space import Space
 from invcodec.render.composite import positions
-from invcodec.render.space import Space, average_pose, choose_space
 
 
 def rotation(seed):

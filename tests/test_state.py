@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from invcodec.coding.quantize import MAX_LEVEL, step
-from invcodec.coding.schema import FrameHead, Head, NetworkInfo, TensorInfo
 from invcodec.coding.state import State, TensorKey, decode, delta_frame, encode_delta, encode_key, key_frame, table
+from invcodec.container.schema import FrameHead, Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, UnsupportedError
 
 HEAD = Head(

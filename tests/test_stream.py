@@ -17,10 +17,10 @@ from files import make_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invcodec.coding.container import MAGIC
-from invcodec.coding.scan import Found, Scanner
 from invcodec.coding.state import Follower
-from invcodec.coding.stream import Moment, Wanted
+from invcodec.container.records import MAGIC
+from invcodec.container.scan import Found, Scanner
+from invcodec.decoding.stream import Moment, Wanted
 from invcodec.errors import DamagedError, UsageError
 
 MADE = make_vectors.two_segments()

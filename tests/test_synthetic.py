@@ -10,15 +10,18 @@ import pytest
 from PIL import Image
 
 from invcodec.capture import Camera, open_capture
-from invcodec.capture.synthetic import Scene, _objects, _rig, render, trace, write_synthetic
 from invcodec.errors import UsageError
+from invcodec.synth.rig import synthetic_rig
+from invcodec.synth.scene import Scene, objects_at
+from invcodec.synth.trace import render, trace
+from invcodec.synth.write import write_synthetic
 
 SMALL = {"cameras": 3, "size": (24, 18), "frames": 2}
 
 
 @pytest.fixture(scope="session")
 def rig() -> list[Camera]:
-    return _rig(5, (24, 18))
+    return synthetic_rig(5, (24, 18))
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +75,9 @@ def test_pictures_change_with_time_only_where_the_scene_does(rig: list[Camera], 
 
 def test_an_object_appears_half_way_through_changing_and_not_in_moving() -> None:
     counts = {
-        (scene, time): len(_objects(scene, time, 2.0)) for scene in ("moving", "changing") for time in (0, 0.99, 1, 1.9)
+        (scene, time): len(objects_at(scene, time, 2.0))
+        for scene in ("moving", "changing")
+        for time in (0, 0.99, 1, 1.9)
     }
     assert [counts["moving", t] for t in (0, 0.99, 1, 1.9)] == [5, 5, 5, 5]
     assert [counts["changing", t] for t in (0, 0.99, 1, 1.9)] == [5, 5, 6, 6]
@@ -80,15 +85,15 @@ def test_an_object_appears_half_way_through_changing_and_not_in_moving() -> None
 
 def test_the_object_that_appears_is_seen_from_every_camera(rig: list[Camera]) -> None:
     for camera in rig:
-        before = trace(_objects("changing", 0.4999, 1.0), *camera.rays())[1]
-        after = trace(_objects("changing", 0.5, 1.0), *camera.rays())[1]
+        before = trace(objects_at("changing", 0.4999, 1.0), *camera.rays())[1]
+        after = trace(objects_at("changing", 0.5, 1.0), *camera.rays())[1]
         # It can only come in front of what was there.
         assert (after <= before + 0.01).all()
         assert (after < before - 0.05).sum() > 5
 
 
 def test_depth_agrees_between_cameras(rig: list[Camera]) -> None:
-    objects = _objects("moving", 0.3, 1.0)
+    objects = objects_at("moving", 0.3, 1.0)
     seen = hidden = 0
     for here in rig:
         origins, directions = here.rays()
@@ -111,7 +116,7 @@ def test_depth_agrees_between_cameras(rig: list[Camera]) -> None:
 
 def test_what_cameras_see_of_a_matt_point_does_not_depend_on_the_camera(rig: list[Camera]) -> None:
     # The mirror ball, at index 3, is the only thing whose colour changes with the view.
-    objects = [each for each in _objects("moving", 0.3, 1.0) if not each.mirror]
+    objects = [each for each in objects_at("moving", 0.3, 1.0) if not each.mirror]
     origins, directions = rig[0].rays()
     colour, depth = trace(objects, origins, directions)
     points = origins + depth[:, None] * directions
@@ -132,7 +137,7 @@ def test_the_rig_faces_one_way_and_bounds_what_it_sees(rig: list[Camera]) -> Non
         np.testing.assert_allclose(camera.pose[:, :3].T @ camera.pose[:, :3], np.eye(3), atol=1e-12)
         assert camera.pose[1, 1] > 0.8
         for time in (0.0, 0.3, 0.7):
-            depth = trace(_objects("changing", time, 1.0), *camera.rays())[1]
+            depth = trace(objects_at("changing", time, 1.0), *camera.rays())[1]
             assert camera.near < depth.min()
             assert depth.max() < camera.far
 

@@ -12,24 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from invcodec.capture.camera import Camera
-from invcodec.capture.synthetic import _rig, render
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import choose_space
 from invcodec.render.engine import Batch, Step
-from invcodec.render.space import choose_space
+from invcodec.synth.rig import synthetic_rig
+from invcodec.synth.trace import render
 from invcodec.training.change import ChangeFinder, spread
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.frames import FrameTrainer
-from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.pixels import FramePixels, Views, validation_pixels
 from invcodec.training.schedule import Budget, Schedule
 from invcodec.training.steps import HostSteps
 from invcodec.training.walk import walk
-from invcodec.validation import validation_pixels
 
 SIZE = (32, 24)
 
 
 def rig() -> list[Camera]:
-    return [camera for camera in _rig(6, SIZE) if not camera.held_out]
+    return [camera for camera in synthetic_rig(6, SIZE) if not camera.held_out]
 
 
 @pytest.mark.parametrize("reach", [0, 1, 3])

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from conftest import Cli
 
-from invcodec.coding.reader import Reader
+from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State
 
 
 def states(path: Path) -> list[State]:
-    with Reader(path) as reader:
+    with StateReader(path) as reader:
         return [reader.state_at(entry.number) for entry in reader.frames]
 
 
@@ -38,7 +38,7 @@ def test_a_coarser_file_is_smaller_and_nearly_the_same(cli: Cli, encoded: Path, 
     assert report["source_bytes"] == encoded.stat().st_size
     assert 25 < report["psnr"] < 60
     assert cli("verify", path).code == 0
-    with Reader(path) as small, Reader(encoded) as source:
+    with StateReader(path) as small, StateReader(encoded) as source:
         assert [(e.number, e.time, e.kind, e.reference) for e in small.frames] == [
             (e.number, e.time, e.kind, e.reference) for e in source.frames
         ]
@@ -87,10 +87,10 @@ def test_the_smallest_file_of_a_quality(made: Any, encoded: Path) -> None:
 
 
 def test_a_largest_frame_and_a_bit_rate(made: Any, encoded: Path) -> None:
-    with Reader(encoded) as reader:
+    with StateReader(encoded) as reader:
         before = [entry.length for entry in reader.frames if entry.kind == "delta"]
     path, report = made("--max-frame-bytes", max(before) // 3)
-    with Reader(path) as reader:
+    with StateReader(path) as reader:
         assert max(entry.length for entry in reader.frames if entry.kind == "delta") <= max(before) // 3
     assert report["targets"][0]["met"]
     path, report = made("--bitrate", "600k")

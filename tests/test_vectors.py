@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from files import SPEC, make_vectors, reference
 
-from invcodec.decoder import Decoder
+from invcodec.decoding.decoder import Decoder
 from invcodec.errors import InvError
 
 VECTORS = sorted(path.parent for path in SPEC.glob("vectors/*/*/expect.json"))

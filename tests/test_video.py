@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from invcodec.capture.video import VideoInfo, area_downscale, image_size, probe, read_image, read_video, write_video
+from invcodec.capture.video import VideoInfo, area_downscale, image_size, probe, read_image, read_video
 from invcodec.errors import CaptureError, InvError
+from invcodec.video import write_video
 
 SIZE = (18, 26)
 COUNT = 12

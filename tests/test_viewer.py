@@ -21,11 +21,11 @@ from browser import CHROMIUM, Browser
 from conftest import Cli
 from PIL import Image
 
-from invcodec.coding.container import HEADER_BYTES, MAGIC, parse_header
-from invcodec.decoder import Decoder
+from invcodec.container.records import HEADER_BYTES, MAGIC, parse_header
+from invcodec.decoding.decoder import Decoder
 from invcodec.errors import UsageError
-from invcodec.viewing.painter import Looker, Painter, Picture, Wish, _false_colours, scene
-from invcodec.viewing.watched import Watched
+from invcodec.streaming.painter import Looker, Painter, Picture, Wish, _false_colours, scene
+from invcodec.streaming.watched import Watched
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 
@@ -128,10 +128,8 @@ def test_pictures_are_those_of_the_decoder_and_come_coarse_first(encoded: Path) 
     assert len(sizes) > 1
     assert {picture.about["serial"] for picture in got} == {7}
     with Decoder(encoded) as decoder:
-        from invcodec.poses import resized
-
         camera = next(camera for camera in decoder.cameras() if camera.name == "cam00")
-        expected = decoder.render(2, resized(camera, 160, 120)).rgb
+        expected = decoder.render(2, camera.resized(160, 120)).rgb
         assert_same_picture(pixels(got[-1].data), expected)
         entry = decoder.entry(2)
         stats = decoder.reader.frame(entry)[0].stats  # type: ignore[attr-defined]

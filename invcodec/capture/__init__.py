@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture.camera import Camera
 from invcodec.capture.layouts import recognise
 from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
 from invcodec.capture.video import area_downscale, has_alpha, image_size, probe, read_image, read_video
 from invcodec.errors import CaptureError
+from invcodec.geometry.camera import Camera
 
 __all__ = ["Camera", "Capture", "Frame", "open_capture"]
 

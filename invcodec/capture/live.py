@@ -25,11 +25,11 @@ import imageio_ffmpeg
 import numpy as np
 
 from invcodec.capture import Capture, Frame, read_mask, rig_cameras
-from invcodec.capture.camera import Camera
 from invcodec.capture.layouts.listing import CameraFiles, Stream
 from invcodec.capture.layouts.transforms import read_rig
 from invcodec.capture.video import area_downscale
 from invcodec.errors import CaptureError
+from invcodec.geometry.camera import Camera
 
 _SILENCE = 30.0
 """Seconds without a frame after which a rig that has begun counts as broken."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invcodec.coding.container import record_bytes
 from invcodec.coding.entropy import CODER
 from invcodec.coding.quantize import STEP_BITS, from_lattice, to_lattice
-from invcodec.coding.schema import DIGEST_BYTES, FrameHead, Head, Stats
 from invcodec.coding.state import State, TensorKey, encode_delta, table
+from invcodec.container.records import record_bytes
+from invcodec.container.schema import DIGEST_BYTES, FrameHead, Head, Stats
 
 _PARTS = 8
 """Dead zones are decided in eighths of a step, on integers."""

@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 
+from invcodec.limits import MAX_QP, MIN_QP
+
 STEP_BITS = 3
 """Steps per octave are 2^STEP_BITS."""
 
-MIN_QP, MAX_QP = -160, 64
 MAX_LEVEL = (1 << 24) - 1
 """Largest absolute lattice value: a float32 holds it exactly."""
 

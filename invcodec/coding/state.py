@@ -13,11 +13,11 @@ import numpy as np
 from invcodec.coding.entropy import CODER, RECENT_LIMIT, Known, RecordCoder, Statistics
 from invcodec.coding.guide import Guide, order
 from invcodec.coding.quantize import MAX_LEVEL, from_lattice
-from invcodec.coding.schema import DIGEST_BYTES, NO_STATS, Cameras, FrameHead, Head, Stats
+from invcodec.container.schema import DIGEST_BYTES, NO_STATS, Cameras, FrameHead, Head, Stats
 from invcodec.errors import DamagedError, UnsupportedError
 
 if TYPE_CHECKING:
-    from invcodec.coding.scan import Found
+    from invcodec.container.scan import Found
 
 TensorKey = tuple[str, str]
 Coded = dict[TensorKey, tuple[np.ndarray, np.ndarray]]

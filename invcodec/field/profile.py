@@ -13,13 +13,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-
-from invcodec.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import torch
@@ -139,32 +135,3 @@ class Profile(ABC):
         Returns:
             `[N, 3]`.
         """
-
-
-@cache
-def _registry() -> tuple[type[Profile], ...]:
-    from invcodec.field.grid import GridProfile
-    from invcodec.field.nerf import NerfProfile
-
-    plugins = [point.load() for point in entry_points(group="invcodec.profiles")]
-    return (NerfProfile, GridProfile, *plugins)
-
-
-def build(key: int | str, config: Mapping[str, Any], version: int | None = None) -> Profile:
-    """The profile with this id or name, configured.
-
-    Raises:
-        UnsupportedError: nothing here knows the profile, or only an older version of it.
-        TypeError: the configuration is not one of this profile.
-    """
-    for kind in _registry():
-        if key in (kind.id, kind.name):
-            if version is not None and version != kind.version:
-                raise UnsupportedError(
-                    f"profile '{kind.name}' version {version}: this decoder knows {kind.version}; update invcodec"
-                )
-            for value in config.values():
-                if any(type(each) is not int for each in (value if isinstance(value, (list, tuple)) else [value])):
-                    raise TypeError("a configuration holds integers and lists of integers")
-            return kind(**config)
-    raise UnsupportedError(f"unknown profile {key!r}: it needs a newer invcodec, or the package that provides it")

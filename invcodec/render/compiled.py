@@ -15,9 +15,9 @@ import numpy as np
 from invcodec.field.grid import MAX_RAW_DENSITY, GridProfile
 from invcodec.field.kernels.grid import BLOCK, STRIP, Layers, Levels, adam, field, update_levels
 from invcodec.field.kernels.simd import LANES
+from invcodec.geometry.space import Rays
 from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
 from invcodec.render.kernels import Scratch, render_chunks, train_chunks
-from invcodec.render.space import Rays
 
 CHUNK_RAYS = 128
 _DENSITY_POINTS = 1 << 14

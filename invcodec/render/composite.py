@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from invcodec.geometry.contraction import contract, march_distance
 from invcodec.render.engine import MIN_TRANSMITTANCE
 
 _IMPORTANCE_FLOOR = 1e-5
@@ -69,19 +70,6 @@ def merge(samples: Samples, more: torch.Tensor) -> Samples:
         torch.nn.functional.pad(middle, (1, 0), value=0.0),
         torch.nn.functional.pad(middle, (0, 1), value=1.0),
     )
-
-
-def march_distance(s: torch.Tensor) -> torch.Tensor:
-    """tau(s) of a contracted space: linear up to 1 at s = 1/2, then as the reciprocal of what is left."""
-    return torch.where(s < 0.5, 2 * s, 1 / (2 - 2 * s))
-
-
-def contract(point: torch.Tensor) -> torch.Tensor:
-    """All of space `[..., 3]` into the unit cube, the inner cube [-1, 1]^3 into its middle half."""
-    size = point.abs()
-    norm = size.amax(-1, keepdim=True).clamp(min=1)
-    folded = torch.where(size >= norm, point.sign() * (2 - 1 / norm), point / norm)
-    return folded / 4 + 0.5
 
 
 def positions(origins: torch.Tensor, directions: torch.Tensor, s: torch.Tensor, contracted: bool) -> torch.Tensor:

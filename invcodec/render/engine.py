@@ -16,7 +16,7 @@ import numpy as np
 
 from invcodec.arrays import Array
 from invcodec.field.profile import Profile
-from invcodec.render.space import Rays, Space
+from invcodec.geometry.space import Rays, Space
 
 MIN_TRANSMITTANCE = 1e-3
 """A ray ends where no more light than this is left (FORMAT.md, "Compositing")."""

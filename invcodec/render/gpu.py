@@ -15,9 +15,9 @@ from triton import cdiv, next_power_of_2
 
 from invcodec.arrays import Array, on_host
 from invcodec.field.grid import GridProfile
+from invcodec.geometry.space import Rays
 from invcodec.render import gpu_kernels as kernels
 from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
-from invcodec.render.space import Rays
 
 BLOCK_RAYS, WARPS = 16, 4
 """Rays to a program of `train` and `render`, the least that a matrix product takes, and its warps. With fewer warps, or

@@ -14,10 +14,10 @@ import torch
 
 from invcodec.arrays import Array, on_host
 from invcodec.field.profile import Recipe, TensorSpec
+from invcodec.geometry.space import Rays
 from invcodec.render import composite
 from invcodec.render.composite import Composite, Samples
 from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
-from invcodec.render.space import Rays
 
 _PASS_SAMPLES = {"cpu": 1 << 15, "cuda": 1 << 19}
 """Samples evaluated at once, which bounds memory."""

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from invcodec.capture.camera import Camera
+from invcodec.geometry.camera import Camera
 
 Source = Literal["images", "videos"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture.camera import Camera, check_pose
 from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
 from invcodec.errors import CaptureError
+from invcodec.geometry.camera import Camera, check_pose
 
 _POSES = "poses_bounds.npy"
 

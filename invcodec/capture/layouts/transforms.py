@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from invcodec.capture.camera import Camera, check_pose
 from invcodec.capture.layouts.listing import CameraFiles, Listing, Source, Stream
 from invcodec.capture.video import image_size
 from invcodec.errors import CaptureError
+from invcodec.geometry.camera import Camera, check_pose
 
 _FILE = "transforms.json"
 _MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")

@@ -1,0 +1,245 @@
+"""Random access to files (FORMAT.md, part I)."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, cast
+
+from invcodec.container.records import (
+    COMPLETE,
+    END_PAYLOAD,
+    HEADER_BYTES,
+    MAGIC,
+    TRAILER,
+    FrameEntry,
+    Record,
+    RecordType,
+    parse_header,
+)
+from invcodec.container.remote import RemoteFile, is_url
+from invcodec.container.scan import Found, Scanner
+from invcodec.container.schema import FrameHead, Head, unpack_index
+from invcodec.errors import DamagedError, UsageError
+from invcodec.limits import MAX_INDEX_BYTES
+
+_CHUNK = 1 << 20
+
+
+class Reader:
+    """Random access to a file: its header and the records of its frames.
+
+    Args:
+        path: of the file, or its address on a web server, from which only what is needed is fetched.
+        trust_index: take the frames from a finished file's index, where it is sound, and look at no other record.
+
+    Attributes:
+        name: for messages.
+        head: what the file declares.
+        frames: all good frames, in file order.
+        status: "complete", "incomplete" (interrupted on purpose), "open" (whole records, no end mark),
+            "truncated" (the last record is cut off) or "damaged" (records are missing or unsound).
+        problems: one line for each thing that is wrong.
+        head_end: offset behind the copy of the header that is used.
+
+    Raises:
+        UsageError: no such file, or not an .inv file.
+        DamagedError: no sound header.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, trust_index: bool = True) -> None:
+        self.name = os.fspath(path)
+        self.path = Path(path)
+        self._file, self.size = _opened(self.name)
+        try:
+            self.status = "open"
+            self.problems: list[str] = []
+            self.frames: list[FrameEntry] = []
+            if not (trust_index and (self._use_index() or self._ask_for_index())):
+                self._scan()
+        except BaseException:
+            self._file.close()
+            raise
+        self._by_number = {entry.number: entry for entry in self.frames}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _use_index(self) -> bool:
+        """Take the frames from the index of a finished file; False if anything that this takes is unsound."""
+        try:
+            self._file.seek(0)
+            if self._file.read(len(MAGIC)) != MAGIC:
+                return False
+            first = self._header_at(len(MAGIC))
+            end = self._header_at(self.size - HEADER_BYTES - END_PAYLOAD.size - TRAILER.size)
+            if (first.type, end.type, end.length) != (RecordType.HEAD, RecordType.END, END_PAYLOAD.size):
+                return False
+            self.head, self.head_end = Head.from_bytes(self._payload(first)), first.end
+            offset, flags = END_PAYLOAD.unpack(self._payload(end))
+            index = self._header_at(offset)
+            if index.type != RecordType.INDEX or index.end != end.offset:
+                return False
+            rows = unpack_index(self._payload(index))
+        except (DamagedError, OSError, ValueError):
+            return False
+        if rows and (rows[0].reference is not None or rows[-1].offset + rows[-1].length > offset):
+            return False
+        self.frames = [FrameEntry.indexed(row, self.head) for row in rows]
+        self.status = "complete" if flags & COMPLETE else "incomplete"
+        return True
+
+    def _ask_for_index(self) -> bool:
+        """Take the frames of a file that still grows from its server, if that is one of ours."""
+        if not isinstance(self._file, RemoteFile):
+            return False
+        try:
+            rows = unpack_index(self._file.ask("index", MAX_INDEX_BYTES))
+            first = self._header_at(len(MAGIC))
+            self.head, self.head_end = Head.from_bytes(self._payload(first)), first.end
+        except (DamagedError, UsageError):
+            return False
+        self.frames = [FrameEntry.indexed(row, self.head) for row in rows]
+        # It may have grown since it was opened.
+        self.size = max([self.size, *(entry.offset + entry.length for entry in self.frames[-1:])])
+        return True
+
+    def _scan(self) -> None:
+        """Take the frames from the records themselves."""
+        scanner = Scanner(self.name)
+        for _ in self._feed(scanner):
+            pass
+        if scanner.lost and scanner.head is not None:
+            # A header that came late is known from the beginning on the second round.
+            again = Scanner(self.name, scanner.head)
+            for _ in self._feed(again):
+                pass
+            scanner = again
+        assert scanner.head is not None
+        self.head, self.head_end, self.frames = scanner.head, scanner.head_end, scanner.frames
+        self.status, self.problems = scanner.status, scanner.problems
+
+    def _feed(self, scanner: Scanner) -> Iterator[Found]:
+        self._file.seek(0)
+        while data := self._file.read(min(_CHUNK, self.size - scanner.size)):
+            yield from scanner.feed(data)
+        yield from scanner.finish()
+
+    def records(self) -> Iterator[Found]:
+        """All records with sound headers, in file order, read one by one."""
+        yield from self._feed(Scanner(self.name, self.head))
+
+    def _header_at(self, offset: int) -> Record:
+        self._file.seek(offset)
+        record = parse_header(self._file.read(HEADER_BYTES), offset)
+        if record.end > self.size:
+            raise DamagedError(f"the record at byte {offset} is cut off", offset=offset)
+        return record
+
+    def _payload(self, record: Record) -> bytes:
+        """A record's payload, after its checksum was verified.
+
+        Raises:
+            DamagedError
+        """
+        self._file.seek(record.payload_offset)
+        data = self._file.read(record.length + TRAILER.size)
+        payload, crc = data[: record.length], data[record.length :]
+        if len(crc) < TRAILER.size or zlib.crc32(payload) != TRAILER.unpack(crc)[0]:
+            what = f"the record at byte {record.offset} fails its checksum"
+            raise DamagedError(what, offset=record.offset, frame=record.frame)
+        return payload
+
+    def __contains__(self, number: int) -> bool:
+        """Whether there is a frame with this number."""
+        return number in self._by_number
+
+    def entry(self, number: int) -> FrameEntry:
+        """The frame with this number.
+
+        Raises:
+            UsageError: no such frame; names its neighbours.
+        """
+        if number in self._by_number:
+            return self._by_number[number]
+        if not self.frames:
+            raise UsageError(f"{self.name}: holds no frames")
+        numbers = sorted(self._by_number)
+        below = [n for n in numbers if n < number]
+        above = [n for n in numbers if n > number]
+        if below and above:
+            hint = f"its neighbours are {below[-1]} and {above[0]}"
+        else:
+            hint = f"the file has frames {numbers[0]} to {numbers[-1]}"
+        raise UsageError(f"{self.name}: has no frame {number}; {hint}")
+
+    def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
+        """A frame's structured header and its coded values, verified."""
+        record = self._header_at(entry.offset)
+        if record.type not in (RecordType.KEY, RecordType.DELTA):
+            raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
+        frame, coded = FrameHead.split(self._payload(record))
+        is_key = record.type == RecordType.KEY
+        if FrameEntry.of(record, frame, self.head) != entry or is_key != (frame.reference is None):
+            raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
+        frame.check_fits(self.head)
+        return frame, coded
+
+    def cameras_at(self, number: int) -> tuple[dict[str, Any], ...]:
+        """The camera list that holds at a frame."""
+        entry = self.entry(number)
+        before = [e for e in self.frames if e.cameras and e.offset <= entry.offset]
+        if before:
+            cameras = self.frame(before[-1])[0].cameras
+            assert cameras is not None
+            return cameras
+        return self.head.cameras
+
+
+def _opened(name: str) -> tuple[BinaryIO, int]:
+    """A file, or one on a web server, and its size in bytes."""
+    if is_url(name):
+        remote = RemoteFile(name)
+        return cast(BinaryIO, remote), remote.size
+    try:
+        file = open(name, "rb")  # noqa: SIM115
+        return file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror})") from None
+
+
+def reopen(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to append frames: index and end mark, and what is broken at the end, are cut off.
+
+    Returns:
+        The file, positioned behind the last sound frame.
+
+    Raises:
+        UsageError: it cannot be written to, or holds no sound frame.
+        DamagedError: its only sound header lies behind its frames.
+    """
+    # The end may be broken although the index is sound, so the records themselves are looked at.
+    with Reader(path, trust_index=False) as reader:
+        end = max((entry.offset + entry.length for entry in reader.frames), default=None)
+        if end is None:
+            raise UsageError(f"{path}: holds no sound frame to go on from; encode it again with -f")
+        if reader.head_end > end:
+            raise DamagedError(f"{path}: its only sound header lies behind its frames; encode it again with -f")
+    try:
+        file = open(path, "r+b")  # noqa: SIM115
+        file.truncate(end)
+        file.seek(end)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written to ({error.strerror})") from None
+    return file

@@ -1,0 +1,164 @@
+"""Files on web servers, read by ranges (RFC 9110, section 14), and followed while they grow (`invcodec serve`)."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+from collections import OrderedDict
+from contextlib import closing
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import Request, urlopen
+
+from invcodec.errors import UsageError
+from invcodec.version import __version__
+
+_BLOCK = 1 << 16
+_HELD = 256
+"""Blocks that are kept."""
+_TIMEOUT = 30.0
+_TRANSIENT = (502, 503, 504)
+
+
+def is_url(text: object) -> bool:
+    """Whether this is the address of a file rather than its path."""
+    return isinstance(text, str) and re.match(r"https?://", text) is not None
+
+
+class RemoteFile(io.RawIOBase):
+    """A file on a web server, of which only what is read is fetched.
+
+    Args:
+        url: its address.
+
+    Attributes:
+        size: in bytes, when it was opened.
+        fetched: bytes that came over the network so far.
+
+    Raises:
+        UsageError: it cannot be had, or the server does not answer range requests.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.size = 0
+        self.fetched = 0
+        self._at = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._fetch(0, 1)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            raise OSError(22, "seek before the beginning of the file")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Up to `size` bytes; fewer only at the end of what there is."""
+        end = max(self.size, self._at) if size is None or size < 0 else self._at + size
+        first, stop = self._at // _BLOCK, -(-end // _BLOCK)
+        parts = []
+        for block in range(first, stop):
+            if block not in self._blocks:
+                missing = block + 1
+                while missing < min(stop, block + _HELD // 2) and missing not in self._blocks:
+                    missing += 1
+                self._fetch(block, missing)
+            data = self._blocks.get(block, b"")
+            if data:
+                self._blocks.move_to_end(block)
+            parts.append(data)
+            if len(data) < _BLOCK:
+                break
+        data = b"".join(parts)[self._at - first * _BLOCK :][: end - self._at]
+        self._at += len(data)
+        return data
+
+    def _fetch(self, first: int, stop: int) -> None:
+        """Get the blocks from `first` up to `stop`, as far as the file goes."""
+        header = f"bytes={first * _BLOCK}-{stop * _BLOCK - 1}"
+        try:
+            with closing(open_url(self.url, {"Range": header})) as answer:
+                total = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+                if answer.status != 206 or not total:
+                    raise UsageError(
+                        f"{self.url}: its server does not send parts of files; download it, or pipe it to '-'"
+                    )
+                data = answer.read((stop - first) * _BLOCK)
+        except _NoSuchRange:
+            return
+        except (OSError, http.client.HTTPException) as error:
+            raise UsageError(f"{self.url}: the connection broke ({error})") from None
+        self.size = max(self.size, int(total[1]))
+        self.fetched += len(data)
+        for at in range(0, len(data), _BLOCK):
+            block = data[at : at + _BLOCK]
+            # What is not full yet may have grown when it is asked for again.
+            if len(block) == _BLOCK or first * _BLOCK + at + len(block) >= self.size:
+                self._blocks[first + at // _BLOCK] = block
+        while len(self._blocks) > _HELD:
+            self._blocks.popitem(last=False)
+
+    def ask(self, what: str, limit: int) -> bytes:
+        """The answer to a question about the file, of at most `limit` bytes.
+
+        Raises:
+            UsageError: the server does not know it.
+        """
+        # What the file has grown to is told along.
+        self._blocks = OrderedDict((at, block) for at, block in self._blocks.items() if len(block) == _BLOCK)
+        with closing(open_url(with_query(self.url, what))) as answer:
+            if answer.headers.get("Inv-Answer") != what:
+                raise UsageError(f"{self.url}: its server does not know of '{what}'")
+            return answer.read(limit)
+
+
+class _NoSuchRange(Exception):
+    """The file ends before the range."""
+
+
+class Unavailable(UsageError):
+    """The server cannot be reached, or cannot answer now."""
+
+
+class NotYet(Unavailable):
+    """The server has no such file yet, but expects one."""
+
+
+def open_url(url: str, headers: dict[str, str] | None = None) -> Any:
+    """An answer to a GET.
+
+    Raises:
+        UsageError: no good one.
+    """
+    request = Request(url, headers={"User-Agent": f"invcodec/{__version__}", **(headers or {})})
+    try:
+        return urlopen(request, timeout=_TIMEOUT)
+    except HTTPError as error:
+        with closing(error):
+            if error.code == 416:
+                raise _NoSuchRange from None
+            if error.code in _TRANSIENT:
+                raise NotYet(f"{url}: is not there yet, or its server is busy ({error.reason})") from None
+            raise UsageError(f"{url}: its server answers {error.code} {error.reason}") from None
+    except URLError as error:
+        raise Unavailable(f"{url}: cannot be reached ({error.reason})") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Unavailable(f"{url}: cannot be reached ({error})") from None
+
+
+def with_query(url: str, query: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query, fragment=""))

@@ -1,0 +1,1 @@
+"""Files made from files without a capture: cut, concat, repair, verify, transcode."""

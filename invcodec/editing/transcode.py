@@ -1,0 +1,258 @@
+"""A file made smaller without training: its weights on coarser lattices, small changes left out.
+
+The loop is closed as it is in the encoder: every change is taken from what was sent before, so errors do not add up. No
+capture is needed; quality is measured against what the source shows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from invcodec.coding.chain import StateReader
+from invcodec.coding.fit import fit_change
+from invcodec.coding.quantize import STEP_BITS, to_lattice
+from invcodec.coding.state import State, TensorKey, delta_frame, encode_key, key_frame
+from invcodec.container.records import FrameEntry, Writer, record_bytes
+from invcodec.container.schema import FrameHead, Head
+from invcodec.encoding.presets import DEFAULT_QUALITY
+from invcodec.encoding.rate import NO_TARGET, Costs, Outcome, Result, Target, account
+from invcodec.errors import DamagedError, UsageError
+from invcodec.geometry.camera import Camera
+from invcodec.limits import MAX_QP
+from invcodec.metrics import psnr
+from invcodec.render import make_engine
+from invcodec.render.networks import COLOUR_NETWORK, build_networks
+from invcodec.training.pixels import Views
+from invcodec.training.validation import seen
+from invcodec.version import __version__
+
+_DEAD_ZONE = 0.6
+_STEP_OCTAVE = 20.0
+"""Points of quality for which steps double. An encoder turns prices first; here steps are all there is to turn."""
+_HALVINGS = 7
+PASSES = _HALVINGS + 3
+"""How often the source is gone through at most."""
+
+
+@dataclass(frozen=True)
+class Transcoded:
+    """What `transcode` did.
+
+    Attributes:
+        frames: of the new file.
+        size, source_size: bytes of both files.
+        quality: of the new file, on the scale on which the source has its own.
+        psnrs: for each frame, in dB against what the source shows of it, on the validation pixels of its cameras.
+        outcomes: what came of the target.
+    """
+
+    frames: list[FrameEntry]
+    size: int
+    source_size: int
+    quality: float
+    psnrs: list[float]
+    outcomes: list[Outcome]
+
+    @property
+    def psnr(self) -> float:
+        """Mean over frames."""
+        return sum(self.psnrs) / len(self.psnrs)
+
+
+def transcode(
+    path: Path,
+    out: BinaryIO,
+    *,
+    quality: float | None = None,
+    target: Target = NO_TARGET,
+    device: str = "auto",
+    threads: int | None = None,
+    done: Callable[[], None] = lambda: None,
+) -> Transcoded:
+    """Write a smaller version of a file; its frames keep their numbers, times and cameras.
+
+    Tensors that hold integers, such as occupancy, and the cameras' colours stay as they are. What the encoder said of
+    its frames stays too, but not their PSNR, which was another. For a target, the quality is searched: the highest for
+    a size or bit rate, the lowest for a PSNR. The source is gone through some ten times, one frame at a time.
+
+    Args:
+        quality: constant, on the encoder's scale; not above the source's own.
+        target: `psnr` means against what the source shows.
+        done: called after every frame, at most PASSES times the number of frames.
+
+    Raises:
+        UsageError: nothing is asked, or what cannot be; no such file; it holds no frames.
+        DamagedError: the source is not whole.
+        UnsupportedError: its networks are not known here.
+    """
+    if quality is None and target == NO_TARGET:
+        raise UsageError("nothing is asked; give a quality, a target size, a target PSNR, a bit rate or a frame size")
+    if quality is not None and target.decides_quality:
+        raise UsageError("a quality, a target PSNR, a target size and a bit rate exclude each other")
+    with StateReader(path) as reader:
+        if not reader.frames:
+            raise UsageError(f"{path}: holds no frames")
+        if reader.status in ("damaged", "truncated"):
+            raise DamagedError(f"{path}: is {reader.status} ({reader.problems[0]}); repair it first")
+        source = _Source(reader, target, make_viewer=lambda: _Viewer(reader, device, threads), done=done)
+        highest = source.quality
+        if quality is not None and quality > highest:
+            raise UsageError(f"{path}: its quality is {highest:g}; without training it cannot become {quality:g}")
+        chosen = highest if quality is None else quality
+        if target.psnr is not None:
+            chosen = _search(source.meets, 0.0, highest)
+        elif target.decides_quality:
+            chosen = _search(source.meets, highest, 0.0)
+        return source.write(chosen, out, look=True)
+
+
+def _search(meets: Callable[[float], bool], best: float, least: float) -> float:
+    """The quality nearest to `best` that meets something, roughly; `least` if none does."""
+    if meets(best):
+        return best
+    for _ in range(_HALVINGS):
+        middle = (best + least) / 2
+        best, least = (best, middle) if meets(middle) else (middle, least)
+    return least
+
+
+class _Source:
+    """A file that is gone through again and again."""
+
+    def __init__(
+        self, reader: StateReader, target: Target, make_viewer: Callable[[], _Viewer], done: Callable[[], None]
+    ) -> None:
+        self._reader = reader
+        self._target = target
+        self._done = done
+        self._viewer = make_viewer()
+        self.quality = _quality_of(reader.head.encoder)
+        self._exact = {
+            (network.name, tensor.name)
+            for network in reader.head.networks
+            for tensor in network.tensors
+            if network.name not in self._viewer.changeable or tensor.name not in self._viewer.changeable[network.name]
+        }
+        # The target is refused here if nothing could meet it.
+        head = self._head(self.quality)
+        means = [[e.length for e in reader.frames if e.kind == kind] or [1] for kind in ("key", "delta")]
+        self._costs = Costs.of(head, *(sum(sizes) / len(sizes) for sizes in means))
+        account(target, self._costs, head.frame_rate, len(reader.frames), None)
+
+    def _head(self, quality: float) -> Head:
+        head = self._reader.head
+        made = {"quality": quality, "target": asdict(self._target)}
+        kept = {key: value for key, value in head.encoder.items() if key == "origin"}
+        return replace(head, encoder={"name": "invcodec", "version": __version__, "transcoded": made, **kept})
+
+    def meets(self, quality: float) -> bool:
+        """Whether a file of this quality is what was asked."""
+        with open(os.devnull, "wb") as nowhere:
+            tried = self.write(quality, nowhere, look=self._target.psnr is not None)
+        return all(outcome.met for outcome in tried.outcomes)
+
+    def write(self, quality: float, out: BinaryIO, *, look: bool) -> Transcoded:
+        """Write a file of this quality; `look` at its frames to measure them."""
+        octaves = (self.quality - quality) / _STEP_OCTAVE
+        # What is left between two steps of the lattice's own scale goes into the dead zone.
+        coarser = math.floor(octaves * 2**STEP_BITS)
+        dead_zone = _DEAD_ZONE * 2.0 ** (octaves - coarser / 2**STEP_BITS)
+        head = self._head(quality)
+        writer = Writer(out, head)
+        result = Result(self._target, self._costs, head.frame_rate)
+        psnrs: list[float] = []
+        before: State | None = None
+        for entry in self._reader.frames:
+            shown = self._reader.state_at(entry.number)
+            frame, _ = self._reader.frame(entry)
+            stats = replace(frame.stats, centidecibels=None)
+            if entry.kind == "key" or before is None:
+                coded, state = self._key(shown, coarser)
+                frame = key_frame(state, frame.time, stats, frame.cameras)
+            else:
+                coded, state = self._delta(before, shown, frame, dead_zone)
+                frame = delta_frame(state, frame.time, writer.entries[-1].number, stats, frame.cameras)
+            written = writer.frame(entry.number, frame, coded)
+            found = None
+            if look:
+                found = self._viewer.compare(shown, state, self._reader.cameras_at(entry.number))
+                psnrs.append(found)
+            result.add(written.kind == "key", written.time, written.length, found)
+            before = state
+            self._done()
+        writer.finish(self._reader.status == "complete")
+        outcomes = result.outcomes(writer.size)
+        return Transcoded(writer.entries, writer.size, self._reader.size, quality, psnrs, outcomes)
+
+    def _key(self, shown: State, coarser: int) -> tuple[bytes, State]:
+        levels, qps = {}, {}
+        for key, weights in shown.weights().items():
+            qps[key], levels[key] = shown.qps[key], shown.levels[key]
+            if key not in self._exact and coarser:
+                qps[key] = min(qps[key] + coarser, MAX_QP)
+                levels[key] = to_lattice(weights, qps[key])
+        return encode_key(shown.head, levels, qps)
+
+    def _delta(self, before: State, shown: State, frame: FrameHead, dead_zone: float) -> tuple[bytes, State]:
+        cap = self._target.max_frame_bytes
+        room = math.inf if cap is None else cap - record_bytes(frame, b"")
+        fitted = fit_change(before, shown.weights(), dead_zone, room, self._exact)
+        return fitted.coded, fitted.state
+
+
+def _quality_of(encoder: dict[str, Any]) -> float:
+    """The quality that a file's maker says it has."""
+    for part in ("transcoded", "settings"):
+        said = encoder.get(part)
+        if isinstance(said, dict) and isinstance(said.get("quality"), (int, float)) and 0 <= said["quality"] <= 100:
+            return float(said["quality"])
+    return DEFAULT_QUALITY
+
+
+class _Viewer:
+    """Renders two states of a file's networks at the same pixels.
+
+    Attributes:
+        changeable: for each rendered network, its tensors that hold no integers.
+    """
+
+    def __init__(self, reader: StateReader, device: str, threads: int | None) -> None:
+        self._networks = build_networks(reader.head)
+        self._engine = make_engine(self._networks, device=device, threads=threads)
+        self._transparent = reader.head.background is None
+        self._names = [camera["name"] for camera in reader.head.cameras]
+        self._cameras: tuple[dict[str, Any], ...] = ()
+        self._views: Views | None = None
+        self._order: list[int] = []
+        self.changeable = {
+            network.name: {spec.name for spec in network.profile.tensors if not spec.exact}
+            for network in self._networks
+        }
+
+    def compare(self, a: State, b: State, cameras: tuple[dict[str, Any], ...]) -> float:
+        """PSNR in dB of two states, seen from the training cameras, or all where none is one."""
+        if self._views is None or cameras != self._cameras:
+            self._cameras = cameras
+            chosen = [index for index, camera in enumerate(cameras) if not camera["held_out"]]
+            self._order = chosen or list(range(len(cameras)))
+            self._views = Views([Camera.from_dict(cameras[i]) for i in self._order], self._networks[0].space)
+        return psnr(self._look(a, self._views), self._look(b, self._views))
+
+    def _look(self, state: State, views: Views) -> np.ndarray:
+        weights = state.weights()
+        self._engine.load({key: value for key, value in weights.items() if key[0] != COLOUR_NETWORK})
+        gain, offset = (_of_cameras(weights, name, self._order) for name in ("gain", "offset"))
+        return seen(self._engine, views, views.validation, gain, offset, transparent=self._transparent)
+
+
+def _of_cameras(weights: dict[TensorKey, np.ndarray], name: str, order: list[int]) -> np.ndarray | None:
+    """Gains or offsets `[C, 3]` of some cameras, or None where the file has none."""
+    values = weights.get((COLOUR_NETWORK, name))
+    return None if values is None else values[order]

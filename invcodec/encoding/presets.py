@@ -1,0 +1,324 @@
+"""Presets: what a quality-for-time choice means in numbers, resolved into one settings object.
+
+The numbers come from the measurements in `benchmarks/`; README.md says what each preset costs and gives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from invcodec.encoding.rate import NO_TARGET, POINTS_PER_OCTAVE, Target
+from invcodec.errors import UsageError
+from invcodec.field.registry import build
+from invcodec.training.schedule import Budget, Schedule
+
+DEFAULT_QUALITY = 50.0
+_PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 30.0
+"""Points of quality for which prices, and lattice steps, double. Fewer weights serve low qualities better than coarse
+ones do, so most of the saving is left to the price."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what an encoder does, apart from the capture; stored in the file.
+
+    Attributes:
+        networks: for each network its name, role, profile name and configuration.
+        key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
+        quality: 0 to 100; prices and steps follow from it.
+        fine_step: factor on every lattice step; below 1 is finer.
+        dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
+        warmup: frames after the first keyframe in which everything is trained.
+        key_every: frames from one keyframe to the next, or None for a single one.
+        target: what is asked of the file's size or quality; frames differ from `quality` for its sake.
+    """
+
+    preset: str
+    networks: tuple[dict[str, Any], ...]
+    key: Schedule
+    warm: Schedule
+    delta: Schedule
+    quality: float = DEFAULT_QUALITY
+    fine_step: float = 1.0
+    dead_zone: float = 0.6
+    warmup: int = 1
+    key_every: int | None = None
+    seed: int = 0
+    threads: int = 0
+    device: str = "auto"
+    colour_correction: bool = True
+    random_background: bool = True
+    target: Target = NO_TARGET
+
+    def at_quality(self, quality: float) -> Settings:
+        """The same with prices and steps for another quality, 0 to 100."""
+        points = self.quality - quality
+
+        def priced(schedule: Schedule) -> Schedule:
+            return replace(schedule, price=schedule.price * 2.0 ** (points / _PRICE_OCTAVE))
+
+        return replace(
+            self,
+            quality=quality,
+            fine_step=self.fine_step * 2.0 ** (points / _STEP_OCTAVE),
+            key=priced(self.key),
+            warm=priced(self.warm),
+            delta=priced(self.delta),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        data = asdict(self)
+        data["networks"] = list(data["networks"])
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Settings:
+        """Inverse of `to_dict`."""
+        schedules = {
+            name: Schedule(**{**data[name], "budget": Budget(**data[name]["budget"])})
+            for name in ("key", "warm", "delta")
+        }
+        return cls(**{**data, **schedules, "networks": tuple(data["networks"]), "target": Target(**data["target"])})
+
+
+def _grid(**config: Any) -> tuple[dict[str, Any], ...]:
+    return ({"name": "scene", "role": "scene", "profile": "grid", "config": config},)
+
+
+def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "name": role,
+            "role": role,
+            "profile": "nerf",
+            "config": {**config, "importance": 64 if role == "fine" else 0},
+        }
+        for role in ("coarse", "fine")
+    )
+
+
+_KEY_PRICE, _DELTA_PRICE = 1e-7, 1e-6
+"""Rate in the loss at quality 50. A keyframe's weights serve every frame up to the next, so they are cheaper."""
+
+
+def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Settings:
+    delta = Schedule(
+        Budget(seconds=frame_seconds),
+        # Gradients that are noisy move weights to no purpose, and every move is paid for: few large batches, with
+        # samples near where a decoder takes them, gave fewer bytes and more quality than many small ones.
+        rays=4096,
+        lead_rate=0.12,
+        rate=0.002,
+        hold=0.5,
+        decay=0.03,
+        price=_DELTA_PRICE,
+        changed_share=0.25,
+        changed_weight=3.0,
+        jitter=0.1,
+    )
+    key = Schedule(
+        Budget(seconds=key_seconds),
+        rays=4096,
+        lead_rate=0.16,
+        rate=0.02,
+        hold=0.5,
+        price=_KEY_PRICE,
+        changed_share=0.0,
+        jitter=0.3,
+    )
+    warm = replace(delta, lead_rate=0.1)
+    return Settings(preset, _grid(), key=key, warm=warm, delta=delta)
+
+
+_PAPER = Schedule(
+    # 5e-4 * 0.1^(step / 250,000), the step restarting with each frame.
+    Budget(steps=10_000), 1024, lead_rate=5e-4, rate=5e-4, hold=0.0, decay=0.1 ** (10_000 / 250_000), changed_share=0.0
+)  # fmt: skip
+
+
+def _twice(budget: Budget) -> Budget:
+    assert budget.seconds is not None
+    return Budget(seconds=2 * budget.seconds)
+
+
+def _nerf_settings(preset: Settings) -> Settings:
+    """A preset of grids, turned to one small MLP: twice the times, since it learns more slowly, and its own recipe."""
+    scene = {
+        "name": "scene",
+        "role": "scene",
+        "profile": "nerf",
+        # With 8 octaves it learned small pictures more slowly.
+        "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 48, "importance": 0},
+    }
+    key = Schedule(_twice(preset.key.budget), rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
+    delta = replace(
+        key,
+        budget=_twice(preset.delta.budget),
+        # Fast under a price: a few weights move far, where a slow rate moves many a little.
+        lead_rate=8e-3,
+        rate=2e-3,
+        decay=0.1,
+        price=1e-5,
+        changed_share=0.5,
+    )
+    warm = replace(delta, lead_rate=2e-3)
+    # Steps four times the profile's own cost a keyframe 0.1 dB, and halve the bytes of later frames at no cost.
+    return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, fine_step=4.0)
+
+
+PRESETS: dict[str, tuple[str, Settings]] = {
+    "draft": ("a first look", _grid_settings("draft", 5, 0.45)),
+    "fast": ("a quarter of a minute, then a second a frame", _grid_settings("fast", 12, 0.9)),
+    "medium": ("the default", _grid_settings("medium", 30, 1.8)),
+    "slow": ("longer training, for smaller files", _grid_settings("slow", 120, 6)),
+    "paper": (
+        "the published configuration: two 8x256 MLPs, 10,000 steps a frame",
+        Settings(
+            "paper",
+            _nerf(),
+            key=_PAPER,
+            warm=_PAPER,
+            delta=_PAPER,
+            warmup=30,
+            fine_step=1.0,
+            colour_correction=False,
+            random_background=False,
+        ),
+    ),
+}
+"""By name: what it is for, and its settings."""
+
+DEFAULT_PRESET = "medium"
+
+
+_KEY_BITS = {"grid": 0.4, "nerf": 5.0}
+"""Bits per weight of a keyframe, by profile."""
+_DELTA_BITS = {"grid": 0.04, "nerf": 0.3}
+_FREE_BITS = 3.0
+"""Bits per weight that is sent in later frames: by profile where changes have a price, and where they have none."""
+
+_PROFILES = ("grid", "nerf")
+
+
+def resolve(
+    preset: str = DEFAULT_PRESET,
+    *,
+    profile: str | None = None,
+    seconds_per_frame: float | None = None,
+    key_seconds: float | None = None,
+    steps: int | None = None,
+    quality: float | None = None,
+    target: Target = NO_TARGET,
+    key_every: int | None = None,
+    warmup: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    device: str = "auto",
+    colour_correction: bool = True,
+) -> Settings:
+    """Settings of a preset, with what was asked for in its place.
+
+    Args:
+        profile: "grid" or "nerf"; the preset's own if None.
+        seconds_per_frame: training time of each frame but keyframes.
+        key_seconds: training time of the first keyframe.
+        steps: optimiser steps of every frame, in place of times.
+        quality: 0 to 100, at the price of bytes; None is DEFAULT_QUALITY, the preset's own.
+        target: a size or quality of the file, in place of that.
+
+    Raises:
+        UsageError: an unknown name, or a number out of range.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset '{preset}'; choose from {', '.join(PRESETS)}")
+    settings = PRESETS[preset][1]
+    if profile is not None and profile not in _PROFILES:
+        raise UsageError(f"unknown profile '{profile}'; choose from {', '.join(_PROFILES)}")
+    for name, value, least in (
+        ("seconds per frame", seconds_per_frame, 1e-3),
+        ("key seconds", key_seconds, 1e-3),
+        ("steps", steps, 1),
+        ("key interval", key_every, 1),
+        ("warm-up", warmup, 0),
+        ("threads", threads, 1),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name}: {value} is too small, at least {least:g} is needed")
+    if quality is not None and target.decides_quality:
+        raise UsageError("a quality, a target PSNR, a target size and a bit rate exclude each other")
+    quality = DEFAULT_QUALITY if quality is None else quality
+    if not 0 <= quality <= 100:
+        raise UsageError(f"quality: {quality:g} is not between 0 and 100")
+    if profile is not None and profile != settings.networks[0]["profile"]:
+        settings = _nerf_settings(settings) if profile == "nerf" else replace(settings, networks=_grid())
+    if steps is not None:
+        budget = Budget(steps=steps)
+        settings = replace(
+            settings,
+            key=replace(settings.key, budget=budget),
+            warm=replace(settings.warm, budget=budget),
+            delta=replace(settings.delta, budget=budget),
+        )
+    if key_seconds is not None:
+        settings = replace(settings, key=replace(settings.key, budget=Budget(seconds=key_seconds)))
+    if seconds_per_frame is not None:
+        budget = Budget(seconds=seconds_per_frame)
+        settings = replace(
+            settings, warm=replace(settings.warm, budget=budget), delta=replace(settings.delta, budget=budget)
+        )
+    return replace(
+        settings.at_quality(quality),
+        target=target,
+        warmup=settings.warmup if warmup is None else warmup,
+        key_every=key_every,
+        seed=seed,
+        threads=threads or os.cpu_count() or 1,
+        device=device,
+        colour_correction=colour_correction and settings.colour_correction,
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an encode will roughly take: seconds (None where the budget is in steps), and bytes in the file."""
+
+    seconds: float | None
+    bytes: int
+
+
+def usual_bytes(settings: Settings) -> tuple[float, float]:
+    """What a keyframe's record and a later one's roughly take; that differs with the scene."""
+    key = delta = 0.0
+    for network in settings.networks:
+        profile = build(network["profile"], network["config"])
+        lead = sum(spec.size for spec in profile.tensors if spec.lead)
+        key += sum(spec.size for spec in profile.tensors) * _KEY_BITS[network["profile"]] / 8
+        delta += lead * (_DELTA_BITS[network["profile"]] if settings.delta.price else _FREE_BITS) / 8
+    factor = 2.0 ** ((settings.quality - DEFAULT_QUALITY) / POINTS_PER_OCTAVE)
+    return key * factor, delta * factor
+
+
+def estimate(settings: Settings, frames: int, frame_rate: Fraction) -> Estimate:
+    """Roughly what encoding a number of frames takes, from the settings alone; sizes differ with the scene."""
+    keys = 1 if settings.key_every is None else -(-frames // settings.key_every)
+    warm = min(settings.warmup, frames - 1)
+    budgets = [(settings.key, 1), (settings.warm, warm), (settings.delta, frames - 1 - warm)]
+    seconds: float | None = 0.0
+    for schedule, count in budgets:
+        if schedule.budget.seconds is None:
+            seconds = None if count else seconds
+        elif seconds is not None:
+            seconds += schedule.budget.seconds * count
+    key, delta = usual_bytes(settings)
+    target = settings.target
+    size = keys * key + (frames - keys) * min(delta, target.max_frame_bytes or delta)
+    if target.size is not None:
+        size = target.size
+    elif target.bitrate is not None:
+        size = float(target.bitrate / 8 * frames / frame_rate)
+    return Estimate(seconds, round(size))

@@ -1,0 +1,423 @@
+"""Rate control: what is asked of a file's size or quality, and at which quality its frames are encoded to get it.
+
+The encoder has one knob, the quality from 0 to 100 (`invcodec.encoding.presets`). A `Controller` sets it before a
+frame and while the frame is trained. It knows bytes and decibels, and nothing of how they come about.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from invcodec.coding.fit import largest_empty_delta
+from invcodec.container.records import INDEX_ROW_BYTES, bytes_without_frames
+from invcodec.container.schema import Head
+from invcodec.errors import UsageError
+
+BUFFER_SECONDS = 2
+"""Size of the buffer of a bit rate, in seconds of that rate."""
+
+POINTS_PER_OCTAVE = 10.0
+"""Points of quality for twice the bytes, roughly; what is off is corrected next time."""
+_POINTS_PER_DECIBEL = 5.0
+_LARGEST_STEP = 12.0
+"""Points of quality that one measurement can change: it may be a poor one, early in a frame or at a cut."""
+_KEY_MARGIN, _DELTA_MARGIN = 1.15, 2.0
+"""How far a record may exceed its share of a file's size: what one later frame has too much, the others can save."""
+_TOLERANCE = 0.1
+"""Decibels by which a quality may be missed."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked of a file; nothing: a constant quality. `max_frame_bytes` goes with everything, the others do not.
+
+    Attributes:
+        psnr: mean over frames, in dB.
+        size: of the whole file, in bytes.
+        bitrate: in bits a second of capture, through a buffer of BUFFER_SECONDS.
+        max_frame_bytes: of the record of any frame that is no keyframe.
+
+    Raises:
+        UsageError: values out of range, or that exclude each other.
+    """
+
+    psnr: float | None = None
+    size: int | None = None
+    bitrate: int | None = None
+    max_frame_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.psnr, self.size, self.bitrate)) > 1:
+            raise UsageError("a target PSNR, a target size and a bit rate exclude each other")
+        if self.psnr is not None and not 5 <= self.psnr <= 60:
+            raise UsageError(f"target PSNR: {self.psnr:g} dB is not between 5 and 60")
+        for name, value in (("size", self.size), ("bit rate", self.bitrate), ("frame size", self.max_frame_bytes)):
+            if value is not None and value <= 0:
+                raise UsageError(f"target {name}: {value} is not positive")
+
+    @property
+    def decides_quality(self) -> bool:
+        """Whether frames get the quality that this takes, in place of one that is asked for."""
+        return any(value is not None for value in (self.psnr, self.size, self.bitrate))
+
+
+NO_TARGET = Target()
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What is known of a file's bytes before its first frame.
+
+    Attributes:
+        fixed: header, index and end mark of a file without frames.
+        row: a frame's row in the index.
+        empty: the record of a frame that changes nothing.
+        key, delta: what records usually take at the default quality.
+    """
+
+    fixed: int
+    row: int
+    empty: int
+    key: float
+    delta: float
+
+    @classmethod
+    def of(cls, head: Head, key: float, delta: float) -> Costs:
+        """Of a file with this header, given what its records usually take."""
+        return cls(bytes_without_frames(head), INDEX_ROW_BYTES, largest_empty_delta(head), key, delta)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one target: `name` is that of its field in `Target`."""
+
+    name: str
+    asked: float
+    achieved: float
+    met: bool
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Bytes of a record: what it should take, and what it must not exceed."""
+
+    wanted: float = math.inf
+    limit: float = math.inf
+
+
+class Account(ABC):
+    """Bytes that may still be spent."""
+
+    @abstractmethod
+    def allowance(self, key: bool) -> Allowance:
+        """For the record of the next frame."""
+
+    @abstractmethod
+    def spend(self, key: bool, size: int) -> None:
+        """A record was written."""
+
+    @abstractmethod
+    def elapse(self, seconds: float) -> None:
+        """The next frame is shown so much later than the last one."""
+
+
+class FileSize(Account):
+    """A whole file's bytes, shared out among a known number of frames.
+
+    A keyframe gets as much more than a later frame as it usually takes. What a frame leaves, or takes too much, goes to
+    those that remain.
+    """
+
+    def __init__(self, size: int, frames: int, key_every: int | None, costs: Costs) -> None:
+        least = costs.fixed + frames * (costs.row + costs.empty)
+        if size < least:
+            raise UsageError(f"a file of {size} bytes cannot hold {frames} frames: even empty ones take {least}")
+        self._left = size - costs.fixed - frames * costs.row
+        self._frames = frames
+        self._key_every = key_every
+        self._costs = costs
+        self._done = 0
+
+    def allowance(self, key: bool) -> Allowance:
+        frames = max(self._frames - self._done, 1)
+        keys = min(max(self._keys_before(self._frames) - self._keys_before(self._done), int(key)), frames)
+        shares = keys * self._costs.key + (frames - keys) * self._costs.delta
+        share = self._left * (self._costs.key if key else self._costs.delta) / shares
+        spare = self._left - (frames - 1) * self._costs.empty
+        limit = min(share * (_KEY_MARGIN if key else _DELTA_MARGIN), spare)
+        return Allowance(max(share, self._costs.empty), max(limit, self._costs.empty))
+
+    def spend(self, key: bool, size: int) -> None:
+        self._left -= size
+        self._done += 1
+
+    def elapse(self, seconds: float) -> None:
+        """What time it is does not matter."""
+
+    def _keys_before(self, index: int) -> int:
+        return min(index, 1) if self._key_every is None else -(-index // self._key_every)
+
+
+class Bucket(Account):
+    """A leaky bucket: it holds BUFFER_SECONDS of the rate, is full at first, and fills as time goes by.
+
+    So any T seconds of a file hold at most T + BUFFER_SECONDS seconds' worth of the rate, and one who receives at that
+    rate, and waits BUFFER_SECONDS before the first picture, never waits again. The header and the first keyframe drain
+    it first; later frames then get a little less than the rate until there is a reserve again, and save up for a later
+    keyframe. Only a keyframe that is too large even at quality 0 can overdraw it; the frames after it pay back half of
+    what they get.
+    """
+
+    _RESERVE = 0.25
+
+    def __init__(self, bitrate: int, frame_rate: Fraction, key_every: int | None, costs: Costs) -> None:
+        self._size = BUFFER_SECONDS * bitrate / 8
+        self._rate = bitrate / 8
+        # For each frame; those to come are taken to be as far apart as the last two were.
+        self._flow = float(self._rate / frame_rate) - costs.row
+        if self._flow < costs.empty:
+            least = math.ceil(8 * (costs.empty + costs.row) * frame_rate)
+            raise UsageError(
+                f"a bit rate of {bitrate} cannot hold {float(frame_rate):g} frames a second; "
+                f"even empty ones take {least}"
+            )
+        if self._size < costs.fixed:
+            raise UsageError(
+                f"a bit rate of {bitrate} is too low: the header takes {costs.fixed} bytes, "
+                f"more than {BUFFER_SECONDS} seconds hold"
+            )
+        self._credit = self._size - costs.fixed
+        self._key_every = key_every
+        self._costs = costs
+        self._done = 0
+
+    def allowance(self, key: bool) -> Allowance:
+        # As far ahead as the buffer reaches, or to the next keyframe.
+        ahead = max(self._size / self._flow, 1.0)
+        reserve = self._RESERVE * self._size
+        if self._key_every is not None and self._key_every <= ahead:
+            ahead = float(self._key_every)
+            reserve = min(0.9 * self._size, self._key_share(ahead) * ahead * self._flow)
+            if not key:
+                ahead -= self._done % self._key_every
+        plan = self._credit + (ahead - 1) * self._flow - reserve
+        if key:
+            wanted = min(max(plan, self._credit / 2) * self._key_share(ahead), 0.9 * self._credit)
+            return Allowance(max(wanted, self._costs.empty), max(self._credit, self._costs.empty))
+        # Not what a full bucket allows: that would be spent on the first frames of a scene that is easy for once.
+        wanted = _clamp(plan / ahead, self._flow / 4, 2 * self._flow)
+        limit = max(self._credit, self._flow / 2, self._costs.empty)
+        return Allowance(_clamp(wanted, self._costs.empty, limit), limit)
+
+    def _key_share(self, frames: float) -> float:
+        """Part of the bytes of a keyframe and the frames after it, `frames` in all, that the keyframe usually takes."""
+        return self._costs.key / (self._costs.key + (frames - 1) * self._costs.delta)
+
+    def spend(self, key: bool, size: int) -> None:
+        self._credit = self._credit - size - self._costs.row
+        self._done += 1
+
+    def elapse(self, seconds: float) -> None:
+        self._credit = min(self._credit + self._rate * seconds, self._size)
+        self._flow = max(min(self._rate * seconds, self._size) - self._costs.row, self._costs.empty)
+
+
+class Controller:
+    """Chooses the quality of each frame: `begin`, `steer` as often as there is something to go by, `end`.
+
+    Args:
+        target: what is asked.
+        quality: where to begin; without a target, where to stay.
+        costs: of the file.
+        frame_rate: of the capture.
+        frames: how many there will be, where that is known.
+        key_every: frames from one keyframe to the next, or None for a single one.
+
+    Attributes:
+        quality: 0 to 100, of the frame that is being encoded.
+        allowance: for its record.
+
+    Raises:
+        UsageError: a target that cannot be reached whatever is done.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        quality: float,
+        costs: Costs,
+        *,
+        frame_rate: Fraction,
+        frames: int | None,
+        key_every: int | None,
+    ) -> None:
+        self.target = target
+        self.quality = quality
+        self.allowance = Allowance()
+        self._account = account(target, costs, frame_rate, frames, key_every)
+        # A cap alone makes frames worse where they must be, and none better.
+        self._best = quality if target.psnr is None and self._account is None else 100.0
+        self._usual = {True: costs.key, False: costs.delta}
+        self._next: dict[bool, float] = {}
+        self._first = self._begun = quality
+        self._time: Fraction | None = None
+        self._result = Result(target, costs, frame_rate)
+
+    def begin(self, key: bool, time: Fraction) -> float:
+        """The quality with which training begins of the next frame, which is shown at a time in seconds."""
+        self._reach(time)
+        self.allowance = self._account.allowance(key) if self._account else Allowance()
+        cap = self.target.max_frame_bytes
+        if cap is not None and not key:
+            # A little below, so that few frames have to be cut to it.
+            self.allowance = Allowance(min(self.allowance.wanted, 0.85 * cap), min(self.allowance.limit, cap))
+        if key not in self._next:
+            first = self.quality
+            if self._account:
+                first = self._first + POINTS_PER_OCTAVE * math.log2(self.allowance.wanted / self._usual[key])
+            self._next[key] = _clamp(first, 0, self._best)
+        self.quality = self._begun = self._next[key]
+        return self.quality
+
+    def steer(self, size: Callable[[], int], psnr: Callable[[], float]) -> float:
+        """The quality to go on with.
+
+        Args:
+            size: what the record would take now, in bytes; asked for only where it counts.
+            psnr: the frame's quality now, in dB; likewise.
+        """
+        # Bytes follow the price at once. Decibels rise until the end, whatever is done; they must not add up.
+        self.quality = self._corrected(size, psnr, self._begun)
+        return self.quality
+
+    def end(self, key: bool, needed: int, size: int, psnr: float) -> None:
+        """A frame was written: what its record would have taken without a limit, what it took, and its quality."""
+        self._next[key] = self._corrected(lambda: needed, lambda: psnr, self.quality)
+        self._spend(key, size, psnr)
+
+    def wrote(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
+        """As `begin` and `end`, of a frame that was written before this controller was there: the file is resumed."""
+        self._reach(time)
+        self._spend(key, size, psnr)
+
+    def _reach(self, time: Fraction) -> None:
+        if self._account and self._time is not None:
+            self._account.elapse(float(time - self._time))
+        self._time = time
+
+    def _spend(self, key: bool, size: int, psnr: float | None) -> None:
+        assert self._time is not None
+        if self._account:
+            self._account.spend(key, size)
+        self._result.add(key, self._time, size, psnr)
+
+    def outcomes(self, size: int) -> list[Outcome]:
+        """What came of the target in a finished file of `size` bytes."""
+        return self._result.outcomes(size)
+
+    def _corrected(self, size: Callable[[], int], psnr: Callable[[], float], psnr_from: float) -> float:
+        """The quality that follows from what was measured: the lowest, where several things are asked."""
+        found = []
+        if self.allowance.wanted < math.inf:
+            step = POINTS_PER_OCTAVE * math.log2(self.allowance.wanted / size())
+            found.append(self.quality + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
+        if self.target.psnr is not None:
+            step = _POINTS_PER_DECIBEL * (self.target.psnr - psnr())
+            found.append(psnr_from + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
+        return _clamp(min(found, default=self._best), 0, self._best)
+
+
+def account(
+    target: Target, costs: Costs, frame_rate: Fraction, frames: int | None, key_every: int | None
+) -> Account | None:
+    """What keeps count of a target's bytes, if it has any.
+
+    Raises:
+        UsageError: a target that cannot be reached whatever is done.
+    """
+    cap = target.max_frame_bytes
+    if cap is not None and cap < costs.empty:
+        raise UsageError(f"frames of at most {cap} bytes are too small; even empty ones take up to {costs.empty}")
+    if target.size is not None:
+        if frames is None:
+            raise UsageError("a target size needs to know the number of frames; give a bit rate instead")
+        return FileSize(target.size, frames, key_every, costs)
+    if target.bitrate is not None:
+        return Bucket(target.bitrate, frame_rate, key_every, costs)
+    return None
+
+
+class Result:
+    """Gathers what came of a target."""
+
+    def __init__(self, target: Target, costs: Costs, frame_rate: Fraction) -> None:
+        self._target = target
+        self._costs = costs
+        self._frame_rate = frame_rate
+        self._sizes: list[int] = []
+        self._times: list[Fraction] = []
+        self._largest_delta = 0
+        self._psnrs: list[float] = []
+
+    def add(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
+        """A frame was written: when it is shown in seconds, its record's bytes, its quality in dB where it is known."""
+        self._sizes.append(size)
+        self._times.append(time)
+        if not key:
+            self._largest_delta = max(self._largest_delta, size)
+        if psnr is not None:
+            self._psnrs.append(psnr)
+
+    def outcomes(self, size: int) -> list[Outcome]:
+        """Of a finished file of `size` bytes."""
+        target, found = self._target, []
+        if target.psnr is not None and self._psnrs:
+            mean = sum(self._psnrs) / len(self._psnrs)
+            found.append(Outcome("psnr", target.psnr, mean, mean >= target.psnr - _TOLERANCE))
+        if target.size is not None:
+            found.append(Outcome("size", target.size, size, size <= target.size))
+        if target.bitrate is not None:
+            rate = self._lowest_rate(target.bitrate)
+            found.append(Outcome("bitrate", target.bitrate, rate, rate <= target.bitrate))
+        if target.max_frame_bytes is not None:
+            cap, largest = target.max_frame_bytes, self._largest_delta
+            found.append(Outcome("max_frame_bytes", cap, largest, largest <= cap))
+        return found
+
+    def _lowest_rate(self, asked: float) -> float:
+        """The lowest bit rate whose bucket is never overdrawn, to a thousandth, from above."""
+        high = asked
+        while not self.holds(high):
+            high *= 2
+        low = high / 2
+        while self.holds(low):
+            low, high = low / 2, low
+        while high - low > 1e-3 * high:
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.holds(middle) else (middle, high)
+        return high
+
+    def holds(self, bitrate: float) -> bool:
+        """Whether the bucket of a bit rate (see `Bucket`) is never overdrawn."""
+        full, rate = BUFFER_SECONDS * bitrate / 8, bitrate / 8
+        credit = full - self._costs.fixed
+        for size, seconds in zip(self._sizes, self._durations, strict=True):
+            credit -= size
+            if credit < 0:
+                return False
+            credit = min(credit - self._costs.row + rate * seconds, full)
+        return credit >= 0
+
+    @property
+    def _durations(self) -> list[float]:
+        """Seconds for which each frame is shown."""
+        ends = [*self._times[1:], self._times[-1] + 1 / self._frame_rate] if self._times else []
+        return [float(end - time) for time, end in zip(self._times, ends, strict=True)]
+
+
+def _clamp(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)

@@ -1,0 +1,45 @@
+"""What was understood of a capture, in plain types: what `invcodec inspect` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invcodec.capture import Capture
+from invcodec.encoding.presets import Settings, estimate
+from invcodec.geometry.rig import choose_space
+
+SCHEMA = 1
+"""Version of what `summarise` returns; raised when a field changes its meaning or goes away."""
+
+
+def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
+    """Cameras in order with their files, frames, scene bounds, and what encoding with these settings would take.
+
+    `encode` holds an estimate: seconds of training (None where the budget is in steps), and bytes of the file.
+    """
+    expected = estimate(settings, len(capture.numbers), capture.fps)
+    space = choose_space(capture.cameras, transparent=capture.transparent)
+    return {
+        "schema": SCHEMA,
+        "capture": str(capture.folder),
+        "layout": capture.layout,
+        "source": capture.source,
+        "frames": [capture.numbers.start, capture.numbers.stop],
+        "available": [capture.available.start, capture.available.stop],
+        "frame_rate": [capture.fps.numerator, capture.fps.denominator],
+        "source_size": list(capture.source_size),
+        "downscale": capture.downscale,
+        "transparent": capture.transparent,
+        "space": space.to_dict(),
+        "held_out": [camera.name for camera in capture.cameras if camera.held_out],
+        "cameras": [
+            {
+                **camera.to_dict(),
+                "files": str(files.video or files.images[capture.available.start]),
+                "masks": len(files.masks),
+                "frames": len(capture.available),
+            }
+            for camera, files in zip(capture.cameras, capture.files, strict=True)
+        ],
+        "encode": {"preset": settings.preset, "seconds": expected.seconds, "bytes": expected.bytes},
+    }

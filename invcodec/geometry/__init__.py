@@ -1,0 +1,1 @@
+"""Cameras, the spaces that rays run through, and the geometry of a rig."""

@@ -1,0 +1,207 @@
+"""Cameras: intrinsics, lens distortion, pose; from pixels to rays and from points to pixels.
+
+Conventions, stated once for the whole project: a pose is camera-to-world with OpenGL axes (+x right, +y up,
++z backward, so a camera looks along -z). Pixel (i, j) covers [i, i+1) x [j, j+1); its centre is (i + 0.5, j + 0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from invcodec.arrays import Array, namespace
+from invcodec.errors import CaptureError
+
+_UNDISTORT_STEPS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A calibrated camera.
+
+    Attributes:
+        width, height: image size in pixels.
+        fx, fy, cx, cy: focal lengths and principal point in pixels.
+        pose: `[3, 4]` float64, camera-to-world.
+        distortion: k1, k2, p1, p2 of OpenCV's model.
+        near, far: z-depth bounds of the scene in world units, where known.
+        held_out: not trained on; kept for measuring quality.
+    """
+
+    name: str
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    pose: np.ndarray
+    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    near: float | None = None
+    far: float | None = None
+    held_out: bool = False
+
+    def rays(self, pixels: Array | None = None) -> tuple[Array, Array]:
+        """World rays through image points.
+
+        Args:
+            pixels: `[N, 2]` float64 image coordinates (x, y), whose device the rays are on, too; by default all pixel
+                centres, row by row.
+
+        Returns:
+            Origins and directions, `[N, 3]` float64. A direction is one unit of z-depth long, so the ray parameter
+            is z-depth.
+        """
+        if pixels is None:
+            pixels = self.centres(range(self.height))
+        xp = namespace(pixels)
+        if xp is np:
+            pixels = np.asarray(pixels, np.float64)
+        x, y = (pixels[:, 0] - self.cx) / self.fx, (pixels[:, 1] - self.cy) / self.fy
+        if any(self.distortion):
+            x, y = self._undistort(x, y)
+        # One coordinate after the other in memory, as those who go on with them want it.
+        directions = xp.stack([right * x - up * y - back for right, up, back in self.pose[:, :3].tolist()])
+        origins = xp.stack([xp.full_like(x, centre) for centre in self.pose[:, 3].tolist()])
+        return origins.T, directions.T
+
+    def centres(self, rows: range, place: Callable[[np.ndarray], Array] = np.asarray) -> Array:
+        """Image coordinates `[N, 2]` float64 of the centres of all pixels of some rows, row by row.
+
+        Args:
+            place: brings an array to the device where the result is to be.
+        """
+        x, y = (place(np.asarray(each, np.float64) + 0.5) for each in (range(self.width), rows))
+        xp = namespace(x)
+        y, x = xp.meshgrid(y, x, indexing="ij")
+        return xp.stack([x.reshape(-1), y.reshape(-1)]).T
+
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Image coordinates `[N, 2]` and z-depth `[N]` of world points `[N, 3]`; meaningless behind the camera."""
+        local = (points - self.pose[:, 3]) @ self.pose[:, :3]
+        depth = -local[:, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            plane = local[:, :2] * (1, -1) / depth[:, None]
+        if any(self.distortion):
+            plane = np.stack(self._distort(*plane.T), 1)
+        return plane * (self.fx, self.fy) + (self.cx, self.cy), depth
+
+    def _distort(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """OpenCV's radial and tangential distortion of image-plane coordinates `[N]`."""
+        k1, k2, p1, p2 = self.distortion
+        r2 = x * x + y * y
+        radial = 1 + r2 * (k1 + r2 * k2)
+        return (
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        )
+
+    def _undistort(self, to_x: Array, to_y: Array) -> tuple[Array, Array]:
+        """Inverse of `_distort` by Newton's method."""
+        k1, k2, p1, p2 = self.distortion
+        x, y = to_x, to_y
+        for _ in range(_UNDISTORT_STEPS):
+            r2 = x * x + y * y
+            radial, slope = 1 + r2 * (k1 + r2 * k2), k1 + 2 * r2 * k2
+            # The Jacobian of `_distort`; it is symmetric.
+            xx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x
+            xy = 2 * x * y * slope + 2 * p1 * x + 2 * p2 * y
+            yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
+            at_x, at_y = self._distort(x, y)
+            rest_x, rest_y = to_x - at_x, to_y - at_y
+            scale = 1 / (xx * yy - xy * xy)
+            x, y = x + (yy * rest_x - xy * rest_y) * scale, y + (xx * rest_y - xy * rest_x) * scale
+        return x, y
+
+    def scaled(self, width: int, height: int) -> Camera:
+        """The same camera with another image size."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * sx,
+            cx=self.cx * sx,
+            fy=self.fy * sy,
+            cy=self.cy * sy,
+        )
+
+    def resized(self, width: int, height: int) -> Camera:
+        """A camera that fills another image size.
+
+        The vertical field of view stays; where the aspect ratio differs, the sides are cropped or extended, never
+        stretched.
+        """
+        scale = height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * scale,
+            fy=self.fy * scale,
+            cx=width / 2 + (self.cx - self.width / 2) * scale,
+            cy=self.cy * scale,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, with the names that transforms.json uses."""
+        k1, k2, p1, p2 = self.distortion
+        return {
+            "name": self.name,
+            "width": self.width,
+            "height": self.height,
+            "fl_x": float(self.fx),
+            "fl_y": float(self.fy),
+            "cx": float(self.cx),
+            "cy": float(self.cy),
+            "k1": float(k1),
+            "k2": float(k2),
+            "p1": float(p1),
+            "p2": float(p2),
+            "near": None if self.near is None else float(self.near),
+            "far": None if self.far is None else float(self.far),
+            "held_out": self.held_out,
+            "pose": [float(v) for v in self.pose.ravel()],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Camera:
+        """Inverse of `to_dict`."""
+        return cls(
+            data["name"],
+            data["width"],
+            data["height"],
+            data["fl_x"],
+            data["fl_y"],
+            data["cx"],
+            data["cy"],
+            np.array(data["pose"], np.float64).reshape(3, 4),
+            (data["k1"], data["k2"], data["p1"], data["p2"]),
+            data["near"],
+            data["far"],
+            data["held_out"],
+        )
+
+
+def check_pose(matrix: Any, where: str) -> np.ndarray:
+    """A camera-to-world matrix as `[3, 4]` float64.
+
+    Raises:
+        CaptureError: not 3x4 or 4x4, not finite, or not a rotation and a translation; names `where`.
+    """
+    try:
+        pose = np.array(matrix, np.float64)
+    except (TypeError, ValueError):
+        raise CaptureError(f"{where}: the pose is not a matrix of numbers") from None
+    if pose.shape not in ((3, 4), (4, 4)):
+        raise CaptureError(f"{where}: the pose has shape {pose.shape}, expected 4x4 or 3x4")
+    pose = pose[:3]
+    if not np.isfinite(pose).all():
+        raise CaptureError(f"{where}: the pose holds values that are not finite")
+    rotation = pose[:, :3]
+    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 5e-3 or np.linalg.det(rotation) < 0:
+        raise CaptureError(f"{where}: the pose is not rigid (its rotation part is scaled, sheared or mirrored)")
+    return pose

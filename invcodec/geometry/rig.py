@@ -1,0 +1,175 @@
+"""Geometry of a whole rig: the space it films, the view it has on average, and paths around what it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.space import Space
+
+_NEAR_MARGIN = 0.95
+_FAR_MARGIN = 1.05
+_MIN_FORWARD_COSINE = 0.35
+_FORWARD_COSINE = 0.5
+"""A rig faces forward if every camera looks within 60 degrees of where they look on average."""
+_ORBIT_REACH = 0.8
+"""Radius of the orbit in standard deviations of the rig's cameras: inside of what they saw."""
+
+
+def choose_space(cameras: Sequence[Camera], *, transparent: bool = False) -> Space:
+    """The space for a rig, from its training cameras alone.
+
+    Forward-facing rigs with known depth bounds get `ndc`; captures with a transparent background a `box`
+    around what the cameras look at; all others `contract`.
+    """
+    rig = [camera for camera in cameras if not camera.held_out]
+    if not transparent and (space := _forward_space(rig)) is not None:
+        return space
+    centre, radius = _focus(rig)
+    if transparent:
+        radius *= 0.6
+    pose = np.concatenate([np.eye(3), centre[:, None]], 1)
+    return Space("box" if transparent else "contract", pose, np.full(3, -radius), np.full(3, radius))
+
+
+def _border_rays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    x = np.linspace(0, camera.width, 9)
+    y = np.linspace(0, camera.height, 9)
+    pixels = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    return camera.rays(pixels)
+
+
+def average_pose(cameras: Sequence[Camera]) -> np.ndarray:
+    """The mean camera `[3, 4]`: mean position, mean viewing axis, and up as near to the mean up as that allows."""
+    poses = np.stack([camera.pose for camera in cameras])
+    back = poses[:, :, 2].mean(0)
+    back /= np.linalg.norm(back)
+    right = np.cross(poses[:, :, 1].mean(0), back)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(back, right), back, poses[:, :, 3].mean(0)], 1)
+
+
+def _forward_space(cameras: Sequence[Camera]) -> Space | None:
+    """NDC over all that the cameras see between their bounds, or None if they do not all look one way."""
+    mean_back = np.mean([camera.pose[:, 2] for camera in cameras], 0)
+    if any(camera.near is None or camera.far is None for camera in cameras) or np.linalg.norm(mean_back) < 0.5:
+        return None
+    pose = average_pose(cameras)
+    depths, local = [], []
+    for camera in cameras:
+        origins, directions = _border_rays(camera)
+        o = (origins - pose[:, 3]) @ pose[:, :3]
+        d = directions @ pose[:, :3]
+        if (-d[:, 2] / np.linalg.norm(d, axis=-1)).min() < _MIN_FORWARD_COSINE:
+            return None
+        local.append((o, d))
+        assert camera.near is not None
+        assert camera.far is not None
+        depths.append([-(o + t * d)[:, 2] for t in (camera.near * _NEAR_MARGIN, camera.far * _FAR_MARGIN)])
+    behind = max(-o[:, 2].min() for o, _ in local)
+    near = min(d[0].min() for d in depths)
+    if near <= behind + 1e-3 * abs(near):
+        return None
+    far = max(d[1].max() for d in depths)
+    corners = []
+    for o, d in local:
+        for plane in (near, far):
+            t = (-plane - o[:, 2]) / d[:, 2]
+            corners.append((o + t[:, None] * d)[:, :2] / plane)
+    xy = np.concatenate(corners)
+    margin = 0.005 * (xy.max(0) - xy.min(0))
+    return Space("ndc", pose, np.append(xy.min(0) - margin, near), np.append(xy.max(0) + margin, far))
+
+
+def _focus(cameras: Sequence[Camera]) -> tuple[np.ndarray, float]:
+    """The point nearest to all optical axes `[3]`, and the median distance of the cameras from it."""
+    axes = np.stack([camera.pose[:, 2] for camera in cameras])
+    centres = np.stack([camera.pose[:, 3] for camera in cameras])
+    project = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # A little pull towards the rig keeps parallel axes solvable.
+    spread = np.linalg.norm(centres - centres.mean(0), axis=-1).max() + 1e-6
+    matrix = project.sum(0) + 1e-3 * np.eye(3)
+    target = (project @ centres[:, :, None]).sum(0)[:, 0] + 1e-3 * (centres.mean(0) - spread * axes.mean(0))
+    focus = np.linalg.solve(matrix, target)
+    return focus, float(np.median(np.linalg.norm(centres - focus, axis=-1)))
+
+
+def default_view(cameras: Sequence[Camera]) -> Camera:
+    """The view shown when none is asked for.
+
+    That is the first held-out camera; else the mean camera, where the rig faces one way; else its first camera.
+    """
+    for camera in cameras:
+        if camera.held_out:
+            return camera
+    if not _faces_forward(cameras):
+        return cameras[0]
+    pose = average_pose(cameras)
+    nearest = min(cameras, key=lambda camera: float(np.linalg.norm(camera.pose[:, 3] - pose[:, 3])))
+    return replace(nearest, name="", pose=pose, distortion=(0.0, 0.0, 0.0, 0.0))
+
+
+def _faces_forward(cameras: Sequence[Camera]) -> bool:
+    back = np.stack([camera.pose[:, 2] for camera in cameras])
+    mean = back.mean(0)
+    return bool((back @ mean).min() > _FORWARD_COSINE * np.linalg.norm(mean))
+
+
+def orbit(cameras: Sequence[Camera], count: int, start: Camera | None = None) -> tuple[Camera, ...]:
+    """Once around the default view, always looking at what it looks at.
+
+    Cameras that face one way are circled on a small ellipse among them; others give way to a full turn around
+    the point that they surround.
+
+    Args:
+        cameras: the rig.
+        count: how many cameras.
+        start: the view to circle, if not the default one.
+    """
+    start = start or default_view(cameras)
+    centres = np.stack([camera.pose[:, 3] for camera in cameras])
+    focus = focus_point(cameras, start)
+    angles = 2 * np.pi * np.arange(count) / count
+    if _faces_forward(cameras):
+        spread = ((centres - centres.mean(0)) @ start.pose[:, :2]).std(0) * _ORBIT_REACH
+        moves = np.stack([np.sin(angles), np.cos(angles) - 1], 1) * spread
+        positions = start.pose[:, 3] + moves @ start.pose[:, :2].T
+        up = start.pose[:, 1]
+    else:
+        up = np.mean([camera.pose[:, 1] for camera in cameras], 0)
+        up = up / np.linalg.norm(up)
+        arm = start.pose[:, 3] - focus
+        # Rodrigues' rotation of the arm about the rig's up axis.
+        along = up * (up @ arm)
+        sideways = np.cross(up, arm)
+        positions = focus + along + np.cos(angles)[:, None] * (arm - along) + np.sin(angles)[:, None] * sideways
+    return tuple(replace(start, name="", pose=look_at(p, focus, up)) for p in positions)
+
+
+def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Pose `[3, 4]` of a camera at one point that looks at another, upright with respect to `up`; all `[3]`."""
+    back = (position - target) / np.linalg.norm(position - target)
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(back, right), back, position], 1)
+
+
+def focus_point(cameras: Sequence[Camera], view: Camera) -> np.ndarray:
+    """The point `[3]` on a view's axis that a path around it should keep in sight.
+
+    Its depth is that of the point nearest to all cameras' axes. Where they are parallel or meet outside of the scene's
+    depth bounds, it is the harmonic mean of the bounds.
+    """
+    axes = np.stack([camera.pose[:, 2] for camera in cameras])
+    centres = np.stack([camera.pose[:, 3] for camera in cameras])
+    spread = float(np.linalg.norm(centres - centres.mean(0), axis=1).max()) or 1.0
+    off_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # The shortest solution: along an axis that all cameras share it is zero, hence out of bounds.
+    offset = np.linalg.lstsq(off_axis.sum(0), (off_axis @ (centres - view.pose[:, 3])[:, :, None]).sum(0)[:, 0])[0]
+    depth = float(-offset @ view.pose[:, 2])
+    if not (view.near or 0.5 * spread) < depth < (view.far or 100 * spread):
+        depth = 2 / (1 / view.near + 1 / view.far) if view.near and view.far else 3 * spread
+    return view.pose[:, 3] - depth * view.pose[:, 2]

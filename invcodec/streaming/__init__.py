@@ -1,0 +1,1 @@
+"""Files over HTTP while they grow, and the viewer."""

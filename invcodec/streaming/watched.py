@@ -1,0 +1,205 @@
+"""A file that is looked at, on this machine or another one, and that may grow meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Any
+
+from invcodec.coding.chain import StateReader
+from invcodec.coding.state import Follower, State
+from invcodec.container.records import FrameEntry
+from invcodec.container.remote import is_url
+from invcodec.container.scan import Found
+from invcodec.container.schema import Head, Stats
+from invcodec.errors import DamagedError, InvError, UsageError
+from invcodec.streaming.follow import follow_file, follow_url
+
+_GROWS = ("open", "truncated")
+_HELD = 4
+"""States of the newest frames that are kept."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """When a frame of a growing file came here (seconds as of `time.time`), and the seconds that decoding it took."""
+
+    at: float
+    decoding: float
+
+
+class Watched:
+    """What `invcodec.decoding.decoder.Decoder` needs of a file; frames are added while it grows.
+
+    Frames that come are decoded at once, each from the one before. Others are read from the file where it lies.
+
+    Args:
+        name: path or address.
+        changed: called, from another thread, when there is something new.
+
+    Attributes:
+        frames: all frames that are known, in order.
+        growing: whether more may come.
+        connected: whether whoever keeps the file can be reached.
+        generation: raised when another file takes its place; then all else is new.
+
+    Raises:
+        UsageError, DamagedError, UnsupportedError, LimitError: as `Reader`.
+    """
+
+    def __init__(self, name: str, changed: Callable[[], None] = lambda: None) -> None:
+        self.name = name
+        self.path = Path(name)
+        self._changed = changed
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self.generation = 0
+        self.connected = True
+        self._begin(StateReader(name))
+        self.growing = self._reader.status in _GROWS
+        if self.growing:
+            threading.Thread(target=self._follow, daemon=True).start()
+
+    def _begin(self, reader: StateReader) -> None:
+        self._reader = reader
+        self.head: Head = reader.head
+        self.frames: list[FrameEntry] = list(reader.frames)
+        self._known = {entry.number: entry for entry in self.frames}
+        self._live: dict[int, tuple[Found, State]] = {}
+        self.arrivals: dict[int, Arrival] = {}
+
+    @property
+    def status(self) -> str:
+        return self._reader.status
+
+    @property
+    def problems(self) -> list[str]:
+        return self._reader.problems
+
+    @property
+    def size(self) -> int:
+        return self._reader.size
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._reader.close()
+
+    def entry(self, number: int) -> FrameEntry:
+        with self._lock:
+            if number not in self._known:
+                raise UsageError(f"{self.name}: has no frame {number}")
+            return self._known[number]
+
+    def _follow(self) -> None:
+        try:
+            records = (
+                follow_url(self.name, self._stopped.is_set, self._heard)
+                if is_url(self.name)
+                else follow_file(self.path, self._stopped.is_set)
+            )
+            follower, scanner = Follower(), None
+            for now, found in records:
+                if now is not scanner:
+                    follower, scanner = Follower(), now
+                    self._catch_up()
+                if found.entry is None or scanner.head is None:
+                    continue
+                arrived = time()
+                try:
+                    state = follower.apply(scanner.head, found)
+                except DamagedError:
+                    continue
+                self._take(scanner.head, found, state, Arrival(arrived, time() - arrived))
+        except InvError:
+            self.connected = False
+        self.growing = False
+        self._changed()
+
+    def _heard(self, status: str) -> None:
+        self.connected = status == "connected"
+        self._changed()
+
+    def _catch_up(self) -> None:
+        """Learn of the frames that came before a stream began: it begins at the last keyframe.
+
+        If the file is not the one that it was, all begins anew.
+        """
+        try:
+            fresh = StateReader(self.name)
+        except InvError:
+            # Gone again; the next stream will tell.
+            return
+        with self._lock:
+            known = [self._known.get(entry.number) for entry in fresh.frames]
+            same = all(
+                a is None or (a.time, a.length) == (b.time, b.length) for a, b in zip(known, fresh.frames, strict=True)
+            )
+            if fresh.head != self.head or not same or len(fresh.frames) < len(self.frames):
+                old = self._reader
+                self._begin(fresh)
+                self.generation += 1
+            else:
+                old, self._reader = self._reader, fresh
+                for entry, there in zip(fresh.frames, known, strict=True):
+                    if there is None:
+                        self._add(entry)
+        old.close()
+        self._changed()
+
+    def _add(self, entry: FrameEntry) -> None:
+        self.frames.append(entry)
+        self._known[entry.number] = entry
+
+    def _take(self, head: Head, found: Found, state: State, arrival: Arrival) -> None:
+        entry = found.entry
+        assert entry is not None
+        with self._lock:
+            if head != self.head:
+                return
+            if entry.number not in self._known:
+                self._add(entry)
+                self.arrivals[entry.number] = arrival
+            self._live[entry.number] = found, state
+            for old in (self._live, self.arrivals):
+                while len(old) > _HELD:
+                    del old[next(iter(old))]
+        self._changed()
+
+    def _reader_with(self, number: int) -> StateReader:
+        """A reader that knows a frame: what came after the file was opened is known to a new one."""
+        with self._lock:
+            reader = self._reader
+        if number in reader:
+            return reader
+        fresh = StateReader(self.name)
+        with self._lock:
+            self._reader = fresh
+        reader.close()
+        return fresh
+
+    def state_at(self, number: int) -> State:
+        with self._lock:
+            live = self._live.get(number)
+        return live[1] if live else self._reader_with(number).state_at(number)
+
+    def stats_at(self, number: int) -> Stats:
+        """What the encoder said of a frame."""
+        with self._lock:
+            live = self._live.get(number)
+        if live and live[0].frame is not None:
+            return live[0].frame.stats
+        reader = self._reader_with(number)
+        return reader.frame(reader.entry(number))[0].stats
+
+    def cameras_at(self, number: int) -> tuple[dict[str, Any], ...]:
+        with self._lock:
+            live = self._live.get(number)
+            moving = any(entry.cameras for entry in self.frames)
+        if not moving:
+            return self.head.cameras
+        if live and live[0].frame is not None and live[0].frame.cameras is not None:
+            return live[0].frame.cameras
+        return self._reader_with(number).cameras_at(number)

@@ -1,0 +1,1 @@
+"""A synthetic capture, the same on every machine."""
