@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from invcodec.compiling import plain_interrupts
 from invcodec.errors import InvError, InvWarning
+from invcodec.interrupts import plain_interrupts
 from invcodec.version import __version__
 
 _COMMANDS = {

@@ -34,7 +34,7 @@ def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
     """
     from invcodec.editing.edit import concat as join
 
-    with written(output, force) as out:
+    with opened_output(output, force) as out:
         frames = join(files, out)
     _report(output, f"{len(frames)} frames")
 
@@ -51,7 +51,7 @@ def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: 
     """
     from invcodec.editing.edit import cut as take
 
-    with written(output, force) as out:
+    with opened_output(output, force) as out:
         result = take(file, *frames, out)
     _report(output, f"{len(result.frames)} frames")
     if result.recoded is not None:
@@ -72,7 +72,7 @@ def repair(file: Path, output: Path, force: bool) -> int:
 
     from .values import opened
 
-    with opened(file) as (_, _, size), written(output, force) as out, measured("repairing", size) as done:
+    with opened(file) as (_, _, size), opened_output(output, force) as out, measured("repairing", size) as done:
         verdict = recover(file, out, done)
     _report(output, f"{len(verdict.frames)} frames recovered, {len(verdict.lost)} lost")
     for problem in verdict.problems:
@@ -81,17 +81,15 @@ def repair(file: Path, output: Path, force: bool) -> int:
 
 
 @contextmanager
-def written(output: Path, force: bool) -> Iterator[BinaryIO]:
-    """The output, which appears only if all goes well."""
-    from invcodec.output import Output, check_output
+def opened_output(output: Path, force: bool) -> Iterator[BinaryIO]:
+    """The output, which appears only if all goes well, or standard output for `-`."""
+    from invcodec.output import written
 
     if str(output) == "-":
         yield sys.stdout.buffer
         return
-    check_output(output, force)
-    with Output(output) as target:
+    with written(output, force) as target:
         yield target.file
-        target.publish()
 
 
 def _report(output: Path, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .edit import FORCE, TO, written
+from .edit import FORCE, TO, opened_output
 from .encode import read_target, target_options
 from .progress import counted, say_missed, target_text
 from .values import bytes_text
@@ -42,7 +42,7 @@ def command(
 
     with Reader(file) as reader:
         count = len(reader.frames)
-    with counted("transcoding", PASSES * count) as bar, written(output, force) as out:
+    with counted("transcoding", PASSES * count) as bar, opened_output(output, force) as out:
         done = transcode(
             file,
             out,

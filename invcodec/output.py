@@ -1,14 +1,17 @@
-"""Files that appear under their name only once there is something in them."""
+"""Output files that appear under their names only once there is something in them."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from invcodec.errors import UsageError
+from invcodec.interrupts import deferred, interruptible
 
 
 def check_output(path: Path, force: bool) -> None:
@@ -30,27 +33,36 @@ def check_output(path: Path, force: bool) -> None:
 
 
 class Output:
-    """A file that is written beside its target and takes its name once `publish` is called.
+    """A file that is written beside its target and takes its name once `publish` is called; a context manager.
 
-    Left without that, it disappears, and what was there before stays.
+    Left unpublished, it disappears, and what was there before stays.
+
+    Attributes:
+        target: the name it will take. A symbolic link stays, and what it points to is replaced.
+        part: the file until then; it has the target's suffix, so that other programs can write to it as well.
+        file: the open file.
     """
 
     def __init__(self, target: Path) -> None:
-        # A link stays, and what it points to is replaced.
-        target = target.resolve()
-        self.target = target
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        self.target = target.resolve()
+        handle, name = tempfile.mkstemp(
+            prefix=f".{self.target.stem}.", suffix=f".part{self.target.suffix}", dir=self.target.parent
+        )
+        self.part = Path(name)
         self.file: BinaryIO = os.fdopen(handle, "wb")
-        self._part: Path | None = Path(name)
+        self._published = False
 
     def publish(self) -> None:
-        if self._part is not None:
+        """Give the file its name; further calls do nothing."""
+        with deferred():
+            if self._published:
+                return
             # mkstemp makes private files; the result gets what the umask grants, like any other.
             mask = os.umask(0)
             os.umask(mask)
-            self._part.chmod(0o666 & ~mask)
-            self._part.replace(self.target)
-            self._part = None
+            self.part.chmod(0o666 & ~mask)
+            self.part.replace(self.target)
+            self._published = True
 
     def __enter__(self) -> Output:
         return self
@@ -58,6 +70,22 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
-        if self._part is not None:
-            self._part.unlink(missing_ok=True)
+        with deferred():
+            self.file.close()
+            if not self._published:
+                self.part.unlink(missing_ok=True)
+
+
+@contextmanager
+def written(target: Path, force: bool) -> Iterator[Output]:
+    """An output that is published if the block ends without an exception, and leaves nothing behind otherwise.
+
+    Raises:
+        UsageError: see `check_output`.
+    """
+    check_output(target, force)
+    with deferred(), Output(target) as output:
+        with interruptible():
+            yield output
+        output.file.flush()
+        output.publish()

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import invcodec
-from invcodec.compiling import plain_interrupts
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.presets import PRESETS, Settings, estimate, resolve, usual_bytes
 from invcodec.encoding.rate import Bucket, Target
 from invcodec.errors import CaptureError, UsageError
+from invcodec.interrupts import plain_interrupts
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render
 from invcodec.training.schedule import Budget

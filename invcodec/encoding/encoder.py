@@ -26,7 +26,6 @@ from invcodec.coding.entropy import CODER
 from invcodec.coding.fit import MOST_STATS, Fitted, fit_change, fit_key
 from invcodec.coding.quantize import nearest_qp, to_lattice
 from invcodec.coding.state import State, TensorKey, delta_frame, encode_key, key_frame, table
-from invcodec.compiling import plain_interrupts
 from invcodec.container.reader import Reader, reopen
 from invcodec.container.records import FrameEntry, Writer, record_bytes
 from invcodec.container.schema import DIGEST_BYTES, FrameHead, Head, Stats
@@ -36,6 +35,7 @@ from invcodec.encoding.report import FrameReport, Progress, Stage
 from invcodec.errors import CaptureError, Interrupted, UsageError
 from invcodec.field.profile import TensorSpec
 from invcodec.geometry.rig import choose_space
+from invcodec.interrupts import plain_interrupts
 from invcodec.limits import MIN_QP
 from invcodec.metrics import BEST_PSNR, over_white, psnr
 from invcodec.output import Output, check_output
