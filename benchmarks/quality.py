@@ -1,4 +1,4 @@
-"""Quality, size and time of presets on one capture: the README's tables.
+"""Quality, size and time of presets on one capture: the tables of README.md and benchmarks/README.md.
 
     python benchmarks/quality.py --data demo/capture
     python benchmarks/quality.py --data studio --downscale 2 --holdout cam00 --frames 0:8 --rows medium
