@@ -32,7 +32,7 @@ import quality
 from common import PROGRAM, Results
 from speed import few, kB, rendering, shown_camera
 
-from invcodec.capture import open_capture
+from invcodec.capture.capture import open_capture
 from invcodec.decoding.decoder import Decoder
 from invcodec.encoding.presets import DEFAULT_PRESET, resolve
 from invcodec.metrics import psnr

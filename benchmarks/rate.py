@@ -30,7 +30,7 @@ import common
 import simulcast
 from bjontegaard import bd_rate, rate_at
 
-from invcodec.capture import Capture, open_capture
+from invcodec.capture.capture import Capture, open_capture
 
 try:
     from coders import CODERS, measure

@@ -16,7 +16,7 @@ import imageio_ffmpeg
 import numpy as np
 from bjontegaard import rate_at
 
-from invcodec.capture import Capture
+from invcodec.capture.capture import Capture
 from invcodec.metrics import psnr
 
 # Full range and exact conversion, both ways: what is lost is AV1's loss alone.

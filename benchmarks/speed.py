@@ -38,7 +38,7 @@ import common
 import quality
 from common import PROGRAM, Results
 
-from invcodec.capture import Capture, open_capture
+from invcodec.capture.capture import Capture, open_capture
 from invcodec.decoding.decoder import Decoder
 from invcodec.encoding.presets import DEFAULT_PRESET
 

@@ -215,7 +215,7 @@ def command(
     shows how it is understood). Every frame is written when it is finished. Ctrl-C leaves a valid, shorter file
     that --resume continues; with --live it ends the recording.
     """
-    from invcodec.capture import open_capture
+    from invcodec.capture.capture import open_capture
     from invcodec.encoding.encoder import encode_capture
     from invcodec.encoding.encoder import resume as resume_encode
     from invcodec.output import check_output
@@ -279,7 +279,7 @@ def _source(
     path: Path, layout: Any, source: Any, downscale: int, holdout: tuple[str, ...], *, loop: bool, stdin: bool
 ) -> Source:
     """What films: a folder is played, a file describes a rig."""
-    from invcodec.capture import open_capture
+    from invcodec.capture.capture import open_capture
     from invcodec.capture.live import Played, Raw, Rig
     from invcodec.errors import CaptureError
 

@@ -53,7 +53,7 @@ def command(
     K2 0.03). Both also over moving and static pixels: by the capture's masks, else by differences between frames.
     All sizes are bytes in the file.
     """
-    from invcodec.capture import open_capture
+    from invcodec.capture.capture import open_capture
     from invcodec.decoding.decoder import open_file
     from invcodec.decoding.evaluation import evaluate, validate
     from invcodec.errors import UsageError

@@ -44,7 +44,7 @@ def command(
 
     Takes the options of 'encode'. Whatever would stop an encode is named here as well, with its file.
     """
-    from invcodec.capture import open_capture
+    from invcodec.capture.capture import open_capture
     from invcodec.encoding.summary import summarise
 
     settings = resolve_settings(training)

@@ -29,7 +29,7 @@ from invcodec.errors import (
 from invcodec.version import __version__
 
 if TYPE_CHECKING:
-    from invcodec.capture import Camera, Capture, open_capture
+    from invcodec.capture.capture import Capture, open_capture
     from invcodec.container.info import describe
     from invcodec.decoding.decoder import Decoder, View
     from invcodec.decoding.decoder import open_file as open
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from invcodec.encoding.presets import Settings, resolve
     from invcodec.encoding.rate import Target
     from invcodec.encoding.report import FrameReport, Progress
+    from invcodec.geometry.camera import Camera
 
 _HOMES = {
     "Camera": "geometry.camera",
-    "Capture": "capture",
+    "Capture": "capture.capture",
     "Decoder": "decoding.decoder",
     "Encoder": "encoding.encoder",
     "FrameReport": "encoding.report",
@@ -53,7 +54,7 @@ _HOMES = {
     "encode_capture": "encoding.encoder",
     "evaluate": "decoding.evaluation",
     "open": "decoding.decoder",
-    "open_capture": "capture",
+    "open_capture": "capture.capture",
     "resolve": "encoding.presets",
     "resume": "encoding.encoder",
 }

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invcodec import capture as capture_module
-from invcodec.capture import Camera, Capture, open_capture
+from invcodec.capture import capture as capture_module
+from invcodec.capture.capture import Capture, open_capture
 from invcodec.capture.layouts import n3dv
 from invcodec.capture.video import area_downscale, read_image
 from invcodec.encoding import presets
 from invcodec.encoding.summary import summarise
 from invcodec.errors import CaptureError
+from invcodec.geometry.camera import Camera
 from invcodec.metrics import psnr
 from invcodec.synth.write import write_synthetic
 from invcodec.video import write_video

@@ -15,7 +15,7 @@ import pytest
 import torch
 from fields import EVERYTHING, PROFILE, SPACES, batch, network, rays, weights
 
-from invcodec.capture import open_capture
+from invcodec.capture.capture import open_capture
 from invcodec.decoding.decoder import Decoder
 from invcodec.decoding.evaluation import validate
 from invcodec.encoding.encoder import encode_capture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from invcodec.capture import open_capture
+from invcodec.capture.capture import open_capture
 from invcodec.editing.verify import verify
 from invcodec.encoding.encoder import encode_capture, resume
 from invcodec.encoding.presets import Settings, resolve

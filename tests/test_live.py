@@ -21,7 +21,7 @@ from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invcodec.capture import Frame, open_capture
+from invcodec.capture.capture import Frame, open_capture
 from invcodec.capture.live import Aligner, LiveFrame, Moment, Newest, Played, Raw, Rig
 from invcodec.container.reader import Reader
 from invcodec.encoding.live import _Pace

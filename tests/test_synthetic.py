@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invcodec.capture import Camera, open_capture
+from invcodec.capture.capture import open_capture
 from invcodec.errors import UsageError
+from invcodec.geometry.camera import Camera
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.scene import Scene, objects_at
 from invcodec.synth.trace import render, trace

@@ -24,7 +24,7 @@ from typing import BinaryIO
 import imageio_ffmpeg
 import numpy as np
 
-from invcodec.capture import Capture, Frame, read_mask, rig_cameras
+from invcodec.capture.capture import Capture, Frame, read_mask, rig_cameras
 from invcodec.capture.layouts.listing import CameraFiles, Stream
 from invcodec.capture.layouts.transforms import read_rig
 from invcodec.capture.video import area_downscale

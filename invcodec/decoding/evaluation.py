@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from invcodec.capture import Camera, Capture
+from invcodec.capture.capture import Capture
 from invcodec.container.reader import Reader
 from invcodec.decoding.decoder import Decoder
 from invcodec.errors import CaptureError, DamagedError, UsageError
+from invcodec.geometry.camera import Camera
 from invcodec.metrics import over_white, psnr, ssim_map, to_8_bit
 from invcodec.training.pixels import validation_pixels
 

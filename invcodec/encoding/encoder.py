@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from invcodec.capture import Camera, Capture, Frame
+from invcodec.capture.capture import Capture, Frame
 from invcodec.coding.chain import StateReader
 from invcodec.coding.entropy import CODER
 from invcodec.coding.fit import MOST_STATS, Fitted, fit_change, fit_key
@@ -34,6 +34,7 @@ from invcodec.encoding.rate import Controller, Costs
 from invcodec.encoding.report import FrameReport, Progress, Stage
 from invcodec.errors import CaptureError, Interrupted, UsageError
 from invcodec.field.profile import TensorSpec
+from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import choose_space
 from invcodec.interrupts import plain_interrupts
 from invcodec.limits import MIN_QP
@@ -414,7 +415,7 @@ def resume(
         UsageError: nothing to resume, or the capture is not the one that the file was made from.
         Interrupted: stopped by Ctrl-C again.
     """
-    from invcodec.capture import open_capture
+    from invcodec.capture.capture import open_capture
 
     with Reader(path) as reader:
         origin, made_with = reader.head.encoder.get("origin"), reader.head.encoder.get("settings")

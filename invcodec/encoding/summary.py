@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from invcodec.capture import Capture
+from invcodec.capture.capture import Capture
 from invcodec.encoding.presets import Settings, estimate
 from invcodec.geometry.rig import choose_space
 

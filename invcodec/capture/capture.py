@@ -1,0 +1,301 @@
+"""What comes in: the cameras and frames of a multi-view video, streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from invcodec.capture.layouts import recognise
+from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
+from invcodec.capture.video import area_downscale, has_alpha, image_size, probe, read_image, read_video
+from invcodec.errors import CaptureError
+from invcodec.geometry.camera import Camera
+
+__all__ = ["Camera", "Capture", "Frame", "open_capture"]
+
+MIN_TRAINING_CAMERAS = 2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment, seen by all cameras.
+
+    Attributes:
+        number: the capture's frame number.
+        time: in seconds, exact.
+        images: for each camera `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha.
+        masks: for each camera `[H, W]` bool (False: ignore the pixel), or None.
+    """
+
+    number: int
+    time: Fraction
+    images: list[np.ndarray]
+    masks: list[np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A checked multi-view video, ready to be read frame by frame.
+
+    Attributes:
+        folder: where it lies.
+        cameras: in order, at the size that `frames` gives.
+        files: the files of each camera.
+        numbers: frame numbers that `frames` gives.
+        available: all frame numbers that the folder holds.
+        source_size: width and height of the first camera before downscaling.
+        transparent: whether the images carry alpha.
+    """
+
+    folder: Path
+    layout: str
+    source: Source
+    cameras: tuple[Camera, ...]
+    files: tuple[CameraFiles, ...]
+    fps: Fraction
+    numbers: range
+    available: range
+    source_size: tuple[int, int]
+    downscale: int
+    transparent: bool
+
+    @property
+    def training(self) -> list[int]:
+        """Indices of the cameras that are not held out."""
+        return [i for i, camera in enumerate(self.cameras) if not camera.held_out]
+
+    def time(self, number: int) -> Fraction:
+        return number / self.fps
+
+    def frames(self, start: int | None = None) -> Generator[Frame]:
+        """Frames in order, from number `start` on; the next one is read while the caller works."""
+        numbers = self.numbers if start is None else range(start, self.numbers.stop)
+        with ExitStack() as stack:
+            if not numbers:
+                return
+            readers = [self._images(files, numbers) for files in self.files]
+            for reader in readers:
+                stack.callback(_close, reader)
+            pool = stack.enter_context(ThreadPoolExecutor(1))
+
+            def read(number: int) -> Frame:
+                images = [area_downscale(next(reader), self.downscale) for reader in readers]
+                return Frame(number, self.time(number), images, [self._mask(f, number) for f in self.files])
+
+            ahead: Future[Frame] = pool.submit(read, numbers[0])
+            for number in numbers:
+                frame = ahead.result()
+                if number != numbers[-1]:
+                    ahead = pool.submit(read, number + 1)
+                yield frame
+
+    def _images(self, files: CameraFiles, numbers: range) -> Generator[np.ndarray]:
+        if files.video is not None:
+            yield from read_video(files.video, numbers.start, probe(files.video))
+            return
+        for number in numbers:
+            image = read_image(files.images[number])
+            if image.shape[2] == 4 and not self.transparent:
+                raise CaptureError(f"{files.images[number]}: has transparency, which the first images do not have")
+            if image.shape[2] == 3 and self.transparent:
+                image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+            if image.shape[1::-1] != (files.camera.width, files.camera.height):
+                raise CaptureError(
+                    f"{files.images[number]}: is {image.shape[1]}x{image.shape[0]}, "
+                    f"expected {files.camera.width}x{files.camera.height}"
+                )
+            yield image
+
+    def _mask(self, files: CameraFiles, number: int) -> np.ndarray | None:
+        path = files.masks.get(number, files.masks.get(None))
+        return None if path is None else read_mask(path, files.camera, self.downscale)
+
+    def motion(self, camera: str, number: int) -> np.ndarray | None:
+        """What truly moves in a camera's picture, `[H, W]` bool, where the capture says so (`gt_<camera>/mask`)."""
+        path = self.folder / f"gt_{camera}" / "mask" / f"{number:04d}.png"
+        if not path.is_file():
+            return None
+        return _any_in_block(read_image(path)[..., 0] >= 128, self.downscale)
+
+    def fingerprint(self) -> bytes:
+        """16 bytes that change with the cameras or with the first frame's pixels, so that a resumed encode can tell."""
+        total = hashlib.sha256()
+        for camera in self.cameras:
+            total.update(repr(sorted(camera.to_dict().items())).encode())
+        first = replace(self, numbers=self.available[:1])
+        with closing(first.frames()) as frames:
+            for image in next(frames).images:
+                total.update(image.tobytes())
+        return total.digest()[:16]
+
+
+def open_capture(
+    path: str | os.PathLike[str],
+    *,
+    layout: str | None = None,
+    source: Source | None = None,
+    frames: tuple[int | None, int | None] | None = None,
+    downscale: int = 1,
+    holdout: Sequence[str] | None = None,
+) -> Capture:
+    """Recognise and check a capture; no pixel is read yet.
+
+    Args:
+        path: its folder.
+        layout: "transforms" or "n3dv"; recognised if None.
+        source: "images" or "videos"; images if None and there are any.
+        frames: first frame number, and the one behind the last; None for either end.
+        downscale: shrink images by this whole factor.
+        holdout: names of cameras not to train on; what the capture marks as test if None.
+
+    Raises:
+        CaptureError: anything that would spoil an encode, named with its file.
+    """
+    folder = Path(path)
+    found = recognise(folder, layout)
+    listing = found.read(folder, source)
+    if not listing.cameras:
+        raise CaptureError(f"{folder}: declares no cameras")
+    _check_names([files.camera.name for files in listing.cameras], folder)
+    files, available, fps = _check_files(folder, listing)
+    cameras = rig_cameras([f.camera for f in files], folder, downscale=downscale, holdout=holdout)
+    first, stop = frames or (None, None)
+    first = available.start if first is None else first
+    stop = available.stop if stop is None else min(stop, available.stop)
+    if not available.start <= first < stop:
+        raise CaptureError(
+            f"{folder}: no frames {first}:{'' if frames is None or frames[1] is None else frames[1]}; "
+            f"it has frames {available.start}:{available.stop}"
+        )
+    first_files = files[0]
+    transparent = False
+    if listing.source == "images":
+        transparent = any(has_alpha(each.images[first]) for each in files)
+    return Capture(
+        folder,
+        found.name,
+        listing.source,
+        cameras,
+        files,
+        fps,
+        range(first, stop),
+        available,
+        (first_files.camera.width, first_files.camera.height),
+        downscale,
+        transparent,
+    )
+
+
+def read_mask(path: Path, camera: Camera, downscale: int) -> np.ndarray:
+    """A mask `[H, W]` bool (False: ignore the pixel) for the downscaled images of a camera of full size."""
+    mask = read_image(path)[..., :1]
+    if mask.shape[1::-1] != (camera.width, camera.height):
+        raise CaptureError(f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image is not")
+    # A pixel counts only if all of it does: half a masked pixel would leak the masked colour.
+    return ~_any_in_block(mask[..., 0] < 128, downscale)
+
+
+def _close(reader: Generator[np.ndarray]) -> None:
+    """Close a reader, which after a second Ctrl-C may still be at work in its thread; then it ends by itself."""
+    with suppress(ValueError):
+        reader.close()
+
+
+def _check_names(names: Sequence[str], where: Path) -> None:
+    if len(set(names)) != len(names):
+        raise CaptureError(f"{where}: two cameras have the same name")
+
+
+def rig_cameras(
+    declared: Sequence[Camera], where: Path, *, downscale: int = 1, holdout: Sequence[str] | None = None
+) -> tuple[Camera, ...]:
+    """Declared cameras as they are encoded: of downscaled images, with those held out that were asked for."""
+    names = [camera.name for camera in declared]
+    _check_names(names, where)
+    cameras = [_downscaled(camera, downscale, where) for camera in declared]
+    if holdout is not None:
+        if unknown := [name for name in holdout if name not in names]:
+            raise CaptureError(f"{where}: no camera '{unknown[0]}' to hold out; cameras are {', '.join(names)}")
+        cameras = [replace(camera, held_out=camera.name in holdout) for camera in cameras]
+    if (left := sum(not camera.held_out for camera in cameras)) < MIN_TRAINING_CAMERAS:
+        raise CaptureError(
+            f"{where}: {left} camera(s) to train on after holding out, at least {MIN_TRAINING_CAMERAS} are needed"
+        )
+    return tuple(cameras)
+
+
+def _any_in_block(flags: np.ndarray, factor: int) -> np.ndarray:
+    """Whether any of `[H, W]` bool is set in each `factor` x `factor` block, cut like `area_downscale`."""
+    height, width = (n // factor for n in flags.shape)
+    blocks = flags[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return np.logical_or.reduce(blocks, (1, 3))
+
+
+def _downscaled(camera: Camera, factor: int, folder: Path) -> Camera:
+    """The camera of `area_downscale`d images: rows and columns beyond a multiple of the factor are gone."""
+    if factor < 1:
+        raise CaptureError(f"{folder}: cannot downscale by {factor}; give a whole number of 1 or more")
+    width, height = camera.width // factor, camera.height // factor
+    if min(width, height) < 8:
+        raise CaptureError(f"{folder}: camera '{camera.name}' has under 8 pixels a side after --downscale {factor}")
+    return replace(
+        camera, width=width, height=height,
+        fx=camera.fx / factor, fy=camera.fy / factor, cx=camera.cx / factor, cy=camera.cy / factor,
+    )  # fmt: skip
+
+
+def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...], range, Fraction]:
+    """Compare declared sizes, lengths and rates with the files."""
+    checked = []
+    lengths: dict[str, range] = {}
+    rates: dict[str, Fraction] = {}
+    for files in listing.cameras:
+        camera = files.camera
+        if files.video is not None:
+            info = probe(files.video)
+            size, where = (info.width, info.height), files.video
+            name = files.video.relative_to(folder).as_posix()
+            lengths[name] = range(info.frames)
+            rates[name] = info.fps
+        else:
+            numbers = sorted(files.images)
+            where = files.images[numbers[0]]
+            size = image_size(where)
+            for path in files.images.values():
+                if (other := image_size(path)) != size:
+                    raise CaptureError(f"{path}: is {other[0]}x{other[1]}, but {where.name} is {size[0]}x{size[1]}")
+            lengths[f"camera '{camera.name}'"] = range(numbers[0], numbers[-1] + 1)
+            if len(numbers) != numbers[-1] - numbers[0] + 1:
+                gap = next(n for n in range(numbers[0], numbers[-1]) if n not in files.images)
+                raise CaptureError(f"{folder}: camera '{camera.name}' has no image for frame {gap}")
+        for path in files.masks.values():
+            if not path.is_file():
+                raise CaptureError(f"{path}: no such mask")
+        if size != (camera.width, camera.height):
+            same_shape = abs(size[0] * camera.height - size[1] * camera.width) <= 0.01 * size[0] * camera.height
+            if not (listing.rescale and same_shape):
+                raise CaptureError(
+                    f"{where}: is {size[0]}x{size[1]}, but its calibration is for {camera.width}x{camera.height}"
+                )
+            camera = camera.scaled(*size)
+        checked.append(replace(files, camera=camera))
+    if len(set(lengths.values())) > 1:
+        counts = sorted(lengths.items(), key=lambda item: len(item[1]))
+        (short, a), (long, b) = counts[0], counts[-1]
+        raise CaptureError(
+            f"{folder}: lengths differ: {short} has frames {a.start}:{a.stop}, {long} has {b.start}:{b.stop}; "
+            "cut all cameras to the same frames"
+        )
+    if len(set(rates.values())) > 1:
+        slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+        raise CaptureError(f"{folder}: frame rates differ: {slow} has {rates[slow]}, {fast} has {rates[fast]}")
+    fps = listing.fps or next(iter(rates.values()))
+    return tuple(checked), next(iter(lengths.values())), fps
