@@ -14,7 +14,7 @@ import click
 from .values import Address, BitRate, ByteSize, Duration, FrameRange, bytes_text, seconds_text
 
 if TYPE_CHECKING:
-    from invcodec.capture.live import Source
+    from invcodec.capture.live.source import LiveSource
 
 PRESETS = ("draft", "fast", "medium", "slow", "paper")
 
@@ -277,16 +277,18 @@ def _refuse_options(ctx: click.Context) -> None:
 
 def _source(
     path: Path, layout: Any, source: Any, downscale: int, holdout: tuple[str, ...], *, loop: bool, stdin: bool
-) -> Source:
+) -> LiveSource:
     """What films: a folder is played, a file describes a rig."""
     from invcodec.capture.capture import open_capture
-    from invcodec.capture.live import Played, Raw, Rig
+    from invcodec.capture.live.pipe import RawPipe
+    from invcodec.capture.live.played import PlayedCapture
+    from invcodec.capture.live.rig import CameraRig
     from invcodec.errors import CaptureError
 
     chosen = holdout or None
     if path.is_dir() and not stdin:
         opened = open_capture(path, layout=layout, source=source, downscale=downscale, holdout=chosen)
-        return Played(opened, loop=loop)
+        return PlayedCapture(opened, loop=loop)
     if path.is_dir():
         path = path / "transforms.json"
     if not path.exists():
@@ -294,12 +296,12 @@ def _source(
     if stdin:
         if loop:
             raise CaptureError("--loop: standard input cannot begin again")
-        return Raw(path, sys.stdin.buffer, downscale=downscale, holdout=chosen)
-    return Rig(path, downscale=downscale, holdout=chosen, loop=loop)
+        return RawPipe(path, sys.stdin.buffer, downscale=downscale, holdout=chosen)
+    return CameraRig(path, downscale=downscale, holdout=chosen, loop=loop)
 
 
 def _encode_live(
-    source: Source,
+    source: LiveSource,
     target: Any,
     training: dict[str, Any],
     frames: tuple[int | None, int | None] | None,

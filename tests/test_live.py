@@ -22,7 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invcodec.capture.capture import Frame, open_capture
-from invcodec.capture.live import Aligner, LiveFrame, Moment, Newest, Played, Raw, Rig
+from invcodec.capture.live.align import Aligner, SyncedImages
+from invcodec.capture.live.pipe import RawPipe
+from invcodec.capture.live.played import PlayedCapture
+from invcodec.capture.live.rig import CameraRig
+from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
 from invcodec.container.reader import Reader
 from invcodec.encoding.live import _Pace
 from invcodec.errors import CaptureError
@@ -42,14 +46,14 @@ def image(value: int) -> np.ndarray:
 # alignment
 
 
-def aligned(events: list[tuple[int, float, int]], cameras: int) -> list[Moment]:
+def aligned(events: list[tuple[int, float, int]], cameras: int) -> list[SyncedImages]:
     """What comes of images (camera, time stamp, value), each arriving at its place in the list."""
     aligner = Aligner(cameras, FPS)
     found = [aligner.add(c, stamp, image(value), float(place)) for place, (c, stamp, value) in enumerate(events)]
     return [moment for moment in found if moment is not None]
 
 
-def values(moment: Moment) -> list[int]:
+def values(moment: SyncedImages) -> list[int]:
     return [int(each[0, 0, 0]) for each in moment.images]
 
 
@@ -183,7 +187,7 @@ class Everything(Newest):
         super().put(live)
 
 
-def filmed(source: Rig | Raw | Played) -> list[Frame]:
+def filmed(source: LiveSource) -> list[Frame]:
     newest = Everything()
     source._run(newest, threading.Event())
     return newest.all
@@ -203,7 +207,7 @@ def test_files_are_played_and_offsets_bring_them_together(tmp_path: Path) -> Non
         {"offset": [None, 0.0, -0.2]},
         test_cameras=["cam1"],
     )
-    source = Rig(rig, downscale=1, holdout=None)
+    source = CameraRig(rig, downscale=1, holdout=None)
     assert [camera.held_out for camera in source.cameras] == [False, True, False]
     frames = filmed(source)
     # Time 0 is that of the first image of all, two frames before the first moment that all cameras saw.
@@ -219,12 +223,12 @@ def test_images_are_shrunk_where_they_are_read(tmp_path: Path) -> None:
     text = json.loads(rig.read_text())
     rig.write_text(json.dumps(text))
     with pytest.raises(CaptureError, match="under 8 pixels"):
-        Rig(rig, downscale=2, holdout=None)
+        CameraRig(rig, downscale=2, holdout=None)
     for name in ("w", "h"):
         text[name] *= 2
     rig.write_text(json.dumps(text))
-    with pytest.raises(CaptureError, match=r"camera 'cam\d' .*16x12 pixels, but its calibration is for 32x24"):
-        filmed(Rig(rig, downscale=2, holdout=None))
+    with pytest.raises(CaptureError, match=r"camera 'cam\d' .*16x12, but its calibration is for 32x24"):
+        filmed(CameraRig(rig, downscale=2, holdout=None))
 
 
 @pytest.mark.parametrize(
@@ -240,11 +244,11 @@ def test_images_are_shrunk_where_they_are_read(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_rig_is_said(tmp_path: Path, change: dict[str, list[object]], message: str) -> None:
     rig = write_rig(tmp_path / "rig.json", ["a", "b", "c"], change)
     with pytest.raises(CaptureError, match=message):
-        Rig(rig, downscale=1, holdout=None)
+        CameraRig(rig, downscale=1, holdout=None)
     for key, value, message in (("fps", None, "has no 'fps'"), ("cameras", [], "'cameras' is empty")):
         write_rig(rig, ["a", "b", "c"], **{key: value})
         with pytest.raises(CaptureError, match=message):
-            Rig(rig, downscale=1, holdout=None)
+            CameraRig(rig, downscale=1, holdout=None)
 
 
 def test_a_camera_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -252,18 +256,18 @@ def test_a_camera_that_is_not_there_is_named(tmp_path: Path) -> None:
         write_counting_video(tmp_path / f"{camera}.mkv", 3, 0, camera)
     rig = write_rig(tmp_path / "rig.json", ["0.mkv", "gone.mkv"])
     with pytest.raises(CaptureError, match=r"camera 'cam1' \(gone.mkv\): .*No such file"):
-        filmed(Rig(rig, downscale=1, holdout=None))
+        filmed(CameraRig(rig, downscale=1, holdout=None))
 
 
 def test_raw_frames_hold_all_cameras_in_order(tmp_path: Path) -> None:
     rig = write_rig(tmp_path / "rig.json", ["", "", ""])
     data = b"".join(image(20 * k + camera).tobytes() for k in range(3) for camera in range(3))
-    frames = filmed(Raw(rig, io.BytesIO(data), downscale=1, holdout=None))
+    frames = filmed(RawPipe(rig, io.BytesIO(data), downscale=1, holdout=None))
     assert told(frames) == [[20 * k, 20 * k + 1, 20 * k + 2] for k in range(3)]
     assert [(frame.number, frame.time) for frame in frames] == [(k, k / FPS) for k in range(3)]
     newest = Everything()
     with pytest.raises(CaptureError, match="ends inside frame 2"):
-        Raw(rig, io.BytesIO(data[:-1]), downscale=1, holdout=None)._run(newest, threading.Event())
+        RawPipe(rig, io.BytesIO(data[:-1]), downscale=1, holdout=None)._run(newest, threading.Event())
     assert len(newest.all) == 2
 
 
@@ -278,11 +282,11 @@ def test_a_capture_is_played_again_and_again(capture: Path) -> None:
                 stop.set()
 
     newest = Stopping()
-    Played(opened, loop=True)._run(newest, stop)
+    PlayedCapture(opened, loop=True)._run(newest, stop)
     assert [frame.number for frame in newest.all] == [1, 2, 3, 4, 5]
     assert [frame.time for frame in newest.all] == [k / opened.fps for k in range(1, 6)]
     np.testing.assert_array_equal(newest.all[0].images[3], newest.all[2].images[3])
-    assert [frame.number for frame in filmed(Played(opened))] == [1, 2]
+    assert [frame.number for frame in filmed(PlayedCapture(opened))] == [1, 2]
 
 
 # the whole program

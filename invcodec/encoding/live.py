@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from invcodec.capture.live import LiveFrame, Source
+from invcodec.capture.live.source import LiveFrame, LiveSource
 from invcodec.encoding.encoder import Encoder, shown
 from invcodec.encoding.presets import Settings
 from invcodec.encoding.rate import Outcome
@@ -45,7 +45,7 @@ class Done:
 
 
 def encode_live(
-    source: Source,
+    source: LiveSource,
     path: str | os.PathLike[str] | BinaryIO,
     settings: Settings,
     *,
@@ -117,7 +117,7 @@ def encode_live(
         return Done(len(encoder.frames), dropped, late)
 
 
-def _encoder(source: Source, file: BinaryIO, settings: Settings, pace: _Pace, progress: Progress | None) -> Encoder:
+def _encoder(source: LiveSource, file: BinaryIO, settings: Settings, pace: _Pace, progress: Progress | None) -> Encoder:
     return Encoder(
         source.cameras,
         file,
@@ -218,7 +218,7 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
     return done
 
 
-def _rehearse(source: Source, settings: Settings, pace: _Pace) -> _Pace:
+def _rehearse(source: LiveSource, settings: Settings, pace: _Pace) -> _Pace:
     """Encode a few frames of noise to nowhere: everything is compiled then, and it is known how long coding takes."""
     rng = np.random.default_rng(0)
     few = Budget(steps=2)
