@@ -100,7 +100,7 @@ def header(networks: Sequence[Network], rig: Sequence[Camera], colour: bool = Fa
         "source_size": (16, 12),
         "downscale": 2,
         "background": (0.25, 0.5, 0.75),
-        "cameras": tuple(camera.to_dict() for camera in rig),
+        "cameras": tuple(rig),
         "networks": tuple(declared),
         "encoder": {"name": "make_vectors"},
         "tags": {"title": "conformance vector"},
@@ -286,7 +286,7 @@ def _valid() -> Iterator[Vector]:
         "valid/gaps-and-uneven-times", "numbers with gaps, uneven and negative times", made.finish(), (100, "cam00")
     )
     rig = cameras("ndc")
-    moved = tuple(replace(camera, pose=camera.pose + 0.125).to_dict() for camera in rig)
+    moved = tuple(replace(camera, pose=camera.pose + 0.125) for camera in rig)
     made = Maker(header([grid("ndc")], rig), 8).key(0, 0).delta(1, 40, cameras=moved).key(2, 80)
     yield Vector(
         "valid/moving-cameras", "cameras that change, and stay so across a keyframe", made.finish(), (2, "cam01")

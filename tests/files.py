@@ -6,16 +6,15 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from invcodec.geometry.camera import Camera
 
 
-def a_camera(name: str, width: int, height: int) -> dict[str, Any]:
-    """A camera as a file holds it, at the origin."""
-    return Camera(name, width, height, 9.0, 9.0, width / 2, height / 2, np.eye(3, 4)).to_dict()
+def a_camera(name: str, width: int, height: int) -> Camera:
+    """A camera at the origin."""
+    return Camera(name, width, height, 9.0, 9.0, width / 2, height / 2, np.eye(3, 4))
 
 
 ROOT = Path(__file__).resolve().parent.parent

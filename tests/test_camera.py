@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,16 @@ def test_plain_types_and_back(seed: int, near: float | None, far: float | None, 
     np.testing.assert_array_equal(again.pose, camera.pose)
     points = np.array([[0.1, 0.2, 0.3]])
     np.testing.assert_array_equal(again.project(points)[0], camera.project(points)[0])
+
+
+def test_cameras_are_equal_by_value() -> None:
+    camera, moved = some_camera(5, True), some_camera(5, True)
+    assert camera == moved
+    assert hash(camera) == hash(moved)
+    moved.pose[1, 3] += 1e-9
+    assert camera != moved
+    assert camera != replace(camera, far=9.0)
+    assert camera != camera.to_dict()
 
 
 def test_poses_of_either_height_are_taken() -> None:

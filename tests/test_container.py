@@ -53,7 +53,7 @@ HEAD = Head(
         ),
     ),
 )
-MOVED = ({**a_camera("left", 8, 6), "held_out": True},)
+MOVED = (replace(a_camera("left", 8, 6), held_out=True),)
 NUMBERS = list(range(10, 18))
 KEYFRAMES = (10, 14)
 MOVED_AT = 12

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ VECTORS = sorted(path.parent for path in SPEC.glob("vectors/*/*/expect.json"))
 def long_file() -> Any:
     """Keyframes 0 and 4, cameras that move at frame 2, numbers with a gap."""
     rig = make_vectors.cameras("ndc")
-    moved = tuple({**camera.to_dict(), "near": 0.5} for camera in rig)
+    moved = tuple(replace(camera, near=0.5) for camera in rig)
     made = make_vectors.Maker(make_vectors.header([make_vectors.grid("ndc")], rig), 40)
     made.key(0, 0).delta(1, 40).delta(2, 80, cameras=moved).delta(3, 120)
     return made.key(4, 160).delta(5, 200).delta(8, 320).delta(9, 360)
@@ -100,7 +101,7 @@ def test_joining_at_a_keyframe_copies_every_record(source: Path, tmp_path: Path)
 
 def test_cameras_that_moved_do_not_stay_in_the_next_file(tmp_path: Path) -> None:
     rig = make_vectors.cameras("ndc")
-    moved = tuple({**camera.to_dict(), "near": 0.5} for camera in rig)
+    moved = tuple(replace(camera, near=0.5) for camera in rig)
     head = make_vectors.header([make_vectors.grid("ndc")], rig)
     a = save(tmp_path / "a", make_vectors.Maker(head, 1).key(0, 0, cameras=moved).finish())
     b = save(tmp_path / "b", make_vectors.Maker(head, 2).key(1, 40).delta(2, 80).finish())

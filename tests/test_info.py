@@ -107,7 +107,7 @@ def test_everything_that_is_said_of_a_small_file(tmp_path: Path) -> None:
             }
         ],
         "weights": 19,
-        "cameras": [a_camera("left", 320, 240)],
+        "cameras": [a_camera("left", 320, 240).to_dict()],
         "source_size": [640, 480],
         "downscale": 2,
         "background": [0.0, 0.5, 1.0],

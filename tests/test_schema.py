@@ -177,7 +177,7 @@ ratios = st.fractions(min_value=Fraction(1, 2**31), max_value=2**31, max_denomin
             st.builds(a_camera, names, *[st.integers(1, 16384)] * 2),
             min_size=1,
             max_size=3,
-            unique_by=lambda c: c["name"],
+            unique_by=lambda c: c.name,
         ).map(tuple),
         st.lists(networks, min_size=1, max_size=3, unique_by=lambda n: n.name).map(tuple),
         maps,
@@ -196,7 +196,7 @@ def test_a_frame_head_survives() -> None:
         FRAME,
         DELTA,
         FrameHead(2**53, None, b"d" * 8, 255, ()),
-        FrameHead(0, -4, b"d" * 8, 1, None, Stats(steps=4), (CAMERA, {**CAMERA, "name": "right"})),
+        FrameHead(0, -4, b"d" * 8, 1, None, Stats(steps=4), (CAMERA, replace(CAMERA, name="right"))),
     ):
         for coded in (b"", b"\x97\x00", bytes(3)):
             assert FrameHead.split(frame.to_bytes() + coded) == (frame, coded)
@@ -231,6 +231,10 @@ def heavy_networks(fields: dict[str, Any]) -> None:
     # Each is allowed on its own.
     half = [["w", [limits.MAX_WEIGHTS // 2], 0]]
     fields["networks"] = [{**fields["networks"][0], "name": f"n{i}", "tensors": half} for i in range(3)]
+
+
+def many_cameras(count: int) -> list[dict[str, Any]]:
+    return [replace(CAMERA, name=f"c{i}").to_dict() for i in range(count)]
 
 
 def name_of(size: int) -> str:
@@ -336,7 +340,7 @@ def test_limits_themselves_are_allowed() -> None:
         for i in range(limits.MAX_NETWORKS)
     ]
     fields["networks"][0]["name"] = name_of(limits.MAX_NAME_BYTES)
-    fields["cameras"] = [{**CAMERA, "name": f"c{i}"} for i in range(limits.MAX_CAMERAS)]
+    fields["cameras"] = many_cameras(limits.MAX_CAMERAS)
     assert Head.from_bytes(pack(fields)).weights == limits.MAX_WEIGHTS
 
 
@@ -413,7 +417,7 @@ def test_fields_of_any_kind_parse_or_raise_an_inv_error(changes: dict[str, Any],
         return
 
 
-@pytest.mark.parametrize("cameras", ["abc", [], [5], [{}], {"left": 1}, [{**CAMERA, "width": 0}]])
+@pytest.mark.parametrize("cameras", ["abc", [], [5], [{}], {"left": 1}, [replace(CAMERA, width=0).to_dict()]])
 def test_an_unsound_camera_list_of_a_frame_is_refused(cameras: Any) -> None:
     with pytest.raises(InvError):
         parse_frame({**frame_fields(), "cameras": cameras})
@@ -421,7 +425,7 @@ def test_an_unsound_camera_list_of_a_frame_is_refused(cameras: Any) -> None:
 
 def test_too_many_cameras_of_a_frame_exceed_a_limit() -> None:
     with pytest.raises(LimitError):
-        parse_frame({**frame_fields(), "cameras": [{**CAMERA, "name": f"c{i}"} for i in range(limits.MAX_CAMERAS + 1)]})
+        parse_frame({**frame_fields(), "cameras": many_cameras(limits.MAX_CAMERAS + 1)})
 
 
 def test_steps_must_be_those_of_the_tensors() -> None:
@@ -464,4 +468,4 @@ def test_tags_that_are_no_text_are_damaged(tags: dict[str, Any]) -> None:
 
 def test_cameras_of_one_name_are_damaged() -> None:
     with pytest.raises(DamagedError):
-        Head.from_bytes(pack({**head_fields(), "cameras": [CAMERA, CAMERA]}))
+        Head.from_bytes(pack({**head_fields(), "cameras": [CAMERA.to_dict()] * 2}))

@@ -102,7 +102,7 @@ def test_a_file_that_takes_the_place_of_another_begins_anew(encoded: Path, tmp_p
     (tmp_path / "new").replace(path)
     until(lambda: watched.generation == 1)
     assert [entry.number for entry in watched.frames] == [3]
-    assert [camera["name"] for camera in watched.head.cameras][-1] == "cam96"
+    assert [camera.name for camera in watched.head.cameras][-1] == "cam96"
     watched.close()
 
 

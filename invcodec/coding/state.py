@@ -13,8 +13,9 @@ import numpy as np
 from invcodec.coding.entropy import CODER, RECENT_LIMIT, Known, RecordCoder, Statistics
 from invcodec.coding.guide import Guide, order
 from invcodec.coding.quantize import MAX_LEVEL, from_lattice
-from invcodec.container.schema import DIGEST_BYTES, NO_STATS, Cameras, FrameHead, Head, Stats
+from invcodec.container.schema import DIGEST_BYTES, NO_STATS, FrameHead, Head, Stats
 from invcodec.errors import DamagedError, UnsupportedError
+from invcodec.geometry.camera import Camera
 
 if TYPE_CHECKING:
     from invcodec.container.scan import Found
@@ -62,13 +63,15 @@ def table(head: Head) -> list[TensorKey]:
     return [(network.name, tensor.name) for network in head.networks for tensor in network.tensors]
 
 
-def key_frame(state: State, time: int, stats: Stats = NO_STATS, cameras: Cameras = None) -> FrameHead:
+def key_frame(state: State, time: int, stats: Stats = NO_STATS, cameras: tuple[Camera, ...] | None = None) -> FrameHead:
     """The header of a KEY record of a state."""
     qps = tuple(state.qps[key] for key in table(state.head))
     return FrameHead(time, None, state.digest(), CODER, qps, stats, cameras)
 
 
-def delta_frame(state: State, time: int, reference: int, stats: Stats = NO_STATS, cameras: Cameras = None) -> FrameHead:
+def delta_frame(
+    state: State, time: int, reference: int, stats: Stats = NO_STATS, cameras: tuple[Camera, ...] | None = None
+) -> FrameHead:
     """The header of a DELTA record that leads from the state of frame `reference` to this one."""
     return FrameHead(time, reference, state.digest(), CODER, None, stats, cameras)
 

@@ -72,7 +72,7 @@ def _describe(source: Reader | Scanner, name: str) -> dict[str, Any]:
             for network in head.networks
         ],
         "weights": head.weights,
-        "cameras": [dict(camera) for camera in head.cameras],
+        "cameras": [camera.to_dict() for camera in head.cameras],
         "source_size": list(head.source_size),
         "downscale": head.downscale,
         "background": None if head.background is None else list(head.background),

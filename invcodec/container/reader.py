@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import BinaryIO, Self, cast
 
 from invcodec.container.records import (
     COMPLETE,
@@ -24,6 +24,7 @@ from invcodec.container.remote import RemoteFile, is_url
 from invcodec.container.scan import Found, Scanner
 from invcodec.container.schema import FrameHead, Head, unpack_index
 from invcodec.errors import DamagedError, UsageError
+from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_INDEX_BYTES
 
 _CHUNK = 1 << 20
@@ -196,7 +197,7 @@ class Reader:
         frame.check_fits(self.head)
         return frame, coded
 
-    def cameras_at(self, number: int) -> tuple[dict[str, Any], ...]:
+    def cameras_at(self, number: int) -> tuple[Camera, ...]:
         """The camera list that holds at a frame."""
         entry = self.entry(number)
         before = [e for e in self.frames if e.cameras and e.offset <= entry.offset]

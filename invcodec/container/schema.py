@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 
 from invcodec.errors import DamagedError, LimitError, UnsupportedError
+from invcodec.geometry.camera import Camera
 from invcodec.limits import (
     MAX_CAMERAS,
     MAX_HEAD_BYTES,
@@ -35,8 +36,6 @@ FORMAT_VERSION = 1
 GROUPS = ("structure", "colour")
 DIGEST_BYTES = 8
 """Enough to find mistakes: a wrong state passes once in 2^64 times. It is no defence against forgery."""
-
-Cameras = tuple[dict[str, Any], ...] | None
 
 
 def pack(value: Any) -> bytes:
@@ -138,8 +137,8 @@ def _float(value: Any, what: str) -> float:
     return value
 
 
-def _cameras(value: Any, what: str) -> tuple[dict[str, Any], ...]:
-    """A camera list as `invcodec.geometry.camera.Camera.from_dict` can take it."""
+def _cameras(value: Any, what: str) -> tuple[Camera, ...]:
+    """Parse and validate a camera list."""
     _count(value, MAX_CAMERAS, f"{what}: cameras")
     for camera in value:
         _check(isinstance(camera, dict), f"{what}: a camera is not a map")
@@ -157,7 +156,7 @@ def _cameras(value: Any, what: str) -> tuple[dict[str, Any], ...]:
         for entry in camera["pose"]:
             _float(entry, f"{where}: pose")
     _check(len({camera["name"] for camera in value}) == len(value), f"{what}: two cameras have the same name")
-    return tuple(value)
+    return tuple(Camera.from_dict(camera) for camera in value)
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ class Head:
         time_base: seconds per tick of the frames' times.
         source_size: width and height of the captured images, before downscaling by `downscale`.
         background: RGB in [0, 1], or None where it is transparent.
-        cameras: see `invcodec.geometry.camera.Camera.to_dict`.
+        cameras: unique names.
         encoder: name, version, settings, and what `--resume` needs.
         tags: free text by key.
     """
@@ -247,7 +246,7 @@ class Head:
     source_size: tuple[int, int]
     downscale: int
     background: tuple[float, float, float] | None
-    cameras: tuple[dict[str, Any], ...]
+    cameras: tuple[Camera, ...]
     networks: tuple[NetworkInfo, ...]
     encoder: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -266,7 +265,7 @@ class Head:
                 "background": None if self.background is None else list(self.background),
                 "colour_space": self.colour_space,
                 "units": self.units,
-                "cameras": list(self.cameras),
+                "cameras": [camera.to_dict() for camera in self.cameras],
                 "networks": [network.to_dict() for network in self.networks],
                 "encoder": self.encoder,
                 "tags": self.tags,
@@ -401,19 +400,19 @@ class FrameHead:
     coder: int
     qps: tuple[int, ...] | None
     stats: Stats = NO_STATS
-    cameras: Cameras = None
+    cameras: tuple[Camera, ...] | None = None
 
     def check_fits(self, head: Head) -> None:
         """Refuse steps and cameras that are not those of the header's tensors and cameras."""
         tensors = sum(len(network.tensors) for network in head.networks)
         _check(self.qps is None or len(self.qps) == tensors, "it does not give the step of every tensor")
         if self.cameras is not None:
-            names = [[camera["name"] for camera in cameras] for cameras in (self.cameras, head.cameras)]
+            names = [[camera.name for camera in cameras] for cameras in (self.cameras, head.cameras)]
             _check(names[0] == names[1], "its cameras are not those of the header")
 
     def to_bytes(self) -> bytes:
         qps = None if self.qps is None else list(self.qps)
-        cameras = None if self.cameras is None else list(self.cameras)
+        cameras = None if self.cameras is None else [camera.to_dict() for camera in self.cameras]
         return pack([self.time, self.reference, self.digest, self.coder, qps, self.stats.to_list(), cameras])
 
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class FrameSource(Protocol):
     def size(self) -> int: ...
     def entry(self, number: int) -> FrameEntry: ...
     def state_at(self, number: int) -> State: ...
-    def cameras_at(self, number: int) -> tuple[dict[str, Any], ...]: ...
+    def cameras_at(self, number: int) -> tuple[Camera, ...]: ...
     def close(self) -> None: ...
 
 
@@ -137,8 +137,7 @@ class Decoder:
 
     def cameras(self, number: int | None = None) -> tuple[Camera, ...]:
         """The rig at a frame, or as the header has it."""
-        listed = self.head.cameras if number is None else self.reader.cameras_at(number)
-        return tuple(Camera.from_dict(camera) for camera in listed)
+        return self.head.cameras if number is None else self.reader.cameras_at(number)
 
     def weights(self, number: int) -> dict[str, np.ndarray]:
         """Decoded float32 weights of a frame, by `network/tensor`; bit-identical on every machine."""
@@ -191,7 +190,7 @@ class Decoder:
         if gain is None:
             return None
         for index, known in enumerate(self.head.cameras):
-            if known["name"] == camera.name:
+            if known.name == camera.name:
                 return gain[index], self._weights[COLOUR_NETWORK, "offset"][index]
         return None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from invcodec.coding.state import Follower, State
 from invcodec.container.records import FrameEntry
 from invcodec.container.scan import Scanner, scan
 from invcodec.container.schema import Head
 from invcodec.errors import DamagedError, UsageError
+from invcodec.geometry.camera import Camera
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Moment:
         self.name = name
         self.path = Path(name)
         self._scanner = Scanner(name)
-        self._cameras: tuple[dict[str, Any], ...] | None = None
+        self._cameras: tuple[Camera, ...] | None = None
         self.entry_, self.state = self._find(file, wanted)
 
     def _find(self, file: BinaryIO, wanted: Wanted) -> tuple[FrameEntry, State]:
@@ -118,7 +119,7 @@ class Moment:
         self.entry(number)
         return self.state
 
-    def cameras_at(self, number: int) -> tuple[dict[str, Any], ...]:
+    def cameras_at(self, number: int) -> tuple[Camera, ...]:
         self.entry(number)
         return self._cameras or self.head.cameras
 

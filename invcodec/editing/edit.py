@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.entropy import CODER
@@ -18,6 +18,7 @@ from invcodec.container.records import FrameEntry, Writer
 from invcodec.container.scan import Found, Scanner, scan
 from invcodec.container.schema import Head
 from invcodec.errors import DamagedError, UsageError
+from invcodec.geometry.camera import Camera
 
 
 def concat(paths: Sequence[Path], out: BinaryIO) -> list[FrameEntry]:
@@ -79,7 +80,7 @@ def _check_follows(writer: Writer, entry: FrameEntry, path: Path) -> None:
         )
 
 
-def _repack(writer: Writer, found: Found, cameras: tuple[dict[str, Any], ...]) -> None:
+def _repack(writer: Writer, found: Found, cameras: tuple[Camera, ...]) -> None:
     assert found.frame is not None
     assert found.entry is not None
     assert found.coded is not None

@@ -227,8 +227,8 @@ class _Viewer:
         self._networks = build_networks(reader.head)
         self._engine = make_engine(self._networks, device=device, threads=threads)
         self._transparent = reader.head.background is None
-        self._names = [camera["name"] for camera in reader.head.cameras]
-        self._cameras: tuple[dict[str, Any], ...] = ()
+        self._names = [camera.name for camera in reader.head.cameras]
+        self._cameras: tuple[Camera, ...] = ()
         self._views: Views | None = None
         self._order: list[int] = []
         self.changeable = {
@@ -236,13 +236,13 @@ class _Viewer:
             for network in self._networks
         }
 
-    def compare(self, a: State, b: State, cameras: tuple[dict[str, Any], ...]) -> float:
+    def compare(self, a: State, b: State, cameras: tuple[Camera, ...]) -> float:
         """PSNR in dB of two states, seen from the training cameras, or all where none is one."""
         if self._views is None or cameras != self._cameras:
             self._cameras = cameras
-            chosen = [index for index, camera in enumerate(cameras) if not camera["held_out"]]
+            chosen = [index for index, camera in enumerate(cameras) if not camera.held_out]
             self._order = chosen or list(range(len(cameras)))
-            self._views = Views([Camera.from_dict(cameras[i]) for i in self._order], self._networks[0].space)
+            self._views = Views([cameras[i] for i in self._order], self._networks[0].space)
         return psnr(self._look(a, self._views), self._look(b, self._views))
 
     def _look(self, state: State, views: Views) -> np.ndarray:

@@ -133,7 +133,7 @@ class Encoder:
             source_size=source_size or (self.cameras[0].width, self.cameras[0].height),
             downscale=downscale,
             background=None if transparent else (0.0, 0.0, 0.0),
-            cameras=tuple(camera.to_dict() for camera in self.cameras),
+            cameras=self.cameras,
             networks=tuple(declared),
             encoder={
                 "name": "invcodec",

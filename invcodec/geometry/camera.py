@@ -18,7 +18,7 @@ from invcodec.errors import CaptureError
 _UNDISTORT_STEPS = 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Camera:
     """A calibrated camera.
 
@@ -43,6 +43,12 @@ class Camera:
     near: float | None = None
     far: float | None = None
     held_out: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Camera) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.width, self.height))
 
     def rays(self, pixels: Array | None = None) -> tuple[Array, Array]:
         """World rays through image points.

@@ -303,7 +303,7 @@ def _false_colours(depth: np.ndarray, rig: tuple[Camera, ...]) -> np.ndarray:
 
 def scene(watched: Watched) -> dict[str, Any]:
     """What a page must know of a file before it can ask for pictures, in plain types."""
-    rig = tuple(Camera.from_dict(camera) for camera in watched.head.cameras)
+    rig = watched.head.cameras
     centres = np.stack([camera.pose[:, 3] for camera in rig])
     spread = float(np.linalg.norm(centres - centres.mean(0), axis=1).max()) or 1.0
     up = np.mean([camera.pose[:, 1] for camera in rig], 0)

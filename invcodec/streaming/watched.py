@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
-from typing import Any
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import Follower, State
@@ -16,6 +15,7 @@ from invcodec.container.remote import is_url
 from invcodec.container.scan import Found
 from invcodec.container.schema import Head, Stats
 from invcodec.errors import DamagedError, InvError, UsageError
+from invcodec.geometry.camera import Camera
 from invcodec.streaming.follow import follow_file, follow_url
 
 _GROWS = ("open", "truncated")
@@ -194,7 +194,7 @@ class Watched:
         reader = self._reader_with(number)
         return reader.frame(reader.entry(number))[0].stats
 
-    def cameras_at(self, number: int) -> tuple[dict[str, Any], ...]:
+    def cameras_at(self, number: int) -> tuple[Camera, ...]:
         with self._lock:
             live = self._live.get(number)
             moving = any(entry.cameras for entry in self.frames)
