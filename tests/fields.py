@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from invcodec.field.grid import GridProfile
+from invcodec.field.profile import TensorKey
 from invcodec.geometry.space import Rays, Space
-from invcodec.render.engine import Batch, Network, TensorKey
+from invcodec.render.engine import Batch, Network
 
 SPACES = {
     "box": Space("box", np.eye(3, 4), -np.ones(3), np.ones(3)),
@@ -28,7 +29,7 @@ def weights(seed: int) -> dict[TensorKey, np.ndarray]:
     """With a few empty cells."""
     rng = np.random.default_rng(seed)
     out = {("scene", name): value for name, value in PROFILE.initialise(rng).items()}
-    for level in range(len(PROFILE.resolutions)):
+    for level in range(len(PROFILE.layout.levels)):
         out["scene", f"grid.{level}"] *= 100
     out["scene", "density.1.weight"] *= 3
     out["scene", "density.1.bias"] += rng.normal(size=8).astype(np.float32)

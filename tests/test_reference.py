@@ -86,11 +86,11 @@ def slow_position(ray, s, contracted):
 def slow_render(profile, weights, rays: Rays, background, contracted):
     """Colour, opacity and median depth, ray by ray and sample by sample."""
     torch_weights = {name: torch.tensor(value) for (_, name), value in weights.items()}
-    cells, n = profile.occupancy, profile.samples
+    cells, n = profile.layout.occupancy, profile.samples
     for r in range(len(rays)):
         ray = rays.origins[r].astype(float), rays.directions[r].astype(float)
         view = torch.tensor(rays.view[r : r + 1])
-        left, median, sums = 1.0, 1.0, np.zeros(profile.features)
+        left, median, sums = 1.0, 1.0, np.zeros(profile.layout.features)
         for i in range(n):
             s = (i + 0.5) / n
             point = slow_position(ray, s, contracted)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Group = Literal["structure", "colour"]
 
+TensorKey = tuple[str, str]
+"""Name of a network, name of one of its tensors."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:

@@ -12,11 +12,13 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from invcodec.field.grid import MAX_RAW_DENSITY, GridProfile
-from invcodec.field.kernels.grid import BLOCK, STRIP, Layers, Levels, adam, field, update_levels
+from invcodec.field.grid import GridProfile
+from invcodec.field.grid_layout import LEVEL_FEATURES, MAX_RAW_DENSITY, OCCUPANCY
+from invcodec.field.kernels.grid import BLOCK, OUTPUTS, STRIP, Layers, Levels, adam, field, update_levels
 from invcodec.field.kernels.simd import LANES
+from invcodec.field.profile import TensorKey
 from invcodec.geometry.space import Rays
-from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
+from invcodec.render.engine import Batch, Engine, Network, Pixels, Step
 from invcodec.render.kernels import Scratch, render_chunks, train_chunks
 
 CHUNK_RAYS = 128
@@ -40,64 +42,49 @@ class CompiledEngine(Engine):
         self.profile = network.profile
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
-        p = self.profile
-        sizes = [s.size // p.level_features for s in p.tensors if s.name.startswith("grid.")]
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._layout = layout = network.profile.layout
         self._levels = Levels(
-            np.zeros((offsets[-1], p.level_features), f32),
-            offsets,
-            np.array(p.resolutions, np.int64),
-            np.array([p.is_hashed(level) for level in range(len(p.resolutions))]),
-            np.uint32((1 << p.log2_table) - 1),
+            np.zeros((layout.entries, LEVEL_FEATURES), f32),
+            np.array([0, *(level.last for level in layout.levels)], np.int64),
+            np.array(layout.resolutions, np.int64),
+            np.array([level.hashed for level in layout.levels]),
+            np.uint32(layout.table_mask),
         )
         self._flat, self._layers = self._new_layers()
-        self.set_occupancy(np.ones((p.occupancy,) * 3, bool))
+        self.set_occupancy(np.ones((layout.occupancy,) * 3, bool))
         self._moments: list[np.ndarray] = []
         self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
         self._scratch_capacity = 0
         self._chunks = np.empty((0, 3, 0), f32), np.empty((0, 0, 0, BLOCK), f32)
         # For two chunks at least: those of one alone would lie otherwise in memory, and need kernels of their own.
         self._gradients = self._new_layers(2)
-        self._cell_weights = np.zeros((threads, *(p.occupancy,) * 3), f32)
+        self._cell_weights = np.zeros((threads, *(layout.occupancy,) * 3), f32)
 
     def _new_layers(self, *leading: int) -> tuple[np.ndarray, Layers]:
         """A zeroed flat array `[*leading, n]`, and the dense layers as views `[*leading, ...]` of it."""
-        shapes = [
-            shape
-            for rows, columns in self.profile.layers.values()
-            for shape in ((rows + -rows % 4, columns), (rows + -rows % 4,))
-        ]
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-        flat = np.zeros((*leading, ends[-1]), f32)
-        parts = zip(np.split(flat, ends[:-1], -1), shapes, strict=True)
-        return flat, Layers(*(part.reshape(*leading, *shape) for part, shape in parts))
+        flat = np.zeros((*leading, self._layout.layer_size(OUTPUTS)), f32)
+        return flat, Layers(*self._layout.layer_views(flat, OUTPUTS).values())
 
     def _tensors(self) -> dict[str, np.ndarray]:
         """Every tensor by name, as a view of what the kernels use (the occupancy aside)."""
-        p = self.profile
-        views: dict[str, np.ndarray] = {}
-        for level in range(len(p.resolutions)):
-            a, b = self._levels.offsets[level : level + 2]
-            views[f"grid.{level}"] = self._levels.table[a:b]
-        for name, weight, bias in zip(p.layers, self._layers[::2], self._layers[1::2], strict=True):
-            rows = p.layers[name][0]
-            views[f"{name}.weight"] = weight[:rows]
-            views[f"{name}.bias"] = bias[:rows]
-        return views
+        layers = self._layout.layer_views(self._flat, OUTPUTS).items()
+        return self._layout.table_views(self._levels.table) | {
+            name: padded[: self._layout.shapes[name][0]] for name, padded in layers
+        }
 
     def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
         views = self._tensors()
         for (_, name), value in weights.items():
-            if name == "occupancy":
+            if name == OCCUPANCY:
                 self.set_occupancy(value)
             else:
                 views[name][...] = value.reshape(views[name].shape)
 
     def weights(self) -> dict[TensorKey, np.ndarray]:
         views = self._tensors()
-        views["occupancy"] = self._occupancy.astype(f32)
+        views[OCCUPANCY] = self._occupancy.astype(f32)
         return {
-            (self.network.name, spec.name): views[spec.name].reshape(spec.shape).copy() for spec in self.profile.tensors
+            (self.network.name, name): views[name].reshape(shape).copy() for name, shape in self._layout.shapes.items()
         }
 
     def occupancy(self) -> np.ndarray:
@@ -126,8 +113,8 @@ class CompiledEngine(Engine):
             return
         self._scratch_capacity = capacity
         self._scratch = SimpleQueue()
-        p, blocks = self.profile, capacity // BLOCK
-        outputs = -(-(1 + p.features) // LANES) * LANES
+        layout, blocks = self._layout, capacity // BLOCK
+        outputs = -(-(1 + layout.features) // LANES) * LANES
         for _ in range(self._threads):
             scratch = Scratch(
                 delta=np.empty(capacity, f32),
@@ -136,17 +123,17 @@ class CompiledEngine(Engine):
                 light=np.empty((2, capacity), f32),
                 weight=np.empty(capacity, f32),
                 after=np.empty(capacity, f32),
-                x=np.empty((blocks, p.level_features * len(p.resolutions), BLOCK), f32),
-                hidden=np.empty((blocks, p.hidden, BLOCK), f32),
+                x=np.empty((blocks, layout.encoded, BLOCK), f32),
+                hidden=np.empty((blocks, layout.hidden, BLOCK), f32),
                 out=np.zeros((blocks, outputs, BLOCK), f32),
                 sample=np.empty((capacity, outputs), f32),
-                gradient_hidden=np.empty((p.hidden, BLOCK), f32),
+                gradient_hidden=np.empty((layout.hidden, BLOCK), f32),
             )
             self._scratch.put((np.empty((3, capacity), f32), scratch))
 
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
         n = len(rays)
-        p, steps = self.profile, self.profile.samples
+        steps = self.profile.samples
         self._with_scratch(CHUNK_RAYS * steps)
         # Kernels compute with what is finite; a hostile file's spaces and cameras give other rays, too.
         origins, directions = (np.nan_to_num(a, posinf=0, neginf=0) for a in (rays.origins, rays.directions))
@@ -157,7 +144,7 @@ class CompiledEngine(Engine):
             held = self._scratch.get()
             render_chunks(
                 queue, CHUNK_RAYS, self._levels, self._layers, origins, directions, rays.view,
-                self.network.space.contracted, steps, p.occupancy, self._occupied, back, *held, *pixels,
+                self.network.space.contracted, steps, self._layout.occupancy, self._occupied, back, *held, *pixels,
             )  # fmt: skip
             self._scratch.put(held)
 
@@ -172,12 +159,10 @@ class CompiledEngine(Engine):
         self._reference = self._levels.table.copy()
         self.set_price(price)
         self._steps = 0
-        mask, views = self._new_layers()
-        for name, weight, bias in zip(self.profile.layers, views[::2], views[1::2], strict=True):
-            weight[...] = f"{name}.weight" in names
-            bias[...] = f"{name}.bias" in names
-        self._layer_mask = mask
-        self._train_layers = bool(mask.any())
+        self._layer_mask = np.zeros_like(self._flat)
+        for name, part in self._layout.layer_views(self._layer_mask, OUTPUTS).items():
+            part[...] = name in names
+        self._train_layers = bool(self._layer_mask.any())
 
     def set_price(self, price: float) -> None:
         self._price = f32(price)
@@ -193,9 +178,9 @@ class CompiledEngine(Engine):
         self.load(held)
 
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
-        rays, p = batch.rays, self.profile
+        rays = batch.rays
         n = len(rays)
-        steps = samples or p.samples
+        steps = samples or self.profile.samples
         chunks = -(-n // CHUNK_RAYS)
         self._with_scratch(CHUNK_RAYS * steps)
         position, gradient = self._room_for(chunks, CHUNK_RAYS * steps)
@@ -214,9 +199,9 @@ class CompiledEngine(Engine):
             held = self._scratch.get()
             train_chunks(
                 queue, CHUNK_RAYS, self._levels, self._layers, rays.origins, rays.directions, rays.view,
-                self.network.space.contracted, steps, batch.jitter, p.occupancy, self._occupied, batch.target,
-                batch.background, batch.weight, self._train_layers, position, held[1], gradient, gradients,
-                cell_weights.get(), rgb, counts, losses,
+                self.network.space.contracted, steps, batch.jitter, self._layout.occupancy, self._occupied,
+                batch.target, batch.background, batch.weight, self._train_layers, position, held[1], gradient,
+                gradients, cell_weights.get(), rgb, counts, losses,
             )  # fmt: skip
             self._scratch.put(held)
 
@@ -241,14 +226,13 @@ class CompiledEngine(Engine):
         blocks = -(-capacity // BLOCK)
         if chunks > len(position) or blocks > gradient.shape[1]:
             chunks, blocks = max(chunks, len(position)), max(blocks, gradient.shape[1])
-            width = self.profile.level_features * len(self.profile.resolutions)
             position = np.empty((chunks, 3, blocks * BLOCK), f32)
-            gradient = np.empty((chunks, blocks, width, BLOCK), f32)
+            gradient = np.empty((chunks, blocks, self._layout.encoded, BLOCK), f32)
             self._chunks = position, gradient
         return position, gradient
 
     def cell_density(self, rng: np.random.Generator) -> np.ndarray:
-        m = self.profile.occupancy
+        m = self._layout.occupancy
         out = np.empty(m**3, f32)
         offsets = rng.random((3, m**3), f32)
         self._with_scratch(_DENSITY_POINTS)

@@ -15,14 +15,11 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from invcodec.arrays import Array
-from invcodec.field.profile import Profile
+from invcodec.field.profile import Profile, TensorKey
 from invcodec.geometry.space import Rays, Space
 
 MIN_TRANSMITTANCE = 1e-3
 """A ray ends where no more light than this is left (FORMAT.md, "Compositing")."""
-
-TensorKey = tuple[str, str]
-"""Name of a network, name of one of its tensors."""
 
 
 @dataclass(frozen=True)

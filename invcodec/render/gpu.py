@@ -15,9 +15,11 @@ from triton import cdiv, next_power_of_2
 
 from invcodec.arrays import Array, on_host
 from invcodec.field.grid import GridProfile
+from invcodec.field.grid_layout import LEVEL_FEATURES, OCCUPANCY
+from invcodec.field.profile import TensorKey
 from invcodec.geometry.space import Rays
 from invcodec.render import gpu_kernels as kernels
-from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
+from invcodec.render.engine import Batch, Engine, Network, Pixels, Step
 
 BLOCK_RAYS, WARPS = 16, 4
 """Rays to a program of `train` and `render`, the least that a matrix product takes, and its warps. With fewer warps, or
@@ -64,45 +66,43 @@ class GpuEngine(Engine):
         assert isinstance(network.profile, GridProfile)
         self.networks = (network,)
         self.network = network
-        self.profile = p = network.profile
+        self.profile = network.profile
+        self._layout = layout = network.profile.layout
         self.device = torch.device(device)
-        levels = len(p.resolutions)
-        sizes = [s.size // p.level_features for s in p.tensors if s.name.startswith("grid.")]
-        self._offsets = np.concatenate([[0], np.cumsum(sizes)])
-        hashed = [p.is_hashed(level) for level in range(levels)]
-        self._levels = self._tensor(np.array([p.resolutions, self._offsets[:-1], hashed]), torch.int32)
-        entries = int(self._offsets[-1])
-        dense = sum(rows * (columns + 1) for rows, columns in p.layers.values())
+        columns = zip(*((level.resolution, level.first, level.hashed) for level in layout.levels), strict=True)
+        self._levels = self._tensor(np.array(list(columns)), torch.int32)
+        entries, dense = layout.entries, layout.layer_size()
         # Graphs of recorded steps know all these by their addresses: they are never replaced.
-        self._table, self._table_gradient, self._reference = (self._zeros(entries, 2) for _ in range(3))
+        self._table, self._table_gradient, self._reference = (self._zeros(entries, LEVEL_FEATURES) for _ in range(3))
         self._half = self._zeros(entries, dtype=torch.int32)
         self._dense, self._dense_gradient, self._dense_mask = (self._zeros(dense) for _ in range(3))
-        self._moments = [self._zeros(entries, 2), self._zeros(entries, 2), self._zeros(dense), self._zeros(dense)]
+        self._moments = [torch.zeros_like(each) for each in (self._table, self._table, self._dense, self._dense)]
         self.control = self._zeros(4)
         """Rate of the tables, rate of the rest, price, and number of the step, as kernels read them."""
-        self._occupied = torch.ones(p.occupancy**3, dtype=torch.uint8, device=self.device)
-        self._cell_weights = self._zeros(p.occupancy**3)
+        self._occupied = torch.ones(layout.occupancy**3, dtype=torch.uint8, device=self.device)
+        self._cell_weights = self._zeros(layout.occupancy**3)
         self.trains_dense = False
         self._density_shape = {
-            "ENCODED": p.level_features * levels,
-            "HIDDEN": p.hidden,
-            "FEATURES": p.features,
-            "LEVELS": max(_LEAST_LEVELS, next_power_of_2(levels)),
-            "H": max(_LEAST_WIDTH, next_power_of_2(p.hidden)),
-            "OUT": max(_LEAST_WIDTH, next_power_of_2(1 + p.features)),
+            "ENCODED": layout.encoded,
+            "HIDDEN": layout.hidden,
+            "FEATURES": layout.features,
+            "LEVELS": max(_LEAST_LEVELS, next_power_of_2(len(layout.levels))),
+            "H": max(_LEAST_WIDTH, next_power_of_2(layout.hidden)),
+            "OUT": max(_LEAST_WIDTH, next_power_of_2(1 + layout.features)),
         }
         self._shape = {
             **self._density_shape,
-            "COLOUR": p.colour_hidden,
-            "C": max(_LEAST_WIDTH, next_power_of_2(p.colour_hidden)),
+            "COLOUR": layout.colour_hidden,
+            "C": max(_LEAST_WIDTH, next_power_of_2(layout.colour_hidden)),
             "CONTRACTED": network.space.contracted,
         }
 
     @staticmethod
     def suits(profile: GridProfile) -> bool:
         """Whether a program has room for the network: all layers are in registers at once."""
-        widths = (profile.hidden, 1 + profile.features, profile.colour_hidden)
-        return max(widths) <= _GREATEST_WIDTH and len(profile.resolutions) <= _MOST_LEVELS
+        layout = profile.layout
+        widths = (layout.hidden, 1 + layout.features, layout.colour_hidden)
+        return max(widths) <= _GREATEST_WIDTH and len(layout.levels) <= _MOST_LEVELS
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -121,26 +121,12 @@ class GpuEngine(Engine):
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor by name, as a view of what the kernels use (the occupancy aside)."""
-        p = self.profile
-        views: dict[str, torch.Tensor] = {}
-        for level in range(len(p.resolutions)):
-            views[f"grid.{level}"] = self._table[self._offsets[level] : self._offsets[level + 1]]
-        return views | self._dense_views(self._dense)
-
-    def _dense_views(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
-        views: dict[str, torch.Tensor] = {}
-        start = 0
-        for name, (rows, columns) in self.profile.layers.items():
-            middle, end = start + rows * columns, start + rows * (columns + 1)
-            views[f"{name}.weight"] = flat[start:middle].reshape(rows, columns)
-            views[f"{name}.bias"] = flat[middle:end]
-            start = end
-        return views
+        return self._layout.table_views(self._table) | self._layout.layer_views(self._dense)
 
     def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
         views = self._tensors()
         for (_, name), value in weights.items():
-            if name == "occupancy":
+            if name == OCCUPANCY:
                 self.set_occupancy(value)
             else:
                 views[name].copy_(self._tensor(value).reshape(views[name].shape))
@@ -148,10 +134,10 @@ class GpuEngine(Engine):
 
     def weights(self) -> dict[TensorKey, np.ndarray]:
         views = self._tensors()
-        views["occupancy"] = self._occupied.float()
+        views[OCCUPANCY] = self._occupied.float()
         return {
-            (self.network.name, spec.name): views[spec.name].reshape(spec.shape).cpu().numpy().copy()
-            for spec in self.profile.tensors
+            (self.network.name, name): views[name].reshape(shape).cpu().numpy().copy()
+            for name, shape in self._layout.shapes.items()
         }
 
     def occupancy(self) -> np.ndarray:
@@ -166,10 +152,10 @@ class GpuEngine(Engine):
         return seen
 
     def _cells(self, values: torch.Tensor) -> np.ndarray:
-        return values.cpu().numpy().copy().reshape((self.profile.occupancy,) * 3)
+        return values.cpu().numpy().copy().reshape((self._layout.occupancy,) * 3)
 
     def cell_density(self, rng: np.random.Generator) -> np.ndarray:
-        m = self.profile.occupancy
+        m = self._layout.occupancy
         noise = torch.Generator(self.device)
         noise.manual_seed(int(rng.integers(2**62)))
         index = torch.arange(m**3, device=self.device)
@@ -178,14 +164,10 @@ class GpuEngine(Engine):
         density = self._zeros(m**3)
         with self._here():
             kernels.field_density[(cdiv(m**3, _FIELD_POINTS),)](
-                points, density, m**3, self._levels, len(self.profile.resolutions), self._mask,
+                points, density, m**3, self._levels, len(self._layout.levels), self._layout.table_mask,
                 self._pairs, self._dense, **self._density_shape, BLOCK=_FIELD_POINTS,
             )  # fmt: skip
         return self._cells(density)
-
-    @property
-    def _mask(self) -> int:
-        return (1 << self.profile.log2_table) - 1
 
     @property
     def _pairs(self) -> torch.Tensor:
@@ -201,8 +183,8 @@ class GpuEngine(Engine):
             with self._here():
                 kernels.render[(cdiv(n, BLOCK_RAYS),)](
                     origins, directions, view, self._tensor(background), opened, opened.shape[1], n, steps,
-                    self._levels, len(self.profile.resolutions), self._mask, self._pairs, self._dense, rgb, opacity,
-                    depth, **self._shape, BLOCK=BLOCK_RAYS, num_warps=WARPS,
+                    self._levels, len(self._layout.levels), self._layout.table_mask, self._pairs, self._dense, rgb,
+                    opacity, depth, **self._shape, BLOCK=BLOCK_RAYS, num_warps=WARPS,
                 )  # fmt: skip
         if isinstance(rays.origins, torch.Tensor):
             return Pixels(rgb, opacity, depth)
@@ -215,7 +197,7 @@ class GpuEngine(Engine):
         opened = torch.empty((n, words), dtype=torch.int32, device=self.device)
         with self._here():
             kernels.find_open[(cdiv(n, BLOCK_RAYS), words)](
-                origins, directions, jitter, self._occupied, opened, n, steps, CELLS=self.profile.occupancy,
+                origins, directions, jitter, self._occupied, opened, n, steps, CELLS=self._layout.occupancy,
                 CONTRACTED=self.network.space.contracted, BLOCK=BLOCK_RAYS,
             )  # fmt: skip
         return opened
@@ -226,9 +208,9 @@ class GpuEngine(Engine):
         for moment in self._moments:
             moment.zero_()
         self._reference.copy_(self._table)
-        for name, part in self._dense_views(self._dense_mask).items():
+        for name, part in self._layout.layer_views(self._dense_mask).items():
             part.fill_(float(name in names))
-        self.trains_dense = any(name in names for name in self._dense_views(self._dense))
+        self.trains_dense = not names.isdisjoint(self._layout.layer_shapes())
         self.control.zero_()
         self.set_price(price)
 
@@ -273,10 +255,10 @@ class GpuEngine(Engine):
         table_moments, dense_moments = self._moments[:2], self._moments[2:]
         with self._here():
             kernels.train[(cdiv(n, BLOCK_RAYS),)](
-                *batch, opened, opened.shape[1], n, steps, self._levels, len(self.profile.resolutions), self._mask,
-                self._half, self._dense, self._table_gradient, self._dense_gradient, self._cell_weights, rgb, error,
-                CELLS=self.profile.occupancy, **self._shape, DENSE=self.trains_dense, BLOCK=BLOCK_RAYS,
-                num_warps=WARPS,
+                *batch, opened, opened.shape[1], n, steps, self._levels, len(self._layout.levels),
+                self._layout.table_mask, self._half, self._dense, self._table_gradient, self._dense_gradient,
+                self._cell_weights, rgb, error, CELLS=self._layout.occupancy, **self._shape,
+                DENSE=self.trains_dense, BLOCK=BLOCK_RAYS, num_warps=WARPS,
             )  # fmt: skip
             self.control[3].add_(1)
             self._adam(self._table, self._table_gradient, table_moments, 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from invcodec.field.grid import DIRECTION_TERMS, HASH_PRIMES, MAX_RAW_DENSITY
+from invcodec.field.grid_layout import DIRECTION_TERMS, HARMONICS, HASH_PRIMES, MAX_RAW_DENSITY
 from invcodec.render.engine import MIN_TRANSMITTANCE
 
 WORD = tl.constexpr(32)
@@ -27,6 +27,7 @@ _BELOW_ONE = tl.constexpr(1 - 2**-24)
 _PRIME_Y = tl.constexpr(HASH_PRIMES[1])
 _PRIME_Z = tl.constexpr(HASH_PRIMES[2])
 _TERMS = tl.constexpr(DIRECTION_TERMS)
+_H0, _H1, _H2, _H3, _H4, _H5 = (tl.constexpr(each) for each in HARMONICS)
 _COLUMNS = tl.constexpr(16)
 """Of a tile of harmonics."""
 _REFILLS = tl.constexpr(4)
@@ -266,15 +267,15 @@ def _harmonics(x, y, z, BLOCK: tl.constexpr):
     """Real spherical harmonics of degree 0 to 2 of unit vectors: `[BLOCK, 16]`, of which 9 columns are used."""
     k = tl.arange(0, _COLUMNS)[None, :]
     x, y, z = x[:, None], y[:, None], z[:, None]
-    out = tl.where(k == 0, tl.full([BLOCK, _COLUMNS], 0.28209479, tl.float32), 0.0)
-    out = tl.where(k == 1, -0.48860251 * y, out)
-    out = tl.where(k == 2, 0.48860251 * z, out)
-    out = tl.where(k == 3, -0.48860251 * x, out)
-    out = tl.where(k == 4, 1.09254843 * x * y, out)
-    out = tl.where(k == 5, -1.09254843 * y * z, out)
-    out = tl.where(k == 6, 0.94617470 * z * z - 0.31539157, out)
-    out = tl.where(k == 7, -1.09254843 * x * z, out)
-    return tl.where(k == 8, 0.54627422 * (x * x - y * y), out)
+    out = tl.where(k == 0, tl.full([BLOCK, _COLUMNS], _H0, tl.float32), 0.0)
+    out = tl.where(k == 1, -_H1 * y, out)
+    out = tl.where(k == 2, _H1 * z, out)
+    out = tl.where(k == 3, -_H1 * x, out)
+    out = tl.where(k == 4, _H2 * x * y, out)
+    out = tl.where(k == 5, -_H2 * y * z, out)
+    out = tl.where(k == 6, _H3 * z * z - _H4, out)
+    out = tl.where(k == 7, -_H2 * x * z, out)
+    return tl.where(k == 8, _H5 * (x * x - y * y), out)
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from invcodec.field.grid import DIRECTION_TERMS, MAX_RAW_DENSITY
+from invcodec.field.grid_layout import DIRECTION_TERMS, MAX_RAW_DENSITY
 from invcodec.field.kernels.grid import (
     BLOCK,
     BLOCK_BITS,
@@ -44,9 +44,7 @@ from invcodec.field.kernels.simd import (
     transpose,
     where_above,
 )
-
-MIN_TRANSMITTANCE = 1e-3
-"""A ray ends where less light than this is left (FORMAT.md, "Compositing")."""
+from invcodec.render.engine import MIN_TRANSMITTANCE
 
 ROUND = 8
 """Samples that a ray takes before the field is evaluated and the ray may end."""

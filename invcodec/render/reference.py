@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from invcodec.arrays import Array, on_host
-from invcodec.field.profile import Recipe, TensorSpec
+from invcodec.field.profile import Recipe, TensorKey, TensorSpec
 from invcodec.geometry.space import Rays
 from invcodec.render import composite
 from invcodec.render.composite import Composite, Samples
-from invcodec.render.engine import Batch, Engine, Network, Pixels, Step, TensorKey
+from invcodec.render.engine import Batch, Engine, Network, Pixels, Step
 
 _PASS_SAMPLES = {"cpu": 1 << 15, "cuda": 1 << 19}
 """Samples evaluated at once, which bounds memory."""

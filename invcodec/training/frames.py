@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invcodec.render.engine import Engine, TensorKey
+from invcodec.field.profile import TensorKey
+from invcodec.render.engine import Engine
 from invcodec.training.change import spread
 from invcodec.training.pixels import FramePixels
 from invcodec.training.schedule import Schedule

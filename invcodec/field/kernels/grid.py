@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from invcodec.field.grid import DIRECTION_TERMS, HASH_PRIMES
+from invcodec.field.grid import GridProfile
+from invcodec.field.grid_layout import DIRECTION_TERMS, HARMONICS, HASH_PRIMES
 from invcodec.field.kernels.options import kernel
 from invcodec.field.kernels.simd import (
     LANES,
@@ -29,6 +30,8 @@ from invcodec.field.kernels.simd import (
     where_above,
 )
 
+OUTPUTS = 4
+"""Layers compute so many outputs at a time: their number is padded to a multiple."""
 BLOCK = 128
 BLOCK_BITS = 7
 STRIP = 2 * LANES
@@ -38,6 +41,9 @@ f32 = np.float32
 _LOWEST = np.finfo(f32).min
 _PRIME_Y = np.uint32(HASH_PRIMES[1])
 _PRIME_Z = np.uint32(HASH_PRIMES[2])
+_H0, _H1, _H2, _H3, _H4, _H5 = (f32(each) for each in HARMONICS)
+_BETA1, _BETA2 = (f32(each) for each in GridProfile.recipe.betas)
+_EPSILON = f32(GridProfile.recipe.epsilon)
 
 
 class Levels(NamedTuple):
@@ -332,15 +338,15 @@ def field_gradient(layers, gradients, train_layers, n, x, hidden, out, scratch, 
 def harmonics(view, out, column):
     """Real spherical harmonics of degree 0 to 2 of the unit vector `view` `[3]` into `out[:, column]`."""
     x, y, z = view[0], view[1], view[2]
-    out[0, column] = f32(0.28209479)
-    out[1, column] = f32(-0.48860251) * y
-    out[2, column] = f32(0.48860251) * z
-    out[3, column] = f32(-0.48860251) * x
-    out[4, column] = f32(1.09254843) * x * y
-    out[5, column] = f32(-1.09254843) * y * z
-    out[6, column] = f32(0.94617470) * z * z - f32(0.31539157)
-    out[7, column] = f32(-1.09254843) * x * z
-    out[8, column] = f32(0.54627422) * (x * x - y * y)
+    out[0, column] = _H0
+    out[1, column] = -_H1 * y
+    out[2, column] = _H1 * z
+    out[3, column] = -_H1 * x
+    out[4, column] = _H2 * x * y
+    out[5, column] = -_H2 * y * z
+    out[6, column] = _H3 * z * z - _H4
+    out[7, column] = -_H2 * x * z
+    out[8, column] = _H5 * (x * x - y * y)
 
 
 @kernel
@@ -350,20 +356,18 @@ def adam(value, gradient, first, second, reference, rate, step, price):
     A value without gradient is left alone, moments included: most entries of a table see no ray in a step.
     The threshold is scaled like the step itself, so that a change which does not earn its price goes to zero.
     """
-    b1 = f32(0.9)
-    b2 = f32(0.99)
-    c1 = f32(1) / (f32(1) - b1**step)
-    c2 = f32(1) / (f32(1) - b2**step)
+    c1 = f32(1) / (f32(1) - _BETA1**step)
+    c2 = f32(1) / (f32(1) - _BETA2**step)
     for i in range(value.shape[0]):
         g = gradient[i]
         if g == 0:
             continue
         gradient[i] = f32(0)
-        m = b1 * first[i] + (f32(1) - b1) * g
-        v = b2 * second[i] + (f32(1) - b2) * g * g
+        m = _BETA1 * first[i] + (f32(1) - _BETA1) * g
+        v = _BETA2 * second[i] + (f32(1) - _BETA2) * g * g
         first[i] = m
         second[i] = v
-        size = rate / (np.sqrt(v * c2) + f32(1e-15))
+        size = rate / (np.sqrt(v * c2) + _EPSILON)
         new = value[i] - size * m * c1
         if price > 0:
             change = new - reference[i]
