@@ -1,7 +1,7 @@
-"""Reference decoder of the .inv format, draft 1: slow, plain, written from FORMAT.md alone.
+"""Reference decoder of the .inv format, draft 1: slow and plain, written from FORMAT.md alone.
 
-It shares no code with the package next to it, so that the text, the package and this file can be held against
-each other. `read` does Part I, `states` and `weights` Part II, `render` Part III.
+It shares no code with the invcodec package, so that the specification, the package and this file can be checked against
+one another. `read` implements Part I, `states` and `weights` Part II, `render` Part III.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ State = dict[tuple[int, int], tuple[int, Array]]
 
 
 class Refused(Exception):
-    """What FORMAT.md refuses; `kind` is one of its error classes: usage, damaged, unsupported, limit."""
+    """A refusal required by FORMAT.md; `kind` is its error class: usage, damaged, unsupported or limit."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(f"{kind}: {text}")
@@ -55,12 +55,12 @@ class Refused(Exception):
 
 
 class CutShort(Refused):
-    """Data ends inside of a structured field."""
+    """The data end inside a structured field."""
 
 
 @dataclass
 class Frame:
-    """A good frame, its coded values not yet decoded."""
+    """A good frame whose coded values are not decoded yet."""
 
     number: int
     ticks: int
@@ -75,7 +75,7 @@ class Frame:
 
 @dataclass
 class File:
-    """What `read` found."""
+    """The result of `read`: HEAD, records, good and lost frames, and the problems found."""
 
     head: dict[str, Any]
     status: str = "open"
@@ -87,7 +87,7 @@ class File:
 
 @dataclass
 class Record:
-    """A record with a sound header; `payload` is None if its CRC is wrong or the file ends inside of it."""
+    """A record with a sound header; `payload` is None if its CRC is wrong."""
 
     type: int
     frame: int
@@ -97,7 +97,7 @@ class Record:
 
 
 def need(ok: bool, text: str, kind: str = "damaged") -> None:
-    """Refuse unless ok."""
+    """Raise `Refused` unless ok."""
     if not ok:
         raise Refused(kind, text)
 
@@ -106,7 +106,7 @@ def need(ok: bool, text: str, kind: str = "damaged") -> None:
 
 
 class _Unpacker:
-    """FORMAT.md "Structured fields": MessagePack in its canonical form, all else is damaged."""
+    """FORMAT.md "Structured fields": MessagePack in canonical form; anything else is damaged."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -118,7 +118,10 @@ class _Unpacker:
         return self.data[self.at - count : self.at]
 
     def number(self, code: str, low: int, high: int | None = None) -> int:
-        """An integer of a longer form: it must not fit a shorter one, which hold low and above (to high)."""
+        """An integer in a longer form, refused if a shorter form would hold it.
+
+        Shorter forms hold values below `low` or, if `high` is given, values of `high` and above.
+        """
         value = int(struct.unpack(">" + code, self.take(struct.calcsize(code)))[0])
         need(value >= low if high is None else value < high, "integer or length not in its shortest form")
         return value
@@ -177,10 +180,10 @@ class _Unpacker:
 
 
 def unpack(data: bytes) -> Any:
-    """One structured field that fills the data exactly."""
+    """Unpack one structured field, which must fill the data exactly."""
     unpacker = _Unpacker(data)
     value = unpacker.value()
-    need(unpacker.at == len(data), "bytes behind a structured field")
+    need(unpacker.at == len(data), "bytes after a structured field")
     return value
 
 
@@ -193,7 +196,7 @@ def is_float(value: Any) -> bool:
 
 
 def is_name(value: Any) -> bool:
-    """FORMAT.md: a name is a string of 1 to 255 bytes."""
+    """FORMAT.md "Structured fields": a name is a string of 1 to 255 bytes."""
     return isinstance(value, str) and 1 <= len(value.encode("utf-8")) <= 255
 
 
@@ -210,7 +213,7 @@ def is_map(value: Any) -> bool:
 
 
 def check_fields(value: Any, rules: dict[str, Callable[[Any], bool]], what: str) -> None:
-    """A map that has every key of the rules, each with a value that its rule takes."""
+    """Require a map with every key of `rules`, each with a value that satisfies its rule."""
     need(is_map(value), f"{what} is not a map")
     for key, rule in rules.items():
         need(key in value and rule(value[key]), f"{what}: bad or missing {key}")
@@ -274,7 +277,7 @@ def check_cameras(value: Any) -> list[dict[str, Any]]:
 
 
 def check_head(payload: bytes) -> dict[str, Any]:
-    """FORMAT.md "HEAD". The draft is looked at first: all else may differ in another one."""
+    """FORMAT.md "HEAD". The draft is checked first, because everything else may differ in another draft."""
     head = unpack(payload)
     check_fields(head, {"version": lambda v: is_int(v, 0), "reader": lambda v: is_int(v, 0)}, "HEAD")
     need(head["reader"] == DRAFT, f"file needs a reader of draft {head['reader']}", "unsupported")
@@ -290,7 +293,7 @@ def check_head(payload: bytes) -> dict[str, Any]:
 
 
 def check_tensors(network: dict[str, Any]) -> None:
-    """The rows of a network's `tensors`, whatever its profile."""
+    """Check the rows of a network's `tensors`, independently of its profile."""
     for row in counted(network.get("tensors"), MAX_TENSORS, "tensors"):
         need(is_list(row, 3, lambda item: True) and is_name(row[0]) and is_int(row[2], 0, 1), "bad tensor row")
         shape = counted(row[1], MAX_DIMENSIONS, "dimensions")
@@ -298,16 +301,16 @@ def check_tensors(network: dict[str, Any]) -> None:
 
 
 def table(head: dict[str, Any]) -> dict[tuple[int, int], tuple[int, ...]]:
-    """The shapes of all tensors of all networks, in table order."""
+    """Shapes of all tensors of all networks, in table order, by network and tensor index."""
     rows = [(n, t, row) for n, network in enumerate(head["networks"]) for t, row in enumerate(network["tensors"])]
     return {(n, t): tuple(row[1]) for n, t, row in rows}
 
 
-# ---- Part III: what profiles and spaces say of HEAD ----
+# ---- Part III: the profiles' and spaces' constraints on HEAD ----
 
 
 def setting(config: dict[str, Any], key: str, low: int, most: int | None = None) -> int:
-    """An integer of a configuration, at least low, at most a limit."""
+    """An integer of a configuration: at least `low`, and at most the limit `most`."""
     value: Any = config.get(key)
     need(is_int(value, low), f"configuration: bad or missing {key}")
     need(most is None or value <= most, f"configuration: {key}", "limit")
@@ -315,7 +318,7 @@ def setting(config: dict[str, Any], key: str, low: int, most: int | None = None)
 
 
 def nerf_tensors(config: dict[str, Any]) -> list[Any]:
-    """FORMAT.md "Profile 1: nerf"."""
+    """Tensor rows of FORMAT.md "Profile 1: nerf"."""
     depth, width = setting(config, "depth", 1, 32), setting(config, "width", 2, 1024)
     position, direction = setting(config, "position_octaves", 0, 16), setting(config, "direction_octaves", 0, 16)
     structure = setting(config, "structure_layers", 0)
@@ -329,7 +332,7 @@ def nerf_tensors(config: dict[str, Any]) -> list[Any]:
 
 
 def grid_tensors(config: dict[str, Any]) -> list[Any]:
-    """FORMAT.md "Profile 2: grid"."""
+    """Tensor rows of FORMAT.md "Profile 2: grid"."""
     resolutions: Any = config.get("resolutions")
     need(is_list(resolutions, None, lambda item: is_int(item, 1)), "configuration: resolutions")
     levels = len(resolutions)
@@ -349,7 +352,7 @@ def grid_tensors(config: dict[str, Any]) -> list[Any]:
 
 
 def linear_tensors(layers: list[tuple[str, int, int, int]]) -> list[Any]:
-    """Rows of `.weight` [out, in] and `.bias` [out] for (name, out, in, group)."""
+    """Tensor rows `.weight` [out, in] and `.bias` [out] of layers given as (name, out, in, group)."""
     pairs = [([f"{n}.weight", [out, into], group], [f"{n}.bias", [out], group]) for n, out, into, group in layers]
     return [row for pair in pairs for row in pair]
 
@@ -359,7 +362,7 @@ def is_known(network: dict[str, Any]) -> bool:
 
 
 def check_profile(network: dict[str, Any], cameras: int) -> None:
-    """Tensors must be those that profile and configuration imply, where the profile is known."""
+    """FORMAT.md "HEAD": tensors must be those that profile and configuration imply, if the profile is known."""
     if not is_known(network):
         return
     config = network["config"]
@@ -374,7 +377,7 @@ def check_profile(network: dict[str, Any], cameras: int) -> None:
 
 
 def check_space(network: dict[str, Any]) -> None:
-    """FORMAT.md "Coordinate mapping": the map of a known kind."""
+    """FORMAT.md "Coordinate mapping": check the space of a network, if its kind is known."""
     space = network["space"]
     if network["role"] == "camera-colour":
         need(not space, "space of camera-colour is not empty")
@@ -398,7 +401,7 @@ def check_space(network: dict[str, Any]) -> None:
 
 
 def sound_header(data: bytes, at: int) -> tuple[int, int, int, int, int] | None:
-    """FORMAT.md "Record": type, flags, reserved, frame, length of the header at an offset if it is sound."""
+    """FORMAT.md "Record": type, flags, reserved, frame, length of the header at an offset; None if not sound."""
     header = data[at : at + 24]
     if len(header) < 24 or header[:4] != SYNC or zlib.crc32(header[:20]) != struct.unpack_from("<I", header, 20)[0]:
         return None
@@ -406,7 +409,7 @@ def sound_header(data: bytes, at: int) -> tuple[int, int, int, int, int] | None:
 
 
 def check_allowed(header: tuple[int, int, int, int, int]) -> None:
-    """A header that is sound but not allowed: the file is refused."""
+    """Refuse a header that is sound but not allowed."""
     kind, flags, reserved, _, length = header
     need(length <= (MAX_HEADER if kind == HEAD else MAX_PAYLOAD), "length of a record", "limit")
     need(reserved == 0 and flags & 15 == 0, "reserved bits of a record", "unsupported")
@@ -414,7 +417,7 @@ def check_allowed(header: tuple[int, int, int, int, int]) -> None:
 
 
 def check_magic(data: bytes) -> bool:
-    """True if right; False if wrong with a sound HEAD header right behind it."""
+    """Whether the magic is right; a wrong magic is refused unless a sound HEAD header immediately follows it."""
     if data[:8] == MAGIC:
         return True
     header = sound_header(data, 8)
@@ -423,7 +426,7 @@ def check_magic(data: bytes) -> bool:
 
 
 def next_sound(data: bytes, at: int) -> int:
-    """FORMAT.md "Recovery": where the next sync with a sound header is, or the end."""
+    """FORMAT.md "Recovery": offset of the next sync with a sound header, or of the end."""
     at = data.find(SYNC, at)
     while at >= 0 and sound_header(data, at) is None:
         at = data.find(SYNC, at + 1)
@@ -431,7 +434,7 @@ def next_sound(data: bytes, at: int) -> int:
 
 
 def scan(data: bytes, problems: list[str], lost: list[int]) -> tuple[list[Record], bool]:
-    """All records with sound headers, and whether the file ends inside one; a frame that is cut off is lost."""
+    """All records with sound headers, and whether the file ends inside one. A frame that is cut off is lost."""
     if not check_magic(data):
         problems.append("wrong magic")
     records: list[Record] = []
@@ -452,7 +455,7 @@ def scan(data: bytes, problems: list[str], lost: list[int]) -> tuple[list[Record
                 if record.type in KINDS:
                     lost.append(record.frame)
                 return records, True
-            problems.append(f"the record at {record.offset} goes beyond the end")
+            problems.append(f"the record at {record.offset} extends past the end")
             at = hidden
             continue
         records.append(record)
@@ -465,7 +468,7 @@ def scan(data: bytes, problems: list[str], lost: list[int]) -> tuple[list[Record
 
 
 def read(data: bytes) -> File:
-    """Part I: all records, the first sound HEAD, the good frames and the file's status."""
+    """Part I: find all records, the first sound HEAD, the good frames and the file's status."""
     problems: list[str] = []
     cut_off: list[int] = []
     records, truncated = scan(data, problems, cut_off)
@@ -490,7 +493,8 @@ def read(data: bytes) -> File:
 
 
 def find_frames(file: File, records: list[Record], size: int) -> None:
-    """FORMAT.md "Recovery": which frames are good. `before` is the frame record right before, None if not good."""
+    """FORMAT.md "Recovery": find the good frames."""
+    # The preceding frame record, None if it is not good; and the last good frame.
     before: Frame | None = None
     last: Frame | None = None
     for record in records:
@@ -500,9 +504,9 @@ def find_frames(file: File, records: list[Record], size: int) -> None:
             need(record.payload is not None, "record is not sound")
             frame = parse_frame(file.head, record, last.cameras if last else file.head["cameras"])
             if last is not None:
-                need(frame.number > last.number and frame.ticks > last.ticks, "frame is not after the one before")
+                need(frame.number > last.number and frame.ticks > last.ticks, "frame is not later than the last one")
             if frame.kind == "delta":
-                need(before is not None and frame.reference == before.number, "reference is not the frame before")
+                need(before is not None and frame.reference == before.number, "reference is not the preceding frame")
         except Refused as refusal:
             if refusal.kind != "damaged":
                 raise
@@ -524,11 +528,11 @@ FRAME_RULES: list[Callable[[Any], bool]] = [
     lambda v: isinstance(v, list) and all(item is None or is_int(item) for item in v[:4]),
     lambda v: v is None or isinstance(v, list),
 ]
-FRAME_FIELDS = ("time", "reference", "digest", "coder", "steps", "stats", "cameras")
+FRAME_FIELDS = ("time", "reference", "digest", "coder", "qps", "stats", "cameras")
 
 
 def frame_header(payload: bytes) -> tuple[dict[str, Any], bytes]:
-    """FORMAT.md "KEY and DELTA": the frame header's fields by name, and the coded values behind it."""
+    """FORMAT.md "KEY and DELTA": the frame header's fields by name, and the coded values that follow it."""
     unpacker = _Unpacker(payload[:MAX_HEADER])
     try:
         fields = unpacker.value()
@@ -542,21 +546,21 @@ def frame_header(payload: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def parse_frame(head: dict[str, Any], record: Record, cameras: list[dict[str, Any]]) -> Frame:
-    """FORMAT.md "KEY and DELTA"; `cameras` are those in force so far."""
+    """FORMAT.md "KEY and DELTA": parse a frame record; `cameras` are those in effect before it."""
     header, coded = frame_header(record.payload or b"")
     need((header["reference"] is None) == (record.type == KEY), "reference does not fit the record's type")
-    need((header["steps"] is None) == (record.type == DELTA), "steps do not fit the record's type")
-    need(record.type == DELTA or len(header["steps"]) == len(table(head)), "steps are not as many as tensors")
+    need((header["qps"] is None) == (record.type == DELTA), "qps do not fit the record's type")
+    need(record.type == DELTA or len(header["qps"]) == len(table(head)), "number of qps differs from that of tensors")
     if header["cameras"] is not None:
-        anew = check_cameras(header["cameras"])
-        need([c["name"] for c in anew] == [c["name"] for c in cameras], "cameras are not those of HEAD")
-        cameras = anew
+        replaced = check_cameras(header["cameras"])
+        need([c["name"] for c in replaced] == [c["name"] for c in cameras], "cameras are not those of HEAD")
+        cameras = replaced
     where = (record.offset, record.total)
     return Frame(record.frame, header["time"], KINDS[record.type], *where, header["reference"], header, coded, cameras)
 
 
 def check_end(file: File, records: list[Record], size: int) -> bool | None:
-    """FORMAT.md "INDEX and END": END's bit 0, None without END. What does not fit becomes a problem."""
+    """FORMAT.md "INDEX and END": bit 0 of END's flags, or None without END. What does not fit is noted as a problem."""
     last = records[-1]
     ended = last.type == END and last.payload is not None and last.offset + last.total == size
     index = records[-2] if last.type == END and len(records) > 1 else last
@@ -573,12 +577,12 @@ def check_end(file: File, records: list[Record], size: int) -> bool | None:
         return None
     offset, flags = struct.unpack("<QI", payload)
     if index.type != INDEX or offset != index.offset or index.offset + index.total != last.offset:
-        file.problems.append("END does not name the INDEX right before it")
+        file.problems.append("END does not point to the INDEX that precedes it")
     return bool(flags & 1)
 
 
 def check_index(file: File, record: Record) -> None:
-    """Rows must be those of the frame records; an INDEX over its limit is ignored."""
+    """Compare the rows with the frame records. An INDEX above its limit is ignored."""
     payload = record.payload or b""
     if len(payload) > MAX_INDEX:
         return
@@ -616,7 +620,7 @@ Context = tuple[Any, ...]
 
 
 class Statistics:
-    """FORMAT.md "Adaptive bits": [P, n] of each context, and the weights of each mixer, as far as they were used."""
+    """FORMAT.md "Adaptive bits": [P, n] of each context and the weights of each mixer; unused ones are absent."""
 
     def __init__(self) -> None:
         self.contexts: dict[Context, list[int]] = {}
@@ -624,14 +628,14 @@ class Statistics:
 
 
 class RangeDecoder:
-    """FORMAT.md "Bits" and "Adaptive bits"."""
+    """The range decoder of FORMAT.md "Bits" and "Adaptive bits"."""
 
     def __init__(self, data: bytes, statistics: Statistics) -> None:
         self.data, self.used, self.statistics = data, 4, statistics
         self.range, self.code = 0xFFFFFFFF, int.from_bytes(data[:4].ljust(4, b"\0"), "big")
 
     def raw(self, p: int) -> int:
-        """A bit whose probability of being 1 is p / 2^16."""
+        """Decode a bit whose probability of being 1 is p / 2^16."""
         bound = (self.range >> 16) * p
         bit = int(self.code < bound)
         if bit:
@@ -647,7 +651,7 @@ class RangeDecoder:
         return bit
 
     def bit(self, mixer: Context, *names: Context) -> int:
-        """An adaptive bit: a mixer, and contexts by family and indices."""
+        """Decode an adaptive bit with a mixer and contexts, each named by family and indices."""
         k = len(names)
         w = self.statistics.mixers.setdefault(mixer, [72000 // k] * k + [0])
         contexts = [self.statistics.contexts.setdefault(c, [FIRST.get(c[0], 2**22 // 2), 0]) for c in names]
@@ -665,7 +669,7 @@ class RangeDecoder:
         return bit
 
     def finish(self) -> None:
-        """There is one spelling of a record."""
+        """Require that all data are consumed: a record has exactly one encoding."""
         need(len(self.data) <= self.used, "coded data is longer than needed")
         need(not self.data.endswith(b"\0"), "coded data ends with a zero byte")
 
@@ -681,7 +685,7 @@ def sgn(m: int) -> int:
 
 @dataclass
 class Past:
-    """What is known of a tensor before a DELTA: integers, last residual, and history of places; all flat."""
+    """State of a tensor before a DELTA: integers, last residual, and history of places, as flat lists."""
 
     before: list[int]
     recent: list[int]
@@ -689,7 +693,7 @@ class Past:
 
 
 class Places:
-    """FORMAT.md "Places"."""
+    """FORMAT.md "Places": how the values of a tensor are grouped."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         grouped = len(shape) > 1 and shape[-1] <= 4
@@ -703,7 +707,7 @@ class Places:
 
 
 class Walk:
-    """FORMAT.md "Walk": a tensor's values, its names for everything. `past` is None in a KEY."""
+    """FORMAT.md "Walk", with its names: decodes the values of one tensor. `past` is None in a KEY."""
 
     def __init__(
         self, coder: RangeDecoder, t: int, shape: tuple[int, ...], hints: list[int], past: Past | None
@@ -744,11 +748,11 @@ class Walk:
         left, up = i - 1 if x > 0 else None, i - self.width if y >= self.width else None
         return [left, up, i - self.plane if i >= self.plane else None]
 
-    def behind(self, i: int) -> list[int]:
-        """Of the three places that come next along each dimension, those in the tensor."""
+    def following(self, i: int) -> list[int]:
+        """The next places along each of the three dimensions that are in the tensor."""
         x, y = i % self.width, i % self.plane
-        ahead = [(i + 1, x < self.width - 1), (i + self.width, y + self.width < self.plane)]
-        return [j for j, inside in [*ahead, (i + self.plane, i + self.plane < self.count)] if inside]
+        places = [(i + 1, x < self.width - 1), (i + self.width, y + self.width < self.plane)]
+        return [j for j, inside in [*places, (i + self.plane, i + self.plane < self.count)] if inside]
 
     def values(self, of: list[int], i: int | None) -> list[int]:
         return [] if i is None else of[i * self.features : (i + 1) * self.features]
@@ -766,7 +770,7 @@ class Walk:
         return n
 
     def ahead(self, i: int) -> int:
-        places = self.behind(i) if self.k == 0 else [i - 2, i - 1, i + 1, i + 2] if self.k == 1 else []
+        places = self.following(i) if self.k == 0 else [i - 2, i - 1, i + 1, i + 2] if self.k == 1 else []
         return sum(self.past.history[j] != 0 for j in places if 0 <= j < self.count)
 
     def form(self, i: int, near: list[int | None]) -> int:
@@ -774,7 +778,7 @@ class Walk:
             return self.hints[i]
         if self.k == 0 and self.features == 1 and self.delta:
             sides = [self.past.before[j] + self.v[j] for j in near if j is not None]
-            sides += [self.past.before[j] for j in self.behind(i)]
+            sides += [self.past.before[j] for j in self.following(i)]
             return 1 + 2 * sum(side != 0 for side in sides) + (self.past.before[i] != 0)
         if self.k == 2:
             x, row = i % self.width, i // self.width
@@ -810,7 +814,7 @@ class Walk:
             s = self.value(i, f, near, s, o)
 
     def value(self, i: int, f: int, near: list[int | None], s: int, o: int) -> int:
-        """A value that is not 0."""
+        """Decode a value that is not 0."""
         k, t, hint, place = self.k, self.t, self.hints[i], i * self.features + f
         v = [0 if j is None else self.v[j * self.features + f] for j in near]
         recent, before = self.past.recent[place], self.past.before[place]
@@ -843,7 +847,7 @@ class Walk:
 
 
 class Hints:
-    """FORMAT.md "Hints", of one network in one record."""
+    """FORMAT.md "Hints" of one network in one record."""
 
     THRESHOLDS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 25, 32)
 
@@ -853,13 +857,13 @@ class Hints:
         self.activity: dict[int, int] = {}
 
     def set_occupancy(self, values: Array) -> None:
-        """Integers after the record."""
+        """Take the integers of the occupancy after the record."""
         if values.ndim == 3 and len(set(values.shape)) == 1 and values.shape[0] <= 128:
             self.cells = values.shape[0]
             self.occupied = np.flatnonzero(values).tolist()
 
     def level(self, t: int) -> tuple[int, int] | None:
-        """Resolution and table size (0: dense) of tensor t, if it is a level that has hints."""
+        """Resolution and table size (0: dense) of tensor t if it is a level of a grid, else None."""
         resolutions = self.network["config"].get("resolutions")
         name, shape, _ = self.network["tensors"][t]
         if not (
@@ -880,7 +884,7 @@ class Hints:
         return [cell for cell in self.occupied if self.activity.get(cell, 0) > 0]
 
     def entries(self, cell: int, r: int, table: int) -> list[int]:
-        """Look-ups of all vertices that a cell touches."""
+        """Entries in which the vertices that a cell touches are looked up."""
         side = self.cells
         spans = [
             range(a * r // side, min(((a + 1) * r + side - 1) // side, r) + 1)
@@ -892,7 +896,7 @@ class Hints:
         return [(x ^ (y * 2654435761 % 2**32) ^ (z * 805459861 % 2**32)) % table for x, y, z in vertices]
 
     def hints(self, t: int, count: int) -> list[int]:
-        """Of all places of tensor t, which is coded next."""
+        """Hints of all places of tensor t, which is coded next."""
         level = self.level(t)
         result = [0] * count
         cells = self.active() if self.delta else self.occupied
@@ -906,7 +910,7 @@ class Hints:
         return [min(pairs.bit_length(), 15) for pairs in result]
 
     def learn(self, t: int, changed: list[int]) -> None:
-        """Which places of tensor t of a DELTA changed."""
+        """Update activities after tensor t of a DELTA, given which of its places changed."""
         level = self.level(t)
         if level is None:
             return
@@ -923,7 +927,7 @@ def is_grid(network: dict[str, Any]) -> bool:
 
 
 def coding_order(head: dict[str, Any]) -> Iterator[tuple[int, int]]:
-    """FORMAT.md "Order": network and tensor."""
+    """FORMAT.md "Order": indices of network and tensor in coding order."""
     for n, network in enumerate(head["networks"]):
         names = [row[0] for row in network["tensors"]]
         first = [t for t, name in enumerate(names) if is_grid(network) and name == "occupancy"]
@@ -932,7 +936,7 @@ def coding_order(head: dict[str, Any]) -> Iterator[tuple[int, int]]:
 
 @dataclass
 class Memory:
-    """FORMAT.md "State": what a decoder keeps besides; None where all is 0."""
+    """FORMAT.md "State": the decoder's context from one DELTA to the next; an absent tensor is all 0."""
 
     statistics: Statistics = field(default_factory=Statistics)
     recent: dict[tuple[int, int], Array] = field(default_factory=dict)
@@ -940,7 +944,7 @@ class Memory:
 
 
 def decode_frame(head: dict[str, Any], frame: Frame, old: State, memory: Memory) -> State:
-    """FORMAT.md "State": the state after a frame. `memory` is that of the frame before, and becomes this one's."""
+    """FORMAT.md "State": the state after a frame. Updates `memory`, which is that of the previous frame."""
     need(frame.header["coder"] == 1, f"coder {frame.header['coder']}", "unsupported")
     shapes, state, delta = table(head), dict(old), frame.kind == "delta"
     index = {where: place for place, where in enumerate(shapes)}
@@ -963,7 +967,7 @@ def decode_frame(head: dict[str, Any], frame: Frame, old: State, memory: Memory)
             values, changed = np.array(walk.run(), np.int32).reshape(shape), walk.changed
         after = values + old[where][1] if delta else values
         need(int(np.abs(after).max()) < 2**24, "integer out of range")
-        state[where] = (old[where][0] if delta else frame.header["steps"][place], after)
+        state[where] = (old[where][0] if delta else frame.header["qps"][place], after)
         if past is not None:
             memory.recent[where] = np.clip(values, -3, 3)
             memory.history[where] = [(h >> 1) + 128 * c for h, c in zip(past.history, changed, strict=True)]
@@ -986,7 +990,7 @@ def digest(state: State, shapes: dict[tuple[int, int], Any]) -> bytes:
 
 
 def states(file: File) -> Iterator[tuple[int, State]]:
-    """Number and state of every frame that decodes, in order; the others go to `file.lost`."""
+    """Yield number and state of every frame that decodes, in order; add the others to `file.lost`."""
     state: State | None = None
     memory = Memory()
     before: int | None = None
@@ -1024,7 +1028,7 @@ def step(qp: int) -> np.float32:
 
 
 def undistort(xy: Array, camera: dict[str, Any]) -> Array:
-    """FORMAT.md "From pixels to rays": Newton's method, ten rounds, on points [..., 2]."""
+    """FORMAT.md "From pixels to rays": ten iterations of Newton's method on points [..., 2]."""
     k1, k2, p1, p2 = (camera[key] for key in ("k1", "k2", "p1", "p2"))
     if not any((k1, k2, p1, p2)):
         return xy
@@ -1043,7 +1047,7 @@ def undistort(xy: Array, camera: dict[str, Any]) -> Array:
 
 
 def camera_rays(camera: dict[str, Any], size: tuple[int, int]) -> tuple[Array, Array]:
-    """Origins and directions in world axes, [H * W, 3], of the centres of all pixels; t is z-depth."""
+    """Origins and directions [H * W, 3] of the rays through all pixel centres, in world axes; t is z-depth."""
     width, height = size
     u = (np.arange(width) + 0.5) * camera["width"] / width
     v = (np.arange(height) + 0.5) * camera["height"] / height
@@ -1055,7 +1059,7 @@ def camera_rays(camera: dict[str, Any], size: tuple[int, int]) -> tuple[Array, A
 
 
 class Space:
-    """FORMAT.md "Coordinate mapping": rays [R] marched by s [R, S]; start e and extent f are [R, 3]."""
+    """FORMAT.md "Coordinate mapping" of R rays: start e and extent f are [R, 3], ray parameters s are [R, S]."""
 
     e: Array
     f: Array
@@ -1104,7 +1108,7 @@ class Ndc(Space):
 
 
 class Box(Space):
-    """Within a box."""
+    """A bounded box."""
 
     def enter(self, o: Array, d: Array) -> None:
         o, d = (o - self.low) / (self.high - self.low), d / (self.high - self.low)
@@ -1122,7 +1126,7 @@ class Box(Space):
 
 
 class Contract(Space):
-    """Everything: an inner box as it is, the rest drawn together around it."""
+    """Unbounded space: an inner box is kept, everything outside is contracted around it."""
 
     def enter(self, o: Array, d: Array) -> None:
         half = (self.high - self.low) / 2
@@ -1168,7 +1172,7 @@ def sigmoid(x: Array) -> Array:
 
 
 class Nerf:
-    """FORMAT.md "Profile 1: nerf"."""
+    """The field of FORMAT.md "Profile 1: nerf"."""
 
     def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
         self.config, self.w, self.occupancy = config, w, None
@@ -1179,7 +1183,7 @@ class Nerf:
         return np.concatenate([x] + [f(2.0**k * x) for k in range(octaves) for f in (np.sin, np.cos)], axis=-1)
 
     def sample(self, p: Array, v: Array) -> tuple[Array, Array]:
-        """Density and features of points seen along unit directions."""
+        """Densities [P] and features [P, 3] of points [P, 3] seen along unit directions [P, 3]."""
         h = self.encode(2 * p - 1, self.config["position_octaves"])
         for i in range(self.config["depth"]):
             h = relu(linear(self.w, f"layers.{i}", h))
@@ -1192,7 +1196,7 @@ class Nerf:
 
 
 class Grid:
-    """FORMAT.md "Profile 2: grid"."""
+    """The field of FORMAT.md "Profile 2: grid"."""
 
     def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
         self.config, self.w, self.occupancy = config, w, w["occupancy"]
@@ -1214,7 +1218,7 @@ class Grid:
         return total
 
     def sample(self, p: Array, v: Array) -> tuple[Array, Array]:
-        """Density and features of points."""
+        """Densities [P] and features [P, F] of points [P, 3]."""
         encoding = np.concatenate([self.look_up(i, p) for i in range(len(self.config["resolutions"]))], axis=-1)
         out = linear(self.w, "density.1", relu(linear(self.w, "density.0", encoding)))
         return np.exp(np.minimum(out[:, 0], 12)), out[:, 1:]
@@ -1240,7 +1244,7 @@ Field = Nerf | Grid
 
 @dataclass
 class March:
-    """What compositing gives along rays: summed features, T left, depth, and each sample's weight."""
+    """Result of compositing along R rays: summed features [R, F], remaining T [R], depth [R], sample weights [R, S]."""
 
     features: Array
     left: Array
@@ -1249,13 +1253,13 @@ class March:
 
 
 def field_of(network: dict[str, Any], tensors: list[Array]) -> Field:
-    """The field of a network, weights in double precision by name."""
+    """The field of a network, with weights in double precision."""
     w = {row[0]: tensor.astype(np.float64) for row, tensor in zip(network["tensors"], tensors, strict=True)}
     return (Nerf if network["profile"] == 1 else Grid)(network["config"], w)
 
 
 def taken(net: Field, space: Space, points: Array) -> Array:
-    """FORMAT.md "Compositing": samples in the unit cube and, if the network tells, in an occupied cell."""
+    """FORMAT.md "Compositing": whether samples lie in the unit cube and, given an occupancy, in an occupied cell."""
     mask = ((points >= 0) & (points < 1)).all(axis=-1) & space.valid[:, None]
     if net.occupancy is not None:
         cells = np.floor(points[mask] * len(net.occupancy)).astype(np.int64)
@@ -1264,7 +1268,7 @@ def taken(net: Field, space: Space, points: Array) -> Array:
 
 
 def composite(net: Field, space: Space, v: Array, s: Array, lengths: Array) -> March:
-    """FORMAT.md "Compositing", along rays of unit view directions v at samples s [R, S]."""
+    """FORMAT.md "Compositing" along rays with unit view directions v [R, 3], at samples s [R, S]."""
     points = space.points(s)
     mask = taken(net, space, points)
     sigma, features = np.zeros(s.shape), np.zeros((*s.shape, net.features))
@@ -1285,14 +1289,14 @@ def composite(net: Field, space: Space, v: Array, s: Array, lengths: Array) -> M
 
 
 def even_samples(net: Field, space: Space, rays: int) -> tuple[Array, Array]:
-    """FORMAT.md "Sampling": the middles of N steps, and their lengths."""
+    """FORMAT.md "Sampling": the centres of N intervals, and their lengths."""
     s = np.broadcast_to((np.arange(net.samples) + 0.5) / net.samples, (rays, net.samples))
     half = 0.5 / net.samples
     return s, space.lengths(s - half, s + half)
 
 
 def importance_samples(net: Field, space: Space, s: Array, shares: Array) -> tuple[Array, Array]:
-    """FORMAT.md "Importance samples": s and M more where the weights of a first pass are."""
+    """FORMAT.md "Importance samples": s and M additional samples where the weights of a first pass are large."""
     shares = shares + 1e-5
     sums = np.cumsum(shares / shares.sum(axis=-1, keepdims=True), axis=-1)
     sums = np.concatenate([np.zeros((len(s), 1)), sums], axis=-1)
@@ -1304,7 +1308,7 @@ def importance_samples(net: Field, space: Space, s: Array, shares: Array) -> tup
 
 
 def march(first: Field, main: Field, space: Space, v: Array) -> March:
-    """FORMAT.md "Roles": `first` is sampled evenly to guide `main`, where that takes importance samples."""
+    """FORMAT.md "Roles": sample `first` evenly if that is to guide `main`, and composite `main`."""
     s, lengths = even_samples(first, space, len(v))
     if main.importance > 0:
         guide = composite(first, space, v, s, lengths)
@@ -1313,7 +1317,7 @@ def march(first: Field, main: Field, space: Space, v: Array) -> March:
 
 
 def find_roles(head: dict[str, Any]) -> tuple[int, int, int | None]:
-    """FORMAT.md "Roles": indices of the guiding network, the composited one and that of camera-colour."""
+    """FORMAT.md "Roles": indices of the guiding network, the composited one and the camera-colour one (or None)."""
     networks = head["networks"]
     roles = [network["role"] for network in networks]
     for network, role in zip(networks, roles, strict=True):
@@ -1334,7 +1338,7 @@ def find_roles(head: dict[str, Any]) -> tuple[int, int, int | None]:
 def render(
     file: File, state: State, camera: dict[str, Any], size: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.uint8], Array, Array]:
-    """Part III: rgb [H, W, 3], opacity and depth [H, W]. Camera colour goes by the camera's name; size is (w, h)."""
+    """Part III: rgb [H, W, 3], opacity [H, W] and depth [H, W]. Camera colour goes by name, size is (w, h)."""
     head = file.head
     need(head["colour_space"] == "srgb", f"colour space {head['colour_space']}", "unsupported")
     first, main, affine = find_roles(head)
@@ -1365,7 +1369,7 @@ def render(
 
 
 def shade(nets: list[Field], space: dict[str, Any], origins: Array, directions: Array) -> tuple[Array, Array, Array]:
-    """Premultiplied colour, opacity and depth of some rays."""
+    """Premultiplied colour [R, 3], opacity [R] and depth [R] of R rays."""
     view = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
     result = march(nets[0], nets[1], SPACES[space["kind"]](space, origins, directions), view)
     opacity = 1 - result.left
@@ -1376,7 +1380,7 @@ def shade(nets: list[Field], space: dict[str, Any], origins: Array, directions: 
 
 
 def print_file(file: File) -> None:
-    """A row per record, then a row per frame with its digest check."""
+    """Print a row per record, then a row per frame with the result of its digest check."""
     for kind, number, offset, total in file.records:
         print(f"{TYPE_NAMES.get(kind, kind)!s:6} {number:8} {offset:12} {total:10}")
     checked = {number for number, _ in states(file)}
@@ -1399,7 +1403,7 @@ def save_picture(file: File, number: int, name: str | None, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """FORMAT.md "Exit codes"."""
+    """Run the command line and return the exit code (FORMAT.md "Exit codes")."""
     parser = argparse.ArgumentParser(description="Reference decoder of .inv files.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--frame", type=int)
