@@ -3,12 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DATA ?= demo/capture
+PARALLEL := -n auto --dist worksteal
 
-.PHONY: help demo test lint bench rate speed fuzz
+.PHONY: help demo test quick lint bench rate speed fuzz
 
 help:
 	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, one process per core"
+	@echo "make quick   run the tests but the slow ones"
 	@echo "make lint    check style and types"
 	@echo "make fuzz    feed hostile files to the decoder"
 	@echo "make bench   print the README's tables again (DATA=DIR for a capture of your own)"
@@ -31,7 +33,10 @@ demo: $(READY) demo/capture/transforms.json
 	$(BIN)/invcodec eval demo/out.inv demo/capture --save demo/compared
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
+
+quick: $(READY)
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .

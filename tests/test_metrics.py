@@ -1,4 +1,4 @@
-"""PSNR with known answers, and SSIM against a loop that places one window at a time."""
+"""PSNR with known answers, and SSIM against scikit-image and a loop that places one window at a time."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.metrics import structural_similarity
 
 from invcodec.metrics import BEST_PSNR, psnr, ssim_map
 
@@ -86,6 +87,17 @@ def test_ssim_against_slow_twin(height: int) -> None:
     b = np.clip(a * 0.6 + noise(2, height, 9) * 0.2 + 30, 0, 255).astype(np.uint8)
     b[:3] = a[:3]
     np.testing.assert_allclose(ssim_map(a, b), slow_ssim(a, b), atol=1e-7)
+
+
+@pytest.mark.parametrize("contrast", [1.0, 0.5, 0.02])
+def test_ssim_is_that_of_another_implementation(contrast: float) -> None:
+    a = noise(4, 40, 50)
+    b = np.clip(a * contrast + noise(5, 40, 50) * 0.1 + 20, 0, 255).astype(np.uint8)
+    _, expected = structural_similarity(
+        a, b, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )
+    # Borders differ: that implementation repeats the edge pixel.
+    np.testing.assert_allclose(ssim_map(a, b)[5:-5, 5:-5], expected.mean(2)[5:-5, 5:-5], atol=1e-7)
 
 
 @given(st.integers(1, 16), st.integers(1, 16), st.integers(0, 1000))
