@@ -216,8 +216,8 @@ def command(
     that --resume continues; with --live it ends the recording.
     """
     from invcodec.capture.capture import open_capture
-    from invcodec.encoding.encoder import encode_capture
-    from invcodec.encoding.encoder import resume as resume_encode
+    from invcodec.encoding.encode import encode_capture
+    from invcodec.encoding.encode import resume as resume_encode
     from invcodec.output import check_output
 
     from .progress import BarProgress, choose

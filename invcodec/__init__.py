@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from invcodec.decoding.decoder import Decoder, View
     from invcodec.decoding.decoder import open_file as open
     from invcodec.decoding.evaluation import evaluate
-    from invcodec.encoding.encoder import Encoder, encode_capture, resume
+    from invcodec.encoding.encode import encode_capture, resume
+    from invcodec.encoding.encoder import Encoder
     from invcodec.encoding.presets import Settings, resolve
     from invcodec.encoding.rate import Target
     from invcodec.encoding.report import FrameReport, Progress
@@ -51,12 +52,12 @@ _HOMES = {
     "Target": "encoding.rate",
     "View": "decoding.decoder",
     "describe": "container.info",
-    "encode_capture": "encoding.encoder",
+    "encode_capture": "encoding.encode",
     "evaluate": "decoding.evaluation",
     "open": "decoding.decoder",
     "open_capture": "capture.capture",
     "resolve": "encoding.presets",
-    "resume": "encoding.encoder",
+    "resume": "encoding.encode",
 }
 """Module of each public name below this package."""
 

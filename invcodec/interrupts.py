@@ -45,13 +45,22 @@ def _applies() -> bool:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends; blocks may be nested, and the outermost one counts.
+    """Hold Ctrl-C back until the block ends, or the one that it is nested in.
 
     Raises:
-        KeyboardInterrupt: when the outermost block ends, if SIGINT arrived meanwhile.
+        KeyboardInterrupt: when the block ends, if SIGINT arrived meanwhile.
     """
-    if not _applies() or _shield.depth:
+    if not _applies():
         yield
+        return
+    if _shield.depth:
+        was_open, _shield.open = _shield.open, False
+        try:
+            yield
+        finally:
+            _shield.open = was_open
+            if was_open:
+                _shield.raise_pending()
         return
     _shield.pending, _shield.depth = False, 1
     before: Any = signal.signal(signal.SIGINT, _shield.handle)

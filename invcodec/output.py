@@ -70,10 +70,16 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, and remove it if it was not published."""
         with deferred():
-            self.file.close()
-            if not self._published:
-                self.part.unlink(missing_ok=True)
+            try:
+                self.file.close()
+            finally:
+                if not self._published:
+                    self.part.unlink(missing_ok=True)
 
 
 @contextmanager

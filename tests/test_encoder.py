@@ -40,7 +40,7 @@ MOMENTS = [images(0.1 * k) for k in range(4)]
 
 
 def encoder(out: io.BytesIO, settings: Settings | None = None) -> Encoder:
-    return Encoder(RIG, out, settings or small(), fps=Fraction(10))
+    return Encoder(out, RIG, settings or small(), fps=Fraction(10))
 
 
 def written(out: io.BytesIO, folder: Path) -> Path:
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
         made.push(MOMENTS[1], time=0.6, masks=[np.zeros((16, 20), bool)] * 4)
     assert len(out.getvalue()) == size
     with pytest.raises(CaptureError, match="at least 2"):
-        Encoder(RIG[:2], io.BytesIO(), small(), fps=Fraction(10))
+        Encoder(io.BytesIO(), RIG[:2], small(), fps=Fraction(10))
 
 
 def test_settings_survive_the_file() -> None:
@@ -208,7 +208,7 @@ def test_a_bit_rate_is_shared_among_the_frames_that_will_come() -> None:
     settings = small(target=Target(bitrate=400_000))
     flows = []
     for pace in (None, Fraction(1), Fraction(100)):
-        made = Encoder(RIG, io.BytesIO(), settings, fps=Fraction(10), pace=pace)
+        made = Encoder(io.BytesIO(), RIG, settings, fps=Fraction(10), pace=pace)
         assert isinstance(made._rate._account, Bucket)
         flows.append(made._rate._account._flow)
     assert flows == pytest.approx([5_000, 50_000, 5_000], rel=0.01)

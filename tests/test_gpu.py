@@ -18,7 +18,7 @@ from fields import EVERYTHING, PROFILE, SPACES, batch, network, rays, weights
 from invcodec.capture.capture import open_capture
 from invcodec.decoding.decoder import Decoder
 from invcodec.decoding.evaluation import validate
-from invcodec.encoding.encoder import encode_capture
+from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.presets import resolve
 from invcodec.errors import InvWarning
 from invcodec.field.grid import GridProfile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render
 from invcodec.training.change import ChangeFinder, spread
 from invcodec.training.colour import ColourCorrection
-from invcodec.training.frames import FrameTrainer
+from invcodec.training.frames import FrameTrainer, SteeringPoint
 from invcodec.training.pixels import FramePixels, Views, validation_pixels
 from invcodec.training.schedule import Budget, Schedule
 from invcodec.training.steps import HostSteps
@@ -275,13 +276,16 @@ def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
     engine: Any = Engine()
     trainer = FrameTrainer(engine, HostSteps(engine, views, None), np.random.default_rng(0))
     asked: list[float] = []
-
-    def steer(fraction: float) -> float | None:
-        asked.append(fraction)
-        return 0.25 if len(asked) == 2 else None
-
     schedule = Schedule(Budget(steps=100), 64, 0.1, 0.1, price=1.0)
-    trainer._optimise(frame, schedule, set(), lambda step, fraction: (64, 8), lambda *_: None, steer)
+    training = trainer._optimise(frame, schedule, set(), lambda step, fraction: (64, 8))
+    event = next(training)
+    with contextlib.suppress(StopIteration):
+        while True:
+            price = None
+            if isinstance(event, SteeringPoint):
+                asked.append(event.fraction)
+                price = 0.25 if len(asked) == 2 else None
+            event = training.send(price)
     assert asked == [0.4, 0.55, 0.7, 0.8, 0.9]
     assert Engine.prices == [1.0, 0.25]
 

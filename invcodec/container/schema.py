@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgpack
 
@@ -327,7 +327,8 @@ class Head:
         return sum(t.size for n in self.networks for t in n.tensors)
 
 
-STAGES = ("key", "warmup", "transfer", "refresh")
+Stage = Literal["key", "warmup", "transfer", "refresh"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)

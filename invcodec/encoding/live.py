@@ -5,22 +5,25 @@ from __future__ import annotations
 import io
 import os
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from pathlib import Path
 from time import perf_counter as clock
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 
-from invcodec.capture.live.source import LiveFrame, LiveSource
-from invcodec.encoding.encoder import Encoder, shown
+from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
+from invcodec.encoding.encode import recorded
+from invcodec.encoding.encoder import Encoder
+from invcodec.encoding.keyframes import is_keyframe
 from invcodec.encoding.presets import Settings
 from invcodec.encoding.rate import Outcome
+from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, LiveReport, Progress
-from invcodec.errors import Interrupted, UsageError
-from invcodec.output import Output, check_output
+from invcodec.errors import UsageError
+from invcodec.interrupts import deferred, interruptible
 from invcodec.training.schedule import Budget
 
 KEY_EVERY = 30
@@ -72,55 +75,53 @@ def encode_live(
         UsageError: the file exists or cannot be written, or no frame came.
         CaptureError: the source broke; what was finished is in the file.
     """
-    target = Path(path) if isinstance(path, (str, os.PathLike)) else None
-    if target is not None:
-        check_output(target, force)
     first, stop = frames or (None, None)
     if settings.key_every is None:
         settings = replace(settings, key_every=KEY_EVERY)
-    with ExitStack() as stack:
-        stack.enter_context(shown(progress, None))
+    timing = _Timing(progress or Progress())
+    with deferred(), recorded(Recording(path, force=force), progress, None) as recording:
         pace = _rehearse(source, settings, _Pace(key_seconds, seconds_per_frame))
-        output = None if target is None else stack.enter_context(Output(target))
-        timing = _Timing(progress or Progress())
-        encoder = _encoder(source, output.file if output else cast(BinaryIO, path), settings, pace, timing)
-        publish = output.publish if output else lambda: None
         dropped = late = 0
-        try:
-            newest = stack.enter_context(source.filming())
-            received = 0
-            while (live := source.take(newest, bool(encoder.frames))) is not None:
-                if stop is not None and live.frame.number >= stop:
-                    break
-                skipped, received = newest.received - received - 1, newest.received
-                if first is not None and live.frame.number < first:
-                    continue
-                report = _push(encoder, live, pace, timing, max(skipped, 0) if encoder.frames else 0)
-                publish()
-                dropped += report.dropped
-                late += report.seconds > report.deadline
-                if stop is not None and live.frame.number == stop - 1:
-                    break
-        except KeyboardInterrupt:
+        with _encoder(source, recording, settings, pace, timing) as encoder:
+            # Once there is a frame, Ctrl-C is a proper end.
+            with _ended_by_interrupt(encoder), source.filming() as newest:
+                received = 0
+                while (live := _take(source, newest, bool(encoder.frames))) is not None:
+                    if stop is not None and live.frame.number >= stop:
+                        break
+                    skipped, received = newest.received - received - 1, newest.received
+                    if first is not None and live.frame.number < first:
+                        continue
+                    report = _push(encoder, live, pace, timing, max(skipped, 0) if encoder.frames else 0)
+                    dropped += report.dropped
+                    late += report.seconds > report.deadline
+                    if stop is not None and live.frame.number == stop - 1:
+                        break
             if not encoder.frames:
-                raise Interrupted("interrupted before the first frame was finished; nothing was written") from None
-        except BaseException:
-            if encoder.frames:
-                with suppress(OSError):
-                    publish()
-                    encoder.close(complete=False)
-            raise
-        if not encoder.frames:
-            raise UsageError(f"{source.name}: ended before the first frame was finished; nothing was written")
-        publish()
-        encoder.close()
+                raise UsageError(f"{source.name}: ended before the first frame was finished; nothing was written")
         return Done(len(encoder.frames), dropped, late)
 
 
-def _encoder(source: LiveSource, file: BinaryIO, settings: Settings, pace: _Pace, progress: Progress | None) -> Encoder:
+@contextmanager
+def _ended_by_interrupt(encoder: Encoder) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not encoder.frames:
+            raise
+
+
+def _take(source: LiveSource, newest: Newest, begun: bool) -> LiveFrame | None:
+    with interruptible():
+        return source.take(newest, begun)
+
+
+def _encoder(
+    source: LiveSource, out: Recording | BinaryIO, settings: Settings, pace: _Pace, progress: Progress | None
+) -> Encoder:
     return Encoder(
+        out,
         source.cameras,
-        file,
         settings,
         fps=source.fps,
         source_size=source.source_size,
@@ -190,8 +191,7 @@ class _Timing(Progress):
 def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropped: int) -> LiveReport:
     """Encode one frame within its deadline."""
     index = len(encoder.frames)
-    every = encoder.settings.key_every
-    kind = "key" if index == 0 or (every is not None and index % every == 0) else "delta"
+    kind = "key" if is_keyframe(index, encoder.settings.key_every) else "delta"
     training = pace.training(index, kind)
     queue, started = max(0.0, time.time() - live.arrived), clock()
     report = encoder.push(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from invcodec.encoding.keyframes import keyframes_among
 from invcodec.encoding.rate import NO_TARGET, POINTS_PER_OCTAVE, Target
 from invcodec.errors import UsageError
 from invcodec.field.registry import build
@@ -305,7 +306,7 @@ def usual_bytes(settings: Settings) -> tuple[float, float]:
 
 def estimate(settings: Settings, frames: int, frame_rate: Fraction) -> Estimate:
     """Roughly what encoding a number of frames takes, from the settings alone; sizes differ with the scene."""
-    keys = 1 if settings.key_every is None else -(-frames // settings.key_every)
+    keys = keyframes_among(frames, settings.key_every)
     warm = min(settings.warmup, frames - 1)
     budgets = [(settings.key, 1), (settings.warm, warm), (settings.delta, frames - 1 - warm)]
     seconds: float | None = 0.0

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from invcodec.coding.fit import largest_empty_delta
 from invcodec.container.records import INDEX_ROW_BYTES, bytes_without_frames
 from invcodec.container.schema import Head
+from invcodec.encoding.keyframes import frames_to_keyframe, keyframes_among
 from invcodec.errors import UsageError
 
 BUFFER_SECONDS = 2
@@ -144,7 +144,8 @@ class FileSize(Account):
 
     def allowance(self, key: bool) -> Allowance:
         frames = max(self._frames - self._done, 1)
-        keys = min(max(self._keys_before(self._frames) - self._keys_before(self._done), int(key)), frames)
+        left = keyframes_among(self._frames, self._key_every) - keyframes_among(self._done, self._key_every)
+        keys = min(max(left, int(key)), frames)
         shares = keys * self._costs.key + (frames - keys) * self._costs.delta
         share = self._left * (self._costs.key if key else self._costs.delta) / shares
         spare = self._left - (frames - 1) * self._costs.empty
@@ -156,10 +157,7 @@ class FileSize(Account):
         self._done += 1
 
     def elapse(self, seconds: float) -> None:
-        """What time it is does not matter."""
-
-    def _keys_before(self, index: int) -> int:
-        return min(index, 1) if self._key_every is None else -(-index // self._key_every)
+        """Time does not matter."""
 
 
 class Bucket(Account):
@@ -203,7 +201,7 @@ class Bucket(Account):
             ahead = float(self._key_every)
             reserve = min(0.9 * self._size, self._key_share(ahead) * ahead * self._flow)
             if not key:
-                ahead -= self._done % self._key_every
+                ahead = float(frames_to_keyframe(self._done, self._key_every))
         plan = self._credit + (ahead - 1) * self._flow - reserve
         if key:
             wanted = min(max(plan, self._credit / 2) * self._key_share(ahead), 0.9 * self._credit)
@@ -283,12 +281,22 @@ class Controller:
         self.quality = self._begun = self._next[key]
         return self.quality
 
-    def steer(self, size: Callable[[], int], psnr: Callable[[], float]) -> float:
+    @property
+    def needs_size(self) -> bool:
+        """Whether `steer` goes by what the record would take."""
+        return self.allowance.wanted < math.inf
+
+    @property
+    def needs_psnr(self) -> bool:
+        """Whether `steer` goes by the frame's quality."""
+        return self.target.psnr is not None
+
+    def steer(self, size: int | None, psnr: float | None) -> float:
         """The quality to go on with.
 
         Args:
-            size: what the record would take now, in bytes; asked for only where it counts.
-            psnr: the frame's quality now, in dB; likewise.
+            size: what the record would take now, in bytes, if `needs_size`.
+            psnr: the frame's quality now, in dB, if `needs_psnr`.
         """
         # Bytes follow the price at once. Decibels rise until the end, whatever is done; they must not add up.
         self.quality = self._corrected(size, psnr, self._begun)
@@ -296,7 +304,7 @@ class Controller:
 
     def end(self, key: bool, needed: int, size: int, psnr: float) -> None:
         """A frame was written: what its record would have taken without a limit, what it took, and its quality."""
-        self._next[key] = self._corrected(lambda: needed, lambda: psnr, self.quality)
+        self._next[key] = self._corrected(needed, psnr, self.quality)
         self._spend(key, size, psnr)
 
     def wrote(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
@@ -319,14 +327,16 @@ class Controller:
         """What came of the target in a finished file of `size` bytes."""
         return self._result.outcomes(size)
 
-    def _corrected(self, size: Callable[[], int], psnr: Callable[[], float], psnr_from: float) -> float:
+    def _corrected(self, size: int | None, psnr: float | None, psnr_from: float) -> float:
         """The quality that follows from what was measured: the lowest, where several things are asked."""
         found = []
-        if self.allowance.wanted < math.inf:
-            step = POINTS_PER_OCTAVE * math.log2(self.allowance.wanted / size())
+        if self.needs_size:
+            assert size is not None
+            step = POINTS_PER_OCTAVE * math.log2(self.allowance.wanted / size)
             found.append(self.quality + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
         if self.target.psnr is not None:
-            step = _POINTS_PER_DECIBEL * (self.target.psnr - psnr())
+            assert psnr is not None
+            step = _POINTS_PER_DECIBEL * (self.target.psnr - psnr)
             found.append(psnr_from + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
         return _clamp(min(found, default=self._best), 0, self._best)
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from invcodec.encoding.rate import Outcome
-
-Stage = Literal["key", "warmup", "transfer", "refresh"]
+from invcodec.container.schema import Stage
+from invcodec.encoding.rate import Outcome
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 
 import numpy as np
 
+from invcodec.container.schema import Stage
 from invcodec.field.profile import TensorKey
 from invcodec.render.engine import Engine
 from invcodec.training.change import spread
@@ -16,11 +17,35 @@ from invcodec.training.pixels import FramePixels
 from invcodec.training.schedule import Schedule
 from invcodec.training.steps import Steps
 
-StepCallback = Callable[[float, float, float], None]
-"""Called after a step with the fraction done, the loss and the PSNR so far."""
 
-Steer = Callable[[float], float | None]
-"""Called now and then while a frame is trained, with the fraction done; returns the price from there on, or None."""
+@dataclass(frozen=True)
+class Trained:
+    """What training one frame took and reached, on training pixels drawn without preference."""
+
+    steps: int
+    seconds: float
+    loss: float
+    psnr: float
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A step was taken: the fraction of the budget that is used up, and a running mean of loss and PSNR (dB)."""
+
+    fraction: float
+    loss: float
+    psnr: float
+
+
+@dataclass(frozen=True)
+class SteeringPoint:
+    """The frame can be steered here: what is sent to the generator is the price from here on, or None."""
+
+    fraction: float
+
+
+Training = Generator[StepDone | SteeringPoint, float | None, Trained]
+"""A frame's training, step by step."""
 
 _STEER_AT = (0.4, 0.55, 0.7, 0.8, 0.9)
 """Fractions of the budget at which a frame is steered: once its size can be foretold, while it still follows."""
@@ -43,16 +68,6 @@ _CHANGED_CELL = 0.05
 nothing else stops cells from opening from frame to frame, and every one costs time, bytes and, as fog, quality."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training one frame took and reached, on training pixels drawn without preference."""
-
-    steps: int
-    seconds: float
-    loss: float
-    psnr: float
-
-
 class FrameTrainer:
     """Trains a frame on one engine.
 
@@ -67,10 +82,19 @@ class FrameTrainer:
         self.steps = steps
         self.rng = rng
 
-    def train_keyframe(
-        self, frame: FramePixels, schedule: Schedule, progress: StepCallback, steer: Steer | None = None
-    ) -> Trained:
-        """Train everything from the weights that the engine holds, finding the occupancy on the way."""
+    def train(self, stage: Stage, frame: FramePixels, schedule: Schedule) -> Training:
+        """Train a frame from the weights that the engine holds.
+
+        Args:
+            stage: "key" trains everything, finding the occupancy on the way; "transfer" the change of the lead
+                structure tensors alone; other stages the change of everything.
+        """
+        if stage == "key":
+            return self._train_keyframe(frame, schedule)
+        tensors = lead_tensors(self.engine) if stage == "transfer" else all_tensors(self.engine)
+        return self._train_delta(frame, schedule, tensors)
+
+    def _train_keyframe(self, frame: FramePixels, schedule: Schedule) -> Training:
         density: np.ndarray | None = None
         light = np.zeros(1, np.float32)
         samples = self.engine.networks[0].profile.samples
@@ -103,17 +127,9 @@ class FrameTrainer:
             return schedule.rays, samples
 
         keys = all_tensors(self.engine)
-        return self._optimise(frame, schedule, keys, before_step, progress, steer, observe=True)
+        return (yield from self._optimise(frame, schedule, keys, before_step, observe=True))
 
-    def train_delta(
-        self,
-        frame: FramePixels,
-        schedule: Schedule,
-        trainable: Collection[TensorKey],
-        progress: StepCallback,
-        steer: Steer | None = None,
-    ) -> Trained:
-        """Train the change from the last frame, starting from the weights that the engine holds."""
+    def _train_delta(self, frame: FramePixels, schedule: Schedule, trainable: Collection[TensorKey]) -> Training:
         samples = self.engine.networks[0].profile.samples
         before = self.engine.occupancy()
         if before is not None and frame.hull is not None:
@@ -134,7 +150,7 @@ class FrameTrainer:
                 light = self.engine.take_cell_weights()
                 self.engine.set_occupancy(np.where(frame.hull, light > _CHANGED_CELL, before))
 
-        trained = self._optimise(frame, schedule, trainable, before_step, progress, steer)
+        trained = yield from self._optimise(frame, schedule, trainable, before_step)
         settle()
         return trained
 
@@ -144,22 +160,20 @@ class FrameTrainer:
         schedule: Schedule,
         trainable: Collection[TensorKey],
         before_step: Callable[[int, float], tuple[int, int]],
-        progress: StepCallback,
-        steer: Steer | None,
         *,
         observe: bool = False,
-    ) -> Trained:
+    ) -> Training:
         """Take steps until the budget is used up; `before_step` gives each one's rays and samples along them."""
         start = time.perf_counter()
         self.engine.begin(trainable, schedule.price, mixed=schedule.mixed)
         self.steps.start(frame, schedule, self.rng, observe=observe)
         step, loss = 0, float("nan")
-        corners = list(_STEER_AT) if steer else []
+        corners = list(_STEER_AT)
         while (fraction := schedule.budget.fraction(time.perf_counter() - start, step)) < 1:
             rays, samples = before_step(step, fraction)
             if corners and fraction >= corners[0]:
                 corners = [corner for corner in corners if corner > fraction]
-                price = steer(fraction) if steer else None
+                price = yield SteeringPoint(fraction)
                 if price is not None:
                     self.engine.set_price(price)
             error = self.steps.step(rays, samples, *schedule.rates(fraction))
@@ -168,11 +182,16 @@ class FrameTrainer:
                 first = step < 2 or math.isnan(loss)
                 loss = error if first else loss + (error - loss) * max(0.05, 1 / step)
             step += 1
-            progress(min(fraction, 1.0), loss, -10 * float(np.log10(max(loss, 1e-10))))
+            yield StepDone(min(fraction, 1.0), loss, _psnr(loss))
         last = self.steps.finish()
         if last is not None and math.isnan(loss):
             loss = last
-        return Trained(step, time.perf_counter() - start, loss, -10 * float(np.log10(max(loss, 1e-10))))
+        return Trained(step, time.perf_counter() - start, loss, _psnr(loss))
+
+
+def _psnr(mean_squared_error: float) -> float:
+    """In dB, of errors of colours in [0, 1]."""
+    return -10 * float(np.log10(max(mean_squared_error, 1e-10)))
 
 
 def all_tensors(engine: Engine) -> set[TensorKey]:

@@ -1,16 +1,23 @@
-"""The pixels that no training sees: how good a frame is, as its encoder can know it without a held-out camera."""
+"""Quality on pixels that are never trained on: what an encoder knows of a frame without a held-out camera."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from invcodec.metrics import over_white, to_8_bit
+from invcodec.metrics import BEST_PSNR, over_white, psnr, to_8_bit
+from invcodec.render.engine import Engine
+from invcodec.training.colour import ColourCorrection
+from invcodec.training.pixels import FramePixels, Views
 
-if TYPE_CHECKING:
-    from invcodec.render.engine import Engine
-    from invcodec.training.pixels import Views
+
+def measure(engine: Engine, views: Views, frame: FramePixels, correction: ColourCorrection | None) -> float:
+    """PSNR in dB of what the engine renders against a frame's validation pixels; BEST_PSNR where there are none."""
+    if not len(frame.validation):
+        return BEST_PSNR
+    captured = frame.colour[frame.validation]
+    gain, offset = (correction.gain, correction.offset) if correction else (None, None)
+    rendered = seen(engine, views, frame.validation, gain, offset, transparent=captured.shape[1] == 4)
+    return psnr(over_white(captured), rendered)
 
 
 def seen(

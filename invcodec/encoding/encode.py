@@ -1,0 +1,138 @@
+"""A capture to a file, and an interrupted file continued."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, BinaryIO
+
+from invcodec.capture.capture import Capture, Frame, open_capture
+from invcodec.container.reader import Reader
+from invcodec.encoding.encoder import Encoder
+from invcodec.encoding.presets import Settings
+from invcodec.encoding.recording import Recording
+from invcodec.encoding.report import FrameReport, Progress
+from invcodec.errors import UsageError
+from invcodec.interrupts import deferred, interruptible
+
+
+def encode_capture(
+    capture: Capture,
+    path: str | os.PathLike[str] | BinaryIO,
+    settings: Settings,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[FrameReport]:
+    """Encode a capture to a file.
+
+    The file appears under its name with its first keyframe; until then an existing one is untouched.
+
+    Args:
+        path: of the file, or a file object to write to, such as a pipe.
+        force: replace an existing file.
+
+    Raises:
+        UsageError: the file exists, or cannot be written.
+        Interrupted: stopped by Ctrl-C; what was finished is in the file.
+    """
+    with deferred(), recorded(Recording(path, force=force), progress, len(capture.numbers)) as recording:
+        with interruptible():
+            origin = _origin(capture)
+        return _encode(recording, capture, settings, origin, progress)
+
+
+def resume(
+    path: str | os.PathLike[str], folder: str | os.PathLike[str], *, progress: Progress | None = None
+) -> list[FrameReport]:
+    """Continue a file whose encoding was cut short; all options come from the file.
+
+    Raises:
+        UsageError: nothing to resume, or the capture is not the one that the file was made from.
+        Interrupted: stopped by Ctrl-C again.
+    """
+    with Reader(path) as reader:
+        origin, made_with = reader.head.encoder.get("origin"), reader.head.encoder.get("settings")
+        finished, done = reader.status == "complete", len(reader.frames)
+    try:
+        settings = Settings.from_dict(made_with or {})
+        assert origin
+        options = {key: origin[key] for key in ("layout", "source", "downscale", "holdout")}
+        first, stop = origin["frames"]
+        fingerprint = origin["fingerprint"]
+    except (KeyError, TypeError, ValueError, AssertionError):
+        raise UsageError(f"{path}: was not written by this version's 'encode' and cannot be resumed") from None
+    capture = open_capture(folder, frames=(first, stop), **options)
+    if capture.fingerprint() != fingerprint:
+        raise UsageError(f"{folder}: is not the capture that {path} was made from (its cameras or pixels differ)")
+    if finished:
+        raise UsageError(f"{path}: already holds all frames {first}:{stop}; nothing to resume")
+    with deferred(), recorded(Recording.resume(path), progress, len(capture.numbers) - done) as recording:
+        return _encode(recording, capture, settings, origin, progress)
+
+
+@contextmanager
+def recorded(recording: Recording, progress: Progress | None, frames: int | None) -> Iterator[Recording]:
+    """A recording under way, within `deferred`; progress is shown from before the first compilation to the end.
+
+    Raises:
+        Interrupted: Ctrl-C; the file is closed.
+    """
+    shown = progress or Progress()
+    with recording:
+        shown.start(frames)
+        try:
+            yield recording
+        except KeyboardInterrupt:
+            raise recording.interrupted() from None
+        finally:
+            shown.finish()
+
+
+def _encode(
+    recording: Recording,
+    capture: Capture,
+    settings: Settings,
+    origin: Mapping[str, Any],
+    progress: Progress | None,
+) -> list[FrameReport]:
+    """Push a capture's frames, from the last one that is already written on, which is only remembered."""
+    reports: list[FrameReport] = []
+    with Encoder(
+        recording,
+        capture.cameras,
+        settings,
+        fps=capture.fps,
+        source_size=capture.source_size,
+        downscale=capture.downscale,
+        transparent=capture.transparent,
+        frames=len(capture.numbers),
+        origin=origin,
+        progress=progress,
+    ) as encoder:
+        start = encoder.frames[-1].number if encoder.frames else capture.numbers.start
+        with closing(capture.frames(start)) as frames:
+            while (frame := _next(frames)) is not None:
+                if encoder.frames and frame.number <= encoder.frames[-1].number:
+                    encoder.remember(frame.images, frame.masks)
+                    continue
+                reports.append(encoder.push(frame.images, time=frame.time, number=frame.number, masks=frame.masks))
+    return reports
+
+
+def _next(frames: Iterator[Frame]) -> Frame | None:
+    with interruptible():
+        return next(frames, None)
+
+
+def _origin(capture: Capture) -> dict[str, Any]:
+    """What `resume` needs to find the capture again. Reads a frame, so a broken capture is found before encoding."""
+    return {
+        "layout": capture.layout,
+        "source": capture.source,
+        "frames": [capture.numbers.start, capture.numbers.stop],
+        "downscale": capture.downscale,
+        "holdout": [camera.name for camera in capture.cameras if camera.held_out],
+        "fingerprint": capture.fingerprint(),
+    }

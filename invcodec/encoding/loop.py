@@ -1,0 +1,106 @@
+"""The closed loop between a trainer's weights and the decoder's state.
+
+Every frame is trained from the decoded integers of the last one, so what the decoder holds is what the encoder
+trained on, and quantisation error does not accumulate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from invcodec.coding.fit import Fitted, fit_change, fit_key
+from invcodec.coding.quantize import nearest_qp, to_lattice
+from invcodec.coding.state import State, encode_key
+from invcodec.container.schema import Head
+from invcodec.encoding.presets import Settings
+from invcodec.field.profile import TensorKey, TensorSpec
+from invcodec.render.engine import Engine
+from invcodec.render.networks import COLOUR_NETWORK, COLOUR_SPECS, colour_levels
+from invcodec.training.colour import ColourCorrection
+
+
+class Loop:
+    """Holds the state that the decoder has, and turns the trainer's weights into the next one.
+
+    Args:
+        engine: renders and trains the networks that `head` declares.
+        head: of the file.
+        settings: of the encode.
+        correction: the training cameras' colours, trained along with the scene; or None.
+        training: indices of the training cameras among the header's.
+
+    Attributes:
+        state: what the decoder has, or None before the first frame.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        head: Head,
+        settings: Settings,
+        correction: ColourCorrection | None,
+        training: Sequence[int],
+    ) -> None:
+        self.state: State | None = None
+        self._engine = engine
+        self._head = head
+        self._settings = settings
+        self._correction = correction
+        self._training = list(training)
+        self._specs: dict[TensorKey, TensorSpec] = {
+            (network.name, spec.name): spec for network in engine.networks for spec in network.profile.tensors
+        }
+        if correction:
+            self._specs |= {(COLOUR_NETWORK, spec.name): spec for spec in COLOUR_SPECS}
+        self._exact = {key for key, spec in self._specs.items() if spec.exact}
+
+    def initialise(self, seed: int) -> None:
+        """Start from fresh weights."""
+        rng = np.random.default_rng(seed)
+        for network in self._engine.networks:
+            self._engine.load({(network.name, k): v for k, v in network.profile.initialise(rng).items()})
+
+    def go_on(self, state: State) -> None:
+        """Close the loop: continue from what the decoder has."""
+        self.state = state
+        weights = state.weights()
+        self._engine.load({key: value for key, value in weights.items() if key[0] != COLOUR_NETWORK})
+        if self._correction:
+            self._correction.gain = weights[COLOUR_NETWORK, "gain"][self._training]
+            self._correction.offset = weights[COLOUR_NETWORK, "offset"][self._training]
+
+    def code(self, *, key: bool, quality: float, room: float) -> Fitted:
+        """Code the trainer's weights into a record whose coded part takes at most `room` bytes, if that can be.
+
+        Args:
+            key: whether the record is a KEY.
+            quality: 0 to 100, which decides a keyframe's steps.
+        """
+        if key or self.state is None:
+            weights = self._weights()
+            return fit_key(lambda chosen: self._code_all(weights, chosen), quality, room)
+        return fit_change(self.state, self._engine.weights(), self._settings.dead_zone, room, self._exact)
+
+    def _weights(self) -> dict[TensorKey, np.ndarray]:
+        """Everything that a keyframe codes. Colours are learned with the first frame and stay."""
+        weights = self._engine.weights()
+        if self._correction and self.state is None:
+            count = len(self._head.cameras)
+            levels = colour_levels(self._correction.gain, self._correction.offset, self._training, count)
+            weights |= {(COLOUR_NETWORK, name): value for name, value in levels.items()}
+        elif self._correction and self.state is not None:
+            known = self.state.weights()
+            weights |= {(COLOUR_NETWORK, spec.name): known[COLOUR_NETWORK, spec.name] for spec in COLOUR_SPECS}
+        return weights
+
+    def _code_all(self, weights: Mapping[TensorKey, np.ndarray], quality: float) -> tuple[bytes, State]:
+        """Every tensor on a fresh lattice."""
+        fine_step = self._settings.at_quality(quality).fine_step
+        levels, qps = {}, {}
+        for key, value in weights.items():
+            spec = self._specs[key]
+            qps[key] = nearest_qp(spec.step * (1.0 if spec.exact else fine_step))
+            levels[key] = to_lattice(value, qps[key])
+        return encode_key(self._head, levels, qps)

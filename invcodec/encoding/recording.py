@@ -1,0 +1,143 @@
+"""The file that an encoder writes: its name, its records as they come, and its end, whatever ends it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from invcodec.coding.chain import StateReader
+from invcodec.coding.state import State
+from invcodec.container.reader import reopen
+from invcodec.container.records import FrameEntry, Writer
+from invcodec.container.schema import FrameHead, Head, Stats
+from invcodec.errors import Interrupted
+from invcodec.interrupts import deferred
+from invcodec.output import Output, check_output
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file that is being continued holds: its last state, and its frames with their statistics."""
+
+    state: State
+    entries: list[FrameEntry]
+    stats: list[Stats]
+
+
+class Recording:
+    """A file under construction; a context manager that never leaves a frame behind that was finished.
+
+    A new file takes its name with its first frame; until then an existing one is untouched, and without a frame it
+    stays. Every record is flushed when it is added. An exception closes the file as incomplete.
+
+    Args:
+        out: path of the file, or a binary file object to write to, such as a pipe, which is not closed.
+        force: replace an existing file.
+
+    Attributes:
+        so_far: what a continued file holds already, or None.
+
+    Raises:
+        UsageError: the file exists, or cannot be written.
+    """
+
+    def __init__(self, out: str | os.PathLike[str] | BinaryIO, *, force: bool = False) -> None:
+        self.so_far: Written | None = None
+        self._output: Output | None = None
+        self._writer: Writer | None = None
+        self._closed = False
+        self._owns_file = False
+        if isinstance(out, (str, os.PathLike)):
+            check_output(Path(out), force)
+            self._output = Output(Path(out))
+            self._file = self._output.file
+        else:
+            self._file = out
+
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str]) -> Recording:
+        """Continue an incomplete file: its index and end mark, and what is broken at its end, are cut off.
+
+        Raises:
+            UsageError, DamagedError: see `invcodec.container.reader.reopen`.
+        """
+        file = reopen(path)
+        recording = cls(file)
+        recording._owns_file = True
+        with StateReader(path) as found:
+            stats = [found.frame(entry)[0].stats for entry in found.frames]
+            recording.so_far = Written(found.state_at(found.frames[-1].number), found.frames, stats)
+            recording._writer = Writer(file, found.head, found.frames)
+        return recording
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # If the disk is what failed, that is the error to report.
+        with suppress(OSError):
+            self.close(complete=False)
+
+    @property
+    def head(self) -> Head:
+        assert self._writer is not None, "begin comes first"
+        return self._writer.head
+
+    @property
+    def frames(self) -> list[FrameEntry]:
+        """What has been written."""
+        return self._writer.entries if self._writer else []
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file so far."""
+        return self._writer.size if self._writer else 0
+
+    def begin(self, head: Head) -> None:
+        """Write the header, unless the file has one."""
+        if self._writer is None:
+            self._writer = Writer(self._file, head)
+
+    def add(self, number: int, frame: FrameHead, coded: bytes) -> FrameEntry:
+        """Append a frame's record; from then on the file can be read up to it."""
+        assert self._writer is not None, "begin comes first"
+        with deferred():
+            entry = self._writer.frame(number, frame, coded)
+            if self._output is not None:
+                self._output.publish()
+        return entry
+
+    def close(self, *, complete: bool) -> bool:
+        """Write index and end mark, and close the file; returns whether that was still to be done.
+
+        A file without frames keeps its name to itself.
+
+        Args:
+            complete: whether all frames that were to be encoded are there; an incomplete file can be resumed.
+        """
+        with deferred():
+            if self._closed:
+                return False
+            self._closed = True
+            try:
+                if self._writer is not None:
+                    self._writer.finish(complete)
+            finally:
+                if self._output is not None:
+                    self._output.close()
+                elif self._owns_file:
+                    self._file.close()
+            return True
+
+    def interrupted(self) -> Interrupted:
+        """What an interrupt means to the user."""
+        if not self.frames:
+            return Interrupted("interrupted before the first frame was finished; nothing was written")
+        last = self.frames[-1].number
+        return Interrupted(f"interrupted; the file holds frames up to {last} and can be continued with --resume")
