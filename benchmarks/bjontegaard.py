@@ -1,4 +1,4 @@
-"""Curves of rate against quality, compared: the Bjontegaard rate difference.
+"""Comparison of rate-distortion curves: the Bjontegaard rate difference.
 
 As in Bjontegaard's VCEG-M33 and VCEG-AI11, with piecewise cubic interpolation (PCHIP) in place of one cubic, which
 needs no fixed number of points and does not overshoot.
@@ -16,7 +16,7 @@ Curve = Sequence[tuple[float, float]]
 
 
 def front(curve: Curve) -> np.ndarray:
-    """The points that no other beats, `[N, 2]`, by rising rate and quality: others pay more for no more quality."""
+    """The Pareto-optimal points `[N, 2]`, by increasing rate and quality."""
     kept: list[tuple[float, float]] = []
     for rate, quality in sorted(curve, key=lambda point: (point[0], -point[1])):
         if not kept or quality > kept[-1][1]:
@@ -25,7 +25,7 @@ def front(curve: Curve) -> np.ndarray:
 
 
 def rate_at(curve: Curve, quality: float) -> float | None:
-    """Rate at which a curve reaches a quality, by interpolating its logarithm; None beyond the curve's ends."""
+    """Rate at which a curve reaches a quality, interpolated in log rate; None outside the curve's range."""
     points = front(curve)
     if len(points) < 2 or not points[0, 1] <= quality <= points[-1, 1]:
         return None
@@ -33,7 +33,7 @@ def rate_at(curve: Curve, quality: float) -> float | None:
 
 
 def bd_rate(before: Curve, after: Curve) -> float | None:
-    """Mean relative difference in rate at equal quality, over the qualities that both curves reach.
+    """Mean relative difference in rate at equal quality, over the range of quality that both curves cover.
 
     Returns:
         -0.2 if `after` takes 20 % less, or None if the curves share no range of quality.

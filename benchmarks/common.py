@@ -1,4 +1,4 @@
-"""What the benchmarks share: the program as a user runs it, and results with all that it takes to repeat them."""
+"""Shared by the benchmarks: running the program as a user does, and reproducible results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from time import monotonic
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# Not from the current folder, which may be another checkout.
+# -P: do not import from the current folder, which may be another checkout.
 _MAIN = ["-P", "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 PROGRAM = [sys.executable, *_MAIN]
-"""`invcodec` of this checkout, to be followed by its arguments."""
+"""Command that runs `invcodec` of this checkout; arguments follow."""
 
 
 def program_of(checkout: Path) -> list[str]:
-    """`invcodec` of a checkout, which has a virtual environment of its own in `.venv` if it is not this one."""
+    """Command that runs `invcodec` of a checkout; one other than this needs its own virtual environment in `.venv`."""
     if checkout == ROOT:
         return PROGRAM
     python = checkout.absolute() / ".venv" / "bin" / "python"
@@ -47,14 +47,14 @@ def encode(
     label: str,
     environment: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Encode in a process of its own.
+    """Encode in a separate process.
 
     Args:
-        environment: variables to set for it.
+        environment: additional environment variables.
 
     Returns:
-        What it reported of every frame, `at`, seconds from process start to the flushed record, and `peak_mb`, the
-        most memory that it had held until then (None where the system does not tell).
+        The encoder's report of each frame, with `at`, seconds from process start to the flushed record, and `peak_mb`,
+        peak memory in MB up to then (None if the system does not report it).
     """
     command = [*program, "encode", str(capture), str(out), "-f", "--progress", "json", *options]
     started = monotonic()
@@ -74,7 +74,7 @@ def encode(
 
 
 def _peak_mb(process: int) -> float | None:
-    """Resource usage would begin with what this process had when it forked; VmHWM begins anew with the program."""
+    """Peak resident memory. VmHWM starts afresh with the program; resource usage would include the forking process."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
@@ -83,7 +83,7 @@ def _peak_mb(process: int) -> float | None:
 
 
 def evaluate(program: Sequence[str], file: Path, capture: Path, cameras: Sequence[str] = ()) -> dict[str, Any]:
-    """What `invcodec eval` says, of the held-out cameras if none are named."""
+    """The output of `invcodec eval`, for the held-out cameras if none are named."""
     command = [*program, "eval", str(file), str(capture), "--json"]
     for name in cameras:
         command += ["--camera", name]
@@ -105,7 +105,7 @@ def commit(checkout: Path = ROOT) -> str:
 
 
 def shown(argument: str) -> str:
-    """A command's argument without where things lie on this machine, which is of no use to others."""
+    """An argument of a command, with absolute paths reduced to their last part."""
     return Path(argument).name if Path(argument).is_absolute() else argument
 
 
@@ -117,14 +117,14 @@ def save(path: Path, result: dict[str, Any]) -> None:
 
 
 class Results:
-    """What a benchmark of several parts has measured, by part and row; in a file after every row.
+    """Results of a benchmark of several parts, by part and row, saved after every row.
 
-    A long run can so be interrupted, or split over several: a row takes the place of its namesake, others stay, and
-    each says at which commit and when it was measured, and how busy the machine was (load average over a minute).
+    A long run can be interrupted or split: a row replaces its namesake, and others are kept. Each row records its
+    commit, its date, and the load average over one minute.
 
     Args:
-        path: of the JSON file; None keeps nothing.
-        about: what all rows must have in common, such as the capture and its size.
+        path: the JSON file; None to save nothing.
+        about: properties that all rows must have in common, such as the capture and its size.
     """
 
     def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:

@@ -1,18 +1,18 @@
-"""All that is to be measured on a CUDA GPU, in one run; without one it says so and measures nothing.
+"""Everything to measure on a CUDA GPU, in one run; without a GPU it reports so and measures nothing.
 
     python benchmarks/gpu.py --data captures/ --save benchmarks/results/gpu.json
     python benchmarks/gpu.py --data captures/ --save benchmarks/results/gpu.json --parts paper
 
-The parts, each of which can be run alone, since machines with a GPU are often lent for minutes:
+The parts, each of which can be run alone:
 
     agree      the same file rendered on the CPU and on the GPU
-    steps      milliseconds of a training step: with fused kernels, recorded as a graph and not, and in plain torch
+    steps      milliseconds of a training step: fused kernels with and without a recorded graph, and plain torch
     captured   a capture (`studio_hd`), with the rows of --rows: held-out quality, bytes, seconds
-    paper      its first frame with the published configuration in full
+    paper      its first frame with the full published configuration
     synthetic  a ray-traced capture of 18 training cameras at 1352x1014: seconds a frame, rendered frames a second
 
-`--data` is a folder of captures. The synthetic one is made where `--synthetic` says, unless it is there already; that
-takes no GPU, so make it beforehand. Rows and times are those of `speed.py`.
+`--data` is a folder of captures. The synthetic one is written to `--synthetic` unless it exists; this needs no GPU, so
+do it beforehand. Rows and times are those of `speed.py`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from invcodec.training.pixels import FramePixels, Views
 
 CAPTURED = "studio_hd"
 CAMERAS, SIZE, FRAMES = 19, "1352x1014", 4
-"""Of the synthetic capture; one camera is held out."""
+"""Number of cameras of the synthetic capture; one is held out."""
 ROWS = ("medium@30/0.5", "medium@60/0.8", "medium")
 STEP_RAYS, STEP_REPEATS = (1024, 4096, 16384), 100
-"""Rays of the steps that are timed, and how many steps each time is the mean of."""
+"""Numbers of rays of the timed steps, and number of steps that each time is averaged over."""
 AGREEMENT = 50.0
-"""PSNR in dB of the GPU's picture against the CPU's that counts as agreeing: half a level of 255, on average."""
+"""PSNR in dB between the GPU's and the CPU's picture that counts as agreement: half a level of 255 on average."""
 _DEVICE = ["--device", "cuda"]
 
 
@@ -80,7 +80,7 @@ def measure_agreement(arguments: Namespace, folder: Path, results: Results) -> N
 
 
 def measure_steps(arguments: Namespace, folder: Path, results: Results) -> None:
-    """On the second frame of the capture, from the weights of a draft of the first."""
+    """Time steps on the second frame of the capture, starting from the weights of a draft of the first."""
     file = folder / "steps.inv"
     options = [*quality.options_of("draft", few(arguments, 1)), *_DEVICE]
     common.encode(PROGRAM, arguments.data, file, options, "steps")
@@ -108,7 +108,7 @@ def step_times(
     counts: Sequence[int] = STEP_RAYS,
     repeats: int = STEP_REPEATS,
 ) -> dict[str, float]:
-    """Milliseconds of a step of a later frame, by what takes it and its number of rays."""
+    """Milliseconds of a step of a later frame, by implementation and number of rays."""
     import torch
 
     from invcodec.render.gpu import GpuEngine
@@ -162,7 +162,7 @@ def measure_synthetic(arguments: Namespace, folder: Path, results: Results) -> N
 
 
 def encoded(row: str, arguments: Namespace, folder: Path) -> dict[str, Any]:
-    """A row's figures, and how fast the GPU shows what it gave."""
+    """The figures of a row, and how fast the GPU renders its result."""
     file = folder / "out.inv"
     return {**quality.encode(row, arguments, file, _DEVICE), **rendering(file, "cuda")}
 
@@ -196,11 +196,11 @@ def tables(parts: dict[str, dict[str, Any]]) -> str:
 
 
 def gpu() -> str:
-    """The GPU's name; ends the program where there is none."""
+    """The name of the GPU; exits if there is none."""
     import torch
 
     if not torch.cuda.is_available():
-        raise SystemExit("gpu.py needs a CUDA GPU, and torch finds none here: nothing was measured")
+        raise SystemExit("gpu.py needs a CUDA GPU and torch finds none: nothing was measured")
     device = torch.cuda.get_device_properties(0)
     return f"{device.name}, {device.total_memory / 2**30:.0f} GiB, torch {torch.__version__}"
 

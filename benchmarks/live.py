@@ -1,10 +1,10 @@
-"""Live: delay from a camera to the screen, many followers, a server that is killed, a long run.
+"""Live encoding: delay from camera to screen, many followers, a killed server, a long run.
 
     python benchmarks/live.py --data studio --downscale 2 --save benchmarks/results/live.json
 
-All of it on this machine's loopback, bounded in number and time. The delay is measured with the programs that a user
-starts: `encode --live --loop --serve`, `view` of its address, and a client that asks the viewer for each new frame as
-the page does. The other parts serve generated records.
+Everything runs over the loopback interface. The delay is measured with the programs that a user starts:
+`encode --live --loop --serve`, `view` of its address, and a client that asks the viewer for each new frame as the page
+does. The other parts serve generated records.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from invcodec.streaming.growing import Growing, Sent, ending  # noqa: E402
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 KEY_EVERY = 30
 DELTA_BYTES, KEY_BYTES = 6_000, 80_000
-"""What records of the default profile have on `studio`, about."""
+"""Approximate record sizes of the default profile on `studio`."""
 
 
 @contextmanager
 def program(*arguments: object, error: bool = False) -> Any:
-    """An `invcodec` command that runs meanwhile; its output, or standard error, can be read."""
+    """Run an `invcodec` command in the background; its output, or standard error, can be read."""
     pipes = {"stderr": subprocess.PIPE} if error else {"stdout": subprocess.PIPE}
     process = subprocess.Popen([*PROGRAM, *map(str, arguments)], text=True, **pipes)  # type: ignore[call-overload]
     try:
@@ -118,7 +118,7 @@ def measure_delay(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
             "render": about["rendering"] + about["encoding"],
         }
         total = about["received"] - report["captured"]
-        # Whatever else there is: writing, noticing, sending, waiting for a turn.
+        # Everything else: writing, polling, sending, waiting for its turn.
         part["transfer"] = total - sum(part.values())
         part["after training"] = total - report["queue"] - report["training"]
         parts.append({**part, "total": total, "late": report["seconds"] > report["deadline"]})
@@ -133,7 +133,7 @@ def measure_delay(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
 
 
 async def look(page: str, count: int) -> list[dict[str, Any]]:
-    """What the viewer's pictures say of themselves, for so many new frames, with the time at which each came."""
+    """Metadata of the viewer's pictures, for a number of new frames, with the time at which each arrived."""
     seen: list[dict[str, Any]] = []
     async with aiohttp.ClientSession() as session, session.ws_connect(page + "socket", max_msg_size=0) as socket:
         camera, size, old, serial = "", [0, 0], -1, 0
@@ -164,7 +164,7 @@ async def look(page: str, count: int) -> list[dict[str, Any]]:
 
 
 class Generated:
-    """A file of records with sound framing and content that means nothing, appended one by one."""
+    """A file of records with sound framing and meaningless content, appended one by one."""
 
     def __init__(self, path: Path) -> None:
         made = Maker(header([grid("ndc")], cameras("ndc")), 1)
@@ -200,7 +200,7 @@ def server(path: Path, port: int = 0) -> Any:
 
 
 def measure_followers(count: int, seconds: float, folder: Path) -> dict[str, Any]:
-    """So many clients of one server, in one process of clients; records come at 10 a second."""
+    """Many clients of one server, all in one process; records are written at 10 per second."""
     made = Generated(folder / "many.inv")
     made.append()
     delays: list[float] = []
@@ -259,7 +259,7 @@ def cpu(pid: int) -> float:
 
 
 def measure_reconnection(folder: Path, rounds: int = 5) -> dict[str, Any]:
-    """A server that is killed and started again; how long a follower takes to have the next record."""
+    """Kill and restart a server, and measure how long a follower takes to receive the next record."""
     made = Generated(folder / "killed.inv")
     made.append()
     got: list[int] = []
@@ -291,7 +291,7 @@ def measure_reconnection(folder: Path, rounds: int = 5) -> dict[str, Any]:
 
 
 def measure_soak(records: int, folder: Path) -> dict[str, Any]:
-    """As many records as fast as they come; the server's memory, and that of a process that follows."""
+    """Serve many records as fast as possible, and measure the memory of the server and of a follower."""
     made = Generated(folder / "long.inv")
     made.append()
     script = (
@@ -309,7 +309,7 @@ def measure_soak(records: int, folder: Path) -> dict[str, Any]:
         time.sleep(2)
         for number in range(1, records):
             made.append()
-            # At most some 500 a second, 20 times as many as cameras give.
+            # At most about 500 per second, 20 times the rate of cameras.
             time.sleep(0.002)
             if number % (records // 10) == 0:
                 marks.append({"records": number, "server_mb": memory(process.pid), "follower_mb": memory(follower.pid)})
@@ -340,9 +340,9 @@ def main() -> None:
     parser.add_argument("--downscale", type=int, default=1)
     parser.add_argument("--key-seconds", default="15")
     parser.add_argument("--seconds-per-frame", default="1")
-    parser.add_argument("--frames", type=int, default=30, help="whose delay is measured")
+    parser.add_argument("--frames", type=int, default=30, help="number of frames whose delay is measured")
     parser.add_argument("--followers", type=int, default=200)
-    parser.add_argument("--records", type=int, default=20_000, help="of the long run")
+    parser.add_argument("--records", type=int, default=20_000, help="number of records of the long run")
     parser.add_argument("--save", type=Path, help="write the results there, as JSON")
     arguments = parser.parse_args()
     result: dict[str, Any] = {"machine": machine(), "commit": commit(), "date": date.today().isoformat()}

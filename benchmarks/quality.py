@@ -3,9 +3,9 @@
     python benchmarks/quality.py --data demo/capture
     python benchmarks/quality.py --data studio --downscale 2 --holdout cam00 --frames 0:8 --rows medium
 
-Every row is one encode through the command line, in a process of its own; quality is that of the held-out cameras as
-`invcodec eval` measures it, times are from process start to the flushed record. A row such as `medium:nerf` is a preset
-with another profile, one such as `paper@60/4` or `medium@60` has other training times (keyframe / later frames, in
+Each row is one encode through the command line in a separate process. Quality is that of the held-out cameras as
+`invcodec eval` measures it; times run from process start to the flushed record. A row such as `medium:nerf` is a preset
+with another profile; one such as `paper@60/4` or `medium@60` has other training times (keyframe / later frames, in
 seconds).
 """
 
@@ -23,7 +23,7 @@ import common
 
 
 def options_of(row: str, arguments: argparse.Namespace) -> list[str]:
-    """What `invcodec encode` is given for a row, and for all rows."""
+    """Options of `invcodec encode` for a row, including those of all rows."""
     choice, _, times = row.partition("@")
     preset, _, profile = choice.partition(":")
     key, _, frame = times.partition("/")
@@ -45,7 +45,7 @@ def encode(
     extra: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Encode and measure one row; `extra` are options that it does not name."""
+    """Encode and measure one row; `extra` are additional options."""
     options = [*options_of(row, arguments), *extra]
     done = common.encode(common.PROGRAM, arguments.data, out, options, row, environment)
     report = common.evaluate(common.PROGRAM, out, arguments.data)
@@ -75,7 +75,7 @@ def encode(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Format rows as a markdown table."""
     lines = [
         f"| preset | {rows[0]['set']} PSNR | moving / static pixels | SSIM | keyframe | later frames, mean (worst) | "
         "keyframe, later frames, file per frame |",

@@ -1,8 +1,8 @@
-"""What rounding weights costs: a chain of frames beside the same chain with steps so fine that nothing is rounded.
+"""The cost of rounding weights: a chain of frames against the same chain with practically no rounding.
 
     python benchmarks/quantisation.py --data studio --downscale 2 --holdout cam00 --frames 0:24
 
-Both are trained with the same number of steps, from the same random numbers; each goes on from its own decoded frames.
+Both are trained with the same number of steps and the same seed; each continues from its own decoded frames.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from invcodec.training.schedule import Budget
 
 _FINER = 1 / 64
 _ENDS = 4
-"""Frames after the keyframe, and last frames, that are compared."""
+"""Number of frames compared at either end: after the keyframe, and at the end."""
 
 
 def psnr_by_frame(capture: Any, settings: Settings, path: Path) -> list[float]:
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--frames", default=":", help="as 0:8; default: all")
     parser.add_argument("--holdout", action="append", default=[])
     parser.add_argument("--key-steps", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=200, help="of every later frame")
+    parser.add_argument("--steps", type=int, default=200, help="steps of every later frame")
     parser.add_argument("--quality", type=float, default=50)
     parser.add_argument("--save", type=Path, help="write the results there, as JSON")
     arguments = parser.parse_args()

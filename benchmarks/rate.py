@@ -1,15 +1,15 @@
-"""Rate and distortion: our curve, before and after a change; the same networks under other coders; AV1.
+"""Rate and distortion: our curve before and after a change, the same networks under other coders, and AV1.
 
     python benchmarks/rate.py --data captures/ --before ../old --save benchmarks/results/rate.json
     python benchmarks/rate.py --data studio --downscale 2 --frames 0:24 --points "--quality 30" "--quality 60"
     python benchmarks/rate.py --data tiny --quick
 
-Needs `pip install -e '.[bench]'` and `pip install --no-deps nncodec`. Files, and AV1's figures, are kept in `--work`
-and taken from there the next time if the code is the same, so that a long run can be interrupted.
+Needs `pip install -e '.[bench]'` and `pip install --no-deps nncodec`. Files and AV1's figures are kept in `--work`
+and reused if the code is the same, so that a long run can be interrupted.
 
-*Later frames* are those after the warm-up, *file / frames* counts all that is in the file. PSNR is measured as
-`invcodec eval` does, *held out* on the held-out cameras, *training* on all others. AV1 is each training camera's video
-on its own, and its bytes are those of all views.
+*Later frames* are those after the warm-up; *file / frames* counts the whole file. PSNR is that of `invcodec eval`:
+*held out* on the held-out cameras, *training* on all others. AV1 encodes the video of each training camera separately,
+and its bytes are those of all views.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ except ImportError as error:
     raise SystemExit(f"{error}; pip install -e '.[bench]' && pip install --no-deps nncodec") from None
 
 SCENES = ("studio@2", "studio", "studio_hd")
-"""What is encoded of a folder of captures: those that are there, shrunk by what stands behind the @."""
+"""Captures to encode, if the folder has them, downscaled by the number after the @."""
 NERF_SCENE = "tiny"
 
 POINTS = ("--quality 15", "--quality 30", "--quality 45", "--quality 60", "--quality 75")
-"""Options of `invcodec encode` for each point of our curve, the cheapest first."""
+"""Options of `invcodec encode` for each point of our curve, by increasing rate."""
 NERF = "--profile nerf --warmup 2"
 CRFS = (24, 32, 40, 48, 54, 60)
 QUICK = ("--steps 40", "--steps 80", "--steps 160")
@@ -69,7 +69,7 @@ class Scene:
 
 
 def open_scene(spec: str, arguments: argparse.Namespace) -> Scene:
-    """The capture that `NAME@DOWNSCALE` stands for."""
+    """Open the capture named by `NAME@DOWNSCALE`."""
     name, _, factor = spec.partition("@")
     folder = arguments.data / name
     frames = tuple(int(part) if part else None for part in arguments.frames.split(":"))
@@ -79,13 +79,13 @@ def open_scene(spec: str, arguments: argparse.Namespace) -> Scene:
 
 
 def path_of(scene: Scene, point: str, arguments: argparse.Namespace, before: Path | None = None) -> Path:
-    """Where the file of one point lies."""
+    """Path of the file of one point."""
     parts = [scene.slug, "before" if before else "after", re.sub(r"\W+", "_", point).strip("_")]
     return arguments.work / f"{'_'.join(parts)}.inv"
 
 
 def encode(scene: Scene, point: str, arguments: argparse.Namespace, before: Path | None = None) -> dict[str, Any]:
-    """Encode and measure one point of a curve, or take what an earlier run kept of it."""
+    """Encode and measure one point of a curve, or reuse the result of an earlier run."""
     checkout = before or common.ROOT
     out = path_of(scene, point, arguments, before)
     options = [*shlex.split(point), "--downscale", str(scene.downscale), "--frames", arguments.frames]
@@ -111,7 +111,7 @@ def encode(scene: Scene, point: str, arguments: argparse.Namespace, before: Path
 
 
 def _figures(done: list[dict[str, Any]], report: dict[str, Any], held_out: set[str]) -> dict[str, Any]:
-    """Sizes and qualities of one file, from what encoding and evaluating it printed."""
+    """Sizes and qualities of one file, from the output of `encode` and `eval`."""
     frames = report["frames"]
     later = [i for i, frame in enumerate(done) if frame["stage"] not in _FIRST]
     sizes = [frame["bytes"] for frame in done]
@@ -131,7 +131,7 @@ def _figures(done: list[dict[str, Any]], report: dict[str, Any], held_out: set[s
         "file_bytes": report["bytes"]["file"],
         "bytes_by_frame": sizes,
     }
-    # Where no camera is held out, all that is known is how well the training views are matched.
+    # Without a held-out camera, only the quality of training views is known.
     held = bool(held_out)
     for figure in ("psnr", "psnr_moving", "psnr_static"):
         series = by_frame(figure, held)
@@ -150,7 +150,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def av1(scene: Scene, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """AV1's points, each encoder at each CRF, or what an earlier run kept of them."""
+    """AV1's points, each encoder at each CRF, or those of an earlier run."""
     kept = arguments.work / f"{scene.slug}_av1.json"
     about = {"command": [[*encoder.options] for encoder in simulcast.ENCODERS], "crf": [*arguments.crf]}
     about |= {"frames": arguments.frames, "cameras": [scene.capture.cameras[i].name for i in scene.capture.training]}
@@ -167,7 +167,7 @@ def av1(scene: Scene, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def run_scene(scene: Scene, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one capture at one size."""
+    """Measure one capture at one size."""
     after = [encode(scene, point, arguments) for point in arguments.points]
     before = [encode(scene, point, arguments, arguments.before) for point in arguments.before_points]
     theirs = av1(scene, arguments) if arguments.crf else []
@@ -201,7 +201,7 @@ def run_nerf(scene: Scene, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def curve_table(scene: dict[str, Any]) -> str:
-    """Our points, those of before, and AV1's, as markdown."""
+    """Our points, those before the change, and AV1's, as a markdown table."""
     lines = [
         f"**{scene['scene']}, {scene['frames']} frames, {scene['training_cameras']} training cameras**",
         "",
@@ -251,7 +251,7 @@ def _sizes(row: dict[str, Any]) -> str:
 
 
 def coders_table(parts: Sequence[dict[str, Any]]) -> str:
-    """The same networks under every coder, as markdown: bytes of keyframe, later frame, and file over frames."""
+    """The same networks under every coder, as a table: bytes of keyframe, later frame, and file over frames."""
     heads = [f"{part['scene']}, `{part['coders']['point']}`" for part in parts]
     columns = "keyframe, later frames, all / frames"
     lines = [
@@ -293,7 +293,7 @@ def _percent(value: float | None) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """One row of panels for each scene: held-out quality, training-view quality beside AV1, and the coders."""
+    """Plot a row of panels per scene: held-out quality, training-view quality beside AV1, and the coders."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -358,7 +358,7 @@ def _options() -> argparse.ArgumentParser:
         "--nerf", default=NERF, metavar="OPTIONS", help="of an encode with the nerf profile, '' for none"
     )
     parser.add_argument("--nerf-scene", metavar="NAME[@N]", help=f"default: {NERF_SCENE} if it is there")
-    parser.add_argument("--crf", nargs="*", type=int, default=CRFS, help="of AV1; nothing behind it for no AV1")
+    parser.add_argument("--crf", nargs="*", type=int, default=CRFS, help="CRFs of AV1; without a value, AV1 is skipped")
     parser.add_argument("--work", type=Path, help="where files are kept; default: a temporary folder")
     parser.add_argument("--save", type=Path, help="write the results there, as JSON, and the plot beside it, as PNG")
     parser.add_argument("--quick", action="store_true", help="a few frames and steps, to see that all of it works")

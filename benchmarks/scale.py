@@ -1,7 +1,7 @@
-"""How files behave when they are long: `python benchmarks/scale.py --data studio --downscale 2`.
+"""Long files and random access: `python benchmarks/scale.py --data studio --downscale 2`.
 
-First a generated file of 10,000 frames of a tiny network: time and memory of `info`, bytes that a seek reads. Then a
-real encode with several key intervals: what random access costs, against bytes.
+First a generated file of 10,000 frames of a tiny network: time and memory of `info`, and bytes read by a seek. Then a
+real encode with several key intervals: the cost of random access in bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FRAMES, KEY_EVERY = 10_000, 100
 
 
 class Counting(io.FileIO):
-    """A file that counts what is read from it."""
+    """A file that counts the bytes read from it."""
 
     taken = 0
 
@@ -49,8 +49,8 @@ def long_file(path: Path, frames: int) -> None:
 
 
 def peak_memory(*arguments: object) -> tuple[float, float]:
-    """Seconds and peak MB of a command in a process of its own."""
-    # Resource usage would count what this process had when it forked; VmHWM begins anew with the program.
+    """Seconds and peak memory in MB of a command in a separate process."""
+    # VmHWM starts afresh with the program; resource usage would include the forking process.
     script = PROGRAM[-1].replace("sys.exit(main())", "main(); print(open('/proc/self/status').read(), file=sys.stderr)")
     started = clock()
     done = subprocess.run([*PROGRAM[:-1], script, *map(str, arguments)], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What a user has otherwise: the training cameras' videos, each coded on its own as AV1."""
+"""The alternative without a radiance field: the training cameras' videos, each encoded separately as AV1."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from bjontegaard import rate_at
 from invcodec.capture.capture import Capture
 from invcodec.metrics import psnr
 
-# Full range and exact conversion, both ways: what is lost is AV1's loss alone.
+# Full range and exact conversion both ways, so that AV1 causes all of the loss.
 _SCALE = "flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
 _INTO = f"scale=in_range=pc:out_range=pc:out_color_matrix=bt709:{_SCALE}"
 _BACK = f"scale=in_range=pc:out_range=pc:in_color_matrix=bt709:{_SCALE}"
 _FILE, _FRAME = 32, struct.Struct("<IQ")
-"""IVF: its header's bytes, and what stands before every frame: bytes and time."""
+"""IVF: size of the file header in bytes; header of each frame (bytes and time)."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """An AV1 encoder at its slow settings, with one keyframe and the whole clip to look ahead."""
+    """An AV1 encoder at slow settings, with one keyframe and look-ahead over the whole clip."""
 
     name: str
     options: tuple[str, ...]
 
 
 ENCODERS = (
-    # 4:4:4 needs 2 to 4 dB less than 4:2:0 at such sizes; delta-q off saves 2 %; slower speeds gave nothing more.
+    # 4:4:4 gains 2 to 4 dB over 4:2:0 at such sizes; delta-q off saves 2 %; slower speeds gave no further gain.
     Encoder(
         "libaom, 4:4:4 10 bit",
         ("-c:v", "libaom-av1", "-cpu-used", "2", "-pix_fmt", "yuv444p10le", "-lag-in-frames", "35", "-b:v", "0")
@@ -80,7 +80,7 @@ def measure(views: Sequence[Sequence[np.ndarray]], rate: Fraction, encoder: Enco
 
 
 def _one(frames: Sequence[np.ndarray], rate: Fraction, encoder: Encoder, crf: int) -> tuple[list[int], float]:
-    """Bytes of each frame in coding order, the first the keyframe, and PSNR of one view."""
+    """Bytes of each frame of one view in coding order, keyframe first, and its PSNR."""
     height, width = frames[0].shape[:2]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
     data = _ffmpeg(
@@ -109,11 +109,11 @@ def _ffmpeg(arguments: Sequence[str], data: bytes) -> bytes:
 
 
 def beside(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """One of our files, as `rate.py` measures it, beside AV1 at the same training-view PSNR, between its CRFs.
+    """Compare one of our files, as measured by `rate.py`, with AV1 at the same training-view PSNR (interpolated).
 
     Returns:
-        By encoder, `key_bytes`, `later_bytes` and `bytes_per_frame` (None beyond what was measured), and `smaller`:
-        for which numbers of frames our file is, see `smaller`, if both go on as they do after the warm-up.
+        By encoder, `key_bytes`, `later_bytes` and `bytes_per_frame` (None outside the measured range), and `smaller`:
+        for which numbers of frames our file is smaller, if both continue as after the warm-up.
     """
     result = {}
     for encoder in dict.fromkeys(point["encoder"] for point in rows):
@@ -135,7 +135,7 @@ def beside(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, dic
 
 
 def smaller(ours: float, our_later: float, theirs: float, their_later: float) -> str:
-    """For which numbers of frames we take no more bytes, given those of the first and of a later frame, in words."""
+    """Numbers of frames for which our file is no larger, in words, given bytes of the first and of a later frame."""
     first, each = theirs - ours, their_later - our_later
     if first < 0:
         return f"from {1 + ceil(-first / each)} frames on" if each > 0 else "never"

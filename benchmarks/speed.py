@@ -46,22 +46,22 @@ ROWS = ("draft", "fast", "medium", "draft:nerf", "fast:nerf", "medium:nerf")
 KEY_SECONDS = (1, 2, 4, 8, 15, 30, 60, 120, 240, 600)
 PAPER_SECONDS = (60, 600)
 PAPER_STEPS = 10_000
-"""Of each frame in the published configuration."""
+"""Steps per frame of the published configuration."""
 _FEW_STEPS, _MORE_STEPS = 1, 7
-"""What a step of it takes is the difference between such runs. Later ones would open with smaller steps."""
+"""A step takes the difference in time between runs of these lengths, over their difference in steps."""
 _REPEATS = 7
 _SHORT = 3
-"""A keyframe, a warm-up frame and one after that: they run all that there is to compile."""
+"""A keyframe, a warm-up frame and a later one, which together use every kernel."""
 
 
 def few(arguments: Namespace, frames: int, **changed: Any) -> Namespace:
-    """The same, of the first frames alone."""
+    """The same arguments, restricted to the first frames."""
     first = int((arguments.frames or "0:").split(":")[0] or 0)
     return Namespace(**{**vars(arguments), "frames": f"{first}:{first + frames}", **changed})
 
 
 def fresh_cache(folder: Path) -> dict[str, str]:
-    """Variables for a process that has nothing compiled yet; the next one with the same variables has."""
+    """Environment variables that give a process an empty cache of compiled kernels."""
     return {"NUMBA_CACHE_DIR": tempfile.mkdtemp(dir=folder)}
 
 
@@ -125,14 +125,14 @@ def measure_startup(arguments: Namespace, folder: Path, results: Results) -> Non
 
 
 def measure_growth(arguments: Namespace, folder: Path, results: Results) -> None:
-    """Steps of a fixed number, so that what is compared is the same work."""
+    """Measure growth with a fixed number of steps, so that the work compared is the same."""
     warm_up(arguments, folder)
     capture = opened(arguments)
     held_out = [camera.name for camera in capture.cameras if camera.held_out]
     training = [capture.cameras[i].name for i in capture.training]
     count = len(training)
     for cameras in sorted({max(2, count // 4), max(2, count // 2), count}):
-        # Spread over the rig, as a rig of fewer cameras would be.
+        # Spread over the rig, like a rig with fewer cameras.
         kept = {training[round(i * (count - 1) / (cameras - 1))] for i in range(cameras)}
         less = few(arguments, _SHORT, holdout=[*held_out, *(name for name in training if name not in kept)])
         results.keep("growth", f"{cameras} cameras", steps_of(less, folder))
@@ -143,7 +143,7 @@ def measure_growth(arguments: Namespace, folder: Path, results: Results) -> None
 
 
 def steps_of(arguments: Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds per step, everything that a frame takes included, and memory after each frame."""
+    """Seconds per step, including all work of a frame, and memory after each frame."""
     options = [*quality.options_of(DEFAULT_PRESET, arguments), "--steps", str(arguments.steps)]
     done = common.encode(PROGRAM, arguments.data, folder / "growth.inv", options, "growth")
     camera = opened(arguments).cameras[0]
@@ -168,13 +168,13 @@ def opened(arguments: Namespace) -> Capture:
 
 
 def warm_up(arguments: Namespace, folder: Path) -> None:
-    """Have the kernels compiled that the next encode needs."""
+    """Compile the kernels that the next encode needs."""
     options = [*quality.options_of(DEFAULT_PRESET, few(arguments, _SHORT)), "--steps", "1"]
     common.encode(PROGRAM, arguments.data, folder / "warm-up.inv", options, "warm-up")
 
 
 def a_file(row: str, arguments: Namespace, folder: Path) -> Path:
-    """A short file of a row; made once."""
+    """A short file of a row, made once."""
     file = folder / f"{row.replace(':', '-').replace('/', '-')}-short.inv"
     if not file.exists():
         options = [*quality.options_of(row, few(arguments, arguments.render_frames)), *arguments.extra]
@@ -192,13 +192,13 @@ def run(command: Sequence[Any], environment: Mapping[str, str]) -> float:
 
 
 def shown_camera(decoder: Decoder) -> Any:
-    """A camera that was held out, else the first one."""
+    """A held-out camera, else the first one."""
     cameras = decoder.cameras()
     return next((camera for camera in cameras if camera.held_out), cameras[0])
 
 
 def rendering(file: Path, device: str = "cpu") -> dict[str, Any]:
-    """Seconds for a view of a frame that is decoded already: `first`, with all that is made ready then, and others."""
+    """Seconds for a view of a decoded frame: `first`, including preparation, and later ones."""
     with Decoder(file, device=device) as decoder:
         camera, number = shown_camera(decoder), decoder.frames[-1].number
         decoder.reader.state_at(number)
@@ -217,7 +217,7 @@ def rendering(file: Path, device: str = "cpu") -> dict[str, Any]:
 
 
 def decoding(file: Path) -> dict[str, Any]:
-    """Seconds for a keyframe and for each delta, warm and on one core, since a record is decoded in order."""
+    """Seconds for a keyframe and for each delta, warm and on one core, as a record is decoded sequentially."""
     with Decoder(file, device="cpu", threads=1) as decoder:
         decoder.reader.state_at(decoder.frames[-1].number)
         times: dict[str, list[float]] = {"key": [], "delta": []}
@@ -235,9 +235,9 @@ def decoding(file: Path) -> dict[str, Any]:
 
 
 def time_to(points: Sequence[tuple[float, float]], level: float) -> float | None:
-    """Seconds at which a curve of (seconds, dB) first reaches a level, between points linear in log seconds.
+    """Seconds at which a curve of (seconds, dB) first reaches a level, interpolated linearly in log seconds.
 
-    None where it never does; the first point's seconds where that has reached it already.
+    None if it never does; the seconds of the first point if that already reaches it.
     """
     points = sorted(points)
     if points and points[0][1] >= level:
@@ -250,12 +250,12 @@ def time_to(points: Sequence[tuple[float, float]], level: float) -> float | None
 
 
 def key_points(rows: Mapping[str, dict[str, Any]]) -> list[tuple[float, float]]:
-    """(seconds, dB) of the keyframes."""
+    """Points (seconds, dB) of the keyframes."""
     return sorted((row["key_seconds"], row["psnr_by_frame"][0]) for row in rows.values() if "psnr_by_frame" in row)
 
 
 def against_paper(parts: Mapping[str, dict[str, Any]], level: float) -> dict[str, Any]:
-    """What is said of both configurations, where both were measured.
+    """Compare both configurations, if both were measured.
 
     Returns:
         `seconds_to_level` and `step_seconds`; `extrapolated_speedup`, the time that all steps of the published
@@ -345,7 +345,7 @@ def _number(value: float | None, form: str, unit: str) -> str:
 
 
 def _memory(by_frame: Sequence[float | None]) -> str:
-    """The peak, and what it was after as many frames as shorter runs have."""
+    """Peak memory, and the peak after as many frames as shorter runs have."""
     peaks = [_number(peak, ".0f", " MB") for peak in by_frame]
     return peaks[-1] + (f" ({peaks[_SHORT - 1]} after {_SHORT} frames)" if len(peaks) > _SHORT else "")
 
@@ -359,7 +359,7 @@ def kB(size: float | None) -> str:
 
 
 def plot(parts: Mapping[str, dict[str, Any]], title: str, path: Path) -> None:
-    """Keyframes left, later frames right: held-out quality against seconds."""
+    """Plot held-out quality against seconds: keyframes left, later frames right."""
     try:
         import matplotlib
     except ImportError:

@@ -1,8 +1,8 @@
 """Feeds damaged and hostile files to the decoder: `python spec/fuzz.py --inputs 20000`.
 
-Inputs are the conformance vectors, changed: bytes, records, structured fields, coded values; checksums and mostly
-digests are made right again, so that the changes get past them and reach the code behind. Whatever happens must be a
-typed error of the package or a decoded file, in bounded memory. An input that does anything else is printed and kept.
+Inputs are mutated conformance vectors: bytes, records, structured fields, coded values. Checksums and most digests are
+corrected, so that mutations reach the code behind them. The outcome must be a typed error of the package or a decoded
+file, in bounded memory. An input with any other outcome is printed and kept.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NUMBERS = [0, 1, -1, 2, 7, 8, 63, 64, 127, 128, 255, 256, 2**15, 2**16, 2**24, 2
 NUMBERS += [2**63 - 1, 2**64 - 1, -(2**31), -(2**63)]
 FLOATS = [0.0, -0.0, 1.0, -1.0, 1e-308, 1e308, float("inf"), float("nan"), 0.5]
 MAX_RENDERED = 400
-"""Pixels, so that a legal but costly picture does not stop the show."""
+"""Pixels to render at most, so that a legal but costly picture does not stop the run."""
 
 
 def records(data: bytes) -> list[tuple[int, int, bytes]]:
@@ -51,7 +51,7 @@ def records(data: bytes) -> list[tuple[int, int, bytes]]:
 
 
 def joined(parts: list[tuple[int, int, bytes]]) -> bytes:
-    """A file of these records, with right checksums."""
+    """A file of these records, with correct checksums."""
     out = [MAGIC]
     for type_, frame, payload in parts:
         top = struct.pack("<4sBBHqI", b"\xb5INV", type_ & 255, 0, 0, frame, len(payload))
@@ -60,7 +60,7 @@ def joined(parts: list[tuple[int, int, bytes]]) -> bytes:
 
 
 class Fuzzer:
-    """Makes inputs, each from its own number."""
+    """Generates inputs, each determined by its number."""
 
     def __init__(self) -> None:
         paths = sorted(VECTORS.glob("*/*/input.inv"))
@@ -153,7 +153,7 @@ class Fuzzer:
             return payload
 
     def _change(self, value: Any, rng: random.Random) -> Any:
-        """The value with something in it changed, at any depth."""
+        """A copy of the value with one thing changed, at any depth."""
         if isinstance(value, dict) and value and rng.random() < 0.95:
             key = rng.choice(list(value))
             if rng.random() < 0.08:
@@ -177,7 +177,7 @@ class Fuzzer:
 
 
 def with_right_digests(data: bytes) -> bytes:
-    """The file with digests that fit what its frames decode to, so that changed integers get further."""
+    """Correct the digests of a file, so that changed integers get past them."""
     scanner = Scanner("it")
     state, out = None, {}
     try:
@@ -190,7 +190,7 @@ def with_right_digests(data: bytes) -> bytes:
             out[each.record.offset] = pack_record(each.record.type, each.record.frame, frame.to_bytes() + each.coded)
     except InvError:
         pass
-    # From the last to the first, since one that had unknown fields gets shorter.
+    # From last to first, because a frame header with unknown fields becomes shorter.
     for offset, record in reversed(out.items()):
         size = parse_header(data[offset : offset + HEADER_BYTES], offset).end - offset
         data = data[:offset] + record + data[offset + size :]
@@ -198,7 +198,7 @@ def with_right_digests(data: bytes) -> bytes:
 
 
 def attack(data: bytes, folder: Path) -> str:
-    """Everything that reads a file, on one input; returns what became of it. Only `InvError` may come out."""
+    """Run everything that reads a file on one input and return the outcome. Only `InvError` may be raised."""
     path = folder / "input.inv"
     path.write_bytes(data)
     outcome = "decoded"
@@ -226,7 +226,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first input; each number is one input")
-    parser.add_argument("--keep", type=Path, help="folder for inputs that did something else")
+    parser.add_argument("--keep", type=Path, help="folder for inputs with another outcome")
     arguments = parser.parse_args()
     fuzzer, outcomes, crashes = Fuzzer(), dict[str, int](), 0
     started = monotonic()

@@ -1,11 +1,11 @@
-"""Makes the conformance vectors: small files with what a decoder must find in them.
+"""Makes the conformance vectors: small files with the results that a decoder must produce.
 
-    python spec/make_vectors.py            say whether the vectors are what this script makes
-    python spec/make_vectors.py --write    make them anew; only after a deliberate change of the format
+    python spec/make_vectors.py            check that the vectors are what this script makes
+    python spec/make_vectors.py --write    write them; only after a deliberate change of the format
 
 Each vector is a folder with `input.inv` and `expect.json`:
 
-- `intent`: what it is about.
+- `intent`: the purpose of the vector.
 - `refused`: the class of error with which the file as a whole is refused (FORMAT.md, "Exit codes"), or null. Then also:
 - `status`, and `records`: [type, frame, offset, bytes] of each record with a sound header.
 - `frames`: [number, ticks, kind, digest] of each frame that decodes; `lost`: numbers of the frame records that do not.
@@ -74,7 +74,7 @@ SPACES = {
 
 
 def cameras(kind: str, count: int = 2, lens: tuple[float, float, float, float] = (0, 0, 0, 0)) -> tuple[Camera, ...]:
-    """A small rig: in front of everything for `ndc`, around it else."""
+    """A small rig: in front of the scene for `ndc`, otherwise around it."""
     rig = []
     for index in range(count):
         angle = 0.3 * (index - (count - 1) / 2)
@@ -83,7 +83,7 @@ def cameras(kind: str, count: int = 2, lens: tuple[float, float, float, float] =
         else:
             position = 2.5 * np.array([np.sin(angle), 0.2, np.cos(angle)])
             pose = look_at(position, np.zeros(3), np.array([0, 1.0, 0]))
-        # Poses are rounded, so that the files are the same whatever computes their sines.
+        # Poses are rounded, so that files do not depend on the implementation of sine.
         pose = np.round(pose, 6)
         lens = tuple(float(k) for k in lens)  # type: ignore[assignment]
         rig.append(Camera(f"cam{index:02d}", 8, 6, 9.0, 9.0, 4.0, 3.0, pose, lens, held_out=index == 0))
@@ -117,7 +117,7 @@ def nerf(role: str, space: str, **changes: Any) -> Network:
 
 
 def levels(head: Head, rng: np.random.Generator) -> tuple[dict[TensorKey, np.ndarray], dict[TensorKey, int]]:
-    """Integers and steps that make something to see."""
+    """Random integers and quantisation parameters that render to something visible."""
     values, qps = {}, {}
     for network in head.networks:
         for tensor in network.tensors:
@@ -141,8 +141,8 @@ class Maker:
     """Writes a file frame by frame.
 
     Args:
-        head: of the file.
-        seed: of all its integers.
+        head: header of the file.
+        seed: seed of all its integers.
     """
 
     def __init__(self, head: Head, seed: int) -> None:
@@ -176,7 +176,7 @@ class Maker:
         return self
 
     def raw(self, data: bytes) -> Maker:
-        """Bytes between records."""
+        """Append bytes between records."""
         self.writer._write(data)
         return self
 
@@ -188,7 +188,7 @@ class Maker:
         return self.out.getvalue()
 
     def offsets(self) -> list[int]:
-        """Where each frame's record begins."""
+        """Offsets of the frame records."""
         return [entry.offset for entry in self.writer.entries]
 
 
@@ -207,7 +207,7 @@ def head_record(head: Head) -> bytes:
 
 
 def changed_head(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """A file whose header's map was changed, with one good frame."""
+    """A file with a modified header map and one good frame."""
     import msgpack
 
     made = simple()
@@ -218,7 +218,7 @@ def changed_head(change: Callable[[dict[str, Any]], Any]) -> bytes:
 
 
 def changed_frame(change: Callable[[list[Any]], Any], coded: Callable[[bytes], bytes] = bytes) -> bytes:
-    """A file whose second frame's header or coded values were changed; keyframe 2 follows."""
+    """A file whose second frame has a modified header or modified coded values; keyframe 2 follows."""
     import msgpack
 
     made = two_segments()
@@ -235,7 +235,7 @@ def changed_frame(change: Callable[[list[Any]], Any], coded: Callable[[bytes], b
 def raw_record(
     type_: int, payload: bytes, *, frame: int = 0, flags: int = 0, reserved: int = 0, length: int = -1
 ) -> bytes:
-    """A record with any header, its checksums right."""
+    """A record with an arbitrary header and correct checksums."""
     top = struct.pack("<4sBBHqI", b"\xb5INV", type_, flags, reserved, frame, len(payload) if length < 0 else length)
     return top + struct.pack("<I", zlib.crc32(top)) + payload + struct.pack("<I", zlib.crc32(payload))
 
@@ -246,7 +246,7 @@ def flip(data: bytes, at: int, bits: int = 1) -> bytes:
 
 @dataclass(frozen=True)
 class Vector:
-    """A file and what it is about; `view` is the frame and the camera to render, if any."""
+    """A file and its purpose; `view` is the frame and camera to render, if any."""
 
     path: str
     intent: str
@@ -531,12 +531,12 @@ def _nest(depth: int) -> list[Any]:
 
 
 def observe(data: bytes) -> dict[str, Any]:
-    """What the package finds in a file."""
+    """The expected results of a file, from the package."""
     first, follower = Scanner("vector"), Follower()
     try:
         for _ in [*first.feed(data), *first.finish()]:
             pass
-        # A header that comes late is known from the beginning on the second round.
+        # In the second pass a late header is known from the start.
         scanner = Scanner("vector", first.head)
         found = [*scanner.feed(data), *scanner.finish()]
         assert scanner.head is not None
@@ -584,7 +584,7 @@ def sums(files: Mapping[str, bytes]) -> str:
 
 
 def make(folder: Path) -> dict[str, bytes]:
-    """All files of the vectors, by name."""
+    """All files of all vectors, by name."""
     files = {}
     for vector in vectors():
         files[f"{vector.path}/input.inv"] = vector.data
