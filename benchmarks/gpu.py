@@ -34,9 +34,10 @@ from speed import few, kB, rendering, shown_camera
 
 from invcodec.capture.capture import open_capture
 from invcodec.decoding.decoder import Decoder
-from invcodec.encoding.presets import DEFAULT_PRESET, resolve
+from invcodec.encoding.presets import resolve
 from invcodec.field.profile import TensorKey
 from invcodec.metrics import psnr
+from invcodec.names import DEFAULT_PRESET
 from invcodec.render.engine import Network
 from invcodec.render.networks import build_networks
 from invcodec.training.change import ChangeFinder

@@ -40,7 +40,7 @@ from common import PROGRAM, Results
 
 from invcodec.capture.capture import Capture, open_capture
 from invcodec.decoding.decoder import Decoder
-from invcodec.encoding.presets import DEFAULT_PRESET
+from invcodec.names import DEFAULT_PRESET
 
 ROWS = ("draft", "fast", "medium", "draft:nerf", "fast:nerf", "medium:nerf")
 KEY_SECONDS = (1, 2, 4, 8, 15, 30, 60, 120, 240, 600)

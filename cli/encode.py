@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from invcodec import names
+
 from .values import Address, BitRate, ByteSize, Duration, FrameRange, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from invcodec.capture.live.source import LiveSource
-
-PRESETS = ("draft", "fast", "medium", "slow", "paper")
 
 
 def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,12 +24,12 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--source",
-            type=click.Choice(["images", "videos"]),
+            type=click.Choice(names.SOURCES),
             help="Which to read where both are there. Default: images.",
         ),
         click.option(
             "--layout",
-            type=click.Choice(["transforms", "n3dv"]),
+            type=click.Choice(names.layouts()),
             help="Layout of the folder. Default: recognised.",
         ),
         click.option(
@@ -70,14 +70,14 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--target-size", type=ByteSize(), metavar="SIZE", help="Of the whole file, as 500k, 1.5M or 2MB."),
         click.option(
             "--target-psnr",
-            type=click.FloatRange(5, 60),
+            type=click.FloatRange(*names.PSNR_RANGE),
             metavar="DB",
             help="Mean quality in dB, on pixels of the training cameras that are not trained on; "
             "of a transcode, against its source.",
         ),
         click.option(
             "--quality",
-            type=click.FloatRange(0, 100),
+            type=click.FloatRange(*names.QUALITY_RANGE),
             help="Constant quality; 50 is the usual one, 10 more double what an error counts against a byte.",
         ),
     ):
@@ -126,11 +126,11 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--key-seconds", type=Duration(), help="Training time of the first frame, as 90, 90s or 500ms."),
         click.option("--seconds-per-frame", type=Duration(), help="Training time of every later frame."),
-        click.option("--profile", type=click.Choice(["grid", "nerf"]), help="Kind of network. Default: the preset's."),
+        click.option("--profile", type=click.Choice(names.profiles()), help="Kind of network. Default: the preset's."),
         click.option(
             "--preset",
-            type=click.Choice(PRESETS),
-            default="medium",
+            type=click.Choice(list(names.PRESETS)),
+            default=names.DEFAULT_PRESET,
             show_default=True,
             help="Time against quality.",
         ),

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from invcodec.names import SCENES, SYNTH_LAYOUTS
+
 from .values import Size
 
 
@@ -21,14 +23,14 @@ from .values import Size
 @click.option("--frames", type=click.IntRange(1, 100_000), default=8, show_default=True)
 @click.option(
     "--scene",
-    type=click.Choice(["still", "moving", "changing"]),
+    type=click.Choice(SCENES),
     default="moving",
     show_default=True,
     help="In a changing scene an object appears and one changes its colour.",
 )
 @click.option(
     "--layout",
-    type=click.Choice(["transforms", "n3dv"]),
+    type=click.Choice(SYNTH_LAYOUTS),
     default="transforms",
     show_default=True,
     help="PNG pictures with transforms.json, or mp4 videos with poses_bounds.npy.",

@@ -222,7 +222,7 @@ def test_images_are_shrunk_where_they_are_read(tmp_path: Path) -> None:
     rig = write_rig(tmp_path / "rig.json", ["0.mkv", "1.mkv"])
     text = json.loads(rig.read_text())
     rig.write_text(json.dumps(text))
-    with pytest.raises(CaptureError, match="under 8 pixels"):
+    with pytest.raises(CaptureError, match="fewer than 8 pixels"):
         CameraRig(rig, downscale=2, holdout=None)
     for name in ("w", "h"):
         text[name] *= 2
@@ -238,7 +238,7 @@ def test_images_are_shrunk_where_they_are_read(tmp_path: Path) -> None:
         ({"clock": ["sun", "stream", "stream"]}, "'clock' is 'sun'"),
         ({"ffmpeg": ["-f v4l2", [], []]}, "'ffmpeg' is not a list"),
         ({"name": ["a", "a", "b"]}, "same name"),
-        ({"video": [None, "b", "c"]}, "names no 'video'"),
+        ({"video": [None, "b", "c"]}, "has no 'video'"),
     ],
 )
 def test_what_is_wrong_with_a_rig_is_said(tmp_path: Path, change: dict[str, list[object]], message: str) -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 from invcodec.capture.capture import open_capture
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
+from invcodec.names import Scene
 from invcodec.synth.rig import synthetic_rig
-from invcodec.synth.scene import Scene, objects_at
+from invcodec.synth.scene import objects_at
 from invcodec.synth.trace import render, trace
 from invcodec.synth.write import write_synthetic
 

@@ -1,4 +1,4 @@
-"""What comes in: the cameras and frames of a multi-view video, streamed."""
+"""A multi-view video on disk: its cameras, and its frames one at a time."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture.layouts import recognise
-from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
+from invcodec.capture.layouts.listing import CameraFiles, Listing
+from invcodec.capture.layouts.registry import recognise
 from invcodec.capture.video import area_downscale, has_alpha, image_size, probe, read_image, read_video
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
-
-__all__ = ["Camera", "Capture", "Frame", "open_capture"]
+from invcodec.geometry.rig import training_cameras
+from invcodec.names import Source
 
 MIN_TRAINING_CAMERAS = 2
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One moment, seen by all cameras.
+    """The images of all cameras at one time.
 
     Attributes:
-        number: the capture's frame number.
+        number: frame number in the capture.
         time: in seconds, exact.
         images: for each camera `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha.
         masks: for each camera `[H, W]` bool (False: ignore the pixel), or None.
@@ -43,16 +43,20 @@ class Frame:
 
 @dataclass(frozen=True)
 class Capture:
-    """A checked multi-view video, ready to be read frame by frame.
+    """A validated multi-view video, ready to be read frame by frame.
 
     Attributes:
-        folder: where it lies.
-        cameras: in order, at the size that `frames` gives.
+        folder: the folder that holds it.
+        layout: name of its layout.
+        source: what its frames are stored as.
+        cameras: in order, at the size of the images that `frames` yields.
         files: the files of each camera.
-        numbers: frame numbers that `frames` gives.
-        available: all frame numbers that the folder holds.
+        fps: frames per second.
+        numbers: frame numbers that `frames` yields.
+        available: all frame numbers in the folder.
         source_size: width and height of the first camera before downscaling.
-        transparent: whether the images carry alpha.
+        downscale: the factor that `frames` shrinks images by.
+        transparent: whether the images have alpha.
     """
 
     folder: Path
@@ -70,13 +74,18 @@ class Capture:
     @property
     def training(self) -> list[int]:
         """Indices of the cameras that are not held out."""
-        return [i for i, camera in enumerate(self.cameras) if not camera.held_out]
+        return training_cameras(self.cameras)
 
     def time(self, number: int) -> Fraction:
+        """The time of a frame number in seconds."""
         return number / self.fps
 
     def frames(self, start: int | None = None) -> Generator[Frame]:
-        """Frames in order, from number `start` on; the next one is read while the caller works."""
+        """Yield frames in order, from number `start` on, reading one frame ahead.
+
+        Raises:
+            CaptureError: an image is missing, unreadable or unlike the others.
+        """
         numbers = self.numbers if start is None else range(start, self.numbers.stop)
         with ExitStack() as stack:
             if not numbers:
@@ -104,7 +113,7 @@ class Capture:
         for number in numbers:
             image = read_image(files.images[number])
             if image.shape[2] == 4 and not self.transparent:
-                raise CaptureError(f"{files.images[number]}: has transparency, which the first images do not have")
+                raise CaptureError(f"{files.images[number]}: has transparency, but the first images do not")
             if image.shape[2] == 3 and self.transparent:
                 image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
             if image.shape[1::-1] != (files.camera.width, files.camera.height):
@@ -119,14 +128,14 @@ class Capture:
         return None if path is None else read_mask(path, files.camera, self.downscale)
 
     def motion(self, camera: str, number: int) -> np.ndarray | None:
-        """What truly moves in a camera's picture, `[H, W]` bool, where the capture says so (`gt_<camera>/mask`)."""
+        """Ground-truth motion mask `[H, W]` bool of a camera's image, or None if there is no `gt_<camera>/mask`."""
         path = self.folder / f"gt_{camera}" / "mask" / f"{number:04d}.png"
         if not path.is_file():
             return None
         return _any_in_block(read_image(path)[..., 0] >= 128, self.downscale)
 
     def fingerprint(self) -> bytes:
-        """16 bytes that change with the cameras or with the first frame's pixels, so that a resumed encode can tell."""
+        """16-byte hash of the cameras and the first frame's pixels; detects that an encode resumes another capture."""
         total = hashlib.sha256()
         for camera in self.cameras:
             total.update(repr(sorted(camera.to_dict().items())).encode())
@@ -146,21 +155,21 @@ def open_capture(
     downscale: int = 1,
     holdout: Sequence[str] | None = None,
 ) -> Capture:
-    """Recognise and check a capture; no pixel is read yet.
+    """Recognise and validate a capture; no pixels are read yet.
 
     Args:
         path: its folder.
-        layout: "transforms" or "n3dv"; recognised if None.
-        source: "images" or "videos"; images if None and there are any.
-        frames: first frame number, and the one behind the last; None for either end.
-        downscale: shrink images by this whole factor.
-        holdout: names of cameras not to train on; what the capture marks as test if None.
+        layout: name of a layout (`invcodec.names.layouts`); recognised if None.
+        source: "images" or "videos"; if None, images where both exist.
+        frames: first frame number and one past the last; None for either end.
+        downscale: integer factor to shrink images by.
+        holdout: names of cameras to hold out from training; if None, those that the capture marks as test.
 
     Raises:
-        CaptureError: anything that would spoil an encode, named with its file.
+        CaptureError: anything that would make an encode fail; names the file.
     """
     folder = Path(path)
-    found = recognise(folder, layout)
+    name, found = recognise(folder, layout)
     listing = found.read(folder, source)
     if not listing.cameras:
         raise CaptureError(f"{folder}: declares no cameras")
@@ -181,7 +190,7 @@ def open_capture(
         transparent = any(has_alpha(each.images[first]) for each in files)
     return Capture(
         folder,
-        found.name,
+        name,
         listing.source,
         cameras,
         files,
@@ -195,16 +204,18 @@ def open_capture(
 
 
 def read_mask(path: Path, camera: Camera, downscale: int) -> np.ndarray:
-    """A mask `[H, W]` bool (False: ignore the pixel) for the downscaled images of a camera of full size."""
+    """A mask `[H, W]` bool (False: ignore the pixel), downscaled from the size of `camera`."""
     mask = read_image(path)[..., :1]
     if mask.shape[1::-1] != (camera.width, camera.height):
-        raise CaptureError(f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image is not")
-    # A pixel counts only if all of it does: half a masked pixel would leak the masked colour.
+        raise CaptureError(
+            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its images are {camera.width}x{camera.height}"
+        )
+    # A pixel that is masked in part is masked: otherwise the masked colour would leak.
     return ~_any_in_block(mask[..., 0] < 128, downscale)
 
 
 def _close(reader: Generator[np.ndarray]) -> None:
-    """Close a reader, which after a second Ctrl-C may still be at work in its thread; then it ends by itself."""
+    """Close a reader; after a second Ctrl-C its thread may still be running it, and then it ends by itself."""
     with suppress(ValueError):
         reader.close()
 
@@ -217,7 +228,16 @@ def _check_names(names: Sequence[str], where: Path) -> None:
 def rig_cameras(
     declared: Sequence[Camera], where: Path, *, downscale: int = 1, holdout: Sequence[str] | None = None
 ) -> tuple[Camera, ...]:
-    """Declared cameras as they are encoded: of downscaled images, with those held out that were asked for."""
+    """The declared cameras as they are encoded: downscaled, with the chosen ones held out.
+
+    Args:
+        declared: cameras at the size of their images.
+        where: file or folder, for error messages.
+        downscale, holdout: as in `open_capture`.
+
+    Raises:
+        CaptureError: an unknown camera to hold out, or too few cameras or pixels left.
+    """
     names = [camera.name for camera in declared]
     _check_names(names, where)
     cameras = [_downscaled(camera, downscale, where) for camera in declared]
@@ -225,27 +245,25 @@ def rig_cameras(
         if unknown := [name for name in holdout if name not in names]:
             raise CaptureError(f"{where}: no camera '{unknown[0]}' to hold out; cameras are {', '.join(names)}")
         cameras = [replace(camera, held_out=camera.name in holdout) for camera in cameras]
-    if (left := sum(not camera.held_out for camera in cameras)) < MIN_TRAINING_CAMERAS:
-        raise CaptureError(
-            f"{where}: {left} camera(s) to train on after holding out, at least {MIN_TRAINING_CAMERAS} are needed"
-        )
+    if (left := len(training_cameras(cameras))) < MIN_TRAINING_CAMERAS:
+        raise CaptureError(f"{where}: {left} camera(s) left to train on, at least {MIN_TRAINING_CAMERAS} are needed")
     return tuple(cameras)
 
 
 def _any_in_block(flags: np.ndarray, factor: int) -> np.ndarray:
-    """Whether any of `[H, W]` bool is set in each `factor` x `factor` block, cut like `area_downscale`."""
+    """Whether any flag of `[H, W]` bool is set in each `factor` x `factor` block, cropped like `area_downscale`."""
     height, width = (n // factor for n in flags.shape)
     blocks = flags[: height * factor, : width * factor].reshape(height, factor, width, factor)
     return np.logical_or.reduce(blocks, (1, 3))
 
 
 def _downscaled(camera: Camera, factor: int, folder: Path) -> Camera:
-    """The camera of `area_downscale`d images: rows and columns beyond a multiple of the factor are gone."""
+    """The camera of images shrunk by `area_downscale`, which crops to a multiple of the factor."""
     if factor < 1:
-        raise CaptureError(f"{folder}: cannot downscale by {factor}; give a whole number of 1 or more")
+        raise CaptureError(f"{folder}: cannot downscale by {factor}; use an integer of 1 or more")
     width, height = camera.width // factor, camera.height // factor
     if min(width, height) < 8:
-        raise CaptureError(f"{folder}: camera '{camera.name}' has under 8 pixels a side after --downscale {factor}")
+        raise CaptureError(f"{folder}: camera '{camera.name}' has fewer than 8 pixels per side at --downscale {factor}")
     return replace(
         camera, width=width, height=height,
         fx=camera.fx / factor, fy=camera.fy / factor, cx=camera.cx / factor, cy=camera.cy / factor,
@@ -253,7 +271,7 @@ def _downscaled(camera: Camera, factor: int, folder: Path) -> Camera:
 
 
 def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...], range, Fraction]:
-    """Compare declared sizes, lengths and rates with the files."""
+    """Check declared sizes, lengths and rates against the files; returns files, frame numbers and frame rate."""
     checked = []
     lengths: dict[str, range] = {}
     rates: dict[str, Fraction] = {}
@@ -292,7 +310,7 @@ def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...
         (short, a), (long, b) = counts[0], counts[-1]
         raise CaptureError(
             f"{folder}: lengths differ: {short} has frames {a.start}:{a.stop}, {long} has {b.start}:{b.stop}; "
-            "cut all cameras to the same frames"
+            "trim all cameras to the same frames"
         )
     if len(set(rates.values())) > 1:
         slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)

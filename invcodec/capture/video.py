@@ -1,4 +1,4 @@
-"""Images out of video files and picture files, and into them."""
+"""Reading video and image files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from PIL import Image
 
 from invcodec.errors import CaptureError
 
-# It reports on standard error that it stops ffmpeg early, which is what is wanted.
+# It would log to standard error that ffmpeg is stopped early, which is intended.
 logging.getLogger("imageio_ffmpeg").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Size in pixels, frame rate, and number of frames of a video file."""
+    """Size in pixels, frame rate and number of frames of a video file."""
 
     width: int
     height: int
@@ -33,7 +33,7 @@ class VideoInfo:
 
 @cache
 def probe(path: Path) -> VideoInfo:
-    """What a video file holds; its frames are counted, not estimated.
+    """Size, rate and length of a video file; its frames are counted, not estimated.
 
     Raises:
         CaptureError: the file is missing or is not a readable video.
@@ -54,7 +54,7 @@ def probe(path: Path) -> VideoInfo:
 
 
 def _exact_rate(printed: float) -> Fraction:
-    """The frame rate that ffmpeg printed with two digits: 29.97 stands for 30000/1001."""
+    """The exact frame rate behind the two decimals that ffmpeg prints: 29.97 is 30000/1001."""
     whole = math.ceil(printed)
     ntsc = Fraction(1000 * whole, 1001)
     if printed != whole and abs(printed - ntsc) <= 0.005 + 1e-9:
@@ -63,12 +63,12 @@ def _exact_rate(printed: float) -> Fraction:
 
 
 def read_video(path: Path, first: int, info: VideoInfo) -> Iterator[np.ndarray]:
-    """Frames `[H, W, 3]` uint8 from number `first` on.
+    """Yield frames `[H, W, 3]` uint8 from number `first` on.
 
     Raises:
         CaptureError: the video ends before its last frame.
     """
-    # Seeking by time lands between frames after rounding; half a frame early always gives the right one.
+    # Seeking to half a frame before the wanted one is safe against rounding of times.
     seek = ["-ss", f"{(first - 0.5) / info.fps:.6f}"] if first else []
     reader = imageio_ffmpeg.read_frames(
         str(path), pix_fmt="rgb24", input_params=seek, output_params=["-fps_mode", "passthrough"]
@@ -85,10 +85,10 @@ def read_video(path: Path, first: int, info: VideoInfo) -> Iterator[np.ndarray]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A picture file as `[H, W, 3]` uint8, or `[H, W, 4]` where it has transparency.
+    """An image file as `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha if it has transparency.
 
     Raises:
-        CaptureError: missing, or not a picture.
+        CaptureError: missing, or not an image.
     """
     with _opened(path) as image:
         alpha = "A" in image.getbands() or "transparency" in image.info
@@ -96,13 +96,13 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def has_alpha(path: Path) -> bool:
-    """Whether `read_image` gives four channels, from a picture file's header alone."""
+    """Whether `read_image` would return four channels; reads only the file's header."""
     with _opened(path) as image:
         return "A" in image.getbands() or "transparency" in image.info
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture file, from its header alone."""
+    """Width and height of an image file; reads only its header."""
     with _opened(path) as image:
         return image.size
 
@@ -119,9 +119,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def area_downscale(image: np.ndarray, factor: int) -> np.ndarray:
-    """Mean of each `factor` x `factor` block of `[H, W, C]` uint8; alpha weighs the colours it belongs to.
+    """Mean of each `factor` x `factor` block of `[H, W, C]` uint8; colours are weighted by their alpha.
 
-    Rows and columns beyond a multiple of the factor are cut off.
+    Rows and columns beyond a multiple of the factor are cropped.
     """
     if factor == 1:
         return image

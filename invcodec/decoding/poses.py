@@ -1,14 +1,14 @@
-"""Where pictures are taken from: the words and files that stand for a camera, or for a path of cameras.
+"""Poses to render from: resolves a name or a JSON file to a camera or a camera path.
 
 A pose is the name of one of the rig's cameras, `default`, `orbit`, or a JSON file: a camera-to-world matrix, a
-camera as transforms.json has it, or a nerfstudio camera path. Conventions are those of `invcodec.geometry.camera`.
+camera with the keys of transforms.json, or a nerfstudio camera path. Conventions are those of
+`invcodec.geometry.camera`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,13 +18,16 @@ import numpy as np
 
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera, check_pose
+from invcodec.geometry.camera_json import Fields, load_json
 from invcodec.geometry.rig import default_view
 from invcodec.limits import MAX_IMAGE_SIDE
 
 DEFAULT = "default"
 ORBIT = "orbit"
 
-_LENS = ("k1", "k2", "p1", "p2")
+_UNDISTORTED = (0.0, 0.0, 0.0, 0.0)
+_PATH_RATE = Fraction(24)
+"""Pictures per second of a camera path that gives none."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,10 @@ class Pose:
 
     Attributes:
         name: for file names and messages.
-        cameras: at least one. Only the rig's own cameras keep a name, since a name brings a colour correction.
-        rate: pictures per second of a path that sets its own pace, or None.
-        times: for each camera when it looks, as a fraction of the video (0: first frame, 1: last), or None.
-        orbit: the path may be cut into any number of cameras; `cameras` holds its starting view.
+        cameras: at least one. Only the rig's own cameras keep their names, because a name selects a colour correction.
+        rate: pictures per second of a path with its own pace, or None.
+        times: for each camera the time it shows, as a fraction of the video (0: first frame, 1: last), or None.
+        orbit: the path can be sampled at any number of cameras; `cameras` holds its starting view.
     """
 
     name: str
@@ -47,15 +50,15 @@ class Pose:
 
 
 def resolve_pose(text: str, cameras: Sequence[Camera], size: tuple[int, int] | None = None) -> Pose:
-    """What a pose on the command line stands for.
+    """The camera or camera path that a pose stands for.
 
     Args:
         text: a camera's name, `default`, `orbit`, or the path of a JSON file.
         cameras: the rig.
-        size: width and height in pixels that pictures shall have; their own if None.
+        size: width and height of the pictures in pixels; the cameras' own if None.
 
     Raises:
-        UsageError: no such camera or file, or a file that holds no pose.
+        UsageError: no such camera or file, or the file holds no valid pose.
     """
     named = {camera.name: camera for camera in cameras}
     if text in named:
@@ -70,32 +73,29 @@ def resolve_pose(text: str, cameras: Sequence[Camera], size: tuple[int, int] | N
     else:
         raise UsageError(
             f"pose '{text}': no such camera or file; cameras are {', '.join(named)}, "
-            f"and '{ORBIT}' or a JSON file will do as well"
+            f"'{ORBIT}' and a JSON file are also accepted"
         )
     return pose if size is None else replace(pose, cameras=tuple(c.resized(*size) for c in pose.cameras))
 
 
 def read_pose(path: Path, cameras: Sequence[Camera]) -> Pose:
-    """A pose from a JSON file; what it leaves open (intrinsics, size) is that of the default view.
+    """A pose from a JSON file; missing intrinsics and sizes are those of the default view.
 
-    Understood are a 4x4 or 3x4 camera-to-world matrix (nested or flat), an object with `transform_matrix` and any
-    of transforms.json's intrinsics, and nerfstudio's camera path (`camera_path`, `fps`, `render_width`,
-    `render_height`; `fov` is vertical, `render_time` a fraction of the video).
+    The file holds a 4x4 or 3x4 camera-to-world matrix (nested or flat), an object with `transform_matrix` and any of
+    transforms.json's intrinsics, or a nerfstudio camera path (`camera_path`, `fps`, `render_width`, `render_height`;
+    `fov` is vertical, `render_time` a fraction of the video).
 
     Raises:
         UsageError: not readable, or none of these.
     """
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read as JSON ({error})") from None
+    data = load_json(path, UsageError)
     base = replace(default_view(cameras), name="", held_out=False)
     if isinstance(data, list):
         return Pose(path.stem, (replace(base, pose=_matrix(data, str(path))),))
     if isinstance(data, dict) and isinstance(data.get("camera_path"), list):
         return _camera_path(data, base, path)
     if isinstance(data, dict) and "transform_matrix" in data:
-        return Pose(path.stem, (_camera(data, base, str(path)),))
+        return Pose(path.stem, (_camera(Fields(data, str(path)), base),))
     raise UsageError(
         f"{path}: holds no pose; expected a 4x4 matrix, an object with 'transform_matrix', or a nerfstudio camera path"
     )
@@ -108,82 +108,55 @@ def _matrix(value: Any, where: str) -> np.ndarray:
     return check_pose(value, where)
 
 
-def _number(row: Mapping[str, Any], key: str, where: str, *, positive: bool = False) -> float | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
-        raise UsageError(f"{where}: '{key}' is {repr(value)[:40]}, expected a number")
-    if positive and value <= 0:
-        raise UsageError(f"{where}: '{key}' is {value}, expected more than 0")
-    return float(value)
-
-
-def _side(row: Mapping[str, Any], key: str, where: str) -> int | None:
-    value = _number(row, key, where, positive=True)
-    if value is not None and not 1 <= value <= MAX_IMAGE_SIDE:
-        raise UsageError(f"{where}: '{key}' is {value:g}, expected 1 to {MAX_IMAGE_SIDE} pixels")
-    return None if value is None else round(value)
-
-
-def _camera(row: Mapping[str, Any], base: Camera, where: str) -> Camera:
-    """A camera in the manner of transforms.json over a base that provides what is missing."""
-    base = replace(base, pose=_matrix(row["transform_matrix"], where))
-    width, height = _side(row, "w", where) or base.width, _side(row, "h", where) or base.height
-    fx, fy = (_number(row, key, where, positive=True) for key in ("fl_x", "fl_y"))
-    angle = _number(row, "camera_angle_x", where, positive=True)
-    cx, cy = (_number(row, key, where) for key in ("cx", "cy"))
-    k1, k2, p1, p2 = (_number(row, key, where) for key in _LENS)
-    lens = (k1 or 0.0, k2 or 0.0, p1 or 0.0, p2 or 0.0)
-    if fx is None and fy is None and angle is None:
+def _camera(fields: Fields, base: Camera) -> Camera:
+    """The camera of an object with transforms.json's keys; `base` provides what is missing."""
+    base = replace(base, pose=_matrix(fields.row["transform_matrix"], fields.where))
+    width, height = fields.side("w", MAX_IMAGE_SIDE) or base.width, fields.side("h", MAX_IMAGE_SIDE) or base.height
+    lens = fields.lens(width)
+    if lens.fx is None or lens.fy is None:
         base = base.resized(width, height)
         return replace(
             base,
-            cx=base.cx if cx is None else cx,
-            cy=base.cy if cy is None else cy,
-            distortion=base.distortion if (k1, k2, p1, p2) == (None,) * 4 else lens,
+            cx=base.cx if lens.cx is None else lens.cx,
+            cy=base.cy if lens.cy is None else lens.cy,
+            distortion=lens.distortion or base.distortion,
         )
-    if angle is not None and angle >= math.pi:
-        raise UsageError(f"{where}: 'camera_angle_x' is {angle:g}, expected an angle in radians below pi")
-    if fx is None and angle is not None:
-        fx = width / 2 / math.tan(angle / 2)
     return replace(
         base,
         width=width,
         height=height,
-        fx=fx or fy or base.fx,
-        fy=fy or fx or base.fy,
-        cx=width / 2 if cx is None else cx,
-        cy=height / 2 if cy is None else cy,
-        distortion=lens,
+        fx=lens.fx,
+        fy=lens.fy,
+        cx=width / 2 if lens.cx is None else lens.cx,
+        cy=height / 2 if lens.cy is None else lens.cy,
+        distortion=lens.distortion or _UNDISTORTED,
     )
 
 
-def _camera_path(data: Mapping[str, Any], base: Camera, path: Path) -> Pose:
+def _camera_path(data: dict[str, Any], base: Camera, path: Path) -> Pose:
+    top = Fields(data, str(path))
     if data.get("camera_type", "perspective") != "perspective":
         raise UsageError(f"{path}: camera type '{data['camera_type']}' is not supported; export a perspective path")
-    width = _side(data, "render_width", str(path)) or base.width
-    height = _side(data, "render_height", str(path)) or base.height
+    width = top.side("render_width", MAX_IMAGE_SIDE) or base.width
+    height = top.side("render_height", MAX_IMAGE_SIDE) or base.height
     cameras, times = [], []
     for index, row in enumerate(data["camera_path"]):
         where = f"{path}: entry {index} of 'camera_path'"
         if not isinstance(row, dict) or "camera_to_world" not in row:
             raise UsageError(f"{where}: has no 'camera_to_world'")
-        fov = _number(row, "fov", where, positive=True)
+        fields = Fields(row, where)
+        fov = fields.number("fov", positive=True)
         if fov is not None and fov >= 180:
-            raise UsageError(f"{where}: 'fov' is {fov:g}, expected degrees below 180")
+            raise fields.fail("fov", f"{fov:g}", "less than 180 degrees")
         camera = replace(base, pose=_matrix(row["camera_to_world"], where)).resized(width, height)
         if fov is not None:
             focal = height / 2 / math.tan(math.radians(fov) / 2)
-            camera = replace(camera, fx=focal, fy=focal, cx=width / 2, cy=height / 2, distortion=(0.0, 0.0, 0.0, 0.0))
+            camera = replace(camera, fx=focal, fy=focal, cx=width / 2, cy=height / 2, distortion=_UNDISTORTED)
         cameras.append(camera)
-        times.append(_number(row, "render_time", where))
+        times.append(fields.number("render_time"))
     if not cameras:
         raise UsageError(f"{path}: its 'camera_path' is empty")
     known = [min(max(time, 0.0), 1.0) for time in times if time is not None]
     if known and len(known) < len(times):
-        raise UsageError(f"{path}: some entries have a 'render_time' and some have none")
-    rate = _number(data, "fps", str(path), positive=True) or 24.0
-    if not 0.01 <= rate <= 1000:
-        raise UsageError(f"{path}: 'fps' is {rate:g}, expected 0.01 to 1000")
-    return Pose(path.stem, tuple(cameras), Fraction(rate).limit_denominator(1001), tuple(known) if known else None)
+        raise UsageError(f"{path}: some entries have a 'render_time' and others do not")
+    return Pose(path.stem, tuple(cameras), top.rate("fps") or _PATH_RATE, tuple(known) if known else None)

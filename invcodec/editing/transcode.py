@@ -21,12 +21,12 @@ from invcodec.coding.quantize import STEP_BITS, to_lattice
 from invcodec.coding.state import State, TensorKey, delta_frame, encode_key, key_frame
 from invcodec.container.records import FrameEntry, Writer, record_bytes
 from invcodec.container.schema import FrameHead, Head
-from invcodec.encoding.presets import DEFAULT_QUALITY
 from invcodec.encoding.rate import NO_TARGET, Costs, Outcome, Result, Target, account
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_QP
 from invcodec.metrics import psnr
+from invcodec.names import DEFAULT_QUALITY
 from invcodec.render import make_engine
 from invcodec.render.networks import COLOUR_NETWORK, build_networks
 from invcodec.training.pixels import Views

@@ -15,9 +15,9 @@ from invcodec.encoding.keyframes import keyframes_among
 from invcodec.encoding.rate import NO_TARGET, POINTS_PER_OCTAVE, Target
 from invcodec.errors import UsageError
 from invcodec.field.registry import build
+from invcodec.names import DEFAULT_PRESET, DEFAULT_QUALITY, QUALITY_RANGE, profiles
 from invcodec.training.schedule import Budget, Schedule
 
-DEFAULT_QUALITY = 50.0
 _PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 30.0
 """Points of quality for which prices, and lattice steps, double. Fewer weights serve low qualities better than coarse
 ones do, so most of the saving is left to the price."""
@@ -87,8 +87,8 @@ class Settings:
         return cls(**{**data, **schedules, "networks": tuple(data["networks"]), "target": Target(**data["target"])})
 
 
-def _grid(**config: Any) -> tuple[dict[str, Any], ...]:
-    return ({"name": "scene", "role": "scene", "profile": "grid", "config": config},)
+def _scene(profile: str, **config: Any) -> tuple[dict[str, Any], ...]:
+    return ({"name": "scene", "role": "scene", "profile": profile, "config": config},)
 
 
 def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
@@ -133,7 +133,7 @@ def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Set
         jitter=0.3,
     )
     warm = replace(delta, lead_rate=0.1)
-    return Settings(preset, _grid(), key=key, warm=warm, delta=delta)
+    return Settings(preset, _scene("grid"), key=key, warm=warm, delta=delta)
 
 
 _PAPER = Schedule(
@@ -172,38 +172,30 @@ def _nerf_settings(preset: Settings) -> Settings:
     return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, fine_step=4.0)
 
 
-PRESETS: dict[str, tuple[str, Settings]] = {
-    "draft": ("a first look", _grid_settings("draft", 5, 0.45)),
-    "fast": ("a quarter of a minute, then a second a frame", _grid_settings("fast", 12, 0.9)),
-    "medium": ("the default", _grid_settings("medium", 30, 1.8)),
-    "slow": ("longer training, for smaller files", _grid_settings("slow", 120, 6)),
-    "paper": (
-        "the published configuration: two 8x256 MLPs, 10,000 steps a frame",
-        Settings(
-            "paper",
-            _nerf(),
-            key=_PAPER,
-            warm=_PAPER,
-            delta=_PAPER,
-            warmup=30,
-            fine_step=1.0,
-            colour_correction=False,
-            random_background=False,
-        ),
+PRESETS = {
+    "draft": _grid_settings("draft", 5, 0.45),
+    "fast": _grid_settings("fast", 12, 0.9),
+    "medium": _grid_settings("medium", 30, 1.8),
+    "slow": _grid_settings("slow", 120, 6),
+    "paper": Settings(
+        "paper",
+        _nerf(),
+        key=_PAPER,
+        warm=_PAPER,
+        delta=_PAPER,
+        warmup=30,
+        fine_step=1.0,
+        colour_correction=False,
+        random_background=False,
     ),
 }
-"""By name: what it is for, and its settings."""
-
-DEFAULT_PRESET = "medium"
+"""Settings by name; `invcodec.names.PRESETS` describes them."""
 
 
-_KEY_BITS = {"grid": 0.4, "nerf": 5.0}
-"""Bits per weight of a keyframe, by profile."""
-_DELTA_BITS = {"grid": 0.04, "nerf": 0.3}
+_BITS = {"grid": (0.4, 0.04), "nerf": (5.0, 0.3)}
+"""Bits per weight of a keyframe and of a later frame, by profile; other profiles are taken to be like `nerf`."""
 _FREE_BITS = 3.0
-"""Bits per weight that is sent in later frames: by profile where changes have a price, and where they have none."""
-
-_PROFILES = ("grid", "nerf")
+"""Bits per weight that later frames send where changes have no price."""
 
 
 def resolve(
@@ -225,7 +217,7 @@ def resolve(
     """Settings of a preset, with what was asked for in its place.
 
     Args:
-        profile: "grid" or "nerf"; the preset's own if None.
+        profile: a profile's name (`invcodec.names.profiles`); the preset's own if None.
         seconds_per_frame: training time of each frame but keyframes.
         key_seconds: training time of the first keyframe.
         steps: optimiser steps of every frame, in place of times.
@@ -237,9 +229,9 @@ def resolve(
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown preset '{preset}'; choose from {', '.join(PRESETS)}")
-    settings = PRESETS[preset][1]
-    if profile is not None and profile not in _PROFILES:
-        raise UsageError(f"unknown profile '{profile}'; choose from {', '.join(_PROFILES)}")
+    settings = PRESETS[preset]
+    if profile is not None and profile not in profiles():
+        raise UsageError(f"unknown profile '{profile}'; choose from {', '.join(profiles())}")
     for name, value, least in (
         ("seconds per frame", seconds_per_frame, 1e-3),
         ("key seconds", key_seconds, 1e-3),
@@ -253,10 +245,11 @@ def resolve(
     if quality is not None and target.decides_quality:
         raise UsageError("a quality, a target PSNR, a target size and a bit rate exclude each other")
     quality = DEFAULT_QUALITY if quality is None else quality
-    if not 0 <= quality <= 100:
-        raise UsageError(f"quality: {quality:g} is not between 0 and 100")
+    least, most = QUALITY_RANGE
+    if not least <= quality <= most:
+        raise UsageError(f"quality: {quality:g} is not between {least} and {most}")
     if profile is not None and profile != settings.networks[0]["profile"]:
-        settings = _nerf_settings(settings) if profile == "nerf" else replace(settings, networks=_grid())
+        settings = _nerf_settings(settings) if profile == "nerf" else replace(settings, networks=_scene(profile))
     if steps is not None:
         budget = Budget(steps=steps)
         settings = replace(
@@ -298,8 +291,9 @@ def usual_bytes(settings: Settings) -> tuple[float, float]:
     for network in settings.networks:
         profile = build(network["profile"], network["config"])
         lead = sum(spec.size for spec in profile.tensors if spec.lead)
-        key += sum(spec.size for spec in profile.tensors) * _KEY_BITS[network["profile"]] / 8
-        delta += lead * (_DELTA_BITS[network["profile"]] if settings.delta.price else _FREE_BITS) / 8
+        key_bits, delta_bits = _BITS.get(network["profile"], _BITS["nerf"])
+        key += sum(spec.size for spec in profile.tensors) * key_bits / 8
+        delta += lead * (delta_bits if settings.delta.price else _FREE_BITS) / 8
     factor = 2.0 ** ((settings.quality - DEFAULT_QUALITY) / POINTS_PER_OCTAVE)
     return key * factor, delta * factor
 

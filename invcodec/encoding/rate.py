@@ -16,6 +16,7 @@ from invcodec.container.records import INDEX_ROW_BYTES, bytes_without_frames
 from invcodec.container.schema import Head
 from invcodec.encoding.keyframes import frames_to_keyframe, keyframes_among
 from invcodec.errors import UsageError
+from invcodec.names import PSNR_RANGE
 
 BUFFER_SECONDS = 2
 """Size of the buffer of a bit rate, in seconds of that rate."""
@@ -53,8 +54,9 @@ class Target:
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.psnr, self.size, self.bitrate)) > 1:
             raise UsageError("a target PSNR, a target size and a bit rate exclude each other")
-        if self.psnr is not None and not 5 <= self.psnr <= 60:
-            raise UsageError(f"target PSNR: {self.psnr:g} dB is not between 5 and 60")
+        least, most = PSNR_RANGE
+        if self.psnr is not None and not least <= self.psnr <= most:
+            raise UsageError(f"target PSNR: {self.psnr:g} dB is not between {least} and {most}")
         for name, value in (("size", self.size), ("bit rate", self.bitrate), ("frame size", self.max_frame_bytes)):
             if value is not None and value <= 0:
                 raise UsageError(f"target {name}: {value} is not positive")

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from invcodec.errors import UnsupportedError
 from invcodec.field.grid import GridProfile
 from invcodec.field.nerf import NerfProfile
 from invcodec.field.profile import Profile
+from invcodec.names import PROFILE_GROUP, plugins
 
 
 @cache
 def _registry() -> tuple[type[Profile], ...]:
-    plugins = [point.load() for point in entry_points(group="invcodec.profiles")]
-    return (NerfProfile, GridProfile, *plugins)
+    return (NerfProfile, GridProfile, *(point.load() for point in plugins(PROFILE_GROUP).values()))
 
 
 def build(key: int | str, config: Mapping[str, Any], version: int | None = None) -> Profile:

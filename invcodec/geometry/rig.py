@@ -19,6 +19,11 @@ _ORBIT_REACH = 0.8
 """Radius of the orbit in standard deviations of the rig's cameras: inside of what they saw."""
 
 
+def training_cameras(cameras: Sequence[Camera]) -> list[int]:
+    """Indices of the cameras that are not held out."""
+    return [index for index, camera in enumerate(cameras) if not camera.held_out]
+
+
 def choose_space(cameras: Sequence[Camera], *, transparent: bool = False) -> Space:
     """The space for a rig, from its training cameras alone.
 

@@ -1,1 +1,1 @@
-"""A synthetic capture, the same on every machine."""
+"""Ray-traced synthetic captures, identical on every machine."""

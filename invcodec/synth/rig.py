@@ -16,7 +16,12 @@ _FIELD_OF_VIEW = np.radians(50)
 
 
 def synthetic_rig(count: int, size: tuple[int, int]) -> list[Camera]:
-    """cam00 in the middle, the others on two ellipses around it, all looking at one point."""
+    """cam00 in the middle, held out, and the others on two ellipses around it, all looking at one point.
+
+    Args:
+        count: number of cameras.
+        size: width and height in pixels.
+    """
     width, height = size
     focal = width / 2 / np.tan(_FIELD_OF_VIEW / 2)
     rig = []
@@ -31,7 +36,7 @@ def synthetic_rig(count: int, size: tuple[int, int]) -> list[Camera]:
         pose = np.stack([right, np.cross(back, right), back, _TARGET + _DISTANCE * back], 1)
         camera = Camera(f"cam{index:02d}", width, height, focal, focal, width / 2, height / 2, pose)
         depth = trace(objects_at("still", 0.0, 1.0), *camera.rays())[1]
-        # Room for what moves in front of everything that the first frame shows.
+        # Leave room for objects that later move in front of everything in the first frame.
         near, far = round(0.75 * float(depth.min()), 3), round(1.02 * float(depth.max()), 3)
         rig.append(replace(camera, near=near, far=far, held_out=index == 0))
     return rig

@@ -1,22 +1,23 @@
-"""The synthetic scene: a small room with moving things in it, and how they are painted.
+"""The synthetic scene: a small room with moving objects, and their procedural textures.
 
-Right-handed world, y up, lengths in metres. The room is closed, so every ray ends on a surface."""
+Right-handed world, y up, lengths in metres. The room is closed, so every ray hits a surface.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Scene = Literal["still", "moving", "changing"]
+from invcodec.names import Scene
 
 _ROOM = np.array([[-2.6, -0.8, -2.2], [2.6, 2.4, 5.0]])
 EPSILON = 1e-4
 
 Paint = Callable[[np.ndarray], np.ndarray]
-"""Colours `[N, 3]` of points `[N, 3]` in an object's own axes."""
+"""Colours `[N, 3]`, linear, of points `[N, 3]` in an object's own coordinates."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Sphere:
     mirror: float = 0.0
 
     def hit(self, o: np.ndarray, d: np.ndarray) -> np.ndarray:
-        """Ray parameter `[N]` of the first hit of unit directions d, or infinity."""
+        """Ray parameter `[N]` of the first hit along unit directions `d [N, 3]` from `o [N, 3]`, or infinity."""
         to = o - self.centre
         b = (to * d).sum(1)
         inside = b * b - (to * to).sum(1) + self.radius**2
@@ -44,7 +45,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Box:
-    """A box, or with `hollow` the room inside one."""
+    """A box, or if `hollow` the room inside it."""
 
     centre: np.ndarray
     half: np.ndarray
@@ -79,11 +80,11 @@ Object = Sphere | Box
 
 
 def objects_at(scene: Scene, time: float, duration: float) -> list[Object]:
-    """Everything in the room at a time; the room itself comes first."""
+    """All objects at a time in seconds, in a scene that lasts `duration` seconds; the room itself comes first."""
     moving = 0.0 if scene == "still" else time
     progress = time / duration if scene == "changing" else 0.0
     low, high = _ROOM
-    # One bounce takes 0.9 s.
+    # The ball bounces every 0.9 s.
     height = abs(np.sin(np.pi * (moving / 0.9 + 0.2)))
     drift = 0.35 * np.sin(1.7 * moving)
     objects: list[Object] = [
@@ -119,7 +120,7 @@ def _mix(first: Any, second: Any, share: np.ndarray) -> np.ndarray:
 
 
 def _soft(wave: np.ndarray, sharpness: float) -> np.ndarray:
-    """A square wave between 0 and 1 with soft edges: what a camera can resolve."""
+    """A square wave between 0 and 1 with edges soft enough for a camera to resolve."""
     return 0.5 + 0.5 * np.tanh(sharpness * wave)
 
 
@@ -130,7 +131,7 @@ def _paint_room(p: np.ndarray) -> np.ndarray:
     grain = 0.5 + 0.25 * np.sin(9 * z + 5 * np.sin(3 * board)) + 0.25 * np.sin(41 * x + 2.5 * np.sin(4 * z + board))
     seam = _soft(0.08 - np.abs(x / 0.26 - board - 0.5) * 2 + 0.86, 30)
     floor = _mix([0.16, 0.08, 0.04], _mix([0.52, 0.3, 0.15], [0.66, 0.42, 0.23], grain), seam)
-    # Wallpaper with a dado, a picture of rings and one of waves.
+    # Wallpaper with a dado, and two pictures: rings and waves.
     stripes = _soft(np.sin(7.5 * (x + z)), 4)
     paper = _mix([0.2, 0.42, 0.5], [0.3, 0.54, 0.58], stripes)
     wall = _mix([0.75, 0.7, 0.6], paper, _soft(y + 0.75, 40))

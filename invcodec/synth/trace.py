@@ -8,26 +8,27 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from invcodec.geometry.camera import Camera
-from invcodec.synth.scene import EPSILON, Object, Scene, objects_at
+from invcodec.names import Scene
+from invcodec.synth.scene import EPSILON, Object, objects_at
 
 _SUBSAMPLES = 3
-"""Rays along each side of a pixel; each looks at another point of the lamp, which softens shadows."""
+"""Rays per pixel side; each samples a different point of the lamp, for soft shadows."""
 _LAMP = np.array([1.3, 2.2, 1.6])
 _LAMP_SIZE = 0.35
 _AMBIENT = 0.34
 _RAYS_AT_ONCE = 1 << 13
-"""On each core: what belongs to them stays in its cache."""
+"""Rays per task: few enough for their arrays to stay in a core's cache."""
 
 
 def render(camera: Camera, scene: Scene, time: float, duration: float) -> np.ndarray:
-    """The picture `[H, W, 3]` uint8, sRGB, of a scene that lasts `duration` seconds at a time in seconds."""
+    """A camera's image `[H, W, 3]` uint8, sRGB, at `time` seconds into a scene that lasts `duration` seconds."""
     objects = objects_at(scene, time, duration)
     total = np.zeros((camera.height * camera.width, 3))
     y, x = np.mgrid[: camera.height, : camera.width]
     for sub in range(_SUBSAMPLES**2):
         row, column = divmod(sub, _SUBSAMPLES)
         offset = (np.array([column, row]) + 0.5) / _SUBSAMPLES
-        # A Latin square: each ray of a pixel takes another cell of the lamp.
+        # A Latin square: each of a pixel's rays samples a different cell of the lamp.
         lamp = np.array([(column + row) % _SUBSAMPLES, (column + 2 * row) % _SUBSAMPLES]) + 0.5
         shift = _LAMP_SIZE * (lamp / _SUBSAMPLES - 0.5)
         rays = camera.rays(np.stack([x, y], -1).reshape(-1, 2) + offset)
@@ -46,7 +47,7 @@ def trace(
     light: np.ndarray = _LAMP,
     bounces: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Linear colours `[N, 3]`, and the ray parameter `[N]` of what was hit, of rays `[N, 3]`."""
+    """Linear colours `[N, 3]` and hit ray parameters `[N]` of rays with origins and directions `[N, 3]`."""
 
     def part(first: int) -> tuple[np.ndarray, np.ndarray]:
         some = slice(first, first + _RAYS_AT_ONCE)
@@ -82,7 +83,7 @@ def _trace(
             lit &= other.hit(start, to_light) > reach
         facing = np.maximum((normal * to_light).sum(1), 0)
         falloff = 9 / (3 + reach**2)
-        # Light from above is a little stronger than from below, as in any room.
+        # Ambient light is slightly stronger from above.
         ambient = _AMBIENT * (0.8 + 0.2 * normal[:, 1])
         shade = ambient + lit * facing * falloff
         colour[mine] = each.colour(p) * shade[:, None]

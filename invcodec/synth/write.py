@@ -1,24 +1,25 @@
-"""A capture out of nothing: the synthetic scene, filmed by a synthetic rig, as files on disk."""
+"""Writes a synthetic capture: the scene, filmed by the synthetic rig, as files on disk."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
+from invcodec.names import Scene
 from invcodec.synth.rig import synthetic_rig
-from invcodec.synth.scene import Scene
 from invcodec.synth.trace import render
 from invcodec.video import write_video
 
-LayoutName = Literal["transforms", "n3dv"]
+Images = Callable[[Camera], Iterator[np.ndarray]]
+"""Yields all frames `[H, W, 3]` uint8 of a camera."""
 
 
 def write_synthetic(
@@ -28,50 +29,52 @@ def write_synthetic(
     size: tuple[int, int] = (96, 72),
     frames: int = 8,
     scene: Scene = "moving",
-    layout: LayoutName = "transforms",
+    layout: str = "transforms",
     fps: int = 10,
     done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a scene as a capture.
+    """Write the synthetic scene as a capture.
 
     Args:
-        folder: must not exist, or be empty.
-        cameras: on an arc around cam00, which sits in the middle and is marked as test (where the layout can).
+        folder: must be empty or not exist.
+        cameras: how many; cam00 is in the middle and held out, where the layout supports it.
         size: width and height in pixels.
-        scene: "still"; "moving": a ball bounces and a cube spins; "changing": besides, the table changes its
-            colour, and a sphere appears half-way.
-        layout: "transforms" writes PNG images and transforms.json, "n3dv" mp4 videos and poses_bounds.npy.
+        frames: how many.
+        scene: "still"; "moving": a ball bounces and a cube spins; "changing": in addition, the table changes
+            colour, and a sphere appears half-way through.
+        layout: "transforms" for PNG images and transforms.json, "n3dv" for mp4 videos and poses_bounds.npy.
+        fps: frames per second.
         done: called after every image.
 
     Raises:
-        UsageError: the folder holds something.
+        UsageError: the folder is not empty, or the layout is unknown.
     """
+    if layout not in WRITERS:
+        raise UsageError(f"unknown layout '{layout}' for a synthetic capture; choose from {', '.join(WRITERS)}")
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target}: already exists; give a new or empty folder")
+        raise UsageError(f"{target}: already exists; choose a new or empty folder")
     target.mkdir(parents=True, exist_ok=True)
-    rig = synthetic_rig(cameras, size)
 
     def images(camera: Camera) -> Iterator[np.ndarray]:
         for number in range(frames):
             yield render(camera, scene, number / fps, frames / fps)
             done()
 
-    if layout == "n3dv":
-        np.save(target / "poses_bounds.npy", np.stack([_llff_row(camera) for camera in rig]))
-        for camera in rig:
-            write_video(target / f"{camera.name}.mp4", images(camera), Fraction(fps), crf=6)
-        return
+    WRITERS[layout](target, synthetic_rig(cameras, size), images, fps)
+
+
+def _write_transforms(folder: Path, rig: Sequence[Camera], images: Images, fps: int) -> None:
     rows = []
     for camera in rig:
-        inside = target / "frames" / camera.name
+        inside = folder / "frames" / camera.name
         inside.mkdir(parents=True)
         for number, image in enumerate(images(camera)):
             path = inside / f"{number:04d}.png"
             Image.fromarray(image).save(path)
             rows.append(
                 {
-                    "file_path": path.relative_to(target).as_posix(),
+                    "file_path": path.relative_to(folder).as_posix(),
                     "camera": camera.name,
                     "frame_index": number,
                     "timestamp": number / fps,
@@ -79,8 +82,8 @@ def write_synthetic(
             )
     listed = [_transforms_row(camera) for camera in rig]
     data = {"camera_model": "OPENCV", "fps": fps, "cameras": listed, "frames": rows}
-    # The last file written is the one that makes the folder a capture.
-    (target / "transforms.json").write_text(json.dumps(data, indent=1) + "\n")
+    # Written last: this file makes the folder a capture.
+    (folder / "transforms.json").write_text(json.dumps(data, indent=1) + "\n")
 
 
 def _transforms_row(camera: Camera) -> dict[str, Any]:
@@ -99,8 +102,18 @@ def _transforms_row(camera: Camera) -> dict[str, Any]:
     }
 
 
+def _write_n3dv(folder: Path, rig: Sequence[Camera], images: Images, fps: int) -> None:
+    np.save(folder / "poses_bounds.npy", np.stack([_llff_row(camera) for camera in rig]))
+    for camera in rig:
+        write_video(folder / f"{camera.name}.mp4", images(camera), Fraction(fps), crf=6)
+
+
 def _llff_row(camera: Camera) -> np.ndarray:
     right, up, back, position = camera.pose.T
     last = np.array([camera.height, camera.width, camera.fx])
     matrix = np.stack([-up, right, back, position, last], 1)
     return np.append(matrix, [camera.near, camera.far])
+
+
+WRITERS = {"transforms": _write_transforms, "n3dv": _write_n3dv}
+"""By layout; `invcodec.names.SYNTH_LAYOUTS` lists them for the command line."""

@@ -1,27 +1,25 @@
-"""What a layout reads out of a folder."""
+"""What a layout is, and what it reads from a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 from invcodec.geometry.camera import Camera
-
-Source = Literal["images", "videos"]
+from invcodec.names import Source
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What a camera films now.
+    """A live camera's video stream.
 
     Attributes:
-        url: as ffmpeg's -i takes it.
-        options: of ffmpeg, before -i.
-        offset: added to its time stamps, in seconds.
-        arrival: whether its time stamps are the times at which frames arrive, rather than the stream's own.
+        url: as for ffmpeg's -i.
+        options: ffmpeg input options, placed before -i.
+        offset: seconds added to the camera's timestamps.
+        arrival: use the times at which frames arrive instead of the stream's own timestamps.
     """
 
     url: str
@@ -32,13 +30,13 @@ class Stream:
 
 @dataclass(frozen=True)
 class CameraFiles:
-    """One camera and where its images are: a video, or a picture for each frame number.
+    """A camera and its images: a video, or an image file per frame number.
 
     Attributes:
-        camera: at the size that the calibration was made for.
-        images: picture by frame number.
-        masks: mask picture by frame number, or under None one mask for all frames; black is ignored.
-        stream: where its images come from while it films, or None.
+        camera: at the image size that it was calibrated for.
+        images: image files by frame number.
+        masks: mask images by frame number, or under None one mask for all frames; black pixels are ignored.
+        stream: the live stream, if it is a live camera.
     """
 
     camera: Camera
@@ -54,11 +52,28 @@ class Listing:
 
     Attributes:
         cameras: in order.
-        fps: frames per second, or None where only the videos know.
-        rescale: whether a calibration made for another image size may be scaled to the images' own.
+        fps: frames per second, or None if only the videos tell.
+        source: what the frames are stored as.
+        rescale: whether a calibration for another image size may be scaled to the size of the images.
     """
 
     cameras: tuple[CameraFiles, ...]
     fps: Fraction | None
     source: Source
     rescale: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay out a capture in a folder.
+
+    Attributes:
+        matches: whether a folder looks like this layout.
+        read: everything that a folder declares, from images or videos as requested (None: either, images first);
+            raises CaptureError. Images and videos themselves are checked later.
+        expects: the files that make up this layout, for error messages.
+    """
+
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, Source | None], Listing]
+    expects: str

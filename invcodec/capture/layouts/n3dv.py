@@ -1,7 +1,7 @@
 """Neural 3D Video: `camNN.mp4` and `poses_bounds.npy`, whose row i belongs to the i-th video in natural order.
 
-A row holds a 3x5 matrix (3x4 camera-to-world with columns down, right, back, then height, width, focal length)
-and the near and far depth.
+As in LLFF, a row holds a 3x5 matrix (3x4 camera-to-world with columns down, right, back, then height, width, focal
+length) and the near and far depth.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture.layouts.listing import CameraFiles, Listing, Source
+from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera, check_pose
+from invcodec.names import Source
 
 _POSES = "poses_bounds.npy"
 
@@ -23,14 +24,14 @@ def matches(folder: Path) -> bool:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key under which cam_2 comes before cam_10."""
+    """Sort key that puts cam_2 before cam_10."""
     return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", path.stem) if p]
 
 
 def read(folder: Path, source: Source | None) -> Listing:
     path = folder / _POSES
     if source == "images":
-        raise CaptureError(f"{folder}: this layout has videos only; leave out --source or use --source videos")
+        raise CaptureError(f"{folder}: this layout has videos only; omit --source or use --source videos")
     try:
         rows = np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -40,19 +41,19 @@ def read(folder: Path, source: Source | None) -> Listing:
     if not isinstance(rows, np.ndarray):
         raise CaptureError(f"{path}: not a readable .npy file")
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu":
-        raise CaptureError(f"{path}: has shape {rows.shape}, expected one row of 17 numbers for each camera")
+        raise CaptureError(f"{path}: has shape {rows.shape}, expected one row of 17 numbers per camera")
     rows = rows.astype(np.float64)
     videos = sorted(folder.glob("*.mp4"), key=_natural)
     if len(videos) != len(rows):
         raise CaptureError(
             f"{folder}: {len(videos)} videos but {len(rows)} poses in {_POSES}; "
-            "every video needs one row, in the order of the sorted file names"
+            "expected one row per video, in the order of the sorted file names"
         )
     cameras: list[CameraFiles] = []
     for row, video in zip(rows, videos, strict=True):
         where = f"{path}: row {len(cameras)} ({video.name})"
         if not np.isfinite(row).all():
-            raise CaptureError(f"{where}: the pose or its bounds hold values that are not finite")
+            raise CaptureError(f"{where}: the pose or its bounds contain values that are not finite")
         matrix = row[:15].reshape(3, 5)
         height, width, focal = matrix[:, 4]
         near, far = row[15:]
@@ -79,3 +80,6 @@ def read(folder: Path, source: Source | None) -> Listing:
             )
         )
     return Listing(tuple(cameras), None, "videos", rescale=True)
+
+
+LAYOUT = Layout(matches, read, f"camNN.mp4 and {_POSES}")

@@ -1,13 +1,11 @@
-"""nerfstudio and instant-ngp: `transforms.json`, here of a multi-view video.
+"""nerfstudio and instant-ngp: `transforms.json`, extended to multi-view video.
 
-`cameras[]` has one entry for each camera, with a video; `frames[]` one for each image, with a camera and a frame
-index or time. Intrinsics may stand at the top, per camera or per frame.
+`cameras[]` has one entry per camera, with a video; `frames[]` has one per image, with a camera and a frame index or
+time. Intrinsics may be given at the top level, per camera or per frame.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -17,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from invcodec.capture.layouts.listing import CameraFiles, Listing, Source, Stream
+from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, Stream
 from invcodec.capture.video import image_size
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera, check_pose
+from invcodec.geometry.camera_json import Fields, load_json
+from invcodec.names import Source
 
 _FILE = "transforms.json"
 _MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
@@ -32,7 +32,14 @@ def matches(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Declared:
-    """A checked file: all of it, its two lists, the names of test cameras, and the frame rate if it has one."""
+    """A checked file.
+
+    Attributes:
+        data: the whole object.
+        frames, cameras: its lists.
+        test: names of the test cameras.
+        rate: frames per second, if given.
+    """
 
     data: dict[str, Any]
     frames: list[dict[str, Any]]
@@ -42,12 +49,7 @@ class _Declared:
 
 
 def _load(path: Path) -> _Declared:
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CaptureError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CaptureError(f"{path}: not valid JSON ({error})") from None
+    data = load_json(path, CaptureError)
     if not isinstance(data, dict):
         raise CaptureError(f"{path}: not a JSON object")
     frames, cameras = data.get("frames") or [], data.get("cameras") or []
@@ -57,10 +59,7 @@ def _load(path: Path) -> _Declared:
     test = data.get("test_cameras") or []
     if not isinstance(test, list) or not all(isinstance(name, str) for name in test):
         raise CaptureError(f"{path}: 'test_cameras' is not a list of names")
-    fps = _number(data, "fps", path)
-    if fps is not None and not 0.01 <= fps <= 1000:
-        raise CaptureError(f"{path}: 'fps' is {fps:g}, expected 0.01 to 1000")
-    return _Declared(data, frames, cameras, test, None if fps is None else Fraction(fps).limit_denominator(1001))
+    return _Declared(data, frames, cameras, test, Fields(data, str(path), CaptureError).rate("fps"))
 
 
 def read(folder: Path, source: Source | None) -> Listing:
@@ -72,13 +71,13 @@ def read(folder: Path, source: Source | None) -> Listing:
     source = source or ("images" if has_images else "videos")
     if not (has_images if source == "images" else has_videos):
         wanted = "frames[].file_path" if source == "images" else "cameras[].video"
-        raise CaptureError(f"{path}: names no {source} ({wanted})")
+        raise CaptureError(f"{path}: lists no {source} ({wanted})")
     if source == "images":
         return Listing(_from_images(folder, path, data, frames, cameras, test, rate), rate or Fraction(30), source)
     listed: list[CameraFiles] = []
     for row in cameras:
         if "video" not in row:
-            raise CaptureError(f"{path}: camera '{row.get('name', len(listed))}' names no video")
+            raise CaptureError(f"{path}: camera '{row.get('name', len(listed))}' has no 'video'")
         video = folder / str(row["video"])
         name = str(row.get("name", video.stem))
         listed.append(
@@ -90,23 +89,23 @@ def read(folder: Path, source: Source | None) -> Listing:
 
 
 def read_rig(path: Path, *, streams: bool = True) -> Listing:
-    """The cameras of a rig that films now, from a file in the manner of transforms.json.
+    """The cameras of a live rig, from a JSON file with the keys of transforms.json.
 
-    What `cameras[].video` names goes to ffmpeg: a file, a named pipe, a device, an address. Beside it may stand
-    `ffmpeg`, a list of input options; `offset`, in seconds, which is added to the camera's time stamps; and `clock`:
-    "stream" takes the stream's own time stamps, "arrival" the times at which its frames arrive here.
+    `cameras[].video` is passed to ffmpeg: a file, a named pipe, a device or a URL. Optional keys beside it: `ffmpeg`,
+    a list of input options; `offset`, in seconds, added to the camera's timestamps; and `clock`, "stream" for the
+    stream's own timestamps or "arrival" for the times at which its frames arrive.
 
     Args:
-        streams: whether the cameras must name their streams.
+        streams: whether the cameras must have streams.
 
     Raises:
         CaptureError
     """
     declared = _load(path)
     if not declared.cameras:
-        raise CaptureError(f"{path}: 'cameras' is empty; a rig has one entry for each camera")
+        raise CaptureError(f"{path}: 'cameras' is empty; a rig needs one entry per camera")
     if declared.rate is None:
-        raise CaptureError(f"{path}: has no 'fps'; a rig must say how many frames a second its cameras take")
+        raise CaptureError(f"{path}: has no 'fps'; a rig needs its cameras' frame rate")
     listed = []
     for index, row in enumerate(declared.cameras):
         name = str(row.get("name", f"cam{index:02d}"))
@@ -119,23 +118,14 @@ def read_rig(path: Path, *, streams: bool = True) -> Listing:
 def _stream(row: Mapping[str, Any], path: Path, where: str) -> Stream:
     video, options, clock = row.get("video"), row.get("ffmpeg", []), row.get("clock", "stream")
     if not isinstance(video, str) or not video:
-        raise CaptureError(f"{where}: names no 'video'")
+        raise CaptureError(f"{where}: has no 'video'")
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise CaptureError(f'{where}: \'ffmpeg\' is not a list of texts; write ["-f", "v4l2"]')
+        raise CaptureError(f'{where}: \'ffmpeg\' is not a list of strings; write, for example, ["-f", "v4l2"]')
     if clock not in ("stream", "arrival"):
         raise CaptureError(f"{where}: 'clock' is {clock!r}, expected stream or arrival")
     beside = path.parent / video
     url = str(beside) if "://" not in video and beside.exists() else video
-    return Stream(url, tuple(options), _number(row, "offset", path) or 0.0, clock == "arrival")
-
-
-def _number(row: Mapping[str, Any], key: str, path: Path) -> float | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
-        raise CaptureError(f"{path}: '{key}' is {repr(value)[:40]}, expected a number")
-    return float(value)
+    return Stream(url, tuple(options), Fields(row, where, CaptureError).number("offset") or 0.0, clock == "arrival")
 
 
 def _mask(folder: Path, row: Mapping[str, Any], frame: int | None, path: Path) -> dict[int | None, Path]:
@@ -146,40 +136,35 @@ def _mask(folder: Path, row: Mapping[str, Any], frame: int | None, path: Path) -
 
 
 def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int] | None, test: list[str]) -> Camera:
-    """A camera from an entry with the top level's defaults below it; `size` replaces a missing width and height."""
+    """The camera of an entry merged over the top level's defaults; `size` stands in for a missing width and height."""
     where = f"{path}: camera '{name}'"
     model = row.get("camera_model", "OPENCV")
     if model not in _MODELS:
         raise CaptureError(f"{where}: camera model {model} is not supported; undistort to one of {', '.join(_MODELS)}")
-    get = {k: _number(row, k, path) for k in ("w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "near", "far")}
-    lens = [_number(row, k, path) or 0.0 for k in ("k1", "k2", "p1", "p2")]
-    if any(_number(row, k, path) for k in ("k3", "k4", "k5", "k6")):
-        raise CaptureError(f"{where}: distortion beyond k1 k2 p1 p2 is not supported; undistort the images first")
-    width, height = get["w"] or (size[0] if size else None), get["h"] or (size[1] if size else None)
+    fields = Fields(row, where, CaptureError)
+    if any(fields.number(key) for key in ("k3", "k4", "k5", "k6")):
+        raise CaptureError(f"{where}: distortion beyond k1, k2, p1, p2 is not supported; undistort the images first")
+    width, height = fields.side("w") or (size and size[0]), fields.side("h") or (size and size[1])
     if width is None or height is None:
         raise CaptureError(f"{where}: has no 'w' and 'h'")
-    fx = get["fl_x"]
-    if fx is None and get["camera_angle_x"]:
-        fx = 0.5 * width / math.tan(0.5 * get["camera_angle_x"])
-    fx = fx or get["fl_y"]
-    fy = get["fl_y"] or fx
-    if fx is None or fy is None or min(fx, fy) <= 0 or width < 1 or height < 1:
-        raise CaptureError(f"{where}: needs a positive 'fl_x' (or 'camera_angle_x') and size")
+    lens = fields.lens(width)
+    if lens.fx is None or lens.fy is None:
+        raise CaptureError(f"{where}: has neither 'fl_x' nor 'camera_angle_x'")
     if "transform_matrix" not in row:
         raise CaptureError(f"{where}: has no 'transform_matrix'")
-    near, far = get["near"], get["far"]
+    near, far = fields.number("near"), fields.number("far")
     if (near is not None and near <= 0) or (far is not None and far <= (near or 0)):
         raise CaptureError(f"{where}: near {near} and far {far} are not a range of depths")
     return Camera(
         name,
-        int(width),
-        int(height),
-        fx,
-        fy,
-        width / 2 if get["cx"] is None else get["cx"],
-        height / 2 if get["cy"] is None else get["cy"],
+        width,
+        height,
+        lens.fx,
+        lens.fy,
+        width / 2 if lens.cx is None else lens.cx,
+        height / 2 if lens.cy is None else lens.cy,
         check_pose(row["transform_matrix"], where),
-        (lens[0], lens[1], lens[2], lens[3]),
+        lens.distortion or (0.0, 0.0, 0.0, 0.0),
         near,
         far,
         row.get("split") == "test" or name in test,
@@ -222,11 +207,9 @@ def _from_images(
             where = f"{path}: camera '{name}'"
             other = _camera(name, {**data, **declared.get(name, {}), **row}, path, size, test)
             if not np.allclose(other.pose, camera.pose, atol=1e-6):
-                raise CaptureError(
-                    f"{where} moves (its pose at frame {number} differs); only fixed rigs can be encoded"
-                )
+                raise CaptureError(f"{where} moves (its pose at frame {number} differs); cameras must be static")
             if replace(other, pose=camera.pose, held_out=camera.held_out).to_dict() != camera.to_dict():
-                raise CaptureError(f"{where} zooms (its lens at frame {number} differs); that cannot be encoded")
+                raise CaptureError(f"{where} zooms (its lens at frame {number} differs); intrinsics must be constant")
         masks: dict[int | None, Path] = {}
         for number, row in rows.items():
             masks |= _mask(folder, row, number, path)
@@ -240,12 +223,13 @@ def _image_path(folder: Path, name: str) -> Path:
 
 
 def _time(row: Mapping[str, Any], path: Path) -> float | None:
-    stamp = _number(row, "timestamp", path)
-    return _number(row, "time", path) if stamp is None else stamp
+    fields = Fields(row, str(path), CaptureError)
+    stamp = fields.number("timestamp")
+    return fields.number("time") if stamp is None else stamp
 
 
 def _frame_number(row: Mapping[str, Any], times: list[float], rate: Fraction | None, path: Path) -> int:
-    """A frame's number: as given, else the rank of its time, else the number in its file name."""
+    """A frame's number: as given, else the rank of its time, else the last number in its file name."""
     for key in ("frame_index", "frame"):
         if isinstance(row.get(key), int) and not isinstance(row[key], bool):
             return row[key]
@@ -255,3 +239,6 @@ def _frame_number(row: Mapping[str, Any], times: list[float], rate: Fraction | N
     if not numbers:
         raise CaptureError(f"{path}: image '{row['file_path']}' has no frame_index, no time and no number in its name")
     return int(numbers[-1])
+
+
+LAYOUT = Layout(matches, read, _FILE)

@@ -1,0 +1,103 @@
+"""Reading cameras from JSON, with the keys of nerfstudio's `transforms.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from invcodec.errors import UsageError
+
+
+def load_json(path: Path, error: type[UsageError]) -> Any:
+    """The contents of a JSON file.
+
+    Raises:
+        UsageError: of the given type; missing, not readable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except OSError as reason:
+        raise error(f"{path}: cannot be read ({reason.strerror})") from None
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{path}: not valid JSON ({reason})") from None
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The numbers of a JSON object.
+
+    Attributes:
+        row: the object.
+        where: file and entry, for error messages.
+        error: type of the errors to raise.
+    """
+
+    row: Mapping[str, Any]
+    where: str
+    error: type[UsageError] = UsageError
+
+    def number(self, key: str, *, positive: bool = False) -> float | None:
+        """A number, or None if it is missing or null."""
+        value = self.row.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
+            raise self.fail(key, repr(value)[:40], "a number")
+        if positive and value <= 0:
+            raise self.fail(key, str(value), "more than 0")
+        return float(value)
+
+    def side(self, key: str, most: int | None = None) -> int | None:
+        """A width or height of 1 to `most` pixels, or None."""
+        value = self.number(key, positive=True)
+        if value is not None and not 1 <= value <= (most or value):
+            raise self.fail(key, f"{value:g}", f"1 to {most} pixels" if most else "at least 1 pixel")
+        return None if value is None else round(value)
+
+    def rate(self, key: str) -> Fraction | None:
+        """A frame rate per second, or None."""
+        value = self.number(key)
+        if value is None:
+            return None
+        if not 0.01 <= value <= 1000:
+            raise self.fail(key, f"{value:g}", "0.01 to 1000")
+        return Fraction(value).limit_denominator(1001)
+
+    def lens(self, width: int) -> Lens:
+        """Focal length, principal point and distortion of a camera whose images are `width` pixels wide."""
+        fx, fy = self.number("fl_x", positive=True), self.number("fl_y", positive=True)
+        angle = self.number("camera_angle_x")
+        if fx is None and angle is not None:
+            if not 0 < angle < math.pi:
+                raise self.fail("camera_angle_x", f"{angle:g}", "an angle in radians between 0 and pi")
+            fx = width / 2 / math.tan(angle / 2)
+        k1, k2, p1, p2 = (self.number(key) for key in ("k1", "k2", "p1", "p2"))
+        distortion = None
+        if (k1, k2, p1, p2) != (None, None, None, None):
+            distortion = (k1 or 0.0, k2 or 0.0, p1 or 0.0, p2 or 0.0)
+        return Lens(fx or fy, fy or fx, self.number("cx"), self.number("cy"), distortion)
+
+    def fail(self, key: str, found: str, expected: str) -> UsageError:
+        """The error for a value that cannot be used."""
+        return self.error(f"{self.where}: '{key}' is {found}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Intrinsics of a camera in pixels, and k1, k2, p1, p2 of OpenCV's model; each None if it is not given.
+
+    Of the focal lengths, one stands for both.
+    """
+
+    fx: float | None
+    fy: float | None
+    cx: float | None
+    cy: float | None
+    distortion: tuple[float, float, float, float] | None

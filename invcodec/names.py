@@ -1,0 +1,61 @@
+"""Names, ranges and defaults that users see, each declared once.
+
+This is plain data, so the command line can offer it without importing what implements it. Other packages extend
+profiles and layouts through entry points.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Literal, get_args
+
+PRESETS = {
+    "draft": "a first look, 5 s for the first frame and 0.45 s for each later one",
+    "fast": "12 s and 0.9 s",
+    "medium": "30 s and 1.8 s",
+    "slow": "120 s and 6 s, for smaller files",
+    "paper": "the published configuration, two 8x256 MLPs and 10,000 steps per frame",
+}
+"""Presets, each with a one-line description; `invcodec.encoding.presets` holds their settings."""
+DEFAULT_PRESET = "medium"
+
+PROFILES = ("grid", "nerf")
+"""Built-in network profiles; `invcodec.field.registry` holds their classes."""
+PROFILE_GROUP = "invcodec.profiles"
+"""Entry-point group of further profiles. An entry is named like its profile and refers to the class."""
+
+LAYOUTS = ("transforms", "n3dv")
+"""Built-in capture layouts in order of preference; each is a module of `invcodec.capture.layouts`."""
+LAYOUT_GROUP = "invcodec.layouts"
+"""Entry-point group of further layouts. An entry refers to an `invcodec.capture.layouts.listing.Layout`."""
+
+Source = Literal["images", "videos"]
+"""What a capture's frames are stored as."""
+SOURCES: tuple[Source, ...] = get_args(Source)
+"""In order of preference."""
+
+Scene = Literal["still", "moving", "changing"]
+"""A synthetic scene."""
+SCENES: tuple[Scene, ...] = get_args(Scene)
+SYNTH_LAYOUTS = ("transforms", "n3dv")
+"""Layouts that a synthetic capture can be written in."""
+
+DEFAULT_QUALITY = 50.0
+QUALITY_RANGE = (0, 100)
+PSNR_RANGE = (5, 60)
+"""Of a target PSNR, in dB."""
+
+
+def profiles() -> tuple[str, ...]:
+    """All profiles, built-in and installed."""
+    return tuple(dict.fromkeys((*PROFILES, *plugins(PROFILE_GROUP))))
+
+
+def layouts() -> tuple[str, ...]:
+    """All capture layouts, built-in and installed, in order of preference."""
+    return tuple(dict.fromkeys((*LAYOUTS, *plugins(LAYOUT_GROUP))))
+
+
+def plugins(group: str) -> dict[str, EntryPoint]:
+    """Entry points that installed packages register in a group, by name."""
+    return {point.name: point for point in entry_points(group=group)}

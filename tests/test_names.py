@@ -1,0 +1,142 @@
+"""Names that users see: each is declared once, costs nothing to look up, and can be added to from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invcodec import names
+from invcodec.capture.capture import open_capture
+from invcodec.capture.layouts.registry import load
+from invcodec.encoding import presets
+from invcodec.errors import UsageError
+from invcodec.field import registry
+from invcodec.synth.write import WRITERS
+
+TOY = '''
+from dataclasses import replace
+from pathlib import Path
+
+from invcodec.capture.layouts.listing import Layout
+from invcodec.capture.layouts.registry import load
+from invcodec.field.nerf import NerfProfile
+
+
+class Toy(NerfProfile):
+    """A NeRF under another name."""
+
+    id = 77
+    name = "toy"
+
+
+def read(folder, source):
+    listing = load("transforms").read(folder / "inside", source)
+    return replace(listing, cameras=listing.cameras[1:])
+
+
+LAYOUT = Layout(lambda folder: (folder / "toy.txt").is_file(), read, "toy.txt and a folder 'inside'")
+'''
+
+
+def installed(folder: Path) -> Path:
+    """A package with a toy profile and a toy layout, as pip would install it."""
+    info = folder / "toy_codec-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-codec\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[invcodec.layouts]\ntoy = toy_codec:LAYOUT\n[invcodec.profiles]\ntoy = toy_codec:Toy\n"
+    )
+    (folder / "toy_codec.py").write_text(TOY)
+    return folder
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that the toy package is installed in."""
+    folder = installed(tmp_path / "site")
+    monkeypatch.syspath_prepend(folder)
+    registry._registry.cache_clear()
+    yield folder
+    registry._registry.cache_clear()
+    sys.modules.pop("toy_codec", None)
+
+
+@pytest.fixture
+def toy_capture(capture: Path, tmp_path: Path) -> Path:
+    """The tiny capture in the toy layout, which leaves out its first camera."""
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    (folder / "toy.txt").touch()
+    (folder / "inside").symlink_to(capture)
+    return folder
+
+
+def run(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`invcodec` in a process that has the packages in a folder installed."""
+    script = "import sys; from invcodec_cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(site)})
+
+
+def test_every_name_has_what_implements_it() -> None:
+    assert names.PRESETS.keys() == presets.PRESETS.keys()
+    assert {kind.name for kind in registry._registry()} >= set(names.PROFILES)
+    assert tuple(WRITERS) == names.SYNTH_LAYOUTS
+    for name in names.LAYOUTS:
+        assert load(name).expects
+    assert presets.resolve() == presets.resolve(names.DEFAULT_PRESET, quality=names.DEFAULT_QUALITY)
+
+
+def test_names_and_help_import_nothing_heavy() -> None:
+    heavy = ["numpy", "PIL", "torch", "numba"]
+    script = (
+        "import sys, invcodec.names\nfrom invcodec_cli import main\n"
+        "for command in sys.argv[1:]:\n    assert main([command, '--help']) == 0\n"
+        f"assert not set({heavy}) & set(sys.modules), sorted(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, "encode", "inspect", "synth"], check=True, capture_output=True)
+
+
+def test_a_layout_from_another_package_is_recognised_and_can_be_named(toy: Path, toy_capture: Path) -> None:
+    assert names.layouts() == ("transforms", "n3dv", "toy")
+    for chosen in (None, "toy"):
+        capture = open_capture(toy_capture, layout=chosen)
+        assert (capture.layout, capture.source) == ("toy", "images")
+        assert [camera.name for camera in capture.cameras] == [f"cam0{index}" for index in range(1, 7)]
+        assert next(capture.frames()).images[0].shape == (30, 40, 3)
+    (toy_capture / "toy.txt").unlink()
+    with pytest.raises(UsageError, match=r"transforms\.json or camNN\.mp4 and poses_bounds\.npy or toy\.txt"):
+        open_capture(toy_capture)
+
+
+def test_a_profile_from_another_package_gets_a_presets_schedule(toy: Path) -> None:
+    settings = presets.resolve("fast", profile="toy")
+    assert [network["profile"] for network in settings.networks] == ["toy"]
+    assert settings.delta == presets.resolve("fast").delta
+    assert presets.usual_bytes(settings)[0] > 0
+
+
+def test_a_name_that_nothing_provides_is_refused_with_those_that_there_are(toy: Path, toy_capture: Path) -> None:
+    with pytest.raises(UsageError, match="unknown profile 'mlp'; choose from grid, nerf, toy"):
+        presets.resolve(profile="mlp")
+    with pytest.raises(UsageError, match="unknown layout 'colmap'; choose from transforms, n3dv, toy"):
+        open_capture(toy_capture, layout="colmap")
+
+
+def test_the_command_line_offers_what_other_packages_add(tmp_path: Path, toy_capture: Path) -> None:
+    site = installed(tmp_path / "site")
+    done = run(site, "inspect", toy_capture, "--layout", "toy", "--profile", "toy", "--json")
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert (summary["layout"], len(summary["cameras"])) == ("toy", 6)
+    refused = run(site, "inspect", toy_capture, "--profile", "mlp")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "'mlp' is not one of 'grid', 'nerf', 'toy'" in refused.stderr
