@@ -41,8 +41,9 @@ from invcodec.field.registry import build
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
 from invcodec.geometry.space import Space
+from invcodec.render import camera_colour
 from invcodec.render.engine import Network
-from invcodec.render.networks import declare, declare_colour
+from invcodec.render.networks import declare
 
 ROOT = Path(__file__).resolve().parent / "vectors"
 CLASSES = {UsageError: "usage", DamagedError: "damaged", UnsupportedError: "unsupported", LimitError: "limit"}
@@ -93,7 +94,7 @@ def cameras(kind: str, count: int = 2, lens: tuple[float, float, float, float] =
 def header(networks: Sequence[Network], rig: Sequence[Camera], colour: bool = False, **changes: Any) -> Head:
     declared = [declare(network) for network in networks]
     if colour:
-        declared.append(declare_colour(len(rig)))
+        declared.append(camera_colour.declare(len(rig)))
     fields: dict[str, Any] = {
         "frame_rate": Fraction(25),
         "time_base": Fraction(1, 1000),

@@ -21,8 +21,9 @@ from invcodec.container.schema import Head
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.metrics import to_8_bit
-from invcodec.render import make_engine
-from invcodec.render.networks import COLOUR_NETWORK, build_networks
+from invcodec.render import camera_colour, make_engine
+from invcodec.render.camera_colour import CameraColour
+from invcodec.render.networks import build_networks
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Decoder:
         self._networks = build_networks(self.reader.head)
         self._engine = make_engine(self._networks, device=device, threads=threads)
         self._loaded: int | None = None
-        self._weights: dict[tuple[str, str], np.ndarray] = {}
+        self._colour: CameraColour | None = None
 
     def __enter__(self) -> Decoder:
         return self
@@ -153,24 +154,25 @@ class Decoder:
             neutral_colour: leave the picture in the scene's own colours.
         """
         if self._loaded != number:
-            self._weights = self.reader.state_at(number).weights()
-            self._engine.load({key: w for key, w in self._weights.items() if key[0] != COLOUR_NETWORK})
+            weights, self._colour = camera_colour.split(self.head, self.reader.state_at(number).weights())
+            self._engine.load(weights)
             self._loaded = number
         background = np.zeros(3) if self.head.background is None else np.array(self.head.background)
-        exposure = None if neutral_colour else self._exposure(camera)
+        colour = None if neutral_colour else self._colour
         # Cameras and weights of a hostile file may be anything; what overflows is shown as it comes out.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            parts = list(self._render_parts(camera, background, exposure))
+            parts = list(self._render_parts(camera, background, colour))
         rgb, alpha, depth = (np.concatenate([on_host(a) for a in arrays]) for arrays in zip(*parts, strict=True))
         shape = (camera.height, camera.width)
         return View(rgb.reshape(*shape, 3), alpha.reshape(shape), depth.reshape(shape))
 
     def _render_parts(
-        self, camera: Camera, background: np.ndarray, exposure: tuple[np.ndarray, np.ndarray] | None
+        self, camera: Camera, background: np.ndarray, colour: CameraColour | None
     ) -> Iterator[tuple[Array, Array, Array]]:
         """Pictures, opacities and depths of some rows after the other, wherever the engine computes."""
         engine, space = self._engine, self._networks[0].space
         rows = max(1, engine.rays_at_once // camera.width)
+        known = colour.index(camera.name) if colour else None
         for top in range(0, camera.height, rows):
             centres = camera.centres(range(top, min(top + rows, camera.height)), engine.place)
             rays = space.march(*camera.rays(centres))
@@ -178,21 +180,10 @@ class Decoder:
             rgb, alpha, s = pixels.rgb, pixels.opacity, pixels.s
             if self.transparent:
                 rgb = rgb / alpha.clip(min=1e-4)[:, None]
-            if exposure is not None:
-                gain, offset = (engine.place(each) for each in exposure)
-                rgb = rgb * gain + offset
+            if colour is not None and known is not None:
+                rgb = colour.apply(rgb, known, engine.place)
             depth = namespace(s).where(s < 1, space.depth(s, rays), np.inf)
             yield to_8_bit(rgb), alpha, single(depth)
-
-    def _exposure(self, camera: Camera) -> tuple[np.ndarray, np.ndarray] | None:
-        """Gain and offset `[3]` of a camera that the file knows by this name."""
-        gain = self._weights.get((COLOUR_NETWORK, "gain"))
-        if gain is None:
-            return None
-        for index, known in enumerate(self.head.cameras):
-            if known.name == camera.name:
-                return gain[index], self._weights[COLOUR_NETWORK, "offset"][index]
-        return None
 
 
 def open_file(path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None) -> Decoder:

@@ -18,7 +18,7 @@ import numpy as np
 from invcodec.coding.chain import StateReader
 from invcodec.coding.fit import fit_change
 from invcodec.coding.quantize import STEP_BITS, to_lattice
-from invcodec.coding.state import State, TensorKey, delta_frame, encode_key, key_frame
+from invcodec.coding.state import State, delta_frame, encode_key, key_frame
 from invcodec.container.records import FrameEntry, Writer, record_bytes
 from invcodec.container.schema import FrameHead, Head
 from invcodec.encoding.rate import NO_TARGET, Costs, Outcome, Result, Target, account
@@ -27,8 +27,8 @@ from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_QP
 from invcodec.metrics import psnr
 from invcodec.names import DEFAULT_QUALITY
-from invcodec.render import make_engine
-from invcodec.render.networks import COLOUR_NETWORK, build_networks
+from invcodec.render import camera_colour, make_engine
+from invcodec.render.networks import build_networks
 from invcodec.training.pixels import Views
 from invcodec.training.validation import seen
 from invcodec.version import __version__
@@ -246,13 +246,7 @@ class _Viewer:
         return psnr(self._look(a, self._views), self._look(b, self._views))
 
     def _look(self, state: State, views: Views) -> np.ndarray:
-        weights = state.weights()
-        self._engine.load({key: value for key, value in weights.items() if key[0] != COLOUR_NETWORK})
-        gain, offset = (_of_cameras(weights, name, self._order) for name in ("gain", "offset"))
-        return seen(self._engine, views, views.validation, gain, offset, transparent=self._transparent)
-
-
-def _of_cameras(weights: dict[TensorKey, np.ndarray], name: str, order: list[int]) -> np.ndarray | None:
-    """Gains or offsets `[C, 3]` of some cameras, or None where the file has none."""
-    values = weights.get((COLOUR_NETWORK, name))
-    return None if values is None else values[order]
+        weights, colour = camera_colour.split(state.head, state.weights())
+        self._engine.load(weights)
+        chosen = colour.select(self._order) if colour else None
+        return seen(self._engine, views, views.validation, chosen, transparent=self._transparent)

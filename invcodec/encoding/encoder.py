@@ -30,8 +30,8 @@ from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import choose_space
 from invcodec.interrupts import deferred, interruptible
 from invcodec.limits import MIN_QP
-from invcodec.render import make_engine
-from invcodec.render.networks import declare, declare_colour, networks_from_settings
+from invcodec.render import camera_colour, make_engine
+from invcodec.render.networks import declare, networks_from_settings
 from invcodec.training import make_steps
 from invcodec.training.change import ChangeFinder
 from invcodec.training.colour import ColourCorrection
@@ -96,7 +96,7 @@ class Encoder:
         self._correction = ColourCorrection(len(rig)) if settings.colour_correction else None
         declared = [declare(network) for network in networks]
         if self._correction:
-            declared.append(declare_colour(len(self.cameras)))
+            declared.append(camera_colour.declare(len(self.cameras)))
         head = Head(
             frame_rate=fps,
             time_base=Fraction(1, fps.numerator * _TICKS_PER_FRAME),

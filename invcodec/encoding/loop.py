@@ -16,8 +16,9 @@ from invcodec.coding.state import State, encode_key
 from invcodec.container.schema import Head
 from invcodec.encoding.presets import Settings
 from invcodec.field.profile import TensorKey, TensorSpec
+from invcodec.render import camera_colour
+from invcodec.render.camera_colour import CameraColour
 from invcodec.render.engine import Engine
-from invcodec.render.networks import COLOUR_NETWORK, COLOUR_SPECS, colour_levels
 from invcodec.training.colour import ColourCorrection
 
 
@@ -53,7 +54,7 @@ class Loop:
             (network.name, spec.name): spec for network in engine.networks for spec in network.profile.tensors
         }
         if correction:
-            self._specs |= {(COLOUR_NETWORK, spec.name): spec for spec in COLOUR_SPECS}
+            self._specs |= camera_colour.specs(len(head.cameras))
         self._exact = {key for key, spec in self._specs.items() if spec.exact}
 
     def initialise(self, seed: int) -> None:
@@ -65,11 +66,11 @@ class Loop:
     def go_on(self, state: State) -> None:
         """Close the loop: continue from what the decoder has."""
         self.state = state
-        weights = state.weights()
-        self._engine.load({key: value for key, value in weights.items() if key[0] != COLOUR_NETWORK})
-        if self._correction:
-            self._correction.gain = weights[COLOUR_NETWORK, "gain"][self._training]
-            self._correction.offset = weights[COLOUR_NETWORK, "offset"][self._training]
+        weights, colour = camera_colour.split(self._head, state.weights())
+        self._engine.load(weights)
+        if self._correction and colour:
+            colour = colour.select(self._training)
+            self._correction.gain, self._correction.offset = colour.gain, colour.offset
 
     def code(self, *, key: bool, quality: float, room: float) -> Fitted:
         """Code the trainer's weights into a record whose coded part takes at most `room` bytes, if that can be.
@@ -86,14 +87,13 @@ class Loop:
     def _weights(self) -> dict[TensorKey, np.ndarray]:
         """Everything that a keyframe codes. Colours are learned with the first frame and stay."""
         weights = self._engine.weights()
-        if self._correction and self.state is None:
-            count = len(self._head.cameras)
-            levels = colour_levels(self._correction.gain, self._correction.offset, self._training, count)
-            weights |= {(COLOUR_NETWORK, name): value for name, value in levels.items()}
-        elif self._correction and self.state is not None:
-            known = self.state.weights()
-            weights |= {(COLOUR_NETWORK, spec.name): known[COLOUR_NETWORK, spec.name] for spec in COLOUR_SPECS}
-        return weights
+        colour: CameraColour | None = None
+        if self.state is not None:
+            _, colour = camera_colour.split(self._head, self.state.weights())
+        elif self._correction:
+            names = [camera.name for camera in self._head.cameras]
+            colour = CameraColour.of_some(names, self._training, self._correction.gain, self._correction.offset)
+        return weights | (colour.weights() if colour else {})
 
     def _code_all(self, weights: Mapping[TensorKey, np.ndarray], quality: float) -> tuple[bytes, State]:
         """Every tensor on a fresh lattice."""

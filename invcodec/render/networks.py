@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from invcodec.container.schema import Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, InvError, UnsupportedError
-from invcodec.field.profile import Profile, TensorSpec
+from invcodec.field.profile import Profile
 from invcodec.field.registry import build
 from invcodec.geometry.space import Space
+from invcodec.render import camera_colour
 from invcodec.render.engine import Network
 
 RENDERED_ROLES = ("scene", "coarse", "fine")
-COLOUR_ROLE = "camera-colour"
-COLOUR_NETWORK = "camera-colour"
-
-_AFFINE_ID, _AFFINE_NAME, _AFFINE_VERSION = 3, "affine", 1
-_COLOUR_STEP = 1 / 256
 
 
 def declare(network: Network) -> NetworkInfo:
@@ -37,23 +31,6 @@ def declare(network: Network) -> NetworkInfo:
     )
 
 
-def declare_colour(cameras: int) -> NetworkInfo:
-    """The colour correction of `cameras` cameras: profile `affine`, a gain and an offset for each channel."""
-    return NetworkInfo(
-        COLOUR_NETWORK,
-        COLOUR_ROLE,
-        _AFFINE_ID,
-        _AFFINE_NAME,
-        _AFFINE_VERSION,
-        {"cameras": cameras},
-        {},
-        tuple(TensorInfo(name, (cameras, 3), "colour") for name in ("gain", "offset")),
-    )
-
-
-COLOUR_SPECS = tuple(TensorSpec(name, (1, 3), "colour", _COLOUR_STEP) for name in ("gain", "offset"))
-
-
 def build_networks(head: Head) -> tuple[Network, ...]:
     """The networks of a file that are rendered.
 
@@ -65,9 +42,8 @@ def build_networks(head: Head) -> tuple[Network, ...]:
         raise UnsupportedError(f"the colour space '{head.colour_space}' needs a newer invcodec")
     networks = []
     for info in head.networks:
-        if info.role == COLOUR_ROLE and info.profile == _AFFINE_ID:
-            if info.tensors != declare_colour(len(head.cameras)).tensors:
-                raise DamagedError(f"network '{info.name}': its tensors do not fit the cameras")
+        if camera_colour.is_declared_by(info):
+            camera_colour.check(info, len(head.cameras))
             continue
         if info.role not in RENDERED_ROLES:
             raise UnsupportedError(
@@ -82,7 +58,8 @@ def build_networks(head: Head) -> tuple[Network, ...]:
         except (KeyError, TypeError, ValueError):
             raise DamagedError(f"network '{info.name}': its space is not understood") from None
         networks.append(Network(info.name, info.role, profile, space))
-    if sorted(n.role for n in networks) not in (["scene"], ["coarse", "fine"]):
+    colours = len(head.networks) - len(networks)
+    if colours > 1 or sorted(n.role for n in networks) not in (["scene"], ["coarse", "fine"]):
         raise UnsupportedError("this combination of networks needs a newer invcodec")
     return tuple(networks)
 
@@ -99,10 +76,3 @@ def _profile(info: NetworkInfo) -> Profile:
 def networks_from_settings(settings: Sequence[dict[str, Any]], space: Space) -> tuple[Network, ...]:
     """The networks that an encoder's settings name."""
     return tuple(Network(s["name"], s["role"], build(s["profile"], s["config"]), space) for s in settings)
-
-
-def colour_levels(gain: np.ndarray, offset: np.ndarray, training: Sequence[int], cameras: int) -> dict[str, np.ndarray]:
-    """Gains and offsets `[C, 3]` of all cameras from those of the training ones; held-out ones stay neutral."""
-    all_gain, all_offset = np.ones((cameras, 3), np.float32), np.zeros((cameras, 3), np.float32)
-    all_gain[list(training)], all_offset[list(training)] = gain, offset
-    return {"gain": all_gain, "offset": all_offset}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from invcodec.metrics import BEST_PSNR, over_white, psnr, to_8_bit
+from invcodec.render.camera_colour import CameraColour
 from invcodec.render.engine import Engine
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
@@ -15,31 +16,25 @@ def measure(engine: Engine, views: Views, frame: FramePixels, correction: Colour
     if not len(frame.validation):
         return BEST_PSNR
     captured = frame.colour[frame.validation]
-    gain, offset = (correction.gain, correction.offset) if correction else (None, None)
-    rendered = seen(engine, views, frame.validation, gain, offset, transparent=captured.shape[1] == 4)
+    names = tuple(camera.name for camera in views.cameras)
+    colour = CameraColour(names, correction.gain, correction.offset) if correction else None
+    rendered = seen(engine, views, frame.validation, colour, transparent=captured.shape[1] == 4)
     return psnr(over_white(captured), rendered)
 
 
 def seen(
-    engine: Engine,
-    views: Views,
-    pixels: np.ndarray,
-    gain: np.ndarray | None,
-    offset: np.ndarray | None,
-    *,
-    transparent: bool,
+    engine: Engine, views: Views, pixels: np.ndarray, colour: CameraColour | None, *, transparent: bool
 ) -> np.ndarray:
     """Pixels as their cameras see them, `[N, 3]` uint8, over white where the scene is transparent.
 
     Args:
         pixels: `[N]` numbers of pixels of `views`.
-        gain, offset: `[C, 3]`, colour correction of its cameras, or None.
+        colour: of the cameras of `views`, or None.
     """
     found = engine.render(views.rays(pixels), np.zeros(3, np.float32))
     rgb = found.rgb / np.maximum(found.opacity, 1e-4)[:, None] if transparent else found.rgb
-    if gain is not None and offset is not None:
-        camera = views.camera_of(pixels)
-        rgb = rgb * gain[camera] + offset[camera]
+    if colour is not None:
+        rgb = colour.apply(rgb, views.camera_of(pixels))
     picture = to_8_bit(rgb)
     if transparent:
         picture = np.concatenate([picture, to_8_bit(found.opacity[:, None])], 1)

@@ -1,0 +1,107 @@
+"""Exposure and white balance of each camera (FORMAT.md, "Camera colour")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from invcodec.arrays import Array
+from invcodec.container.schema import Head, NetworkInfo, TensorInfo
+from invcodec.errors import DamagedError, UnsupportedError
+from invcodec.field.profile import TensorKey, TensorSpec
+
+NAME = ROLE = "camera-colour"
+_PROFILE_ID, _PROFILE_NAME, _PROFILE_VERSION = 3, "affine", 1
+_GAIN, _OFFSET = "gain", "offset"
+_STEP = 1 / 256
+
+
+@dataclass(frozen=True)
+class CameraColour:
+    """Gain and offset of C cameras: each shows `gain * colour + offset` of the scene's colour, per channel.
+
+    Attributes:
+        names: of the cameras.
+        gain, offset: `[C, 3]` float32.
+    """
+
+    names: tuple[str, ...]
+    gain: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def of_some(cls, names: Sequence[str], chosen: Sequence[int], gain: np.ndarray, offset: np.ndarray) -> CameraColour:
+        """That of a whole rig from the gains and offsets `[len(chosen), 3]` of some cameras; others are neutral."""
+        all_gain, all_offset = np.ones((len(names), 3), np.float32), np.zeros((len(names), 3), np.float32)
+        all_gain[list(chosen)], all_offset[list(chosen)] = gain, offset
+        return cls(tuple(names), all_gain, all_offset)
+
+    def weights(self) -> dict[TensorKey, np.ndarray]:
+        """As a network's weights, by the names that `declare` gives them."""
+        return {(NAME, _GAIN): self.gain, (NAME, _OFFSET): self.offset}
+
+    def index(self, name: str) -> int | None:
+        """Number of the camera with this name, or None if there is none."""
+        return self.names.index(name) if name in self.names else None
+
+    def select(self, cameras: Sequence[int]) -> CameraColour:
+        """That of some cameras."""
+        chosen = list(cameras)
+        return CameraColour(tuple(self.names[i] for i in chosen), self.gain[chosen], self.offset[chosen])
+
+    def apply(self, rgb: Array, camera: int | np.ndarray, place: Callable[[np.ndarray], Array] = np.asarray) -> Array:
+        """Colours as cameras show them.
+
+        Args:
+            rgb: `[N, 3]`, straight or composited colours of the scene.
+            camera: number of the camera, or of each colour's camera `[N]`.
+            place: brings arrays to where `rgb` is.
+        """
+        return rgb * place(self.gain[camera]) + place(self.offset[camera])
+
+
+def declare(cameras: int) -> NetworkInfo:
+    """The network that holds the colours of a number of cameras, as the file declares it."""
+    tensors = tuple(TensorInfo(name, (cameras, 3), "colour") for name in (_GAIN, _OFFSET))
+    return NetworkInfo(
+        NAME, ROLE, _PROFILE_ID, _PROFILE_NAME, _PROFILE_VERSION, {"cameras": cameras}, {}, tensors
+    )  # fmt: skip
+
+
+def specs(cameras: int) -> dict[TensorKey, TensorSpec]:
+    """Its tensors."""
+    return {(NAME, t.name): TensorSpec(t.name, t.shape, "colour", _STEP) for t in declare(cameras).tensors}
+
+
+def is_declared_by(info: NetworkInfo) -> bool:
+    """Whether a network holds the colours of cameras."""
+    return info.role == ROLE and info.profile == _PROFILE_ID
+
+
+def check(info: NetworkInfo, cameras: int) -> None:
+    """Check such a network's declaration against the number of cameras in its header.
+
+    Raises:
+        UnsupportedError: it is of another version.
+        DamagedError: its tensors do not fit the cameras.
+    """
+    if info.version != _PROFILE_VERSION:
+        raise UnsupportedError(
+            f"profile '{_PROFILE_NAME}' version {info.version}: this decoder knows {_PROFILE_VERSION}; update invcodec"
+        )
+    if info.tensors != declare(cameras).tensors:
+        raise DamagedError(f"network '{info.name}': its tensors do not fit the cameras")
+
+
+def split(
+    head: Head, weights: Mapping[TensorKey, np.ndarray]
+) -> tuple[dict[TensorKey, np.ndarray], CameraColour | None]:
+    """The weights of the networks that rays meet, and the colours of the header's cameras, or None without."""
+    name = next((info.name for info in head.networks if is_declared_by(info)), None)
+    scene = {key: value for key, value in weights.items() if key[0] != name}
+    if name is None:
+        return scene, None
+    names = tuple(camera.name for camera in head.cameras)
+    return scene, CameraColour(names, weights[name, _GAIN], weights[name, _OFFSET])
