@@ -11,12 +11,18 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 
 class _Shield:
-    """The one SIGINT handler of the outermost `deferred` block."""
+    """The one SIGINT handler while any `deferred` block is open.
+
+    Attributes:
+        depth: how many such blocks are open.
+        open: whether an `interruptible` block is open within the innermost one.
+        pending: whether SIGINT arrived and was not let through yet.
+    """
 
     def __init__(self) -> None:
         self.depth = 0
@@ -26,9 +32,9 @@ class _Shield:
     def handle(self, number: int, frame: FrameType | None) -> None:
         self.pending = True
         if self.open:
-            self.raise_pending()
+            self.let_through()
 
-    def raise_pending(self) -> None:
+    def let_through(self) -> None:
         if self.pending:
             # What handles the interrupt must not be interrupted itself.
             self.pending = self.open = False
@@ -43,69 +49,82 @@ def _applies() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-@contextmanager
-def deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends, or the one that it is nested in.
+# Classes rather than generators: an interrupt between a generator and its caller would leave it suspended.
+class deferred:
+    """Hold Ctrl-C back until the block ends, or the one that it is nested in; a context manager.
 
     Raises:
         KeyboardInterrupt: when the block ends, if SIGINT arrived meanwhile.
     """
-    if not _applies():
-        yield
-        return
-    if _shield.depth:
-        was_open, _shield.open = _shield.open, False
-        try:
-            yield
-        finally:
-            _shield.open = was_open
-            if was_open:
-                _shield.raise_pending()
-        return
-    _shield.pending, _shield.depth = False, 1
-    before: Any = signal.signal(signal.SIGINT, _shield.handle)
-    try:
-        yield
-    finally:
-        _shield.depth = 0
-        signal.signal(signal.SIGINT, before)
+
+    def __enter__(self) -> None:
+        self._applies = _applies()
+        if not self._applies:
+            return
+        self._was_open, _shield.open = _shield.open, False
+        if not _shield.depth:
+            _shield.pending = self._was_open = False
+            self._before: Any = signal.signal(signal.SIGINT, _shield.handle)
+        _shield.depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._applies:
+            return
+        _shield.depth -= 1
+        if _shield.depth:
+            _shield.open = self._was_open
+            if _shield.open:
+                _shield.let_through()
+            return
+        signal.signal(signal.SIGINT, self._before)
         if _shield.pending:
             _shield.pending = False
             # Whoever handled SIGINT before decides what it means.
             signal.raise_signal(signal.SIGINT)
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Within `deferred`, let Ctrl-C through: a block whose work can be abandoned at any point.
+class interruptible:
+    """Within `deferred`, let Ctrl-C through: a block whose work can be abandoned at any point; a context manager.
 
     Raises:
         KeyboardInterrupt: SIGINT arrived in the block, or before it in the deferred one.
     """
-    with plain_interrupts():
-        if not _applies() or not _shield.depth or _shield.open:
-            yield
-            return
-        try:
+
+    def __enter__(self) -> None:
+        self._opens = _applies() and _shield.depth > 0 and not _shield.open
+        if self._opens:
             _shield.open = True
-            _shield.raise_pending()
-            yield
-        finally:
+            _shield.let_through()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._opens:
             _shield.open = False
+        if isinstance(value, SystemError) and (interrupt := _interrupt_behind(value)):
+            raise interrupt from None
+
+
+def _interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The Ctrl-C that a SystemError stands for, if any.
+
+    Where one comes in the call of a compiled function, Python sees functions that return although an exception is
+    pending, and each time raises SystemError from it.
+    """
+    cause: BaseException | None = error
+    while isinstance(cause, SystemError):
+        cause = cause.__cause__
+    return cause if isinstance(cause, KeyboardInterrupt) else None
 
 
 @contextmanager
 def plain_interrupts() -> Iterator[None]:
-    """Turn the SystemError that Ctrl-C in the call of a compiled function causes into a KeyboardInterrupt.
-
-    There Python sees functions that return although an exception is pending, and each time raises SystemError from it.
-    """
+    """Turn the SystemError that Ctrl-C in the call of a compiled function causes into a KeyboardInterrupt."""
     try:
         yield
     except SystemError as error:
-        cause: BaseException | None = error
-        while isinstance(cause, SystemError):
-            cause = cause.__cause__
-        if isinstance(cause, KeyboardInterrupt):
-            raise cause from None
+        if interrupt := _interrupt_behind(error):
+            raise interrupt from None
         raise
