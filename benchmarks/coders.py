@@ -23,7 +23,8 @@ from nncodec.extensions.deepCABAC import Decoder, Encoder, HdspMode
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State, TensorKey, decode
-from invcodec.container.schema import FrameHead, Head
+from invcodec.container.frame import FrameHead
+from invcodec.container.head import Head
 
 FPZIP_BITS = 16
 """Precision as in the paper: sign, exponent and 7 bits of mantissa."""

@@ -36,8 +36,8 @@ from make_vectors import Maker, cameras, grid, header  # noqa: E402
 
 from invcodec.coding.entropy import CODER  # noqa: E402
 from invcodec.coding.state import table  # noqa: E402
+from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats  # noqa: E402
 from invcodec.container.records import HEADER_BYTES, MAGIC, pack_record, parse_header  # noqa: E402
-from invcodec.container.schema import DIGEST_BYTES, FrameHead, Stats  # noqa: E402
 from invcodec.streaming.follow import follow_url  # noqa: E402
 from invcodec.streaming.growing import Growing, Sent, ending  # noqa: E402
 

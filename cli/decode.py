@@ -15,7 +15,7 @@ from invcodec.errors import DamagedError, UsageError
 from .values import Duration, FrameRange, Input, Size
 
 if TYPE_CHECKING:
-    from invcodec.container.records import FrameEntry
+    from invcodec.container.index import FrameEntry
     from invcodec.decoding.decoder import Decoder
     from invcodec.decoding.stream import Moment
 

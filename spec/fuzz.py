@@ -24,10 +24,10 @@ from typing import Any
 import msgpack
 
 from invcodec.coding.state import apply
+from invcodec.container.canonical import packed_size
 from invcodec.container.info import describe
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.scan import Scanner
-from invcodec.container.schema import field_size
 from invcodec.decoding.decoder import Decoder
 from invcodec.editing.verify import repair, verify
 from invcodec.errors import InvError
@@ -124,7 +124,7 @@ class Fuzzer:
 
     def _frame(self, payload: bytes, rng: random.Random) -> bytes:
         try:
-            size = field_size(payload, "frame header")
+            size = packed_size(payload, "frame header")
         except InvError:
             # It was changed before.
             return payload
@@ -187,7 +187,7 @@ def with_right_digests(data: bytes) -> bytes:
                 continue
             state = apply(scanner.head, each.frame, each.coded, None if each.entry.reference is None else state)
             frame = replace(each.frame, digest=state.digest())
-            out[each.record.offset] = pack_record(each.record.type, each.record.frame, frame.to_bytes() + each.coded)
+            out[each.header.offset] = pack_record(each.header.type, each.header.frame, frame.to_bytes() + each.coded)
     except InvError:
         pass
     # From last to first, because a frame header with unknown fields becomes shorter.

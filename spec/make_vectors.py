@@ -32,9 +32,13 @@ from typing import Any
 import numpy as np
 
 from invcodec.coding.state import Follower, State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
-from invcodec.container.records import END_PAYLOAD, MAGIC, RecordType, Writer, pack_record
+from invcodec.container.canonical import pack, packed_size
+from invcodec.container.frame import FrameHead
+from invcodec.container.head import Head
+from invcodec.container.index import IndexRow, pack_index
+from invcodec.container.records import MAGIC, RecordType, pack_record
 from invcodec.container.scan import Scanner
-from invcodec.container.schema import FrameHead, Head, IndexRow, field_size, pack, pack_index
+from invcodec.container.writer import Writer
 from invcodec.decoding.decoder import Decoder
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
 from invcodec.field.registry import build
@@ -226,7 +230,7 @@ def changed_frame(change: Callable[[list[Any]], Any], coded: Callable[[bytes], b
     data, places = made.open(), made.offsets()
     record = data[places[1] : places[2]]
     payload = record[24:-4]
-    size = field_size(payload, "frame header")
+    size = packed_size(payload, "frame header")
     fields = msgpack.unpackb(payload[:size])
     change(fields)
     body = pack(fields) + coded(payload[size:])
@@ -443,7 +447,7 @@ def _faulty_ends(whole: bytes, places: list[int]) -> Iterator[Vector]:
     ]
 
     def closed(index: bytes, offset: int = len(whole), flags: int = 1) -> bytes:
-        mark = pack_record(RecordType.END, 0, END_PAYLOAD.pack(offset, flags))
+        mark = pack_record(RecordType.END, 0, struct.pack("<QI", offset, flags))
         return whole + pack_record(RecordType.INDEX, 0, index) + mark
 
     assert closed(pack_index(rows)) == two_segments().finish()
@@ -553,7 +557,7 @@ def observe(data: bytes) -> dict[str, Any]:
             frames.append([each.entry.number, each.frame.time, each.entry.kind, state.digest().hex()])
     except InvError as error:
         return {"refused": CLASSES[type(error)]}
-    records = [[f.record.type, f.record.frame, f.record.offset, f.record.end - f.record.offset] for f in found]
+    records = [[f.header.type, f.header.frame, f.header.offset, f.header.size] for f in found]
     return {
         "refused": None,
         "status": "damaged" if len(lost) > len(scanner.lost) else scanner.status,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fields import PROFILE, SPACES, network
 
-from invcodec.container.schema import Head
+from invcodec.container.head import Head
 from invcodec.errors import DamagedError, UnsupportedError
 from invcodec.render import camera_colour
 from invcodec.render.camera_colour import CameraColour

@@ -20,9 +20,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from invcodec.capture.video import probe
+from invcodec.container.canonical import pack, unpack
+from invcodec.container.head import Head
 from invcodec.container.reader import Reader
 from invcodec.container.records import MAGIC, RecordType, pack_record
-from invcodec.container.schema import Head, pack, unpack
 from invcodec.errors import InvWarning
 from invcodec.metrics import psnr
 from invcodec.render import make_engine

@@ -16,31 +16,26 @@ from files import a_camera
 from invcodec import limits
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
+from invcodec.container.canonical import pack
+from invcodec.container.frame import FrameHead, Stats
+from invcodec.container.head import Head, NetworkInfo, TensorInfo
+from invcodec.container.index import FrameEntry
 from invcodec.container.reader import reopen
-from invcodec.container.records import (
-    MAGIC,
-    SYNC,
-    FrameEntry,
-    Record,
-    RecordType,
-    Writer,
-    pack_record,
-    parse_header,
-)
-from invcodec.container.schema import FrameHead, Head, NetworkInfo, Stats, TensorInfo, pack
+from invcodec.container.records import MAGIC, SYNC, RecordHeader, RecordType, pack_record, parse_header
+from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
 
 KEYS: list[TensorKey] = [("scene", "w"), ("scene", "b")]
 SHAPES = [(4, 3), (5,)]
 QPS = dict(zip(KEYS, [-16, 0], strict=True))
 HEAD = Head(
-    Fraction(25),
-    Fraction(1, 1000),
-    (8, 6),
-    1,
-    None,
-    (a_camera("left", 8, 6),),
-    (
+    frame_rate=Fraction(25),
+    time_base=Fraction(1, 1000),
+    source_size=(8, 6),
+    downscale=1,
+    background=None,
+    cameras=(a_camera("left", 8, 6),),
+    networks=(
         NetworkInfo(
             "scene",
             "scene",
@@ -149,7 +144,7 @@ def test_layout_of_a_record_is_header_payload_and_checksums() -> None:
     assert data[20:24] == struct.pack("<I", zlib.crc32(data[:20]))
     assert data[24:] == b"payload" + struct.pack("<I", zlib.crc32(b"payload"))
     record = parse_header(data[:HEADER], 100)
-    assert record == Record(2, 1 << 40, 100, 7)
+    assert record == RecordHeader(2, 1 << 40, 100, 7)
     assert record.end == 100 + len(data)
 
 

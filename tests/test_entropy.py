@@ -16,7 +16,7 @@ from invcodec.coding.entropy import RECENT_LIMIT, Known, RecordCoder, Statistics
 from invcodec.coding.guide import Guide, order
 from invcodec.coding.mixing import _SQUASH, _STRETCH
 from invcodec.coding.quantize import MAX_LEVEL
-from invcodec.container.schema import NetworkInfo, TensorInfo
+from invcodec.container.head import NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError
 
 Shape = tuple[int, ...]

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from invcodec.coding.fit import MOST_STATS, fit_change, fit_key, largest_empty_delta
 from invcodec.coding.quantize import nearest_qp, step, to_lattice
 from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key
-from invcodec.container.records import INDEX_ROW_BYTES, Writer, bytes_without_frames, record_bytes
-from invcodec.container.schema import Head, IndexRow, NetworkInfo, TensorInfo, pack_index
+from invcodec.container.head import Head, NetworkInfo, TensorInfo
+from invcodec.container.index import INDEX_ROW_BYTES, IndexRow, pack_index
+from invcodec.container.writer import Writer, bytes_without_frames, record_bytes
 
 TABLE, CELLS = ("n", "table"), ("n", "cells")
 SHAPES: dict[TensorKey, tuple[int, ...]] = {TABLE: (512, 2), CELLS: (8, 8, 8)}
@@ -24,7 +25,16 @@ SHAPES: dict[TensorKey, tuple[int, ...]] = {TABLE: (512, 2), CELLS: (8, 8, 8)}
 def head() -> Head:
     tensors = tuple(TensorInfo(name, SHAPES["n", name], "structure") for name in ("table", "cells"))
     network = NetworkInfo("n", "scene", 200, "any", 1, {}, {}, tensors)
-    return Head(Fraction(10), Fraction(1, 100), (8, 6), 1, None, (a_camera("a", 8, 6),), (network,), {})
+    return Head(
+        frame_rate=Fraction(10),
+        time_base=Fraction(1, 100),
+        source_size=(8, 6),
+        downscale=1,
+        background=None,
+        cameras=(a_camera("a", 8, 6),),
+        networks=(network,),
+        encoder={},
+    )
 
 
 def a_state(rng: np.random.Generator) -> State:

@@ -6,9 +6,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+from files import a_camera
 
 from invcodec import limits
 from invcodec.coding import entropy
+from invcodec.container.fields import Structure
+from invcodec.container.frame import STAGES, FrameHead
+from invcodec.container.head import CAMERA_FIELDS, Head, NetworkInfo, TensorInfo
+from invcodec.container.index import IndexRow
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "FORMAT.md").read_text()
@@ -28,6 +33,34 @@ def test_the_coded_tensor_of_the_worked_example() -> None:
     coder = entropy.RecordCoder(entropy.Statistics())
     coder.tensor(0, (4,), np.array([0, 2, 0, -1], np.int32))
     assert coder.finish() == bytes.fromhex("0e8e3dff80")
+
+
+def table(heading: str, header: str) -> list[str]:
+    """Backquoted names in the second or first column of a table: the one that has the header line, under a heading."""
+    section = re.split(r"^#+ ", TEXT.split(f"\n{heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+    body = section.split(header)[1].split("\n\n")[0]
+    rows = [line.split("|") for line in body.splitlines() if line.startswith("| ")]
+    column = header.split("|").index(" field " if " field " in header else " key ")
+    return [name for row in rows for name in re.findall(r"`(\w+)`", row[column])]
+
+
+def names(structure: type[Structure]) -> list[str]:
+    return [field.name for field in structure.fields()]
+
+
+def test_fields_are_those_of_the_tables() -> None:
+    assert ["version", "reader", *names(Head)] == table("### HEAD", "| key | type | meaning |")
+    networks = TEXT.split("A network is a map:")[1]
+    assert names(NetworkInfo) == re.findall(r"^\| `(\w+)` \|", networks.split("\n\n")[1], re.MULTILINE)
+    assert list(CAMERA_FIELDS) == table("### Cameras", "| key | type | meaning |")
+    assert names(FrameHead) == table("### KEY and DELTA", "| element | field | type | meaning |")
+    assert f"`[{', '.join(names(IndexRow))}]`" in TEXT
+    assert f"`[{', '.join(names(TensorInfo))}]`" in TEXT
+    assert ", ".join(f"{index} `{stage}`" for index, stage in enumerate(STAGES)) in TEXT
+
+
+def test_cameras_are_written_as_declared() -> None:
+    assert list(a_camera("left", 8, 6).to_dict()) == list(CAMERA_FIELDS)
 
 
 def test_limits_are_those_that_are_checked() -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,21 @@ from typing import Any
 import pytest
 from files import a_camera
 
+from invcodec.container.frame import FrameHead
+from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.container.info import describe
-from invcodec.container.records import MAGIC, Writer, pack_record
-from invcodec.container.schema import FrameHead, Head, NetworkInfo, TensorInfo
+from invcodec.container.records import MAGIC, pack_record
+from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError, UsageError
 
 HEAD = Head(
-    Fraction(25, 2),
-    Fraction(1, 1000),
-    (640, 480),
-    2,
-    (0.0, 0.5, 1.0),
-    (a_camera("left", 320, 240),),
-    (
+    frame_rate=Fraction(25, 2),
+    time_base=Fraction(1, 1000),
+    source_size=(640, 480),
+    downscale=2,
+    background=(0.0, 0.5, 1.0),
+    cameras=(a_camera("left", 320, 240),),
+    networks=(
         NetworkInfo(
             "main",
             "scene",
@@ -35,7 +38,7 @@ HEAD = Head(
             (TensorInfo("w", (4, 3), "structure"), TensorInfo("b", (5,), "colour"), TensorInfo("c", (2,), "colour")),
         ),
     ),
-    {"name": "invcodec", "version": "0.1", "settings": {"preset": "fast"}},
+    encoder={"name": "invcodec", "version": "0.1", "settings": {"preset": "fast"}},
     units="metres",
 )
 
@@ -163,13 +166,7 @@ def test_only_keyframes_leave_the_deltas_open(tmp_path: Path) -> None:
 
 def test_a_header_of_another_encoder_is_described(tmp_path: Path) -> None:
     for settings in ({}, {"settings": None}, {"settings": "fast"}, {"settings": {}}):
-        head = Head(
-            *[getattr(HEAD, f) for f in ("frame_rate", "time_base", "source_size", "downscale")],
-            None,
-            HEAD.cameras,
-            HEAD.networks,
-            settings,
-        )
+        head = replace(HEAD, background=None, encoder=settings)
         result = info(tmp_path, build(kinds("kd"), head=head))
         assert result["encoder"] == {"name": None, "version": None, "preset": None}
         assert result["background"] is None

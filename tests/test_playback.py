@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invcodec.container.records import FrameEntry
+from invcodec.container.index import FrameEntry
 from invcodec.decoding.playback import Film, Shot, film
 from invcodec.decoding.poses import Pose
 from invcodec.geometry.camera import Camera
@@ -30,7 +30,7 @@ RIG = ring()
 
 
 def entries(*times: Fraction | int, first: int = 0) -> list[FrameEntry]:
-    return [FrameEntry(first + i, Fraction(t), "key", 0, 0, None, False) for i, t in enumerate(times)]
+    return [FrameEntry(first + i, Fraction(t), 0, 0, None, False) for i, t in enumerate(times)]
 
 
 def even(count: int, rate: Fraction | int, first: int = 0) -> list[FrameEntry]:

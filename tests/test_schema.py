@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invcodec import limits
-from invcodec.container.schema import FrameHead, Head, NetworkInfo, Stats, TensorInfo, field_size, pack, unpack
+from invcodec.container.canonical import pack, packed_size, unpack
+from invcodec.container.frame import FrameHead, Stats
+from invcodec.container.head import Head, NetworkInfo, TensorInfo
+from invcodec.container.records import RecordHeader, RecordType
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError
 
 NETWORK = NetworkInfo(
@@ -29,19 +32,19 @@ NETWORK = NetworkInfo(
 )
 CAMERA = a_camera("left", 64, 48)
 HEAD = Head(
-    Fraction(30000, 1001),
-    Fraction(1, 90000),
-    (640, 480),
-    2,
-    (0.0, 0.5, 1.0),
-    (CAMERA,),
-    (NETWORK,),
-    {"name": "invcodec", "settings": {"preset": "fast"}},
-    {"title": "é"},
+    frame_rate=Fraction(30000, 1001),
+    time_base=Fraction(1, 90000),
+    source_size=(640, 480),
+    downscale=2,
+    background=(0.0, 0.5, 1.0),
+    cameras=(CAMERA,),
+    networks=(NETWORK,),
+    encoder={"name": "invcodec", "settings": {"preset": "fast"}},
+    tags={"title": "é"},
 )
 FRAME = FrameHead(-3, None, bytes(range(8)), 1, (-16, 4), Stats("warmup", 300, 2500, 3150))
 DELTA = FrameHead(40, 7, bytes(range(8)), 1, None)
-PLACES = ("time", "reference", "digest", "coder", "steps", "stats", "cameras")
+ELEMENTS = [field.name for field in FrameHead.fields()]
 
 
 def head_fields() -> dict[str, Any]:
@@ -49,7 +52,7 @@ def head_fields() -> dict[str, Any]:
 
 
 def frame_fields() -> dict[str, Any]:
-    return dict(zip(PLACES, msgpack.unpackb(FRAME.to_bytes()), strict=True))
+    return dict(zip(ELEMENTS, msgpack.unpackb(FRAME.to_bytes()), strict=True))
 
 
 def parse_frame(fields: dict[str, Any]) -> FrameHead:
@@ -168,22 +171,22 @@ ratios = st.fractions(min_value=Fraction(1, 2**31), max_value=2**31, max_denomin
 @given(
     st.builds(
         Head,
-        ratios.filter(lambda r: r.numerator <= 2**31),
-        ratios.filter(lambda r: r.numerator <= 2**31),
-        st.tuples(st.integers(1, 2**20), st.integers(1, 2**20)),
-        st.integers(1, 16),
-        st.none() | st.tuples(*[st.floats(0, 1)] * 3),
-        st.lists(
+        frame_rate=ratios.filter(lambda r: r.numerator <= 2**31),
+        time_base=ratios.filter(lambda r: r.numerator <= 2**31),
+        source_size=st.tuples(st.integers(1, 2**20), st.integers(1, 2**20)),
+        downscale=st.integers(1, 16),
+        background=st.none() | st.tuples(*[st.floats(0, 1)] * 3),
+        cameras=st.lists(
             st.builds(a_camera, names, *[st.integers(1, 16384)] * 2),
             min_size=1,
             max_size=3,
             unique_by=lambda c: c.name,
         ).map(tuple),
-        st.lists(networks, min_size=1, max_size=3, unique_by=lambda n: n.name).map(tuple),
-        maps,
-        st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
-        names,
-        names,
+        networks=st.lists(networks, min_size=1, max_size=3, unique_by=lambda n: n.name).map(tuple),
+        encoder=maps,
+        tags=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+        units=names,
+        colour_space=names,
     )
 )
 @settings(max_examples=60, deadline=None)
@@ -375,12 +378,12 @@ def test_fields_in_another_order_are_the_same() -> None:
         (put("coder", 256), DamagedError),
         (put("coder", -1), DamagedError),
         (put("coder", None), DamagedError),
-        (put("steps", None), DamagedError),
-        (put("steps", 5), DamagedError),
-        (put("steps", [0, 65]), DamagedError),
-        (put("steps", [-161, 0]), DamagedError),
-        (put("steps", [0.0, 0]), DamagedError),
-        (put("steps", [True, 0]), DamagedError),
+        (put("qps", None), DamagedError),
+        (put("qps", 5), DamagedError),
+        (put("qps", [0, 65]), DamagedError),
+        (put("qps", [-161, 0]), DamagedError),
+        (put("qps", [0.0, 0]), DamagedError),
+        (put("qps", [True, 0]), DamagedError),
         (put("stats", {}), DamagedError),
         (put("stats", [0.5]), DamagedError),
         (put("stats", [0, 1, 2, math.nan]), DamagedError),
@@ -428,24 +431,28 @@ def test_too_many_cameras_of_a_frame_exceed_a_limit() -> None:
         parse_frame({**frame_fields(), "cameras": many_cameras(limits.MAX_CAMERAS + 1)})
 
 
-def test_steps_must_be_those_of_the_tensors() -> None:
-    FRAME.check_fits(HEAD)
-    DELTA.check_fits(HEAD)
+def test_a_frame_must_fit_its_record_and_the_tensors() -> None:
+    key, delta = RecordHeader(RecordType.KEY, 0, 8, 100), RecordHeader(RecordType.DELTA, 0, 8, 100)
+    FRAME.check_fits(key, HEAD)
+    DELTA.check_fits(delta, HEAD)
+    for frame, header in ((FRAME, delta), (DELTA, key)):
+        with pytest.raises(DamagedError, match="type does not fit its reference"):
+            frame.check_fits(header, HEAD)
     for qps in ((), (0,), (0, 0, 0)):
         with pytest.raises(DamagedError, match="every tensor"):
-            replace(FRAME, qps=qps).check_fits(HEAD)
+            replace(FRAME, qps=qps).check_fits(key, HEAD)
 
 
 def test_a_field_in_front_of_others_has_a_size() -> None:
     for value in ([], [1, "x" * 300, b"y", {"a": [None, 0.5]}], {}, 5):
         for behind in (b"", b"\xc1", bytes(9)):
-            assert field_size(pack(value) + behind, "it") == len(pack(value))
+            assert packed_size(pack(value) + behind, "it") == len(pack(value))
     for data in (b"", b"\x92\x01", b"\xdb\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\xc1", b"\x91" * 5000):
         with pytest.raises(DamagedError):
-            field_size(data, "it")
+            packed_size(data, "it")
     for data in (b"\xdb\xff\xff\xff\xff", pack([b"x" * limits.MAX_HEAD_BYTES])):
         with pytest.raises(LimitError):
-            field_size(data + bytes(limits.MAX_HEAD_BYTES), "it")
+            packed_size(data + bytes(limits.MAX_HEAD_BYTES), "it")
 
 
 @pytest.mark.parametrize("background", ["abc", ["a", None, {}], {"a": 1, "b": 2, "c": 3}, [2.0, 0.0, -1.0]])

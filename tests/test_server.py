@@ -22,10 +22,10 @@ from invcodec.coding.chain import StateReader
 from invcodec.coding.entropy import CODER
 from invcodec.coding.state import table
 from invcodec.container import remote
+from invcodec.container.frame import DIGEST_BYTES, FrameHead
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.remote import RemoteFile
-from invcodec.container.scan import Found, Scanner, scan
-from invcodec.container.schema import DIGEST_BYTES, FrameHead
+from invcodec.container.scan import Record, Scanner, scan
 from invcodec.editing.verify import verify
 from invcodec.errors import UsageError
 from invcodec.streaming import server
@@ -275,7 +275,7 @@ def test_connections_are_bounded_and_silent_ones_closed(tmp_path: Path, monkeypa
         ready(url)
 
 
-def follow_all(follow: Iterator[tuple[Scanner, Found]], into: list[int]) -> None:
+def follow_all(follow: Iterator[tuple[Scanner, Record]], into: list[int]) -> None:
     for _, found in follow:
         if found.entry is not None and found.entry.number not in into:
             into.append(found.entry.number)

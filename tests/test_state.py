@@ -14,17 +14,18 @@ from hypothesis.extra import numpy as hnp
 
 from invcodec.coding.quantize import MAX_LEVEL, step
 from invcodec.coding.state import State, TensorKey, decode, delta_frame, encode_delta, encode_key, key_frame, table
-from invcodec.container.schema import FrameHead, Head, NetworkInfo, TensorInfo
+from invcodec.container.frame import FrameHead
+from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, UnsupportedError
 
 HEAD = Head(
-    Fraction(25),
-    Fraction(1, 25),
-    (8, 8),
-    1,
-    None,
-    (a_camera("c", 8, 8),),
-    (
+    frame_rate=Fraction(25),
+    time_base=Fraction(1, 25),
+    source_size=(8, 8),
+    downscale=1,
+    background=None,
+    cameras=(a_camera("c", 8, 8),),
+    networks=(
         NetworkInfo(
             "main",
             "scene",

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from invcodec.coding.state import Follower
 from invcodec.container.records import MAGIC
-from invcodec.container.scan import Found, Scanner
+from invcodec.container.scan import Record, Scanner
 from invcodec.decoding.stream import Moment, Wanted
 from invcodec.errors import DamagedError, UsageError
 
@@ -29,7 +29,7 @@ ENTRIES = MADE.writer.entries
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 
 
-def digests(found: list[Found]) -> dict[int, bytes]:
+def digests(found: list[Record]) -> dict[int, bytes]:
     """The digest of each frame, of its state and as its record says: the same, or `apply` raises."""
     follower = Follower()
     return {f.entry.number: follower.apply(MADE.head, f).digest() for f in found if f.entry}

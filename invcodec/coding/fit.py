@@ -13,8 +13,9 @@ import numpy as np
 from invcodec.coding.entropy import CODER
 from invcodec.coding.quantize import STEP_BITS, from_lattice, to_lattice
 from invcodec.coding.state import State, TensorKey, encode_delta, table
-from invcodec.container.records import record_bytes
-from invcodec.container.schema import DIGEST_BYTES, FrameHead, Head, Stats
+from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats
+from invcodec.container.head import Head
+from invcodec.container.writer import record_bytes
 
 _PARTS = 8
 """Dead zones are decided in eighths of a step, on integers."""

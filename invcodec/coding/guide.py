@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from invcodec.coding.rangecoder import jit
-from invcodec.container.schema import NetworkInfo
+from invcodec.container.head import NetworkInfo
 
 _PROFILE, _VERSION = 2, 1
 _OCCUPANCY = "occupancy"

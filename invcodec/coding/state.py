@@ -13,12 +13,13 @@ import numpy as np
 from invcodec.coding.entropy import CODER, RECENT_LIMIT, Known, RecordCoder, Statistics
 from invcodec.coding.guide import Guide, order
 from invcodec.coding.quantize import MAX_LEVEL, from_lattice
-from invcodec.container.schema import DIGEST_BYTES, NO_STATS, FrameHead, Head, Stats
+from invcodec.container.frame import DIGEST_BYTES, NO_STATS, FrameHead, Stats
+from invcodec.container.head import Head
 from invcodec.errors import DamagedError, UnsupportedError
 from invcodec.geometry.camera import Camera
 
 if TYPE_CHECKING:
-    from invcodec.container.scan import Found
+    from invcodec.container.scan import Record
 
 TensorKey = tuple[str, str]
 Coded = dict[TensorKey, tuple[np.ndarray, np.ndarray]]
@@ -182,7 +183,7 @@ class Follower:
     def __init__(self) -> None:
         self.state: State | None = None
 
-    def apply(self, head: Head, found: Found) -> State:
+    def apply(self, head: Head, found: Record) -> State:
         """The state at a frame that was found good.
 
         Raises:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
-from invcodec.container.records import (
-    COMPLETE,
-    END_PAYLOAD,
-    HEADER_BYTES,
-    MAGIC,
-    TRAILER,
-    FrameEntry,
-    Record,
-    RecordType,
-    parse_header,
-)
+from invcodec.container.frame import FrameHead
+from invcodec.container.head import Head
+from invcodec.container.index import END_BYTES, EndMark, FrameEntry, IndexRow, unpack_index
+from invcodec.container.records import CRC_BYTES, HEADER_BYTES, MAGIC, RecordHeader, RecordType, parse_header
 from invcodec.container.remote import RemoteFile, is_url
-from invcodec.container.scan import Found, Scanner
-from invcodec.container.schema import FrameHead, Head, unpack_index
+from invcodec.container.scan import Record, Scanner
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_INDEX_BYTES
@@ -34,17 +25,17 @@ class Reader:
     """Random access to a file: its header and the records of its frames.
 
     Args:
-        path: of the file, or its address on a web server, from which only what is needed is fetched.
-        trust_index: take the frames from a finished file's index, where it is sound, and look at no other record.
+        path: of the file, or its URL, from which only the parts that are needed are fetched.
+        trust_index: if a finished file has a sound index, take the frames from it and examine no other record.
 
     Attributes:
         name: for messages.
         head: what the file declares.
         frames: all good frames, in file order.
-        status: "complete", "incomplete" (interrupted on purpose), "open" (whole records, no end mark),
+        status: "complete", "incomplete" (the encode was interrupted), "open" (whole records, no end mark),
             "truncated" (the last record is cut off) or "damaged" (records are missing or unsound).
-        problems: one line for each thing that is wrong.
-        head_end: offset behind the copy of the header that is used.
+        problems: one line for each problem.
+        head_end: one past the last byte of the header in use.
 
     Raises:
         UsageError: no such file, or not an .inv file.
@@ -78,43 +69,47 @@ class Reader:
         self._file.close()
 
     def _use_index(self) -> bool:
-        """Take the frames from the index of a finished file; False if anything that this takes is unsound."""
+        """Take the frames from the index of a finished file; False if anything on the way is unsound."""
         try:
             self._file.seek(0)
             if self._file.read(len(MAGIC)) != MAGIC:
                 return False
-            first = self._header_at(len(MAGIC))
-            end = self._header_at(self.size - HEADER_BYTES - END_PAYLOAD.size - TRAILER.size)
-            if (first.type, end.type, end.length) != (RecordType.HEAD, RecordType.END, END_PAYLOAD.size):
+            end_header = self._header_at(self.size - END_BYTES)
+            if end_header.type != RecordType.END or end_header.end != self.size:
                 return False
-            self.head, self.head_end = Head.from_bytes(self._payload(first)), first.end
-            offset, flags = END_PAYLOAD.unpack(self._payload(end))
-            index = self._header_at(offset)
-            if index.type != RecordType.INDEX or index.end != end.offset:
+            self._use_first_head()
+            end = EndMark.from_bytes(self._payload(end_header))
+            index = self._header_at(end.index)
+            if index.type != RecordType.INDEX or index.end != end_header.offset:
                 return False
             rows = unpack_index(self._payload(index))
         except (DamagedError, OSError, ValueError):
             return False
-        if rows and (rows[0].reference is not None or rows[-1].offset + rows[-1].length > offset):
+        if rows and rows[-1].offset + rows[-1].length > end.index:
             return False
-        self.frames = [FrameEntry.indexed(row, self.head) for row in rows]
-        self.status = "complete" if flags & COMPLETE else "incomplete"
+        self.frames = [FrameEntry.of(row, self.head.time_base) for row in rows]
+        self.status = "complete" if end.complete else "incomplete"
         return True
 
     def _ask_for_index(self) -> bool:
-        """Take the frames of a file that still grows from its server, if that is one of ours."""
+        """Take the frames of a growing file from its server, if that is `invcodec serve`."""
         if not isinstance(self._file, RemoteFile):
             return False
         try:
             rows = unpack_index(self._file.ask("index", MAX_INDEX_BYTES))
-            first = self._header_at(len(MAGIC))
-            self.head, self.head_end = Head.from_bytes(self._payload(first)), first.end
+            self._use_first_head()
         except (DamagedError, UsageError):
             return False
-        self.frames = [FrameEntry.indexed(row, self.head) for row in rows]
+        self.frames = [FrameEntry.of(row, self.head.time_base) for row in rows]
         # It may have grown since it was opened.
         self.size = max([self.size, *(entry.offset + entry.length for entry in self.frames[-1:])])
         return True
+
+    def _use_first_head(self) -> None:
+        header = self._header_at(len(MAGIC))
+        if header.type != RecordType.HEAD:
+            raise DamagedError("the first record is not a header")
+        self.head, self.head_end = Head.from_bytes(self._payload(header)), header.end
 
     def _scan(self) -> None:
         """Take the frames from the records themselves."""
@@ -122,7 +117,7 @@ class Reader:
         for _ in self._feed(scanner):
             pass
         if scanner.lost and scanner.head is not None:
-            # A header that came late is known from the beginning on the second round.
+            # On the second pass, a header that came late is known from the beginning.
             again = Scanner(self.name, scanner.head)
             for _ in self._feed(again):
                 pass
@@ -131,36 +126,31 @@ class Reader:
         self.head, self.head_end, self.frames = scanner.head, scanner.head_end, scanner.frames
         self.status, self.problems = scanner.status, scanner.problems
 
-    def _feed(self, scanner: Scanner) -> Iterator[Found]:
+    def _feed(self, scanner: Scanner) -> Iterator[Record]:
         self._file.seek(0)
         while data := self._file.read(min(_CHUNK, self.size - scanner.size)):
             yield from scanner.feed(data)
         yield from scanner.finish()
 
-    def records(self) -> Iterator[Found]:
+    def records(self) -> Iterator[Record]:
         """All records with sound headers, in file order, read one by one."""
         yield from self._feed(Scanner(self.name, self.head))
 
-    def _header_at(self, offset: int) -> Record:
+    def _header_at(self, offset: int) -> RecordHeader:
         self._file.seek(offset)
-        record = parse_header(self._file.read(HEADER_BYTES), offset)
-        if record.end > self.size:
+        header = parse_header(self._file.read(HEADER_BYTES), offset)
+        if header.end > self.size:
             raise DamagedError(f"the record at byte {offset} is cut off", offset=offset)
-        return record
+        return header
 
-    def _payload(self, record: Record) -> bytes:
-        """A record's payload, after its checksum was verified.
+    def _payload(self, header: RecordHeader) -> bytes:
+        """A record's payload.
 
         Raises:
-            DamagedError
+            DamagedError: the checksum differs.
         """
-        self._file.seek(record.payload_offset)
-        data = self._file.read(record.length + TRAILER.size)
-        payload, crc = data[: record.length], data[record.length :]
-        if len(crc) < TRAILER.size or zlib.crc32(payload) != TRAILER.unpack(crc)[0]:
-            what = f"the record at byte {record.offset} fails its checksum"
-            raise DamagedError(what, offset=record.offset, frame=record.frame)
-        return payload
+        self._file.seek(header.payload_offset)
+        return header.check_payload(self._file.read(header.length + CRC_BYTES))
 
     def __contains__(self, number: int) -> bool:
         """Whether there is a frame with this number."""
@@ -170,7 +160,7 @@ class Reader:
         """The frame with this number.
 
         Raises:
-            UsageError: no such frame; names its neighbours.
+            UsageError: there is none; names its neighbours.
         """
         if number in self._by_number:
             return self._by_number[number]
@@ -186,19 +176,21 @@ class Reader:
         raise UsageError(f"{self.name}: has no frame {number}; {hint}")
 
     def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
-        """A frame's structured header and its coded values, verified."""
-        record = self._header_at(entry.offset)
-        if record.type not in (RecordType.KEY, RecordType.DELTA):
-            raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
-        frame, coded = FrameHead.split(self._payload(record))
-        is_key = record.type == RecordType.KEY
-        if FrameEntry.of(record, frame, self.head) != entry or is_key != (frame.reference is None):
-            raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
-        frame.check_fits(self.head)
-        return frame, coded
+        """A frame's header and its coded values.
+
+        Raises:
+            DamagedError: the record is unsound, or does not fit the index or the file's header.
+        """
+        header = self._header_at(entry.offset)
+        if header.is_frame:
+            frame, coded = FrameHead.split(self._payload(header))
+            if FrameEntry.of(IndexRow.of(header, frame), self.head.time_base) == entry:
+                frame.check_fits(header, self.head)
+                return frame, coded
+        raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
 
     def cameras_at(self, number: int) -> tuple[Camera, ...]:
-        """The camera list that holds at a frame."""
+        """The cameras that apply at a frame."""
         entry = self.entry(number)
         before = [e for e in self.frames if e.cameras and e.offset <= entry.offset]
         if before:
@@ -209,7 +201,7 @@ class Reader:
 
 
 def _opened(name: str) -> tuple[BinaryIO, int]:
-    """A file, or one on a web server, and its size in bytes."""
+    """A file, local or on a web server, and its size in bytes."""
     if is_url(name):
         remote = RemoteFile(name)
         return cast(BinaryIO, remote), remote.size
@@ -221,22 +213,22 @@ def _opened(name: str) -> tuple[BinaryIO, int]:
 
 
 def reopen(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file to append frames: index and end mark, and what is broken at the end, are cut off.
+    """Open a file to append frames: INDEX, END and anything broken at the end are cut off.
 
     Returns:
-        The file, positioned behind the last sound frame.
+        The file, positioned after the last good frame.
 
     Raises:
-        UsageError: it cannot be written to, or holds no sound frame.
-        DamagedError: its only sound header lies behind its frames.
+        UsageError: it cannot be written to, or holds no good frame.
+        DamagedError: its only sound header lies after its frames.
     """
-    # The end may be broken although the index is sound, so the records themselves are looked at.
+    # The end may be broken although the index is sound, so the records themselves are examined.
     with Reader(path, trust_index=False) as reader:
         end = max((entry.offset + entry.length for entry in reader.frames), default=None)
         if end is None:
-            raise UsageError(f"{path}: holds no sound frame to go on from; encode it again with -f")
+            raise UsageError(f"{path}: holds no sound frame to resume from; encode it again with -f")
         if reader.head_end > end:
-            raise DamagedError(f"{path}: its only sound header lies behind its frames; encode it again with -f")
+            raise DamagedError(f"{path}: its only sound header lies after its frames; encode it again with -f")
     try:
         file = open(path, "r+b")  # noqa: SIM115
         file.truncate(end)

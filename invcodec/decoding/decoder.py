@@ -16,8 +16,8 @@ import numpy as np
 from invcodec.arrays import Array, namespace, on_host, single
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State
-from invcodec.container.records import FrameEntry
-from invcodec.container.schema import Head
+from invcodec.container.head import Head
+from invcodec.container.index import FrameEntry
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.metrics import to_8_bit

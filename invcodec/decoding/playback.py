@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
-from invcodec.container.records import FrameEntry
+from invcodec.container.index import FrameEntry
 from invcodec.decoding.poses import Pose
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import orbit

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from invcodec.coding.state import Follower, State
-from invcodec.container.records import FrameEntry
+from invcodec.container.head import Head
+from invcodec.container.index import FrameEntry
 from invcodec.container.scan import Scanner, scan
-from invcodec.container.schema import Head
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 

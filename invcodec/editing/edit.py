@@ -14,9 +14,10 @@ from typing import BinaryIO
 from invcodec.coding.chain import StateReader
 from invcodec.coding.entropy import CODER
 from invcodec.coding.state import State, encode_delta, encode_key, key_frame
-from invcodec.container.records import FrameEntry, Writer
-from invcodec.container.scan import Found, Scanner, scan
-from invcodec.container.schema import Head
+from invcodec.container.head import Head
+from invcodec.container.index import FrameEntry
+from invcodec.container.scan import Record, Scanner, scan
+from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 
@@ -80,7 +81,7 @@ def _check_follows(writer: Writer, entry: FrameEntry, path: Path) -> None:
         )
 
 
-def _repack(writer: Writer, found: Found, cameras: tuple[Camera, ...]) -> None:
+def _repack(writer: Writer, found: Record, cameras: tuple[Camera, ...]) -> None:
     assert found.frame is not None
     assert found.entry is not None
     assert found.coded is not None

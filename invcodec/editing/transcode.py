@@ -19,8 +19,10 @@ from invcodec.coding.chain import StateReader
 from invcodec.coding.fit import fit_change
 from invcodec.coding.quantize import STEP_BITS, to_lattice
 from invcodec.coding.state import State, delta_frame, encode_key, key_frame
-from invcodec.container.records import FrameEntry, Writer, record_bytes
-from invcodec.container.schema import FrameHead, Head
+from invcodec.container.frame import FrameHead
+from invcodec.container.head import Head
+from invcodec.container.index import FrameEntry
+from invcodec.container.writer import Writer, record_bytes
 from invcodec.encoding.rate import NO_TARGET, Costs, Outcome, Result, Target, account
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera

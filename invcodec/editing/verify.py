@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from invcodec.coding.state import Follower
+from invcodec.container.frame import FrameHead
+from invcodec.container.head import Head
+from invcodec.container.index import FrameEntry
 from invcodec.container.reader import Reader
-from invcodec.container.records import FrameEntry, Writer
-from invcodec.container.scan import Found, Scanner, scan
-from invcodec.container.schema import FrameHead, Head
+from invcodec.container.scan import Record, Scanner, scan
+from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError
 
 Done = Callable[[int], None]
@@ -82,11 +84,11 @@ class _Check:
         self._lost: list[int] = []
         self._problems: list[str] = []
 
-    def frames(self, file: BinaryIO) -> Iterator[tuple[Found, FrameHead]]:
+    def frames(self, file: BinaryIO) -> Iterator[tuple[Record, FrameHead]]:
         """Frames that decode to their digests."""
         follower = Follower()
         for found in scan(file, self._scanner):
-            self._done(found.record.end)
+            self._done(found.header.end)
             if found.entry is None or found.frame is None:
                 continue
             assert self._scanner.head is not None

@@ -16,8 +16,10 @@ import numpy as np
 from invcodec.coding.entropy import CODER
 from invcodec.coding.fit import MOST_STATS
 from invcodec.coding.state import delta_frame, key_frame, table
-from invcodec.container.records import FrameEntry, record_bytes
-from invcodec.container.schema import DIGEST_BYTES, FrameHead, Head, Stats
+from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats
+from invcodec.container.head import Head
+from invcodec.container.index import FrameEntry
+from invcodec.container.writer import record_bytes
 from invcodec.encoding.keyframes import is_keyframe
 from invcodec.encoding.loop import Loop
 from invcodec.encoding.plan import FramePlan, Planner

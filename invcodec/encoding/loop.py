@@ -13,7 +13,7 @@ import numpy as np
 from invcodec.coding.fit import Fitted, fit_change, fit_key
 from invcodec.coding.quantize import nearest_qp, to_lattice
 from invcodec.coding.state import State, encode_key
-from invcodec.container.schema import Head
+from invcodec.container.head import Head
 from invcodec.encoding.presets import Settings
 from invcodec.field.profile import TensorKey, TensorSpec
 from invcodec.render import camera_colour

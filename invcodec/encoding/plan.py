@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from invcodec.container.schema import Stage
+from invcodec.container.frame import Stage
 from invcodec.encoding.presets import Settings
 from invcodec.training.schedule import Schedule
 

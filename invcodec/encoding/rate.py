@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from invcodec.coding.fit import largest_empty_delta
-from invcodec.container.records import INDEX_ROW_BYTES, bytes_without_frames
-from invcodec.container.schema import Head
+from invcodec.container.head import Head
+from invcodec.container.index import INDEX_ROW_BYTES
+from invcodec.container.writer import bytes_without_frames
 from invcodec.encoding.keyframes import frames_to_keyframe, keyframes_among
 from invcodec.errors import UsageError
 from invcodec.names import PSNR_RANGE

@@ -11,9 +11,11 @@ from typing import BinaryIO
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State
+from invcodec.container.frame import FrameHead, Stats
+from invcodec.container.head import Head
+from invcodec.container.index import FrameEntry
 from invcodec.container.reader import reopen
-from invcodec.container.records import FrameEntry, Writer
-from invcodec.container.schema import FrameHead, Head, Stats
+from invcodec.container.writer import Writer
 from invcodec.errors import Interrupted
 from invcodec.interrupts import deferred
 from invcodec.output import Output, check_output

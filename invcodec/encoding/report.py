@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from invcodec.container.schema import Stage
+from invcodec.container.frame import Stage
 from invcodec.encoding.rate import Outcome
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from invcodec.arrays import Array
-from invcodec.container.schema import Head, NetworkInfo, TensorInfo
+from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, UnsupportedError
 from invcodec.field.profile import TensorKey, TensorSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from invcodec.container.schema import Head, NetworkInfo, TensorInfo
+from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, InvError, UnsupportedError
 from invcodec.field.profile import Profile
 from invcodec.field.registry import build

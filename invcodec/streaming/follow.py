@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from invcodec.container.remote import Unavailable, open_url, with_query
-from invcodec.container.scan import Found, Scanner
+from invcodec.container.scan import Record, Scanner
 from invcodec.errors import DamagedError, InvError, UsageError
 from invcodec.streaming.growing import POLL, Growing
 
@@ -18,7 +18,7 @@ _AGAIN = (0.1, 0.2, 0.5, 1.0, 2.0)
 _CHUNK = 1 << 16
 
 
-def follow_file(path: Path, stopped: Callable[[], bool]) -> Iterator[tuple[Scanner, Found]]:
+def follow_file(path: Path, stopped: Callable[[], bool]) -> Iterator[tuple[Scanner, Record]]:
     """Records of a file on this machine, from its last keyframe on, each as soon as it is there.
 
     It ends with the file's end mark. When another file takes the name, it begins again under a new scanner.
@@ -49,7 +49,7 @@ def follow_file(path: Path, stopped: Callable[[], bool]) -> Iterator[tuple[Scann
 
 def follow_url(
     url: str, stopped: Callable[[], bool], status: Callable[[str], None] = lambda text: None
-) -> Iterator[tuple[Scanner, Found]]:
+) -> Iterator[tuple[Scanner, Record]]:
     """Records of a file that grows on a server, from its last keyframe on, each as soon as it is there.
 
     When the connection breaks it is made again; then the stream begins again at the last keyframe, under a new scanner.

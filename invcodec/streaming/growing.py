@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgpack
-
-from invcodec.container.records import (
-    END_PAYLOAD,
-    HEADER_BYTES,
-    MAGIC,
-    Record,
-    RecordType,
-    pack_record,
-    parse_header,
-)
-from invcodec.container.schema import FrameHead, IndexRow, pack, pack_index, unpack_index
+from invcodec.container.canonical import pack, pack_list
+from invcodec.container.frame import FrameHead
+from invcodec.container.index import EndMark, IndexRow, pack_ending, unpack_index
+from invcodec.container.records import HEADER_BYTES, MAGIC, RecordHeader, RecordType, parse_header
 from invcodec.errors import InvError
 from invcodec.limits import MAX_HEAD_BYTES
 
@@ -57,7 +49,7 @@ class Growing:
         size: bytes of whole records.
         key, key_before: offsets of the last keyframe, and of the one before it (or the last, if it is the only one).
         end: offset behind the last frame once the file is finished, or None.
-        complete: what the end mark says.
+        complete: whether there is an end mark that says that the encode is complete.
         broken: records stop making sense at `size`; nothing more will come.
     """
 
@@ -123,15 +115,12 @@ class Growing:
         except InvError:
             self.broken = True
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: RecordHeader) -> None:
         if record.type == RecordType.HEAD and not self.head:
             self.head = self.read(0, record.end)
-        elif record.type in (RecordType.KEY, RecordType.DELTA):
+        elif record.is_frame:
             frame, _ = FrameHead.split(self.read(record.payload_offset, min(record.length, MAX_HEAD_BYTES)))
-            size = record.end - record.offset
-            self._rows += pack(
-                [record.frame, frame.time, record.offset, size, frame.reference, frame.cameras is not None]
-            )
+            self._rows += pack(IndexRow.of(record, frame).to_plain())
             self._count += 1
             if record.type == RecordType.KEY:
                 self.key_before = record.offset if self.key is None else self.key
@@ -139,8 +128,8 @@ class Growing:
         elif record.type == RecordType.INDEX:
             self._index_at = record.offset
         elif record.type == RecordType.END:
-            flags = END_PAYLOAD.unpack(self.read(record.payload_offset, END_PAYLOAD.size))[1]
-            self.complete = bool(flags)
+            payload = self.read(record.payload_offset, min(record.length, MAX_HEAD_BYTES))
+            self.complete = EndMark.from_bytes(payload).complete
             self.end = self._index_at or record.offset
 
     def read(self, offset: int, size: int) -> bytes:
@@ -154,7 +143,7 @@ class Growing:
 
     def index(self) -> bytes:
         """The frames so far, as the payload of an INDEX record has them."""
-        return msgpack.Packer().pack_array_header(self._count) + bytes(self._rows)
+        return pack_list(self._count, bytes(self._rows))
 
     def rows(self) -> list[IndexRow]:
         return unpack_index(self.index())
@@ -172,10 +161,9 @@ class Sent:
 def ending(rows: list[IndexRow], sent: list[Sent], position: int, complete: bool) -> bytes:
     """Index and end mark of a stream that got some of a file's frames, from byte `position` of the stream on."""
     mine = [
-        IndexRow(row.number, row.time, row.offset + part.shift, row.length, row.reference, row.cameras)
+        replace(row, offset=row.offset + part.shift)
         for part in sent
         for row in rows
         if part.first <= row.offset < part.end
     ]
-    index = pack_record(RecordType.INDEX, 0, pack_index(mine))
-    return index + pack_record(RecordType.END, 0, END_PAYLOAD.pack(position, int(complete)))
+    return pack_ending(mine, position, complete)

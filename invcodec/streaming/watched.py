@@ -10,10 +10,11 @@ from time import time
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import Follower, State
-from invcodec.container.records import FrameEntry
+from invcodec.container.frame import Stats
+from invcodec.container.head import Head
+from invcodec.container.index import FrameEntry
 from invcodec.container.remote import is_url
-from invcodec.container.scan import Found
-from invcodec.container.schema import Head, Stats
+from invcodec.container.scan import Record
 from invcodec.errors import DamagedError, InvError, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.streaming.follow import follow_file, follow_url
@@ -68,7 +69,7 @@ class Watched:
         self.head: Head = reader.head
         self.frames: list[FrameEntry] = list(reader.frames)
         self._known = {entry.number: entry for entry in self.frames}
-        self._live: dict[int, tuple[Found, State]] = {}
+        self._live: dict[int, tuple[Record, State]] = {}
         self.arrivals: dict[int, Arrival] = {}
 
     @property
@@ -153,7 +154,7 @@ class Watched:
         self.frames.append(entry)
         self._known[entry.number] = entry
 
-    def _take(self, head: Head, found: Found, state: State, arrival: Arrival) -> None:
+    def _take(self, head: Head, found: Record, state: State, arrival: Arrival) -> None:
         entry = found.entry
         assert entry is not None
         with self._lock:

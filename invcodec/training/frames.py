@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invcodec.container.schema import Stage
+from invcodec.container.frame import Stage
 from invcodec.field.profile import TensorKey
 from invcodec.render.engine import Engine
 from invcodec.training.change import spread

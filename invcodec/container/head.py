@@ -1,0 +1,161 @@
+"""The HEAD record: all that a decoder must know before the first frame (FORMAT.md, "HEAD" and "Cameras")."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Annotated, Any
+
+from invcodec.container.canonical import pack, unpack
+from invcodec.container.fields import (
+    BOOLEAN,
+    MAP,
+    NAME,
+    POSITIVE,
+    RATIO,
+    REAL,
+    SHARE,
+    TAGS,
+    UNREPORTED,
+    Codec,
+    ListStructure,
+    MapStructure,
+    ReportedAs,
+    exactly,
+    integer,
+    list_of,
+    nested,
+    one_of,
+    optional,
+    read_map,
+    within,
+)
+from invcodec.errors import DamagedError, LimitError, UnsupportedError
+from invcodec.geometry.camera import Camera
+from invcodec.limits import MAX_CAMERAS, MAX_IMAGE_SIDE, MAX_NETWORKS, MAX_TENSOR_DIMS, MAX_TENSORS, MAX_WEIGHTS
+
+FORMAT_VERSION = 1
+"""Draft 1: may change without notice until a release. Files of draft 0 cannot be read."""
+
+GROUPS = ("structure", "colour")
+
+CAMERA_FIELDS: dict[str, Codec[Any]] = {
+    "name": NAME,
+    **dict.fromkeys(("width", "height"), integer(1, MAX_IMAGE_SIDE, limit=True)),
+    **dict.fromkeys(("fl_x", "fl_y"), POSITIVE),
+    **dict.fromkeys(("cx", "cy", "k1", "k2", "p1", "p2"), REAL),
+    **dict.fromkeys(("near", "far"), optional(REAL)),
+    "held_out": BOOLEAN,
+    "pose": exactly(12, REAL),
+}
+"""A camera as a file has it, which is how `Camera.to_dict` gives it."""
+
+CAMERAS = list_of(
+    Codec(lambda value: Camera.from_dict(read_map(value, CAMERA_FIELDS)), Camera.to_dict), 1, MAX_CAMERAS, named=True
+)
+
+
+@dataclass(frozen=True)
+class TensorInfo(ListStructure):
+    """A tensor as a file declares it: 1 to 4 dimensions, and one of `GROUPS`."""
+
+    name: Annotated[str, NAME]
+    shape: Annotated[tuple[int, ...], list_of(integer(1, MAX_WEIGHTS, limit=True), 1, MAX_TENSOR_DIMS)]
+    group: Annotated[str, one_of(GROUPS)]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class NetworkInfo(MapStructure):
+    """A network as a file declares it.
+
+    Attributes:
+        role: "scene", "coarse", "fine" or "camera-colour".
+        profile, profile_name, version: the profile's id, name and version.
+        config: the profile's configuration.
+        space: the coordinate mapping; empty for "camera-colour".
+    """
+
+    name: Annotated[str, NAME]
+    role: Annotated[str, NAME]
+    profile: Annotated[int, integer(0, 2**31), ReportedAs("profile_id")]
+    profile_name: Annotated[str, NAME, ReportedAs("profile")]
+    version: Annotated[int, integer(0, 2**31), ReportedAs("profile_version")]
+    config: Annotated[dict[str, Any], MAP]
+    space: Annotated[dict[str, Any], MAP]
+    tensors: Annotated[tuple[TensorInfo, ...], list_of(nested(TensorInfo), 1, MAX_TENSORS, named=True), UNREPORTED]
+
+    @property
+    def weights(self) -> int:
+        """Number of values of all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    def describe(self) -> dict[str, Any]:
+        sizes = {group: sum(t.size for t in self.tensors if t.group == group) for group in GROUPS}
+        return super().describe() | {"weights": sizes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(MapStructure):
+    """The HEAD record.
+
+    Attributes:
+        frame_rate: nominal frames per second.
+        time_base: seconds per tick of frame times.
+        source_size: width and height in pixels of the captured images, before downscaling by `downscale`.
+        background: RGB from 0 to 1, or None if it is transparent.
+        encoder: name, version, settings, and what `--resume` needs.
+        tags: free text by key.
+    """
+
+    frame_rate: Annotated[Fraction, RATIO]
+    time_base: Annotated[Fraction, RATIO, UNREPORTED]
+    source_size: Annotated[tuple[int, int], exactly(2, integer(1, 2**20))]
+    downscale: Annotated[int, integer(1, 2**10)]
+    background: Annotated[tuple[float, float, float] | None, optional(exactly(3, SHARE))]
+    colour_space: Annotated[str, NAME] = "srgb"
+    units: Annotated[str, NAME] = "unknown"
+    cameras: Annotated[tuple[Camera, ...], CAMERAS]
+    networks: Annotated[tuple[NetworkInfo, ...], list_of(nested(NetworkInfo), 1, MAX_NETWORKS, named=True)]
+    encoder: Annotated[dict[str, Any], MAP, UNREPORTED] = field(default_factory=dict)
+    tags: Annotated[dict[str, str], TAGS, UNREPORTED] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        return pack({"version": FORMAT_VERSION, "reader": FORMAT_VERSION, **self.to_plain()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Head:
+        """Parse and validate.
+
+        Raises:
+            DamagedError, LimitError, UnsupportedError
+        """
+        value = unpack(data, "header")
+        try:
+            # Before any other key, since a later draft may have changed them all.
+            version = read_map(value, {"reader": integer(0, 2**31)})["reader"]
+            if version < FORMAT_VERSION:
+                raise UnsupportedError(
+                    f"the file is of format draft {version}, which is no longer read: encode it again"
+                )
+            if version > FORMAT_VERSION:
+                raise UnsupportedError(f"the file needs format version {version}; this decoder knows {FORMAT_VERSION}")
+            head = cls.from_plain(value)
+            if head.weights > MAX_WEIGHTS:
+                raise LimitError(f"{head.weights} weights, at most {MAX_WEIGHTS} are allowed")
+        except (DamagedError, LimitError) as error:
+            raise within("header", error) from None
+        return head
+
+    @property
+    def weights(self) -> int:
+        """Number of values in one frame's state."""
+        return sum(network.weights for network in self.networks)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"weights": self.weights}
