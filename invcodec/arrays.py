@@ -1,4 +1,4 @@
-"""What numpy arrays and torch tensors have in common, so that one text serves the host and a GPU."""
+"""The common ground of numpy arrays and torch tensors, for code that runs on the host and on a GPU alike."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Array: TypeAlias = Any
-"""A numpy array, or a torch tensor on whatever device."""
+"""A numpy array, or a torch tensor on any device."""
 
 
 def namespace(array: Array) -> Any:
-    """The module whose functions take the array: torch, or numpy. Both name those that are used here alike."""
-    # Who holds a tensor has imported torch.
+    """The module whose functions take this array, torch or numpy; the functions used here have the same names in both."""
+    # Whoever holds a tensor has imported torch.
     torch = sys.modules.get("torch")
     return torch if torch is not None and isinstance(array, torch.Tensor) else np
 
 
 def single(array: Array) -> Array:
-    """As float32."""
+    """The array as float32."""
     return array.astype(np.float32) if isinstance(array, np.ndarray) else array.float()
 
 

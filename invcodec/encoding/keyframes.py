@@ -1,4 +1,4 @@
-"""Where keyframes are: the one place that says so."""
+"""Which frames of a file are keyframes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoding while it is filmed: every frame within its deadline, from the newest images that there are."""
+"""Live encoding: each frame is taken from the newest images and written within its deadline."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from invcodec.interrupts import deferred, interruptible
 from invcodec.training.schedule import Budget
 
 KEY_EVERY = 30
-"""Frames from one keyframe to the next unless it is said otherwise: who joins late waits for so many deltas at most."""
+"""Default keyframe interval in frames: the most deltas that a late joiner has to decode."""
 _MARGIN = 1.1
 _SLACK = 0.01
-"""Time held back for what is not training: so many times what it took before, and so many seconds more."""
+"""Time reserved for everything but training: this factor of what it took before, plus this many seconds."""
 _FORGET = 0.2
-"""How fast longer times of before are forgotten."""
+"""How fast earlier, longer times are forgotten."""
 _OUTLIER = 2.0
-"""A time so many times longer than before says more about the machine than about the next frame."""
+"""A time longer than before by this factor tells more about the machine than about the next frame."""
 _LEAST = 1e-3
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a live encode came to: frames in the file, frames that came and were dropped, and missed deadlines."""
+    """Totals of a live encode: frames written, frames dropped, and frames that missed their deadline."""
 
     frames: int
     dropped: int
@@ -58,22 +58,23 @@ def encode_live(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Done:
-    """Encode what is filmed until the source ends, the last frame is done, or Ctrl-C; each is a proper end.
+    """Encode from cameras until the source ends, the last frame is done, or Ctrl-C; each completes the file.
 
-    A frame is taken, trained, coded and written within its deadline. What comes meanwhile is dropped, and missing in
-    the file's frame numbers; the next frame is the newest one then. The file appears under its name with its first
-    keyframe.
+    A frame is taken, trained, coded and written within its deadline. Frames that arrive meanwhile are dropped and leave
+    gaps in the file's frame numbers; encoding continues with the newest one. The file appears under its name with its
+    first keyframe.
 
     Args:
         path: of the file, or a file object to write to, such as a pipe.
         key_seconds: deadline of the first keyframe.
         seconds_per_frame: deadline of every other frame.
-        frames: first frame number, and the one behind the last; None for either end.
+        frames: first frame number, and one past the last; None leaves that end open.
         force: replace an existing file.
 
     Raises:
-        UsageError: the file exists or cannot be written, or no frame came.
-        CaptureError: the source broke; what was finished is in the file.
+        UsageError: the file exists or cannot be written, or no frame arrived.
+        CaptureError: the source failed; finished frames are in the file.
+        Interrupted: Ctrl-C before the first frame was finished.
     """
     first, stop = frames or (None, None)
     if settings.key_every is None:
@@ -132,7 +133,7 @@ def _encoder(
 
 
 class _Pace:
-    """Divides each frame's deadline between training and everything else, by what everything else took before."""
+    """Splits each frame's deadline between training and everything else, from what everything else took before."""
 
     def __init__(self, key_seconds: float, seconds_per_frame: float) -> None:
         self.key_seconds = key_seconds
@@ -144,16 +145,16 @@ class _Pace:
         return self.seconds_per_frame if index else self.key_seconds
 
     def training(self, index: int, kind: str) -> float:
-        """Seconds to train the `index`-th frame, which becomes a record of this kind."""
-        # A step that begins in time ends after it.
+        """Seconds to train frame `index`, which becomes a record of this kind."""
+        # A step that starts in time ends after it.
         rest = _MARGIN * self._rest[kind] + self._step + _SLACK
         if index == 0:
-            # Nobody has seen a trained scene yet, whose integers take longer to code than those of a rehearsal.
+            # A trained scene, not seen yet, takes longer to code than a rehearsal's noise.
             rest = 1.5 * rest + 0.02 * self.key_seconds
         return max(_LEAST, self.deadline(index) - rest)
 
     def observe(self, kind: str, rest: float, step: float) -> None:
-        """Take note of how many seconds a frame took but for its training steps, and how many one of those took."""
+        """Record the seconds that a frame took apart from its training steps, and the seconds of one step."""
         before = self._rest.get(kind, rest)
         rest = min(rest, _OUTLIER * before + _SLACK)
         self._rest[kind] = max(rest, before + _FORGET * (rest - before))
@@ -161,10 +162,10 @@ class _Pace:
 
 
 class _Timing(Progress):
-    """Passes an encoder's progress on, and remembers when it trained; reports are left to `_push`.
+    """Forwards an encoder's progress and notes when it trained; frame reports are left to `_push`.
 
     Attributes:
-        began, ended: when the first training step began, and when the last one ended.
+        began, ended: start of the first training step, and end of the last one.
     """
 
     def __init__(self, to: Progress) -> None:
@@ -184,7 +185,7 @@ class _Timing(Progress):
 
     @property
     def optimising(self) -> float:
-        """Seconds of training steps."""
+        """Seconds spent on training steps."""
         return self.ended - self.began
 
 
@@ -202,7 +203,7 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
         seconds=training,
         captured=live.arrived,
     )
-    # What steering towards a target took from behind the end of training is to be kept back, too.
+    # Steering that ran past the end of training must be reserved for as well.
     rest = report.seconds - min(timing.optimising, training)
     pace.observe(report.kind, rest, timing.optimising / max(report.steps, 1))
     done = LiveReport(
@@ -219,7 +220,7 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
 
 
 def _rehearse(source: LiveSource, settings: Settings, pace: _Pace) -> _Pace:
-    """Encode a few frames of noise to nowhere: everything is compiled then, and it is known how long coding takes."""
+    """Encode a few frames of noise to memory, so that everything is compiled and coding time is known."""
     rng = np.random.default_rng(0)
     few = Budget(steps=2)
     brief = replace(

@@ -1,6 +1,6 @@
-"""Presets: what a quality-for-time choice means in numbers, resolved into one settings object.
+"""Presets: a choice of quality against time, resolved into one settings object.
 
-The numbers come from the measurements in `benchmarks/`; README.md says what each preset costs and gives.
+The numbers come from the measurements in `benchmarks/`; docs/encode.md says what each preset costs and gives.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from invcodec.names import DEFAULT_PRESET, DEFAULT_QUALITY, QUALITY_RANGE, profi
 from invcodec.training.schedule import Budget, Schedule
 
 _PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 30.0
-"""Points of quality for which prices, and lattice steps, double. Fewer weights serve low qualities better than coarse
-ones do, so most of the saving is left to the price."""
+"""Points of quality over which prices, and lattice steps, double. At low quality fewer weights serve better than
+coarser ones, so most of the saving is left to the price."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what an encoder does, apart from the capture; stored in the file.
+    """Every choice that an encode depends on apart from the capture; stored in the file.
 
     Attributes:
         networks: for each network its name, role, profile name and configuration.
         key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
-        quality: 0 to 100; prices and steps follow from it.
+        quality: 0 to 100; determines prices and steps.
         fine_step: factor on every lattice step; below 1 is finer.
         dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
         warmup: frames after the first keyframe in which everything is trained.
         key_every: frames from one keyframe to the next, or None for a single one.
-        target: what is asked of the file's size or quality; frames differ from `quality` for its sake.
+        target: for the file's size or quality; frames may differ from `quality` to meet it.
     """
 
     preset: str
@@ -56,7 +56,7 @@ class Settings:
     target: Target = NO_TARGET
 
     def at_quality(self, quality: float) -> Settings:
-        """The same with prices and steps for another quality, 0 to 100."""
+        """These settings with the prices and steps of another quality, 0 to 100."""
         points = self.quality - quality
 
         def priced(schedule: Schedule) -> Schedule:
@@ -72,7 +72,7 @@ class Settings:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types."""
+        """The settings in plain types."""
         data = asdict(self)
         data["networks"] = list(data["networks"])
         return data
@@ -104,14 +104,15 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
 
 
 _KEY_PRICE, _DELTA_PRICE = 1e-7, 1e-6
-"""Rate in the loss at quality 50. A keyframe's weights serve every frame up to the next, so they are cheaper."""
+"""Price of a change in the loss at quality 50. A keyframe's weights serve every frame up to the next one, so they are
+cheaper."""
 
 
 def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Settings:
     delta = Schedule(
         Budget(seconds=frame_seconds),
-        # Gradients that are noisy move weights to no purpose, and every move is paid for: few large batches, with
-        # samples near where a decoder takes them, gave fewer bytes and more quality than many small ones.
+        # Noisy gradients move weights to no purpose, and every move costs bytes: few large batches, sampled close to
+        # where a decoder samples, gave fewer bytes and more quality than many small ones.
         rays=4096,
         lead_rate=0.12,
         rate=0.002,
@@ -148,19 +149,19 @@ def _twice(budget: Budget) -> Budget:
 
 
 def _nerf_settings(preset: Settings) -> Settings:
-    """A preset of grids, turned to one small MLP: twice the times, since it learns more slowly, and its own recipe."""
+    """A preset of the grid profile applied to one small MLP: twice the time, since it learns more slowly."""
     scene = {
         "name": "scene",
         "role": "scene",
         "profile": "nerf",
-        # With 8 octaves it learned small pictures more slowly.
+        # With 8 octaves, small pictures were learned more slowly.
         "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 48, "importance": 0},
     }
     key = Schedule(_twice(preset.key.budget), rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
     delta = replace(
         key,
         budget=_twice(preset.delta.budget),
-        # Fast under a price: a few weights move far, where a slow rate moves many a little.
+        # A high rate under a price moves few weights far; a low rate moves many a little.
         lead_rate=8e-3,
         rate=2e-3,
         decay=0.1,
@@ -168,7 +169,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         changed_share=0.5,
     )
     warm = replace(delta, lead_rate=2e-3)
-    # Steps four times the profile's own cost a keyframe 0.1 dB, and halve the bytes of later frames at no cost.
+    # Four times the profile's own steps cost a keyframe 0.1 dB and halve the bytes of later frames at no cost.
     return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, fine_step=4.0)
 
 
@@ -195,7 +196,7 @@ PRESETS = {
 _BITS = {"grid": (0.4, 0.04), "nerf": (5.0, 0.3)}
 """Bits per weight of a keyframe and of a later frame, by profile; other profiles are taken to be like `nerf`."""
 _FREE_BITS = 3.0
-"""Bits per weight that later frames send where changes have no price."""
+"""Bits per weight of later frames whose changes have no price."""
 
 
 def resolve(
@@ -214,15 +215,15 @@ def resolve(
     device: str = "auto",
     colour_correction: bool = True,
 ) -> Settings:
-    """Settings of a preset, with what was asked for in its place.
+    """Settings of a preset, with the given options applied.
 
     Args:
         profile: a profile's name (`invcodec.names.profiles`); the preset's own if None.
-        seconds_per_frame: training time of each frame but keyframes.
+        seconds_per_frame: training time of every frame after the first.
         key_seconds: training time of the first keyframe.
         steps: optimiser steps of every frame, in place of times.
-        quality: 0 to 100, at the price of bytes; None is DEFAULT_QUALITY, the preset's own.
-        target: a size or quality of the file, in place of that.
+        quality: 0 to 100; higher quality takes more bytes. DEFAULT_QUALITY if None.
+        target: a target for the file, in place of a quality.
 
     Raises:
         UsageError: an unknown name, or a number out of range.
@@ -279,14 +280,14 @@ def resolve(
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an encode will roughly take: seconds (None where the budget is in steps), and bytes in the file."""
+    """Estimated cost of an encode: seconds (None if the budget is in steps), and bytes of the file."""
 
     seconds: float | None
     bytes: int
 
 
 def usual_bytes(settings: Settings) -> tuple[float, float]:
-    """What a keyframe's record and a later one's roughly take; that differs with the scene."""
+    """Typical bytes of a keyframe's record and of a later one; actual sizes depend on the scene."""
     key = delta = 0.0
     for network in settings.networks:
         profile = build(network["profile"], network["config"])
@@ -299,7 +300,7 @@ def usual_bytes(settings: Settings) -> tuple[float, float]:
 
 
 def estimate(settings: Settings, frames: int, frame_rate: Fraction) -> Estimate:
-    """Roughly what encoding a number of frames takes, from the settings alone; sizes differ with the scene."""
+    """Estimate an encode of `frames` frames from the settings alone; actual sizes depend on the scene."""
     keys = keyframes_among(frames, settings.key_every)
     warm = min(settings.warmup, frames - 1)
     budgets = [(settings.key, 1), (settings.warm, warm), (settings.delta, frames - 1 - warm)]

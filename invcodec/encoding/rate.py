@@ -1,7 +1,7 @@
-"""Rate control: what is asked of a file's size or quality, and at which quality its frames are encoded to get it.
+"""Rate control: targets for a file's size or quality, and the quality of each frame that meets them.
 
 The encoder has one knob, the quality from 0 to 100 (`invcodec.encoding.presets`). A `Controller` sets it before a
-frame and while the frame is trained. It knows bytes and decibels, and nothing of how they come about.
+frame and while the frame is trained. It deals in bytes and decibels only, not in how they arise.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ BUFFER_SECONDS = 2
 """Size of the buffer of a bit rate, in seconds of that rate."""
 
 POINTS_PER_OCTAVE = 10.0
-"""Points of quality for twice the bytes, roughly; what is off is corrected next time."""
+"""Points of quality that roughly double the bytes; each measurement corrects the error of this estimate."""
 _POINTS_PER_DECIBEL = 5.0
 _LARGEST_STEP = 12.0
-"""Points of quality that one measurement can change: it may be a poor one, early in a frame or at a cut."""
+"""Largest correction in points of quality that one measurement makes: it may be poor, early in a frame or at a cut."""
 _KEY_MARGIN, _DELTA_MARGIN = 1.15, 2.0
-"""How far a record may exceed its share of a file's size: what one later frame has too much, the others can save."""
+"""How far a record may exceed its share of a file's size; later frames make up for the excess of one."""
 _TOLERANCE = 0.1
-"""Decibels by which a quality may be missed."""
+"""Shortfall in dB below which a target PSNR counts as met."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of a file; nothing: a constant quality. `max_frame_bytes` goes with everything, the others do not.
+    """Targets for a file; without any, quality is constant. `max_frame_bytes` combines with each of the others.
 
     Attributes:
         psnr: mean over frames, in dB.
@@ -44,7 +44,7 @@ class Target:
         max_frame_bytes: of the record of any frame that is no keyframe.
 
     Raises:
-        UsageError: values out of range, or that exclude each other.
+        UsageError: values out of range, or mutually exclusive ones.
     """
 
     psnr: float | None = None
@@ -64,7 +64,7 @@ class Target:
 
     @property
     def decides_quality(self) -> bool:
-        """Whether frames get the quality that this takes, in place of one that is asked for."""
+        """Whether the target determines the quality of frames, in place of a given one."""
         return any(value is not None for value in (self.psnr, self.size, self.bitrate))
 
 
@@ -73,13 +73,13 @@ NO_TARGET = Target()
 
 @dataclass(frozen=True)
 class Costs:
-    """What is known of a file's bytes before its first frame.
+    """Byte counts known before a file's first frame.
 
     Attributes:
         fixed: header, index and end mark of a file without frames.
         row: a frame's row in the index.
         empty: the record of a frame that changes nothing.
-        key, delta: what records usually take at the default quality.
+        key, delta: typical record sizes at the default quality.
     """
 
     fixed: int
@@ -90,13 +90,13 @@ class Costs:
 
     @classmethod
     def of(cls, head: Head, key: float, delta: float) -> Costs:
-        """Of a file with this header, given what its records usually take."""
+        """The costs of a file with this header, given its typical record sizes."""
         return cls(bytes_without_frames(head), INDEX_ROW_BYTES, largest_empty_delta(head), key, delta)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one target: `name` is that of its field in `Target`."""
+    """The result for one target; `name` is its field in `Target`."""
 
     name: str
     asked: float
@@ -106,14 +106,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Allowance:
-    """Bytes of a record: what it should take, and what it must not exceed."""
+    """Bytes of a record: the size to aim for, and the limit."""
 
     wanted: float = math.inf
     limit: float = math.inf
 
 
 class Account(ABC):
-    """Bytes that may still be spent."""
+    """A budget of bytes."""
 
     @abstractmethod
     def allowance(self, key: bool) -> Allowance:
@@ -125,14 +125,14 @@ class Account(ABC):
 
     @abstractmethod
     def elapse(self, seconds: float) -> None:
-        """The next frame is shown so much later than the last one."""
+        """The next frame is shown this many seconds after the last one."""
 
 
 class FileSize(Account):
     """A whole file's bytes, shared out among a known number of frames.
 
-    A keyframe gets as much more than a later frame as it usually takes. What a frame leaves, or takes too much, goes to
-    those that remain.
+    Keyframes and later frames share in proportion to their typical sizes. What a frame saves or overspends is spread
+    over those that remain.
     """
 
     def __init__(self, size: int, frames: int, key_every: int | None, costs: Costs) -> None:
@@ -164,13 +164,12 @@ class FileSize(Account):
 
 
 class Bucket(Account):
-    """A leaky bucket: it holds BUFFER_SECONDS of the rate, is full at first, and fills as time goes by.
+    """A leaky bucket: it holds BUFFER_SECONDS of the rate, starts full, and refills at the rate.
 
-    So any T seconds of a file hold at most T + BUFFER_SECONDS seconds' worth of the rate, and one who receives at that
-    rate, and waits BUFFER_SECONDS before the first picture, never waits again. The header and the first keyframe drain
-    it first; later frames then get a little less than the rate until there is a reserve again, and save up for a later
-    keyframe. Only a keyframe that is too large even at quality 0 can overdraw it; the frames after it pay back half of
-    what they get.
+    So any T-second window of a file carries at most T + BUFFER_SECONDS seconds of bits, and a client that receives at
+    this rate and buffers BUFFER_SECONDS never stalls. The header and the first keyframe drain the bucket; later frames
+    then get a little less than the rate until there is a reserve again, and save for a later keyframe. Only a keyframe
+    that is too large even at quality 0 can overdraw it; the frames after it pay back half of what they get.
     """
 
     _RESERVE = 0.25
@@ -178,7 +177,7 @@ class Bucket(Account):
     def __init__(self, bitrate: int, frame_rate: Fraction, key_every: int | None, costs: Costs) -> None:
         self._size = BUFFER_SECONDS * bitrate / 8
         self._rate = bitrate / 8
-        # For each frame; those to come are taken to be as far apart as the last two were.
+        # Per frame, assuming that coming frames are spaced like the last two.
         self._flow = float(self._rate / frame_rate) - costs.row
         if self._flow < costs.empty:
             least = math.ceil(8 * (costs.empty + costs.row) * frame_rate)
@@ -209,13 +208,13 @@ class Bucket(Account):
         if key:
             wanted = min(max(plan, self._credit / 2) * self._key_share(ahead), 0.9 * self._credit)
             return Allowance(max(wanted, self._costs.empty), max(self._credit, self._costs.empty))
-        # Not what a full bucket allows: that would be spent on the first frames of a scene that is easy for once.
+        # Not all that a full bucket allows, or a briefly easy scene would spend the reserve.
         wanted = _clamp(plan / ahead, self._flow / 4, 2 * self._flow)
         limit = max(self._credit, self._flow / 2, self._costs.empty)
         return Allowance(_clamp(wanted, self._costs.empty, limit), limit)
 
     def _key_share(self, frames: float) -> float:
-        """Part of the bytes of a keyframe and the frames after it, `frames` in all, that the keyframe usually takes."""
+        """The keyframe's typical share of the bytes of a group of `frames` frames that it begins."""
         return self._costs.key / (self._costs.key + (frames - 1) * self._costs.delta)
 
     def spend(self, key: bool, size: int) -> None:
@@ -228,22 +227,22 @@ class Bucket(Account):
 
 
 class Controller:
-    """Chooses the quality of each frame: `begin`, `steer` as often as there is something to go by, `end`.
+    """Chooses the quality of each frame: call `begin`, then `steer` at each measurement, then `end`.
 
     Args:
-        target: what is asked.
-        quality: where to begin; without a target, where to stay.
+        target: of the file.
+        quality: to start from; constant without a target.
         costs: of the file.
         frame_rate: of the capture.
-        frames: how many there will be, where that is known.
+        frames: how many there will be, if known.
         key_every: frames from one keyframe to the next, or None for a single one.
 
     Attributes:
-        quality: 0 to 100, of the frame that is being encoded.
+        quality: 0 to 100, of the current frame.
         allowance: for its record.
 
     Raises:
-        UsageError: a target that cannot be reached whatever is done.
+        UsageError: a target that no encode can reach.
     """
 
     def __init__(
@@ -260,7 +259,7 @@ class Controller:
         self.quality = quality
         self.allowance = Allowance()
         self._account = account(target, costs, frame_rate, frames, key_every)
-        # A cap alone makes frames worse where they must be, and none better.
+        # A cap alone only ever lowers quality.
         self._best = quality if target.psnr is None and self._account is None else 100.0
         self._usual = {True: costs.key, False: costs.delta}
         self._next: dict[bool, float] = {}
@@ -269,12 +268,12 @@ class Controller:
         self._result = Result(target, costs, frame_rate)
 
     def begin(self, key: bool, time: Fraction) -> float:
-        """The quality with which training begins of the next frame, which is shown at a time in seconds."""
+        """The quality at which to start training the next frame, shown at `time` seconds."""
         self._reach(time)
         self.allowance = self._account.allowance(key) if self._account else Allowance()
         cap = self.target.max_frame_bytes
         if cap is not None and not key:
-            # A little below, so that few frames have to be cut to it.
+            # A little below, so that few frames have to be truncated.
             self.allowance = Allowance(min(self.allowance.wanted, 0.85 * cap), min(self.allowance.limit, cap))
         if key not in self._next:
             first = self.quality
@@ -295,23 +294,23 @@ class Controller:
         return self.target.psnr is not None
 
     def steer(self, size: int | None, psnr: float | None) -> float:
-        """The quality to go on with.
+        """The quality to continue with.
 
         Args:
             size: what the record would take now, in bytes, if `needs_size`.
             psnr: the frame's quality now, in dB, if `needs_psnr`.
         """
-        # Bytes follow the price at once. Decibels rise until the end, whatever is done; they must not add up.
+        # Bytes follow the price at once. PSNR rises until training ends anyway: its corrections must not add up.
         self.quality = self._corrected(size, psnr, self._begun)
         return self.quality
 
     def end(self, key: bool, needed: int, size: int, psnr: float) -> None:
-        """A frame was written: what its record would have taken without a limit, what it took, and its quality."""
+        """A frame was written: the bytes it needed without a limit, the bytes it took, and its PSNR in dB."""
         self._next[key] = self._corrected(needed, psnr, self.quality)
         self._spend(key, size, psnr)
 
     def wrote(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
-        """As `begin` and `end`, of a frame that was written before this controller was there: the file is resumed."""
+        """Account for a frame that a resumed file already holds."""
         self._reach(time)
         self._spend(key, size, psnr)
 
@@ -327,11 +326,11 @@ class Controller:
         self._result.add(key, self._time, size, psnr)
 
     def outcomes(self, size: int) -> list[Outcome]:
-        """What came of the target in a finished file of `size` bytes."""
+        """The outcome of each target for a finished file of `size` bytes."""
         return self._result.outcomes(size)
 
     def _corrected(self, size: int | None, psnr: float | None, psnr_from: float) -> float:
-        """The quality that follows from what was measured: the lowest, where several things are asked."""
+        """The quality that follows from the measurements: the lowest, where there are several targets."""
         found = []
         if self.needs_size:
             assert size is not None
@@ -347,10 +346,10 @@ class Controller:
 def account(
     target: Target, costs: Costs, frame_rate: Fraction, frames: int | None, key_every: int | None
 ) -> Account | None:
-    """What keeps count of a target's bytes, if it has any.
+    """The budget of a target that limits bytes, else None.
 
     Raises:
-        UsageError: a target that cannot be reached whatever is done.
+        UsageError: a target that no encode can reach.
     """
     cap = target.max_frame_bytes
     if cap is not None and cap < costs.empty:
@@ -365,7 +364,7 @@ def account(
 
 
 class Result:
-    """Gathers what came of a target."""
+    """Gathers sizes and qualities, and judges a target by them."""
 
     def __init__(self, target: Target, costs: Costs, frame_rate: Fraction) -> None:
         self._target = target
@@ -377,7 +376,7 @@ class Result:
         self._psnrs: list[float] = []
 
     def add(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
-        """A frame was written: when it is shown in seconds, its record's bytes, its quality in dB where it is known."""
+        """Add a frame: presentation time in seconds, bytes of its record, PSNR in dB if known."""
         self._sizes.append(size)
         self._times.append(time)
         if not key:
@@ -386,7 +385,7 @@ class Result:
             self._psnrs.append(psnr)
 
     def outcomes(self, size: int) -> list[Outcome]:
-        """Of a finished file of `size` bytes."""
+        """The outcomes for a finished file of `size` bytes."""
         target, found = self._target, []
         if target.psnr is not None and self._psnrs:
             mean = sum(self._psnrs) / len(self._psnrs)
@@ -402,7 +401,7 @@ class Result:
         return found
 
     def _lowest_rate(self, asked: float) -> float:
-        """The lowest bit rate whose bucket is never overdrawn, to a thousandth, from above."""
+        """The lowest bit rate whose bucket is never overdrawn, rounded up by at most a thousandth."""
         high = asked
         while not self.holds(high):
             high *= 2
@@ -415,7 +414,7 @@ class Result:
         return high
 
     def holds(self, bitrate: float) -> bool:
-        """Whether the bucket of a bit rate (see `Bucket`) is never overdrawn."""
+        """Whether this bit rate's bucket (see `Bucket`) is never overdrawn."""
         full, rate = BUFFER_SECONDS * bitrate / 8, bitrate / 8
         credit = full - self._costs.fixed
         for size, seconds in zip(self._sizes, self._durations, strict=True):

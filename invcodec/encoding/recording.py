@@ -1,4 +1,4 @@
-"""The file that an encoder writes: its name, its records as they come, and its end, whatever ends it."""
+"""The file that an encoder writes, kept valid however the encode ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from invcodec.output import Output, check_output
 
 @dataclass(frozen=True)
 class Written:
-    """What a file that is being continued holds: its last state, and its frames with their statistics."""
+    """Contents of a file that is being continued: its last state, and its frames with their statistics."""
 
     state: State
     entries: list[FrameEntry]
@@ -31,17 +31,17 @@ class Written:
 
 
 class Recording:
-    """A file under construction; a context manager that never leaves a frame behind that was finished.
+    """A file under construction; a context manager that never loses a finished frame.
 
-    A new file takes its name with its first frame; until then an existing one is untouched, and without a frame it
-    stays. Every record is flushed when it is added. An exception closes the file as incomplete.
+    A new file takes its name with its first frame; until then an existing one is untouched. Every record is flushed
+    when it is added. An exception closes the file as incomplete.
 
     Args:
         out: path of the file, or a binary file object to write to, such as a pipe, which is not closed.
         force: replace an existing file.
 
     Attributes:
-        so_far: what a continued file holds already, or None.
+        so_far: contents of a file that is being continued, or None.
 
     Raises:
         UsageError: the file exists, or cannot be written.
@@ -62,7 +62,7 @@ class Recording:
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str]) -> Recording:
-        """Continue an incomplete file: its index and end mark, and what is broken at its end, are cut off.
+        """Continue an incomplete file: its index and end mark, and anything damaged at its end, are cut off.
 
         Raises:
             UsageError, DamagedError: see `invcodec.container.reader.reopen`.
@@ -118,7 +118,7 @@ class Recording:
     def close(self, *, complete: bool) -> bool:
         """Write index and end mark, and close the file; returns whether that was still to be done.
 
-        A file without frames keeps its name to itself.
+        A file without frames is discarded.
 
         Args:
             complete: whether all frames that were to be encoded are there; an incomplete file can be resumed.
@@ -138,7 +138,7 @@ class Recording:
             return True
 
     def interrupted(self) -> Interrupted:
-        """What an interrupt means to the user."""
+        """The error that reports an interrupt to the user."""
         if not self.frames:
             return Interrupted("interrupted before the first frame was finished; nothing was written")
         last = self.frames[-1].number

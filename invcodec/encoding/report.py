@@ -1,4 +1,4 @@
-"""What an encoder says while it works."""
+"""What an encoder reports as it works."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from invcodec.encoding.rate import Outcome
 
 @dataclass(frozen=True)
 class FrameReport:
-    """What encoding one frame took and gave.
+    """Cost and result of encoding one frame.
 
     Attributes:
         kind: of its record.
-        stage: "key" and "warmup" train everything, "transfer" the lead structure tensors alone; "refresh" is a
-            later frame that trains everything because the scene changed more than structure can follow.
+        stage: "key" and "warmup" train everything, "transfer" only the lead structure tensors; "refresh" is a later
+            frame that trains everything because the scene changed more than structure can follow.
         seconds: from receiving the images to the flushed record.
         psnr: in dB, of the decoded frame on the validation pixels (`invcodec.training.validation`).
         bytes: of the record.
@@ -35,15 +35,15 @@ class FrameReport:
 
 @dataclass(frozen=True)
 class LiveReport(FrameReport):
-    """What encoding a frame took while others came.
+    """Cost of encoding one live frame.
 
     Attributes:
-        captured: when its last image arrived, in seconds as of `time.time`.
+        captured: arrival of its last image, in seconds since 1970.
         queue: seconds from then until the encoder took it.
         training: seconds of preparing and optimising.
-        coding: seconds of all that follows: quantising, coding, measuring, writing.
-        deadline: seconds that it was given.
-        dropped: frames that came and were not taken, since the last one that was.
+        coding: seconds of quantising, coding, measuring and writing.
+        deadline: seconds allowed.
+        dropped: frames that arrived since the last encoded one and were not encoded.
     """
 
     captured: float = 0.0
@@ -55,10 +55,10 @@ class LiveReport(FrameReport):
 
 
 class Progress:
-    """Told how an encode goes; this one ignores it all."""
+    """Receives the progress of an encode; this base class ignores it."""
 
     def start(self, frames: int | None) -> None:
-        """Called once, with the number of frames to come, if it is known."""
+        """Called once, with the number of frames to encode if known."""
 
     def frame_started(self, number: int, stage: str) -> None: ...
 
@@ -68,7 +68,7 @@ class Progress:
     def frame_done(self, report: FrameReport) -> None: ...
 
     def target_done(self, outcome: Outcome) -> None:
-        """Called for each target once a file is complete."""
+        """Called for each target once the file is complete."""
 
     def finish(self) -> None:
-        """Called once, whatever happened."""
+        """Called once at the end, also after an error."""

@@ -1,4 +1,4 @@
-"""What was understood of a capture, in plain types: what `invcodec inspect` prints."""
+"""How a capture is interpreted, in plain types; printed by `invcodec inspect`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMA = 1
 
 
 def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
-    """Cameras in order with their files, frames, scene bounds, and what encoding with these settings would take.
+    """Cameras in order with their files, frames, scene bounds, and the cost of encoding with these settings.
 
     `encode` holds an estimate: seconds of training (None where the budget is in steps), and bytes of the file.
     """

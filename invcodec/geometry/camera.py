@@ -69,7 +69,7 @@ class Camera:
         x, y = (pixels[:, 0] - self.cx) / self.fx, (pixels[:, 1] - self.cy) / self.fy
         if any(self.distortion):
             x, y = self._undistort(x, y)
-        # One coordinate after the other in memory, as those who go on with them want it.
+        # Each coordinate contiguous in memory, as callers process them one by one.
         directions = xp.stack([right * x - up * y - back for right, up, back in self.pose[:, :3].tolist()])
         origins = xp.stack([xp.full_like(x, centre) for centre in self.pose[:, 3].tolist()])
         return origins.T, directions.T

@@ -1,4 +1,4 @@
-"""Geometry of a whole rig: the space it films, the view it has on average, and paths around what it looks at."""
+"""Geometry of a whole rig: the space for its scene, its average view, and paths around its point of interest."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NEAR_MARGIN = 0.95
 _FAR_MARGIN = 1.05
 _MIN_FORWARD_COSINE = 0.35
 _FORWARD_COSINE = 0.5
-"""A rig faces forward if every camera looks within 60 degrees of where they look on average."""
+"""A rig faces forward if every camera looks within 60 degrees of the average direction."""
 _ORBIT_REACH = 0.8
-"""Radius of the orbit in standard deviations of the rig's cameras: inside of what they saw."""
+"""Radius of the orbit in standard deviations of the camera positions: within the region that they cover."""
 
 
 def training_cameras(cameras: Sequence[Camera]) -> list[int]:
@@ -48,7 +48,7 @@ def _border_rays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
 
 
 def average_pose(cameras: Sequence[Camera]) -> np.ndarray:
-    """The mean camera `[3, 4]`: mean position, mean viewing axis, and up as near to the mean up as that allows."""
+    """Pose `[3, 4]` of the mean camera: mean position and viewing axis, and up as close to the mean up as possible."""
     poses = np.stack([camera.pose for camera in cameras])
     back = poses[:, :, 2].mean(0)
     back /= np.linalg.norm(back)
@@ -58,7 +58,7 @@ def average_pose(cameras: Sequence[Camera]) -> np.ndarray:
 
 
 def _forward_space(cameras: Sequence[Camera]) -> Space | None:
-    """NDC over all that the cameras see between their bounds, or None if they do not all look one way."""
+    """NDC around everything that the cameras see between their bounds, or None for rigs that do not face forward."""
     mean_back = np.mean([camera.pose[:, 2] for camera in cameras], 0)
     if any(camera.near is None or camera.far is None for camera in cameras) or np.linalg.norm(mean_back) < 0.5:
         return None
@@ -90,11 +90,11 @@ def _forward_space(cameras: Sequence[Camera]) -> Space | None:
 
 
 def _focus(cameras: Sequence[Camera]) -> tuple[np.ndarray, float]:
-    """The point nearest to all optical axes `[3]`, and the median distance of the cameras from it."""
+    """The point `[3]` closest to all optical axes, and the median distance of the cameras from it."""
     axes = np.stack([camera.pose[:, 2] for camera in cameras])
     centres = np.stack([camera.pose[:, 3] for camera in cameras])
     project = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # A little pull towards the rig keeps parallel axes solvable.
+    # A slight pull towards the rig keeps the system solvable for parallel axes.
     spread = np.linalg.norm(centres - centres.mean(0), axis=-1).max() + 1e-6
     matrix = project.sum(0) + 1e-3 * np.eye(3)
     target = (project @ centres[:, :, None]).sum(0)[:, 0] + 1e-3 * (centres.mean(0) - spread * axes.mean(0))
@@ -103,7 +103,7 @@ def _focus(cameras: Sequence[Camera]) -> tuple[np.ndarray, float]:
 
 
 def default_view(cameras: Sequence[Camera]) -> Camera:
-    """The view shown when none is asked for.
+    """The default view.
 
     That is the first held-out camera; else the mean camera, where the rig faces one way; else its first camera.
     """
@@ -124,7 +124,7 @@ def _faces_forward(cameras: Sequence[Camera]) -> bool:
 
 
 def orbit(cameras: Sequence[Camera], count: int, start: Camera | None = None) -> tuple[Camera, ...]:
-    """Once around the default view, always looking at what it looks at.
+    """Cameras on one turn around the default view, all looking at its point of interest.
 
     Cameras that face one way are circled on a small ellipse among them; others give way to a full turn around
     the point that they surround.
@@ -155,7 +155,7 @@ def orbit(cameras: Sequence[Camera], count: int, start: Camera | None = None) ->
 
 
 def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """Pose `[3, 4]` of a camera at one point that looks at another, upright with respect to `up`; all `[3]`."""
+    """Pose `[3, 4]` of a camera at `position` looking at `target`, upright with respect to `up`; each `[3]`."""
     back = (position - target) / np.linalg.norm(position - target)
     right = np.cross(up, back)
     right /= np.linalg.norm(right)
@@ -163,7 +163,7 @@ def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndar
 
 
 def focus_point(cameras: Sequence[Camera], view: Camera) -> np.ndarray:
-    """The point `[3]` on a view's axis that a path around it should keep in sight.
+    """The point of interest `[3]` on a view's axis, which a path around it keeps in sight.
 
     Its depth is that of the point nearest to all cameras' axes. Where they are parallel or meet outside of the scene's
     depth bounds, it is the harmonic mean of the bounds.
@@ -172,7 +172,7 @@ def focus_point(cameras: Sequence[Camera], view: Camera) -> np.ndarray:
     centres = np.stack([camera.pose[:, 3] for camera in cameras])
     spread = float(np.linalg.norm(centres - centres.mean(0), axis=1).max()) or 1.0
     off_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # The shortest solution: along an axis that all cameras share it is zero, hence out of bounds.
+    # The minimum-norm solution: along an axis shared by all cameras it is zero, hence out of bounds.
     offset = np.linalg.lstsq(off_axis.sum(0), (off_axis @ (centres - view.pose[:, 3])[:, :, None]).sum(0)[:, 0])[0]
     depth = float(-offset @ view.pose[:, 2])
     if not (view.near or 0.5 * spread) < depth < (view.far or 100 * spread):

@@ -1,4 +1,4 @@
-"""Where the field lives: the map from world rays to rays in the unit cube, and how it is chosen.
+"""Coordinate spaces: the maps from world rays to rays in the unit cube that the field is defined on.
 
 Every kind turns a world ray into an origin and a direction in *march space* such that the ray parameter
 `s` in [0, 1) runs over the whole of it (FORMAT.md, "Coordinate mapping"):
@@ -25,7 +25,7 @@ from invcodec.geometry.contraction import expand, march_distance
 _Columns: TypeAlias = Sequence[Array]
 """Components of N vectors, `[N]` each."""
 _March: TypeAlias = tuple[_Columns, _Columns, Array, Array]
-"""Where rays start and end, and how the ray parameter becomes depth."""
+"""Starts and ends of rays, and the offset and scale that turn the ray parameter into depth."""
 
 Kind = Literal["ndc", "box", "contract"]
 
@@ -114,7 +114,7 @@ class Space:
         return self.kind == "contract"
 
     def march(self, origins: Array, directions: Array) -> Rays:
-        """World rays (`[N, 3]` float64 each, the direction's length is that of one unit of z-depth) to march space."""
+        """Map world rays to march space; `[N, 3]` float64 each, directions scaled to one unit of z-depth."""
         xp = namespace(directions)
         centre, axes = self.pose[:, 3].tolist(), self.pose[:, :3].T.tolist()
         along = [directions[:, k] for k in range(3)]
@@ -134,8 +134,8 @@ class Space:
     def _march_ndc(self, xp: Any, o: _Columns, d: _Columns) -> _March:
         near, far = self.low[2].item(), self.high[2].item()
         low, size = self.low[:2].tolist(), (self.high[:2] - self.low[:2]).tolist()
-        # A ray that does not go forward never reaches the far plane; it is given a grazing slope, and the
-        # samples that fall outside the cube are empty.
+        # A ray that does not go forward never reaches the far plane; it gets a grazing slope, and its samples
+        # outside the cube are empty.
         slope = xp.minimum(d[2], -1e-4 * xp.sqrt(_dot(d, d)))
         t_near = (-near - o[2]) / slope
         start = [((o[k] + t_near * d[k]) / near - low[k]) / size[k] for k in range(2)]
@@ -153,10 +153,10 @@ class Space:
         d = [d[k] / size[k] for k in range(3)]
         with np.errstate(divide="ignore", invalid="ignore"):
             faces = [(-a / b, (1 - a) / b) for a, b in zip(o, d, strict=True)]
-        # A ray along a face has no number there, which fmax and fmin pass over.
+        # A ray within a face yields NaN there, which fmax and fmin ignore.
         enter = reduce(xp.fmax, [xp.minimum(a, b) for a, b in faces]).clip(min=0)
         leave = reduce(xp.fmin, [xp.maximum(a, b) for a, b in faces]).clip(min=0)
-        # A ray that misses the box gets no length outside it.
+        # A ray that misses the box gets zero length, outside it.
         miss = enter >= leave
         nowhere = xp.zeros_like(enter)
         enter, leave = xp.where(miss, nowhere, enter), xp.where(miss, nowhere, leave)
@@ -198,5 +198,5 @@ class Space:
 
 
 def _dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
-    """Of vectors given by their three components."""
+    """Dot product of vectors given by their components."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

@@ -1,4 +1,4 @@
-"""Frames to weights."""
+"""From frames to weights: batches, optimisation steps, and one frame's training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def make_steps(
     engine: Engine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
 ) -> Steps:
-    """The way of taking steps that suits the engine.
+    """The `Steps` that suit the engine: on its device where it draws batches itself, else on the host.
 
     Args:
-        correction: is applied and, where asked for, fitted; or None.
-        random_background: show rays a background of random colour, so that what is opaque must be learned as opaque.
+        correction: applied to targets and fitted along the way; or None.
+        random_background: composite rays over random colours, so that opaque surfaces are learned as opaque.
     """
     if engine.steps_on_device:
         from invcodec.render.gpu import GpuEngine

@@ -1,4 +1,4 @@
-"""What changed from one frame to the next, in pixels and in space."""
+"""Change detection between consecutive frames, in pixels and in space."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from invcodec.training.pixels import FramePixels, Views
 
 _PERCEPTIBLE = 8
-"""Smallest change of an 8-bit value that counts as one."""
+"""Smallest difference of 8-bit values that counts as a change."""
 _NOISE_FACTOR = 5.0
 _NOISE_PIXELS = 1 << 18
-"""How many are enough to tell the noise."""
+"""Enough pixels to estimate the noise from."""
 
 
 class ChangeFinder:
@@ -48,11 +48,11 @@ class ChangeFinder:
             self._projection.append(
                 (seen.astype(np.int32), row * camera.width + column, _cell_reach(pixels, inside, cells))
             )
-        # Of the cameras that see a cell, how many must see a change there.
+        # How many of the cameras that see a cell must see a change there.
         self._needed = np.maximum(np.ceil(self._AGREEMENT * seen_by), 1).astype(np.int16)
 
     def find(self, now: FramePixels, before: FramePixels) -> FramePixels:
-        """`now`, with what changed since `before` filled in."""
+        """`now`, with its changes since `before` filled in."""
         difference = np.maximum(now.colour, before.colour) - np.minimum(now.colour, before.colour)
         # Channel by channel, since numpy is slow along short axes.
         largest = reduce(np.maximum, difference.T)
@@ -87,7 +87,7 @@ def spread(mask: np.ndarray, reach: int) -> np.ndarray:
     """Dilate a boolean array of any dimension by a box of `2 * reach + 1`."""
     out = mask
     for axis in range(mask.ndim):
-        # Windows that begin at each element, twice as long every time.
+        # Windows that begin at each element, doubled in length every time.
         windows = np.pad(np.moveaxis(out, axis, 0), [(reach, reach)] + [(0, 0)] * (mask.ndim - 1))
         length, full = 1, 2 * reach + 1
         while length < full:

@@ -1,4 +1,4 @@
-"""Exposure and white balance of each camera, learned along with the scene."""
+"""Per-camera exposure and white balance, learned along with the scene."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class ColourCorrection:
         self._sums = np.zeros((5, cameras, 3))
 
     def neutral(self, colour: np.ndarray, camera: np.ndarray) -> np.ndarray:
-        """What the scene must show `[R, 3]` for camera indices `[R]` to see these colours `[R, 3]`."""
+        """Scene colours `[R, 3]` that cameras `[R]` (indices) see as these colours `[R, 3]`."""
         return (colour - self.offset[camera]) / self.gain[camera]
 
     def observe(self, scene: np.ndarray, seen: np.ndarray, camera: np.ndarray) -> None:
-        """Remember pairs of scene colour `[R, 3]` and camera colour `[R, 3]`."""
+        """Accumulate pairs of scene colour `[R, 3]` and camera colour `[R, 3]` of cameras `[R]`."""
         for total, value in zip(
             self._sums, (np.ones_like(scene), scene, seen, scene * scene, scene * seen), strict=True
         ):
@@ -32,15 +32,15 @@ class ColourCorrection:
                 total[:, channel] += np.bincount(camera, value[:, channel], len(total))
 
     def add(self, sums: np.ndarray) -> None:
-        """Remember what `observe` would have, of many pairs: their number, sums and sums of products `[5, C, 3]`."""
+        """Accumulate the statistics of many pairs at once: counts, sums and sums of products, `[5, C, 3]`."""
         self._sums += sums
 
     def fit(self) -> None:
-        """Update gains and offsets from what was observed since the last call."""
+        """Update gains and offsets from the pairs accumulated since the last call."""
         n, x, y, xx, xy = self._sums
         n = np.maximum(n, 1)
         mean_x, mean_y = x / n, y / n
-        # The ridge pulls towards gain 1: a camera that sees a flat wall says nothing about contrast.
+        # The ridge pulls towards gain 1: a camera that sees only a flat wall carries no information on contrast.
         gain = (xy / n - mean_x * mean_y + self._RIDGE) / (xx / n - mean_x**2 + self._RIDGE)
         gain = np.clip(gain, 0.25, 4)
         gain /= np.exp(np.log(gain).mean(0))

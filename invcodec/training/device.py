@@ -1,4 +1,4 @@
-"""Steps that never leave the GPU: batches are drawn there, and a whole step is recorded once and played again."""
+"""Training steps that stay on the GPU: batches are drawn there, and a step is captured as a CUDA graph and replayed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from invcodec.training.schedule import Schedule
 from invcodec.training.steps import Steps
 
 _AHEAD = 4
-"""Steps that the host may be ahead of the device: enough that it never waits, few enough to end in time."""
+"""Steps that the host may queue ahead of the device: enough to keep it busy, few enough to end on time."""
 _CHUNK = 1 << 20
-"""Pixels whose rays are computed at once."""
+"""Pixels whose rays are computed in one call."""
 _BLOCK = 128
 _STATISTICS = 5
 
 
 class _Kind(NamedTuple):
-    """What steps have in common that are played from one recording."""
+    """The properties that steps replayed from one graph share."""
 
     rays: int
     samples: int
@@ -43,7 +43,7 @@ class DeviceSteps(Steps):
     It holds some 50 bytes on the device for each pixel.
 
     Args:
-        record: play steps from recordings (on CUDA); without, every operation is started by the host.
+        record: replay steps as CUDA graphs; otherwise the host launches every operation.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class DeviceSteps(Steps):
             part = np.concatenate([rays.origins, rays.directions, rays.view], 1)
             self._rays[a : a + len(part)] = torch.from_numpy(part).to(device)
         self._ends = torch.tensor(views.offsets[1:], device=device)
-        # Recorded steps know all these by their addresses.
+        # Captured graphs refer to all of these by address.
         self._colour: torch.Tensor | None = None
         self._valid, self._changed = (torch.zeros(n, dtype=torch.int32, device=device) for _ in range(2))
         self._counts = torch.zeros(2, dtype=torch.int64, device=device)
@@ -126,7 +126,7 @@ class DeviceSteps(Steps):
         return last
 
     def _play(self, kind: _Kind) -> None:
-        """The first step of a kind is taken plainly, which compiles what it needs; then it is recorded."""
+        """Run the first step of a kind eagerly, which compiles its kernels; then capture and replay it."""
         if kind not in self._recordings or not self._records:
             self._recordings[kind] = None
             self._take(kind)
@@ -150,7 +150,7 @@ class DeviceSteps(Steps):
             self._offset.copy_(torch.from_numpy(self._correction.offset))
 
     def _take(self, kind: _Kind) -> None:
-        """One step, of operations on the device alone."""
+        """One step, of device operations only."""
         batch, camera, seen = self.draw(kind)
         result = self._engine.step_on_device(batch, kind.samples)
         self._error.copy_(result.error[kind.picked :].mean())
@@ -180,11 +180,11 @@ class DeviceSteps(Steps):
 
 
 class _Recording:
-    """Operations on a CUDA device, recorded without being carried out."""
+    """Operations on a CUDA device, captured as a graph without running."""
 
     def __init__(self, operations: Callable[[], None]) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        # A stream of this device; the default one is on the device that recorded first.
+        # A stream of this device; the default one belongs to the device that captured first.
         with torch.cuda.graph(self._graph, stream=torch.cuda.Stream()):
             operations()
 
@@ -193,7 +193,7 @@ class _Recording:
 
 
 class _Reading:
-    """A number on its way from the device."""
+    """A scalar on its way from the device, copied asynchronously."""
 
     def __init__(self, value: torch.Tensor) -> None:
         self._held = torch.empty((), pin_memory=True)

@@ -1,4 +1,4 @@
-"""Drawing batches on a GPU, in Triton. Twin: `invcodec.training.steps.HostSteps.draw`."""
+"""Triton kernels that draw batches on a GPU. Twin: `invcodec.training.steps.HostSteps.draw`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _K1, _K2 = tl.constexpr(KEY_SHIFT), tl.constexpr(2 * KEY_SHIFT)
 
 @triton.jit
 def visited(visit, count, seed):
-    """Place in a list of `count` that each visit finds; all `[BLOCK]` int64. Twin: `invcodec.training.walk`."""
+    """Index into a list of `count` for each visit; all `[BLOCK]` int64. Twin: `invcodec.training.walk`."""
     key = (visit // count + 1).to(tl.uint64) * _ROUND_FACTOR + seed.to(tl.uint64)
     key ^= key >> 31
     last = (count - 1).to(tl.uint64)
-    # All bits below the highest one of the last place, and two at least.
+    # All bits up to the highest one of the last index, and at least two.
     mask = last | (last >> 1) | 3
     mask |= mask >> 2
     mask |= mask >> 4
@@ -44,7 +44,7 @@ def visited(visit, count, seed):
 
 @triton.jit
 def _random(seed, which: tl.constexpr, ray, draws):
-    """The `which`-th number in [0, 1) of each ray of this step."""
+    """Random number `which` in [0, 1) for each ray of this step."""
     return tl.rand(seed, which * draws + ray)
 
 
@@ -56,7 +56,7 @@ def draw(
     CHANNELS: tl.constexpr, CORRECTED: tl.constexpr, RANDOM_BACKGROUND: tl.constexpr, CAMERAS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A batch: the first `picked` rays visit pixels that changed, the others all.
+    """Draw a batch: the first `picked` rays visit changed pixels, the others all pixels.
 
     Args:
         valid, changed: `[P]` int32, pixel numbers.

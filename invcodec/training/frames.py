@@ -1,4 +1,4 @@
-"""One frame's optimisation: how it goes on from step to step, where space is open meanwhile, when it stops."""
+"""One frame's optimisation: its steps, the occupancy of space meanwhile, and when it stops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from invcodec.training.steps import Steps
 
 @dataclass(frozen=True)
 class Trained:
-    """What training one frame took and reached, on training pixels drawn without preference."""
+    """Cost and result of training one frame; loss and PSNR (dB) are of uniformly drawn training pixels."""
 
     steps: int
     seconds: float
@@ -30,7 +30,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step was taken: the fraction of the budget that is used up, and a running mean of loss and PSNR (dB)."""
+    """One step is done: the fraction of the budget used so far, and running means of loss and PSNR (dB)."""
 
     fraction: float
     loss: float
@@ -39,7 +39,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class SteeringPoint:
-    """The frame can be steered here: what is sent to the generator is the price from here on, or None."""
+    """The frame can be steered here: the value sent to the generator is the price from here on, or None."""
 
     fraction: float
 
@@ -48,24 +48,24 @@ Training = Generator[StepDone | SteeringPoint, float | None, Trained]
 """A frame's training, step by step."""
 
 _STEER_AT = (0.4, 0.55, 0.7, 0.8, 0.9)
-"""Fractions of the budget at which a frame is steered: once its size can be foretold, while it still follows."""
+"""Fractions of the budget at which a frame is steered: late enough to predict its size, early enough to change it."""
 
 _MIN_DENSITY = 6.0
 """Density per unit of march length below which a cell counts as empty while a keyframe is trained."""
 _COARSE_STEPS = 64
-"""Opening steps of a keyframe, on few rays with few samples, while all of space is still open."""
+"""Opening steps of a keyframe, with few rays and samples, while all of space is still open."""
 _REVIEW_STEPS, _REVIEW_SHARE = 16, 1 / 400
-"""Steps, and share of the budget, that lie at least between two looks at which cells of a keyframe are open; three
-times as many once it has taken shape."""
+"""Minimum steps, and share of the budget, between two updates of a keyframe's occupancy; three times as many once it
+has taken shape."""
 _LEAST_OPEN = 1e-3
-"""Share of the cells that any scene must leave open."""
+"""Smallest share of open cells that is plausible for any scene."""
 _SETTLED = 0.4
-"""Fraction of a later frame's budget after which cells that stayed dark are closed."""
+"""Fraction of a later frame's budget after which cells that contributed nothing are closed."""
 _LIGHT_CELL = 0.02
-"""A keyframe keeps cells open in which, or beside which, some ray had more than this compositing weight."""
+"""A keyframe keeps cells open where they or a neighbour had more than this compositing weight for some ray."""
 _CHANGED_CELL = 0.05
-"""And a later frame those that may have changed and in which some ray had more than this. It is stricter since
-nothing else stops cells from opening from frame to frame, and every one costs time, bytes and, as fog, quality."""
+"""The same for cells of a later frame that may have changed. It is stricter since nothing else limits the growth of
+open cells from frame to frame, and every one costs time, bytes and, as fog, quality."""
 
 
 class FrameTrainer:
@@ -117,7 +117,7 @@ class FrameTrainer:
                 open_cells = density > _MIN_DENSITY
                 if fraction > 0.15:
                     open_cells &= spread(light > _LIGHT_CELL, 1)
-                # What is still fog would be closed as a whole, and could never be learned.
+                # A scene that is still fog would be closed altogether and could never be learned.
                 if open_cells.mean() > _LEAST_OPEN:
                     self.engine.set_occupancy(open_cells)
             if step % epoch == 0:
@@ -140,7 +140,7 @@ class FrameTrainer:
         def before_step(step: int, fraction: float) -> tuple[int, int]:
             nonlocal settled
             if not settled and fraction >= _SETTLED:
-                # By now light has found the new surfaces; what stayed dark would only cost samples.
+                # By now the new surfaces carry weight; the other cells would only cost samples.
                 settle()
                 settled = True
             return schedule.rays, samples
@@ -163,7 +163,7 @@ class FrameTrainer:
         *,
         observe: bool = False,
     ) -> Training:
-        """Take steps until the budget is used up; `before_step` gives each one's rays and samples along them."""
+        """Take steps until the budget is used up; `before_step` gives the rays and samples per ray of each one."""
         start = time.perf_counter()
         self.engine.begin(trainable, schedule.price, mixed=schedule.mixed)
         self.steps.start(frame, schedule, self.rng, observe=observe)
@@ -178,7 +178,7 @@ class FrameTrainer:
                     self.engine.set_price(price)
             error = self.steps.step(rays, samples, *schedule.rates(fraction))
             if error is not None:
-                # A running mean over some twenty steps: one batch is too noisy to show.
+                # A running mean over about twenty steps: a single batch is too noisy to show.
                 first = step < 2 or math.isnan(loss)
                 loss = error if first else loss + (error - loss) * max(0.05, 1 / step)
             step += 1
@@ -190,7 +190,7 @@ class FrameTrainer:
 
 
 def _psnr(mean_squared_error: float) -> float:
-    """In dB, of errors of colours in [0, 1]."""
+    """PSNR in dB for colours in [0, 1]."""
     return -10 * float(np.log10(max(mean_squared_error, 1e-10)))
 
 
@@ -199,5 +199,5 @@ def all_tensors(engine: Engine) -> set[TensorKey]:
 
 
 def lead_tensors(engine: Engine) -> set[TensorKey]:
-    """What is trained once the warm-up is over: the first structure layers (INV, section 3.2)."""
+    """The tensors trained after the warm-up: the first structure layers (INV, section 3.2)."""
     return {(network.name, spec.name) for network in engine.networks for spec in network.profile.tensors if spec.lead}

@@ -1,4 +1,4 @@
-"""What is trained on: the pixels of the training cameras, as rays and as one frame's colours."""
+"""Training data: the pixels of the training cameras, as rays and as the colours of one frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from invcodec.geometry.camera import Camera
 from invcodec.geometry.space import Rays, Space
 
 _VALIDATION_SHARE, _VALIDATION_MOST = 0.02, 4096
-"""Of all pixels of the training cameras."""
+"""Share of the training cameras' pixels kept for validation, and their largest number."""
 
 
 def validation_pixels(cameras: Sequence[Camera]) -> list[np.ndarray]:
@@ -34,14 +34,14 @@ def validation_pixels(cameras: Sequence[Camera]) -> list[np.ndarray]:
 
 
 class Views:
-    """All pixels of the training cameras, numbered through, and their rays.
+    """All pixels of the training cameras, numbered consecutively, and their rays.
 
     Args:
         cameras: the training cameras.
         space: where their rays run.
 
     Attributes:
-        validation: `[V]` pixel numbers that no training sees.
+        validation: `[V]` pixel numbers that are never trained on.
     """
 
     def __init__(self, cameras: Sequence[Camera], space: Space) -> None:
@@ -78,8 +78,8 @@ class FramePixels:
         colour: `[P, 3]` or `[P, 4]` uint8 (straight alpha), in the order of `Views`.
         valid_mask: `[P]` bool, pixels to train on: those that are neither masked out nor kept for validation.
         validation: `[V]` pixel numbers to measure quality on.
-        changed_mask: `[P]` bool, those of them that changed since the last frame, or None if that is not known.
-        hull: `[M, M, M]` bool, cells that may hold the change, or None.
+        changed_mask: `[P]` bool, training pixels that changed since the last frame, or None if unknown.
+        hull: `[M, M, M]` bool, occupancy cells that may hold the change, or None.
     """
 
     colour: np.ndarray
@@ -95,14 +95,14 @@ class FramePixels:
 
     @cached_property
     def changed(self) -> np.ndarray:
-        """`[C]` numbers of those that changed."""
+        """`[C]` numbers of the changed pixels among them."""
         return np.flatnonzero(self.changed_mask) if self.changed_mask is not None else np.empty(0, np.int64)
 
     @classmethod
     def gather(
         cls, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], validation: np.ndarray
     ) -> FramePixels:
-        """Of images `[H, W, C]` and masks `[H, W]` (False: ignore), in the order of `Views`; validation is `[V]`."""
+        """Gather images `[H, W, C]` and masks `[H, W]` (False: ignore) in the order of `Views`; validation is `[V]`."""
         colour = np.concatenate([image.reshape(-1, image.shape[-1]) for image in images])
         keep = np.ones(len(colour), bool)
         if any(mask is not None for mask in masks):

@@ -1,4 +1,4 @@
-"""How long, how fast and on what a frame is trained."""
+"""Training schedules: budget, learning rates and sampling of a frame."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Schedule:
         decay: what the rates have fallen to at the end, as a factor.
         price: loss per unit of absolute change of a lead weight (rate in the loss).
         changed_share: part of each batch drawn from pixels that changed since the last frame.
-        changed_weight: what such a pixel counts in the loss, where any other counts 1.
-        jitter: how far samples are moved within their steps, where 1 is anywhere and 0 is where a decoder takes them.
+        changed_weight: weight of such a pixel in the loss, relative to any other.
+        jitter: how far samples are moved within their steps; 1 is anywhere, 0 is where a decoder samples.
         mixed: multiply matrices in bfloat16 where the hardware does that faster; weights stay float32.
     """
 
@@ -48,7 +48,7 @@ class Schedule:
     mixed: bool = False
 
     def picked(self, rays: int) -> int:
-        """How many rays of a batch visit pixels that changed, where any did."""
+        """Rays of a batch that visit changed pixels, if there are any."""
         return int(rays * self.changed_share)
 
     def rates(self, fraction: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Steps of training: which rays are visited, what they are to show, and how much each of them counts."""
+"""Training steps: the rays of each batch, their target colours, and their weights in the loss."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from invcodec.training.walk import walk
 
 
 class Steps(ABC):
-    """Takes an engine's steps on one frame after another.
+    """Takes training steps on one frame after another.
 
-    The engine's `begin` is not called here, and so is to be called before a frame's first step.
+    The caller calls the engine's `begin` before the first step of a frame.
     """
 
     @abstractmethod
     def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
-        """Turn to a frame.
+        """Start on a frame.
 
         Args:
             rng: source of all randomness until the next frame.
-            observe: gather what `fit_colour` needs.
+            observe: gather statistics for `fit_colour`.
         """
 
     @abstractmethod
@@ -33,17 +33,17 @@ class Steps(ABC):
         """Draw a batch and train the engine on it.
 
         Returns:
-            The mean squared error of pixels that were drawn without preference, in this step or in one shortly before;
-            None if nothing is known yet.
+            The mean squared error of uniformly drawn pixels, in this step or one shortly before; None if not known
+            yet.
         """
 
     def finish(self) -> float | None:
-        """Wait for the steps under way; gives the error of the last one that `step` did not."""
+        """Wait for pending steps; returns the error of the last one if `step` has not returned it."""
         return None
 
     @abstractmethod
     def fit_colour(self) -> None:
-        """Fit the colour correction to what was seen since it was last fitted."""
+        """Fit the colour correction to the colours observed since the last fit."""
 
 
 class HostSteps(Steps):
@@ -57,7 +57,7 @@ class HostSteps(Steps):
         self._correction = correction
         self._random_background = random_background
         self._valid_mask, self._valid = np.empty(0), np.zeros(1, np.int64)
-        # Compiled now, while no frame's time is counted.
+        # Compile now, before any frame is timed.
         walk(self._valid, 0, 0, 1)
 
     def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
@@ -66,7 +66,7 @@ class HostSteps(Steps):
         self._rng = rng
         self._seed = int(rng.integers(2**62))
         self._visits = self._changed_visits = 0
-        # Masks seldom change, and numbering what they leave takes a while.
+        # Masks seldom change, and numbering the valid pixels takes a while.
         if not np.array_equal(frame.valid_mask, self._valid_mask):
             self._valid_mask, self._valid = frame.valid_mask, frame.valid
         self._observes = observe and self._correction is not None
@@ -84,7 +84,7 @@ class HostSteps(Steps):
             self._correction.fit()
 
     def draw(self, rays: int) -> tuple[Batch, np.ndarray, slice, np.ndarray]:
-        """A batch, its pixel numbers, the part of it that was drawn without preference, and the camera's colours."""
+        """A batch, its pixel numbers, the uniformly drawn part of it, and the cameras' colours."""
         frame, rng = self._frame, self._rng
         picked = self._schedule.picked(rays) if len(frame.changed) else 0
         pixels = walk(self._valid, self._seed, self._visits, rays - picked)
@@ -109,10 +109,10 @@ class HostSteps(Steps):
         return batch, pixels, slice(picked, rays), seen
 
     def _share(self, pixels: np.ndarray, picked: int) -> np.ndarray:
-        """What each pixel of a batch `[R]` counts, so that in the mean the loss is that of all pixels.
+        """Loss weights `[R]` of a batch's pixels that make the expected loss that of all pixels.
 
         That is the mean squared error over all valid pixels, in which a changed one counts `changed_weight` times. The
-        batch's first `picked` pixels were drawn from those that changed, the others from all.
+        batch's first `picked` pixels were drawn from the changed ones, the others from all.
         """
         frame = self._frame
         rest = len(pixels) - picked

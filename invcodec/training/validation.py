@@ -12,7 +12,7 @@ from invcodec.training.pixels import FramePixels, Views
 
 
 def measure(engine: Engine, views: Views, frame: FramePixels, correction: ColourCorrection | None) -> float:
-    """PSNR in dB of what the engine renders against a frame's validation pixels; BEST_PSNR where there are none."""
+    """PSNR in dB of rendered against captured validation pixels of a frame; BEST_PSNR if there are none."""
     if not len(frame.validation):
         return BEST_PSNR
     captured = frame.colour[frame.validation]
@@ -25,7 +25,7 @@ def measure(engine: Engine, views: Views, frame: FramePixels, correction: Colour
 def seen(
     engine: Engine, views: Views, pixels: np.ndarray, colour: CameraColour | None, *, transparent: bool
 ) -> np.ndarray:
-    """Pixels as their cameras see them, `[N, 3]` uint8, over white where the scene is transparent.
+    """Render pixels as their cameras see them: `[N, 3]` uint8, over white if the scene is transparent.
 
     Args:
         pixels: `[N]` numbers of pixels of `views`.
