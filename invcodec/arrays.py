@@ -13,7 +13,7 @@ Array: TypeAlias = Any
 
 
 def namespace(array: Array) -> Any:
-    """The module whose functions take this array, torch or numpy; the functions used here have the same names in both."""
+    """The module whose functions take this array, torch or numpy; function names that are used are the same in both."""
     # Whoever holds a tensor has imported torch.
     torch = sys.modules.get("torch")
     return torch if torch is not None and isinstance(array, torch.Tensor) else np
