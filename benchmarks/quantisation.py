@@ -18,7 +18,7 @@ import common
 
 import invcodec
 from invcodec.decoding.evaluation import evaluate
-from invcodec.encoding.presets import Settings
+from invcodec.encoding.settings import Settings
 from invcodec.training.schedule import Budget
 
 _FINER = 1 / 64

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from invcodec.decoding.evaluation import evaluate
     from invcodec.encoding.encode import encode_capture, resume
     from invcodec.encoding.encoder import Encoder
-    from invcodec.encoding.presets import Settings, resolve
+    from invcodec.encoding.presets import resolve
     from invcodec.encoding.rate import Target
     from invcodec.encoding.report import FrameReport, Progress
+    from invcodec.encoding.settings import Settings
     from invcodec.geometry.camera import Camera
 
 _HOMES = {
@@ -48,7 +49,7 @@ _HOMES = {
     "Encoder": "encoding.encoder",
     "FrameReport": "encoding.report",
     "Progress": "encoding.report",
-    "Settings": "encoding.presets",
+    "Settings": "encoding.settings",
     "Target": "encoding.rate",
     "View": "decoding.decoder",
     "describe": "container.info",

@@ -13,8 +13,10 @@ import pytest
 
 import invcodec
 from invcodec.encoding.encoder import Encoder
-from invcodec.encoding.presets import PRESETS, Settings, estimate, resolve, usual_bytes
+from invcodec.encoding.estimate import estimate, usual_bytes
+from invcodec.encoding.presets import PRESETS, resolve
 from invcodec.encoding.rate import Bucket, Target
+from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, UsageError
 from invcodec.interrupts import plain_interrupts
 from invcodec.synth.rig import synthetic_rig
@@ -222,3 +224,39 @@ def test_ctrl_c_in_the_call_of_a_compiled_function_is_still_ctrl_c() -> None:
         raise SystemError("returned a result with an exception set") from inner
     with pytest.raises(SystemError), plain_interrupts():
         raise SystemError("something else")
+
+
+def test_an_encoder_writes_a_file_by_its_path_and_completes_it_with_its_context(tmp_path: Path) -> None:
+    path = tmp_path / "out.inv"
+    with Encoder(path, RIG, small(), fps=10) as made:
+        assert not path.exists(), "there is no frame yet"
+        made.push(MOMENTS[0], time=0)
+        with invcodec.open(path) as so_far:
+            assert (so_far.status, len(so_far.frames)) == ("open", 1)
+        made.push(MOMENTS[1], time=Fraction(1, 10))
+    with invcodec.open(path) as video:
+        assert (video.status, len(video.frames), video.head.frame_rate) == ("complete", 2, 10)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UsageError, match="already exists"):
+        Encoder(path, RIG, small())
+
+
+def test_an_exception_leaves_the_finished_frames_and_an_incomplete_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.inv"
+    with pytest.raises(RuntimeError, match="the camera fell over"):
+        _encode_and_fail(path, after=1)
+    with invcodec.open(path) as video:
+        assert (video.status, len(video.frames)) == ("incomplete", 1)
+    other = tmp_path / "other.inv"
+    other.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="the camera fell over"):
+        _encode_and_fail(other, after=0)
+    assert other.read_bytes() == b"old"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["other.inv", "out.inv"]
+
+
+def _encode_and_fail(path: Path, *, after: int) -> None:
+    with Encoder(path, RIG, small(), fps=10, force=True) as made:
+        for index in range(after):
+            made.push(MOMENTS[index], time=Fraction(index, 10))
+        raise RuntimeError("the camera fell over")

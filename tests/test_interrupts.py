@@ -22,7 +22,8 @@ from invcodec.container.reader import Reader
 from invcodec.editing.verify import verify
 from invcodec.encoding.encode import encode_capture, resume
 from invcodec.encoding.live import encode_live
-from invcodec.encoding.presets import Settings, resolve
+from invcodec.encoding.presets import resolve
+from invcodec.encoding.settings import Settings
 from invcodec.errors import Interrupted
 from invcodec.interrupts import deferred, interruptible
 from invcodec.output import written

@@ -14,7 +14,8 @@ import pytest
 from invcodec.capture.capture import open_capture
 from invcodec.editing.verify import verify
 from invcodec.encoding.encode import encode_capture, resume
-from invcodec.encoding.presets import Settings, resolve
+from invcodec.encoding.presets import resolve
+from invcodec.encoding.settings import Settings
 from invcodec.errors import UsageError
 from invcodec.synth.write import write_synthetic
 

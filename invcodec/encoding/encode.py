@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 from invcodec.capture.capture import Capture, Frame, open_capture
 from invcodec.container.reader import Reader
 from invcodec.encoding.encoder import Encoder
-from invcodec.encoding.presets import Settings
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
+from invcodec.encoding.settings import Settings
 from invcodec.errors import UsageError
 from invcodec.interrupts import deferred, interruptible
 

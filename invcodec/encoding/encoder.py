@@ -20,16 +20,18 @@ from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.writer import record_bytes
+from invcodec.encoding.estimate import usual_bytes
 from invcodec.encoding.keyframes import is_keyframe
 from invcodec.encoding.loop import Loop
 from invcodec.encoding.plan import FramePlan, Planner
-from invcodec.encoding.presets import Settings, resolve, usual_bytes
+from invcodec.encoding.presets import resolve
 from invcodec.encoding.rate import Controller, Costs
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
+from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, UsageError
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import choose_space
+from invcodec.geometry.rig import choose_space, training_cameras
 from invcodec.interrupts import deferred, interruptible
 from invcodec.limits import MIN_QP
 from invcodec.render import camera_colour, make_engine
@@ -88,7 +90,7 @@ class Encoder:
         self.cameras = tuple(cameras)
         self.settings = settings = settings or resolve()
         self.progress = progress or Progress()
-        self._training = [i for i, camera in enumerate(self.cameras) if not camera.held_out]
+        self._training = training_cameras(self.cameras)
         if len(self._training) < 2:
             raise CaptureError(f"{len(self._training)} camera(s) to train on, at least 2 are needed")
         fps = Fraction(fps).limit_denominator(1001)

@@ -14,7 +14,7 @@ from invcodec.coding.fit import Fitted, fit_change, fit_key
 from invcodec.coding.quantize import nearest_qp, to_lattice
 from invcodec.coding.state import State, encode_key
 from invcodec.container.head import Head
-from invcodec.encoding.presets import Settings
+from invcodec.encoding.settings import Settings
 from invcodec.field.profile import TensorKey, TensorSpec
 from invcodec.render import camera_colour
 from invcodec.render.camera_colour import CameraColour

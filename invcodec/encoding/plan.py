@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from invcodec.container.frame import Stage
-from invcodec.encoding.presets import Settings
+from invcodec.encoding.settings import Settings
 from invcodec.training.schedule import Schedule
 
 _REFRESH_LOSS = 2.0

@@ -6,85 +6,14 @@ The numbers come from the measurements in `benchmarks/`; docs/encode.md says wha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from typing import Any
 
-from invcodec.encoding.keyframes import keyframes_among
-from invcodec.encoding.rate import NO_TARGET, POINTS_PER_OCTAVE, Target
+from invcodec.encoding.rate import NO_TARGET, Target
+from invcodec.encoding.settings import Settings
 from invcodec.errors import UsageError
-from invcodec.field.registry import build
 from invcodec.names import DEFAULT_PRESET, DEFAULT_QUALITY, QUALITY_RANGE, profiles
 from invcodec.training.schedule import Budget, Schedule
-
-_PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 30.0
-"""Points of quality over which prices, and lattice steps, double. At low quality fewer weights serve better than
-coarser ones, so most of the saving is left to the price."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Every choice that an encode depends on apart from the capture; stored in the file.
-
-    Attributes:
-        networks: for each network its name, role, profile name and configuration.
-        key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
-        quality: 0 to 100; determines prices and steps.
-        fine_step: factor on every lattice step; below 1 is finer.
-        dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
-        warmup: frames after the first keyframe in which everything is trained.
-        key_every: frames from one keyframe to the next, or None for a single one.
-        target: for the file's size or quality; frames may differ from `quality` to meet it.
-    """
-
-    preset: str
-    networks: tuple[dict[str, Any], ...]
-    key: Schedule
-    warm: Schedule
-    delta: Schedule
-    quality: float = DEFAULT_QUALITY
-    fine_step: float = 1.0
-    dead_zone: float = 0.6
-    warmup: int = 1
-    key_every: int | None = None
-    seed: int = 0
-    threads: int = 0
-    device: str = "auto"
-    colour_correction: bool = True
-    random_background: bool = True
-    target: Target = NO_TARGET
-
-    def at_quality(self, quality: float) -> Settings:
-        """These settings with the prices and steps of another quality, 0 to 100."""
-        points = self.quality - quality
-
-        def priced(schedule: Schedule) -> Schedule:
-            return replace(schedule, price=schedule.price * 2.0 ** (points / _PRICE_OCTAVE))
-
-        return replace(
-            self,
-            quality=quality,
-            fine_step=self.fine_step * 2.0 ** (points / _STEP_OCTAVE),
-            key=priced(self.key),
-            warm=priced(self.warm),
-            delta=priced(self.delta),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings in plain types."""
-        data = asdict(self)
-        data["networks"] = list(data["networks"])
-        return data
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Settings:
-        """Inverse of `to_dict`."""
-        schedules = {
-            name: Schedule(**{**data[name], "budget": Budget(**data[name]["budget"])})
-            for name in ("key", "warm", "delta")
-        }
-        return cls(**{**data, **schedules, "networks": tuple(data["networks"]), "target": Target(**data["target"])})
 
 
 def _scene(profile: str, **config: Any) -> tuple[dict[str, Any], ...]:
@@ -193,12 +122,6 @@ PRESETS = {
 """Settings by name; `invcodec.names.PRESETS` describes them."""
 
 
-_BITS = {"grid": (0.4, 0.04), "nerf": (5.0, 0.3)}
-"""Bits per weight of a keyframe and of a later frame, by profile; other profiles are taken to be like `nerf`."""
-_FREE_BITS = 3.0
-"""Bits per weight of later frames whose changes have no price."""
-
-
 def resolve(
     preset: str = DEFAULT_PRESET,
     *,
@@ -276,45 +199,3 @@ def resolve(
         device=device,
         colour_correction=colour_correction and settings.colour_correction,
     )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Estimated cost of an encode: seconds (None if the budget is in steps), and bytes of the file."""
-
-    seconds: float | None
-    bytes: int
-
-
-def usual_bytes(settings: Settings) -> tuple[float, float]:
-    """Typical bytes of a keyframe's record and of a later one; actual sizes depend on the scene."""
-    key = delta = 0.0
-    for network in settings.networks:
-        profile = build(network["profile"], network["config"])
-        lead = sum(spec.size for spec in profile.tensors if spec.lead)
-        key_bits, delta_bits = _BITS.get(network["profile"], _BITS["nerf"])
-        key += sum(spec.size for spec in profile.tensors) * key_bits / 8
-        delta += lead * (delta_bits if settings.delta.price else _FREE_BITS) / 8
-    factor = 2.0 ** ((settings.quality - DEFAULT_QUALITY) / POINTS_PER_OCTAVE)
-    return key * factor, delta * factor
-
-
-def estimate(settings: Settings, frames: int, frame_rate: Fraction) -> Estimate:
-    """Estimate an encode of `frames` frames from the settings alone; actual sizes depend on the scene."""
-    keys = keyframes_among(frames, settings.key_every)
-    warm = min(settings.warmup, frames - 1)
-    budgets = [(settings.key, 1), (settings.warm, warm), (settings.delta, frames - 1 - warm)]
-    seconds: float | None = 0.0
-    for schedule, count in budgets:
-        if schedule.budget.seconds is None:
-            seconds = None if count else seconds
-        elif seconds is not None:
-            seconds += schedule.budget.seconds * count
-    key, delta = usual_bytes(settings)
-    target = settings.target
-    size = keys * key + (frames - keys) * min(delta, target.max_frame_bytes or delta)
-    if target.size is not None:
-        size = target.size
-    elif target.bitrate is not None:
-        size = float(target.bitrate / 8 * frames / frame_rate)
-    return Estimate(seconds, round(size))

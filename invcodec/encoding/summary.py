@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from invcodec.capture.capture import Capture
-from invcodec.encoding.presets import Settings, estimate
+from invcodec.encoding.estimate import estimate
+from invcodec.encoding.settings import Settings
 from invcodec.geometry.rig import choose_space
 
 SCHEMA = 1

@@ -30,7 +30,7 @@ def choose_space(cameras: Sequence[Camera], *, transparent: bool = False) -> Spa
     Forward-facing rigs with known depth bounds get `ndc`; captures with a transparent background a `box`
     around what the cameras look at; all others `contract`.
     """
-    rig = [camera for camera in cameras if not camera.held_out]
+    rig = [cameras[index] for index in training_cameras(cameras)]
     if not transparent and (space := _forward_space(rig)) is not None:
         return space
     centre, radius = _focus(rig)

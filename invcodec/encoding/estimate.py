@@ -1,0 +1,59 @@
+"""Estimates of an encode's time and bytes, from its settings alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from invcodec.encoding.keyframes import keyframes_among
+from invcodec.encoding.rate import POINTS_PER_OCTAVE
+from invcodec.encoding.settings import Settings
+from invcodec.field.registry import build
+from invcodec.names import DEFAULT_QUALITY
+
+_BITS = {"grid": (0.4, 0.04), "nerf": (5.0, 0.3)}
+"""Bits per weight of a keyframe and of a later frame, by profile; other profiles are taken to be like `nerf`."""
+_FREE_BITS = 3.0
+"""Bits per weight of later frames whose changes have no price."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated cost of an encode: seconds (None if the budget is in steps), and bytes of the file."""
+
+    seconds: float | None
+    bytes: int
+
+
+def usual_bytes(settings: Settings) -> tuple[float, float]:
+    """Typical bytes of a keyframe's record and of a later one; actual sizes depend on the scene."""
+    key = delta = 0.0
+    for network in settings.networks:
+        profile = build(network["profile"], network["config"])
+        lead = sum(spec.size for spec in profile.tensors if spec.lead)
+        key_bits, delta_bits = _BITS.get(network["profile"], _BITS["nerf"])
+        key += sum(spec.size for spec in profile.tensors) * key_bits / 8
+        delta += lead * (delta_bits if settings.delta.price else _FREE_BITS) / 8
+    factor = 2.0 ** ((settings.quality - DEFAULT_QUALITY) / POINTS_PER_OCTAVE)
+    return key * factor, delta * factor
+
+
+def estimate(settings: Settings, frames: int, frame_rate: Fraction) -> Estimate:
+    """Estimate an encode of `frames` frames from the settings alone; actual sizes depend on the scene."""
+    keys = keyframes_among(frames, settings.key_every)
+    warm = min(settings.warmup, frames - 1)
+    budgets = [(settings.key, 1), (settings.warm, warm), (settings.delta, frames - 1 - warm)]
+    seconds: float | None = 0.0
+    for schedule, count in budgets:
+        if schedule.budget.seconds is None:
+            seconds = None if count else seconds
+        elif seconds is not None:
+            seconds += schedule.budget.seconds * count
+    key, delta = usual_bytes(settings)
+    target = settings.target
+    size = keys * key + (frames - keys) * min(delta, target.max_frame_bytes or delta)
+    if target.size is not None:
+        size = target.size
+    elif target.bitrate is not None:
+        size = float(target.bitrate / 8 * frames / frame_rate)
+    return Estimate(seconds, round(size))

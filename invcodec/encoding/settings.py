@@ -1,0 +1,79 @@
+"""The settings of an encode: every choice that it depends on apart from the capture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from invcodec.encoding.rate import NO_TARGET, Target
+from invcodec.names import DEFAULT_QUALITY
+from invcodec.training.schedule import Budget, Schedule
+
+_PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 30.0
+"""Points of quality over which prices, and lattice steps, double. At low quality fewer weights serve better than
+coarser ones, so most of the saving is left to the price."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every choice that an encode depends on apart from the capture; stored in the file.
+
+    Attributes:
+        networks: for each network its name, role, profile name and configuration.
+        key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
+        quality: 0 to 100; determines prices and steps.
+        fine_step: factor on every lattice step; below 1 is finer.
+        dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
+        warmup: frames after the first keyframe in which everything is trained.
+        key_every: frames from one keyframe to the next, or None for a single one.
+        target: for the file's size or quality; frames may differ from `quality` to meet it.
+    """
+
+    preset: str
+    networks: tuple[dict[str, Any], ...]
+    key: Schedule
+    warm: Schedule
+    delta: Schedule
+    quality: float = DEFAULT_QUALITY
+    fine_step: float = 1.0
+    dead_zone: float = 0.6
+    warmup: int = 1
+    key_every: int | None = None
+    seed: int = 0
+    threads: int = 0
+    device: str = "auto"
+    colour_correction: bool = True
+    random_background: bool = True
+    target: Target = NO_TARGET
+
+    def at_quality(self, quality: float) -> Settings:
+        """These settings with the prices and steps of another quality, 0 to 100."""
+        points = self.quality - quality
+
+        def priced(schedule: Schedule) -> Schedule:
+            return replace(schedule, price=schedule.price * 2.0 ** (points / _PRICE_OCTAVE))
+
+        return replace(
+            self,
+            quality=quality,
+            fine_step=self.fine_step * 2.0 ** (points / _STEP_OCTAVE),
+            key=priced(self.key),
+            warm=priced(self.warm),
+            delta=priced(self.delta),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings in plain types."""
+        data = asdict(self)
+        data["networks"] = list(data["networks"])
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Settings:
+        """Inverse of `to_dict`."""
+        schedules = {
+            name: Schedule(**{**data[name], "budget": Budget(**data[name]["budget"])})
+            for name in ("key", "warm", "delta")
+        }
+        return cls(**{**data, **schedules, "networks": tuple(data["networks"]), "target": Target(**data["target"])})
