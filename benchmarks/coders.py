@@ -212,7 +212,7 @@ def read_frames(reader: StateReader) -> Iterator[Frame]:
     for entry in reader.frames:
         head, coded = reader.frame(entry)
         state = reader.state_at(entry.number)
-        alone = entry.kind == "key" or before is None
+        alone = entry.is_key or before is None
         keys = [k for k, now in state.levels.items() if alone or (before and (now != before.levels[k]).any())]
         values = {key: state.levels[key] for key in keys}
         bases: dict[TensorKey, list[np.ndarray]] = {}

@@ -19,7 +19,7 @@ from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, e
 from invcodec.container.canonical import pack
 from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import EndMark, FrameEntry, pack_index, unpack_index
 from invcodec.container.reader import reopen
 from invcodec.container.records import MAGIC, SYNC, RecordHeader, RecordType, pack_record, parse_header
 from invcodec.container.writer import Writer
@@ -461,9 +461,9 @@ def test_headers_that_are_refused(header: bytes, error: type[InvError]) -> None:
 # Crafted files: checksums are right, contents are not
 
 
-def closed(rows: Any, body: bytes = MADE.data[: MADE.body], at: int | None = None) -> bytes:
+def closed(rows: Any, body: bytes = MADE.data[: MADE.body], at: int | None = None, flags: int = 1) -> bytes:
     index = pack_record(RecordType.INDEX, 0, pack(rows))
-    end = pack_record(RecordType.END, 0, struct.pack("<QI", len(body) if at is None else at, 1))
+    end = pack_record(RecordType.END, 0, struct.pack("<QI", len(body) if at is None else at, flags))
     return body + index + end
 
 
@@ -488,6 +488,31 @@ def try_everything(path: Path) -> None:
 
 def test_the_crafted_index_is_the_real_one_when_nothing_is_changed() -> None:
     assert closed(rows()) == MADE.data
+
+
+@pytest.mark.parametrize("flags", [0, 1, 2, 3, 2**31])
+def test_end_flags_other_than_bit_0_are_ignored(save: Save, flags: int) -> None:
+    data = closed(rows(), flags=flags)
+    for trust_index in (True, False):
+        with StateReader(save(data), trust_index=trust_index) as reader:
+            assert (reader.status, reader.problems) == ("complete" if flags & 1 else "incomplete", [])
+
+
+def test_the_end_mark_survives_and_has_one_size() -> None:
+    for mark in (EndMark(2**64 - 1, True), EndMark(0, False)):
+        assert EndMark.from_bytes(mark.to_bytes()) == mark
+    for size in (0, 11, 13):
+        with pytest.raises(DamagedError):
+            EndMark.from_bytes(bytes(size))
+
+
+def test_entries_and_index_rows_are_converted_both_ways() -> None:
+    again = [FrameEntry.of(entry.row(HEAD.time_base), HEAD.time_base) for entry in MADE.entries]
+    assert again == MADE.entries
+    assert unpack_index(pack_index([entry.row(HEAD.time_base) for entry in again])) == [
+        entry.row(HEAD.time_base) for entry in again
+    ]
+    assert [entry.is_key for entry in again] == [entry.kind == "key" for entry in again]
 
 
 @pytest.mark.parametrize("value", [None, [5], [[]], [[1, 2, 3]], "x", 7, True])

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -340,6 +341,28 @@ def test_a_file_that_is_replaced_or_cut_begins_again(tmp_path: Path) -> None:
     stale = Growing(path, FileId.of(path))
     assert not stale.poll()
     assert stale.head == b""
+
+
+@pytest.mark.parametrize("flags", [0, 1, 2, 3, 2**31])
+def test_end_flags_other_than_bit_0_are_ignored(tmp_path: Path, flags: int) -> None:
+    *body, _ = records(make_vectors.simple().finish())
+    index_at = sum(len(each) for each in body[:-1])
+    path = tmp_path / "live.inv"
+    path.write_bytes(b"".join(body) + pack_record(RecordType.END, 0, struct.pack("<QI", index_at, flags)))
+    growing = Growing(path)
+    growing.poll()
+    growing.close()
+    assert (growing.finished, growing.broken, growing.complete) == (True, False, bool(flags & 1))
+
+
+def test_an_end_mark_of_another_size_ends_what_makes_sense(tmp_path: Path) -> None:
+    *body, _ = records(make_vectors.simple().finish())
+    path = tmp_path / "live.inv"
+    path.write_bytes(b"".join(body) + pack_record(RecordType.END, 0, b""))
+    growing = Growing(path)
+    growing.poll()
+    growing.close()
+    assert (growing.finished, growing.broken) == (False, True)
 
 
 def test_a_file_on_this_machine_is_followed_like_a_stream(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class StateReader(Reader):
             DamagedError: a record on the way is unsound.
         """
         chain = [self.entry(number)]
-        while chain[-1].kind != "key" and (self._cached is None or chain[-1].number != self._cached[0]):
+        while not chain[-1].is_key and (self._cached is None or chain[-1].number != self._cached[0]):
             reference = chain[-1].reference
             before = self._by_number.get(reference) if reference is not None else None
             if before is None or before.offset >= chain[-1].offset:
@@ -40,7 +40,7 @@ class StateReader(Reader):
         for entry in reversed(chain):
             try:
                 frame, coded = self.frame(entry)
-                state = decode(self.head, frame, coded, state if entry.kind == "delta" else None)
+                state = decode(self.head, frame, coded, None if entry.is_key else state)
             except DamagedError as error:
                 raise DamagedError(
                     f"{self.name}: frame {entry.number}: {error}", offset=entry.offset, frame=entry.number

@@ -312,7 +312,7 @@ def exactly(count: int, item: Codec[T]) -> Codec[tuple[T, ...]]:
     return Codec(read, items.write)
 
 
-_TERMS = exactly(2, integer(1, 2**31))
+_TERMS = exactly(2, integer(1, 2**31 - 1))
 RATIO = Codec(lambda value: Fraction(*_TERMS.read(value)), lambda ratio: [ratio.numerator, ratio.denominator])
 
 

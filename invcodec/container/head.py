@@ -83,7 +83,7 @@ class NetworkInfo(MapStructure):
 
     name: Annotated[str, NAME]
     role: Annotated[str, NAME]
-    profile: Annotated[int, integer(0, 2**31), ReportedAs("profile_id")]
+    profile: Annotated[int, integer(0, 2**31 - 1), ReportedAs("profile_id")]
     profile_name: Annotated[str, NAME, ReportedAs("profile")]
     version: Annotated[int, integer(0, 2**31), ReportedAs("profile_version")]
     config: Annotated[dict[str, Any], MAP]

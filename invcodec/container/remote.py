@@ -1,4 +1,4 @@
-"""Files on web servers, read by ranges (RFC 9110, section 14), and followed while they grow (`invcodec serve`)."""
+"""Files on web servers: read by range requests (RFC 9110, section 14), or followed as they grow (`invcodec serve`)."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from invcodec.errors import UsageError
 from invcodec.version import __version__
 
 _BLOCK = 1 << 16
-_HELD = 256
-"""Blocks that are kept."""
+_CACHED = 256
+"""Blocks in the cache."""
 _TIMEOUT = 30.0
 _TRANSIENT = (502, 503, 504)
 
 
 def is_url(text: object) -> bool:
-    """Whether this is the address of a file rather than its path."""
+    """Whether this is a URL rather than a path."""
     return isinstance(text, str) and re.match(r"https?://", text) is not None
 
 
 class RemoteFile(io.RawIOBase):
-    """A file on a web server, of which only what is read is fetched.
+    """A file on a web server, fetched only as far as it is read.
 
     Args:
-        url: its address.
+        url: http or https.
 
     Attributes:
         size: in bytes, when it was opened.
-        fetched: bytes that came over the network so far.
+        fetched: bytes received over the network so far.
 
     Raises:
-        UsageError: it cannot be had, or the server does not answer range requests.
+        UsageError: it cannot be fetched, or the server does not support range requests.
     """
 
     def __init__(self, url: str) -> None:
@@ -66,14 +66,14 @@ class RemoteFile(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes; fewer only at the end of what there is."""
+        """Up to `size` bytes; fewer only at the end of the file."""
         end = max(self.size, self._at) if size is None or size < 0 else self._at + size
         first, stop = self._at // _BLOCK, -(-end // _BLOCK)
         parts = []
         for block in range(first, stop):
             if block not in self._blocks:
                 missing = block + 1
-                while missing < min(stop, block + _HELD // 2) and missing not in self._blocks:
+                while missing < min(stop, block + _CACHED // 2) and missing not in self._blocks:
                     missing += 1
                 self._fetch(block, missing)
             data = self._blocks.get(block, b"")
@@ -87,7 +87,7 @@ class RemoteFile(io.RawIOBase):
         return data
 
     def _fetch(self, first: int, stop: int) -> None:
-        """Get the blocks from `first` up to `stop`, as far as the file goes."""
+        """Fetch the blocks from `first` up to `stop`, as far as the file goes."""
         header = f"bytes={first * _BLOCK}-{stop * _BLOCK - 1}"
         try:
             with closing(open_url(self.url, {"Range": header})) as answer:
@@ -105,43 +105,44 @@ class RemoteFile(io.RawIOBase):
         self.fetched += len(data)
         for at in range(0, len(data), _BLOCK):
             block = data[at : at + _BLOCK]
-            # What is not full yet may have grown when it is asked for again.
+            # A block that is not full may have grown by the next request.
             if len(block) == _BLOCK or first * _BLOCK + at + len(block) >= self.size:
                 self._blocks[first + at // _BLOCK] = block
-        while len(self._blocks) > _HELD:
+        while len(self._blocks) > _CACHED:
             self._blocks.popitem(last=False)
 
     def ask(self, what: str, limit: int) -> bytes:
-        """The answer to a question about the file, of at most `limit` bytes.
+        """The answer to a query about the file, such as "index": at most `limit` bytes.
 
         Raises:
-            UsageError: the server does not know it.
+            UsageError: the server does not support the query.
         """
-        # What the file has grown to is told along.
+        # The answer is about the file as it is now, so blocks that were not full are fetched again.
         self._blocks = OrderedDict((at, block) for at, block in self._blocks.items() if len(block) == _BLOCK)
         with closing(open_url(with_query(self.url, what))) as answer:
             if answer.headers.get("Inv-Answer") != what:
-                raise UsageError(f"{self.url}: its server does not know of '{what}'")
+                raise UsageError(f"{self.url}: its server does not support '?{what}'")
             return answer.read(limit)
 
 
 class _NoSuchRange(Exception):
-    """The file ends before the range."""
+    """The range lies past the end of the file."""
 
 
 class Unavailable(UsageError):
-    """The server cannot be reached, or cannot answer now."""
+    """The server cannot be reached, or is temporarily unable to answer."""
 
 
 class NotYet(Unavailable):
-    """The server has no such file yet, but expects one."""
+    """The server expects the file, but does not have it yet."""
 
 
 def open_url(url: str, headers: dict[str, str] | None = None) -> Any:
-    """An answer to a GET.
+    """The response to a GET request.
 
     Raises:
-        UsageError: no good one.
+        NotYet, Unavailable: see there.
+        UsageError: any other error status.
     """
     request = Request(url, headers={"User-Agent": f"invcodec/{__version__}", **(headers or {})})
     try:
@@ -151,7 +152,7 @@ def open_url(url: str, headers: dict[str, str] | None = None) -> Any:
             if error.code == 416:
                 raise _NoSuchRange from None
             if error.code in _TRANSIENT:
-                raise NotYet(f"{url}: is not there yet, or its server is busy ({error.reason})") from None
+                raise NotYet(f"{url}: does not exist yet, or its server is busy ({error.reason})") from None
             raise UsageError(f"{url}: its server answers {error.code} {error.reason}") from None
     except URLError as error:
         raise Unavailable(f"{url}: cannot be reached ({error.reason})") from None
@@ -160,5 +161,6 @@ def open_url(url: str, headers: dict[str, str] | None = None) -> Any:
 
 
 def with_query(url: str, query: str) -> str:
+    """The URL with something added to its query."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query, fragment=""))

@@ -127,7 +127,7 @@ def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
             if index == 0:
                 cameras = reader.cameras_at(entry.number)
                 frame = replace(frame, cameras=None if cameras == head.cameras else cameras)
-            if entry.kind == "key":
+            if entry.is_key:
                 recoded = None
             elif index == 0:
                 state = reader.state_at(entry.number)
@@ -139,4 +139,4 @@ def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
                 frame = replace(frame, coder=CODER)
             writer.frame(entry.number, frame, coded)
         writer.finish(True)
-        return Cut(writer.entries, writer.entries[0] if kept[0].kind == "delta" else None)
+        return Cut(writer.entries, None if kept[0].is_key else writer.entries[0])

@@ -175,7 +175,7 @@ class _Source:
             shown = self._reader.state_at(entry.number)
             frame, _ = self._reader.frame(entry)
             stats = replace(frame.stats, centidecibels=None)
-            if entry.kind == "key" or before is None:
+            if entry.is_key or before is None:
                 coded, state = self._key(shown, coarser)
                 frame = key_frame(state, frame.time, stats, frame.cameras)
             else:
@@ -186,7 +186,7 @@ class _Source:
             if look:
                 found = self._viewer.compare(shown, state, self._reader.cameras_at(entry.number))
                 psnrs.append(found)
-            result.add(written.kind == "key", written.time, written.length, found)
+            result.add(written.is_key, written.time, written.length, found)
             before = state
             self._done()
         writer.finish(self._reader.status == "complete")

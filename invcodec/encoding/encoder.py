@@ -144,7 +144,7 @@ class Encoder:
             else:
                 self._loop.go_on(so_far.state)
                 for entry, stats in zip(so_far.entries, so_far.stats, strict=True):
-                    self._rate.wrote(entry.kind == "key", entry.time, entry.length, stats.psnr)
+                    self._rate.wrote(entry.is_key, entry.time, entry.length, stats.psnr)
             self._recording.begin(head)
         except BaseException as error:
             self._recording.__exit__(type(error), error, error.__traceback__)

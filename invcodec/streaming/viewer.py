@@ -181,7 +181,7 @@ class _Session:
             await self._socket.send_json(
                 {
                     "from": self._frames,
-                    "frames": [[e.number, float(e.time), e.length, int(e.kind == "key")] for e in fresh],
+                    "frames": [[e.number, float(e.time), e.length, int(e.is_key)] for e in fresh],
                     "growing": watched.growing,
                     "connected": watched.connected,
                 }
