@@ -185,7 +185,7 @@ def with_right_digests(data: bytes) -> bytes:
         for each in found:
             if each.entry is None or each.frame is None or each.coded is None or scanner.head is None:
                 continue
-            state = apply(scanner.head, each.frame, each.coded, None if each.entry.reference is None else state)
+            state = apply(scanner.head, each.frame, each.coded, None if each.entry.is_key else state)
             frame = replace(each.frame, digest=state.digest())
             out[each.header.offset] = pack_record(each.header.type, each.header.frame, frame.to_bytes() + each.coded)
     except InvError:

@@ -1,4 +1,4 @@
-"""Files: what is whole stays readable whatever happens to the rest, and nothing wrong is ever taken for right."""
+"""Files: sound records stay readable whatever happens to the rest, and no damage goes unnoticed."""
 
 import io
 import struct
@@ -54,18 +54,18 @@ KEYFRAMES = (10, 14)
 MOVED_AT = 12
 
 HEADER, FRAMING = 24, 28
-"""Bytes of a record's header, and of all that is not its payload."""
+"""Bytes of a record's header, and of everything but its payload."""
 
 
 @dataclass
 class Made:
-    """A file, and what is in it."""
+    """A file and its contents."""
 
     data: bytes
     entries: list[FrameEntry]
     states: dict[int, State]
     body: int
-    """Where the index begins: the bytes before are the file as it was before it was finished."""
+    """Offset of the index; the bytes before it are the file before it was finished."""
 
 
 def some_levels(number: int) -> dict[TensorKey, np.ndarray]:
@@ -128,7 +128,7 @@ def numbers(reader: StateReader) -> list[int]:
 
 
 def test_the_bytes_of_a_record_do_not_change() -> None:
-    # If this fails, files written before the change can no longer be read: it is a new format version.
+    # If this fails, files written before the change can no longer be read: the format needs a new version.
     assert pack_record(RecordType.DELTA, -2, b"abc").hex() == (
         "b5494e5603000000feffffffffffffff03000000" + "78e673d6" + "616263" + "c2412435"
     )
@@ -179,7 +179,7 @@ def test_status_tells_how_a_file_ended(save: Save) -> None:
 
 
 def test_writing_is_append_only_and_flushed(tmp_path: Path) -> None:
-    # A file that is still being written is a file that was not finished: readable after each record.
+    # A file that is still being written is an unfinished file: readable after each record.
     path = tmp_path / "live.inv"
     with open(path, "wb") as file:
         writer = Writer(file, HEAD)
@@ -215,13 +215,13 @@ def test_random_access_reads_only_the_chain_since_the_keyframe(save: Save, monke
             assert_right(reader, number)
         # Played forwards, each record is read once.
         assert read == NUMBERS
-        # Backwards too it is right.
+        # Backwards, frames are right as well.
         for number in reversed(NUMBERS):
             assert_right(reader, number)
 
 
 def test_opening_a_finished_file_reads_no_frame(save: Save) -> None:
-    # Frames that are destroyed are not noticed until they are asked for, and the others can be had.
+    # Damaged frames are not noticed until they are read, and the others can still be read.
     data = bytearray(MADE.data)
     second = MADE.entries[KEYFRAMES[1] - 10].offset
     data[HEAD_END:second] = bytes(second - HEAD_END)
@@ -232,7 +232,7 @@ def test_opening_a_finished_file_reads_no_frame(save: Save) -> None:
         with pytest.raises(DamagedError) as caught:
             reader.state_at(11)
         assert (caught.value.frame, caught.value.offset) == (10, HEAD_END)
-        # The failure leaves nothing behind.
+        # The failure leaves no state behind.
         assert_right(reader, 16)
 
 
@@ -278,7 +278,7 @@ def test_every_truncation_keeps_every_whole_frame(save: Save) -> None:
             assert len(reader.problems) == (size not in boundaries)
             whole = [e for e in MADE.entries if e.offset + e.length <= size]
             assert reader.frames == whole
-            # The last frame takes its whole chain with it; all of them are decoded where the file's end is special.
+            # Losing the last frame may lose its whole chain; all frames are decoded where the cut is near the end.
             for entry in whole if size in boundaries else whole[-1:]:
                 assert_right(reader, entry.number)
 
@@ -287,8 +287,8 @@ def test_every_truncation_keeps_every_whole_frame(save: Save) -> None:
 @pytest.mark.parametrize("finished", [True, False])
 def test_every_flipped_byte_is_reported_or_harmless(save: Save, finished: bool, whole: bool) -> None:
     data = MADE.data if finished else MADE.data[: MADE.body]
-    # Which bit flips depends on the byte, so that all kinds occur; whole bytes are turned over here and there. With an
-    # index the frames' bytes are not looked at before they are decoded, so there every third is enough.
+    # Which bit flips depends on the byte, so that all kinds occur; every seventh byte is inverted as a whole. With an
+    # index, the bytes of frames are not read before they are decoded, so every third of them is enough.
     for at in range(0, len(data), 7 if whole else 1):
         if finished and HEAD_END <= at < MADE.body and at % 3:
             continue
@@ -333,7 +333,7 @@ def test_a_damaged_index_or_end_mark_is_reported(save: Save, at: int) -> None:
 def test_a_lost_key_costs_its_group_and_a_lost_delta_the_rest_of_it(save: Save) -> None:
     for lost, left in ((10, [14, 15, 16, 17]), (12, [10, 11, 14, 15, 16, 17]), (14, [10, 11, 12, 13])):
         entry = MADE.entries[lost - 10]
-        # Cut out as if it had never been there: all records are sound, the chain is not.
+        # Cut out without a trace: all records are sound, but the chain is broken.
         data = MADE.data[: entry.offset] + MADE.data[entry.offset + entry.length : MADE.body]
         with StateReader(save(data)) as reader:
             assert (reader.status, numbers(reader)) == ("damaged", left)
@@ -344,7 +344,7 @@ def test_a_lost_key_costs_its_group_and_a_lost_delta_the_rest_of_it(save: Save) 
 
 def test_garbage_between_records_is_skipped(save: Save) -> None:
     at = MADE.entries[3].offset
-    # With things in it that look like a record's beginning.
+    # With bytes that look like the beginning of a record.
     for garbage in (b"x", SYNC, SYNC * 9, MADE.data[at : at + 10], bytes(100)):
         with StateReader(save(MADE.data[:at] + garbage + MADE.data[at : MADE.body])) as reader:
             assert (reader.status, numbers(reader)) == ("damaged", NUMBERS)
@@ -352,7 +352,7 @@ def test_garbage_between_records_is_skipped(save: Save) -> None:
 
 
 def test_the_search_for_a_record_crosses_its_blocks(save: Save) -> None:
-    # A sync mark at each place around the border of the 1 MiB blocks in which the file is searched.
+    # A sync at each position around the boundary of the 1 MiB blocks in which the file is searched.
     at = MADE.entries[4].offset
     for shift in range(-26, 3, 2):
         garbage = bytes((1 << 20) + shift)
@@ -409,7 +409,7 @@ def test_both_copies_of_the_header_damaged_are_refused(save: Save) -> None:
         StateReader(save(bytes(data)))
 
 
-# Records that this version does not know
+# Unknown records
 
 
 @pytest.mark.parametrize("type_", [0x80, 0x9C, 0xFF])
@@ -419,7 +419,7 @@ def test_unknown_ancillary_records_are_skipped(save: Save, type_: int) -> None:
     with StateReader(save(more.join(parts) + more)) as reader:
         assert (reader.status, reader.problems, numbers(reader)) == ("open", [], NUMBERS)
         assert_right(reader, 17)
-    # The upper half of the flags is free for later use, in known types too.
+    # The high nibble of the flags may be ignored, in known types too.
     assert parse_header(with_header(type_, flags=0xF0), 0).type == type_
 
 
@@ -458,7 +458,7 @@ def test_headers_that_are_refused(header: bytes, error: type[InvError]) -> None:
     assert type(caught.value) is error
 
 
-# Crafted files: checksums are right, contents are not
+# Crafted files: sound checksums, unsound contents
 
 
 def closed(rows: Any, body: bytes = MADE.data[: MADE.body], at: int | None = None, flags: int = 1) -> bytes:
@@ -578,7 +578,7 @@ def test_references_that_go_forwards_or_in_circles_are_not_believed(save: Save) 
     circle = rows()
     circle[0][4], circle[3][4] = 13, 10
     with StateReader(save(closed(circle))) as reader:
-        # Such an index is not believed; the records themselves say it right.
+        # Such an index is not trusted; the records themselves are right.
         assert reader.status == "damaged"
         assert reader.frames == MADE.entries
         assert_right(reader, 13)
@@ -634,7 +634,7 @@ def test_frames_whose_numbers_or_times_do_not_rise_are_reported(save: Save, numb
         assert reader.status == "damaged"
 
 
-# Going on with a file
+# Resuming a file
 
 
 @pytest.mark.parametrize("tail", [0, 1, 30, 200])
@@ -658,7 +658,7 @@ def test_reopen_cuts_what_closed_the_file_and_appends(save: Save, complete: bool
         for number in numbers(again):
             assert_right(again, number, states)
         from_index = again.frames
-    # As if it had been written in one go.
+    # The same as if it had been written in one go.
     with StateReader(save(path.read_bytes()[: from_index[-1].offset + from_index[-1].length])) as scanned:
         assert scanned.frames == from_index
 

@@ -1,4 +1,4 @@
-"""Headers: what is written is read back, there is one spelling of it, and everything else gets the right error."""
+"""HEAD and frame headers: round trips, canonical form, and the right error for everything else."""
 
 import math
 import struct
@@ -59,7 +59,7 @@ def parse_frame(fields: dict[str, Any]) -> FrameHead:
     return FrameHead.split(pack(list(fields.values())))[0]
 
 
-# One spelling of each structure
+# Canonical form
 
 plain = st.recursive(
     st.none()
@@ -209,7 +209,7 @@ def test_a_delta_needs_few_bytes_for_its_header() -> None:
     assert len(replace(DELTA, time=24_000, reference=23, stats=Stats("transfer", 150, 2100, 3028)).to_bytes()) <= 30
 
 
-# What is refused, and with which error
+# Refusals and their errors
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -281,7 +281,7 @@ def name_of(size: int) -> str:
         (network("tensors", [["w", [2], -1]]), DamagedError),
         (network("tensors", [["w", [2], True]]), DamagedError),
         (network("tensors", [["w", [limits.MAX_WEIGHTS + 1], 0]]), LimitError),
-        # No product of the dimensions may wrap around into the limits.
+        # The product of the dimensions must not wrap around into the limits.
         (network("tensors", [["w", [1 << 27, 1 << 27, 1 << 10, 1], 0]]), LimitError),
         (network("tensors", [["w", [1], 0]] * 2), DamagedError),
         (network("tensors", [[f"w{i}", [1], 0] for i in range(limits.MAX_TENSORS + 1)]), LimitError),

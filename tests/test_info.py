@@ -1,4 +1,4 @@
-"""What `describe` says of small files, and that it says it without decoding anything."""
+"""Descriptions of small files, made without decoding."""
 
 import io
 import json
@@ -44,7 +44,7 @@ HEAD = Head(
 
 
 def build(frames: list[tuple[int, str]], *, finish: bool | None = True, head: Head = HEAD, extra: bytes = b"") -> bytes:
-    """A file with these numbers and kinds. The values are junk of known length: nobody is to look at them."""
+    """A file with these frame numbers and kinds. The coded values are junk, not to be decoded."""
     file = io.BytesIO()
     writer = Writer(file, head)
     before = None
@@ -124,7 +124,7 @@ def test_everything_that_is_said_of_a_small_file(tmp_path: Path) -> None:
             "gaps": [],
             "key": 2,
             "key_interval": 3,
-            # The last frame lasts, too: six times 0.08 s.
+            # The last frame has a duration as well: six times 0.08 s.
             "duration": 0.48,
         },
         "bits_per_weight": {"key": 8 * key / 19, "delta": 8 * delta / 19},
@@ -220,7 +220,7 @@ def test_what_cannot_be_described_is_an_error(tmp_path: Path) -> None:
 def test_describing_loads_neither_torch_nor_numba(tmp_path: Path) -> None:
     path = tmp_path / "file.inv"
     path.write_bytes(build(kinds("kdd")))
-    # Also where everything has to be found by scanning.
+    # Also if the frames have to be found by scanning.
     scanned = tmp_path / "scanned.inv"
     scanned.write_bytes(build(kinds("kdd"), finish=None))
     code = (
