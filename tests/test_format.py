@@ -14,6 +14,7 @@ from invcodec.container.fields import Structure
 from invcodec.container.frame import STAGES, FrameHead
 from invcodec.container.head import CAMERA_FIELDS, Head, NetworkInfo, TensorInfo
 from invcodec.container.index import IndexRow
+from invcodec.container.info import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "FORMAT.md").read_text()
@@ -78,3 +79,15 @@ def test_limits_are_those_that_are_checked() -> None:
     ):
         assert row in TEXT, row
     assert f"nested at most {limits.MAX_NESTING} deep" in TEXT
+
+
+def test_info_has_the_fields_of_its_table() -> None:
+    data = ROOT / "spec" / "vectors" / "valid" / "grid-ndc" / "input.inv"
+    section = TEXT.split("\n### info as JSON\n")[1].split("\n### ")[0]
+    rows = re.findall(r"^\| (`.+?) \| (.+) \|$", section, re.MULTILINE)
+    documented = {name: about for names, about in rows for name in re.findall(r"`(\w+)`", names)}
+    described = describe(data, records=True)
+    assert set(described) == {"schema", *documented}
+    assert all(f"`{key}`" in documented["networks"] for key in described["networks"][0])
+    for name in ("encoder", "frames", "bytes", "bits_per_weight"):
+        assert all(f"`{key}`" in documented[name] for key in described[name]), name
