@@ -1,4 +1,4 @@
-"""The command line: parse, call the library, print. One module per command, imported when it is used."""
+"""The command line: parses arguments, calls the library and prints. Each command's module is imported on use."""
 
 from __future__ import annotations
 
@@ -17,59 +17,86 @@ from invcodec.interrupts import plain_interrupts
 from invcodec.version import __version__
 
 _COMMANDS = {
-    "encode": ("encode", "command"),
-    "decode": ("decode", "command"),
-    "info": ("info", "command"),
-    "view": ("view", "command"),
-    "serve": ("serve", "command"),
-    "eval": ("evaluate", "command"),
-    "inspect": ("inspect", "command"),
-    "transcode": ("transcode", "command"),
-    "verify": ("verify", "command"),
-    "repair": ("edit", "repair"),
-    "cut": ("edit", "cut"),
-    "concat": ("edit", "concat"),
-    "synth": ("synth", "command"),
+    "Encode": {
+        "inspect": ("inspect", "command"),
+        "encode": ("encode", "command"),
+        "transcode": ("transcode", "command"),
+    },
+    "Decode and view": {
+        "decode": ("decode", "command"),
+        "view": ("view", "command"),
+        "serve": ("serve", "command"),
+        "eval": ("evaluate", "command"),
+    },
+    "Files": {
+        "info": ("info", "command"),
+        "verify": ("verify", "command"),
+        "repair": ("edit", "repair"),
+        "cut": ("edit", "cut"),
+        "concat": ("edit", "concat"),
+    },
+    "Test data": {
+        "synth": ("synth", "command"),
+    },
 }
-"""Module of each command and its name there, in the order of `--help`."""
+"""The commands under each heading of `--help`, with the module and the name of each."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for, so that `info` need not wait for what `encode` needs."""
+    """Imports a command only when it is used, so that `info` does not load what `encode` needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return [name for commands in _COMMANDS.values() for name in commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, name = _COMMANDS[cmd_name]
-        return getattr(import_module(f".{module}", __package__), name)
+        for commands in _COMMANDS.values():
+            if cmd_name in commands:
+                module, name = commands[cmd_name]
+                return getattr(import_module(f".{module}", __package__), name)
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.list_commands(ctx)))
+        for heading, commands in _COMMANDS.items():
+            rows = []
+            for name in commands:
+                command = self.get_command(ctx, name)
+                assert command is not None
+                rows.append((name.ljust(width), command.get_short_help_str(limit=formatter.width)))
+            with formatter.section(heading):
+                formatter.write_dl(rows)
 
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=(
-        "Exit codes: 0 done; 1 failure; 2 usage, including a bad path, frame or pose; 3 the file is damaged or "
-        "truncated, also when partly recovered; 4 it needs something that this version lacks; 5 it exceeds a limit; "
-        "130 interrupted, an encode can be resumed."
-    ),
+    epilog="""Run 'invcodec COMMAND --help' for the options of a command.
+
+\b
+Exit codes:
+  0    success
+  1    failure
+  2    usage error, such as a missing file, frame or pose
+  3    damaged or truncated file, even if partly recovered
+  4    unsupported format version or feature
+  5    a limit was exceeded
+  130  interrupted; 'encode --resume' continues""",
 )
-@click.version_option(__version__, prog_name="invcodec", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="invcodec", message="%(prog)s %(version)s", help="Print the version.")
 def _commands() -> None:
     """A video codec for radiance fields.
 
-    Encode a multi-view video into one file, and view any moment of it from anywhere:
+    Encodes a multi-view video into one file that can be rendered at any time from any viewpoint:
 
     \b
       invcodec encode capture/ out.inv
-      invcodec decode out.inv --frame 42 --pose
+      invcodec decode out.inv --frame 42 --pose cam00 -o view.png
+      invcodec view out.inv
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code; whatever goes wrong is one line on standard error."""
+    """Run a command line and return its exit code; every error is one line on standard error."""
     try:
         with plain_interrupts(), warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -88,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InvError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        # The reader has seen enough. Whatever is still buffered must not fail again at exit.
+        # The reader is gone. Python must not fail again when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -97,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("out of memory; try a smaller --size, or --downscale when encoding", 1)
     except Exception as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _fail(what, 1, " (a defect; INVCODEC_DEBUG=1 shows where, please report it)")
+        return _fail(what, 1, " (this is a bug, please report it; INVCODEC_DEBUG=1 prints a traceback)")
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -1,4 +1,4 @@
-"""`invcodec decode`: pictures, videos, depth and weights out of a file."""
+"""`invcodec decode`: renders pictures, videos and depth from a file, and extracts weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from invcodec.errors import DamagedError, UsageError
 
+from .options import DEVICE, FORCE, THREADS, Command, exclusive, group
 from .values import Duration, FrameRange, Input, Size
 
 if TYPE_CHECKING:
@@ -22,53 +23,67 @@ if TYPE_CHECKING:
 
 @click.command(
     "decode",
+    short_help="Render pictures, videos and depth.",
+    cls=Command,
     epilog="""\b
 Examples:
-  invcodec decode out.inv --frame 42 --pose               a view of frame 42, as out-000042.png
+  invcodec decode out.inv --frame 42 --pose            writes out-000042.png
   invcodec decode out.inv --frame 42 --pose cam00 -o view.png
   invcodec decode out.inv --time 1.4s --pose view.json --size 1280x720
-  invcodec decode out.inv --frames 0:24 -o clip.mp4       a video at the right speed
-  invcodec decode out.inv --pose orbit -o out/%04d.png    one picture per frame
+  invcodec decode out.inv --frames 0:24 -o clip.mp4    a video
+  invcodec decode out.inv --pose orbit -o %04d.png     an image sequence
   invcodec decode out.inv --frame 42 --depth -o depth.npy
   invcodec decode out.inv --frame 42 --weights frame.safetensors
   invcodec decode http://host:8080/live.inv --frame latest""",
 )
 @click.argument("file", type=Input(), required=False)
-@click.option("--frame", metavar="NUMBER", help="One frame: its number, first or latest.")
-@click.option("--time", type=Duration(), help="The frame on screen then, as 1.4s.")
-@click.option("--frames", type=FrameRange(), help="Several frames, as 0:24 for frames 0 to 23. Default: all.")
-@click.option(
-    "--pose",
-    "poses",
-    multiple=True,
-    is_flag=False,
-    flag_value="default",
-    metavar="[POSE]",
-    help="Where from: a camera's name, orbit, or a JSON file with a 4x4 camera-to-world matrix, a camera as in "
-    "transforms.json, or a nerfstudio camera path. Without a value: the held-out camera, else the middle of the rig. "
-    "May be repeated.",
+@group(
+    "Frames",
+    click.option("--frame", metavar="NUMBER", help="One frame, by number, or 'first' or 'latest'."),
+    click.option("--time", type=Duration(), help="The frame shown at this time, e.g. 1.4s."),
+    click.option("--frames", type=FrameRange(), help="A range, e.g. 0:24 for frames 0 to 23. Default: all frames."),
 )
-@click.option("--size", type=Size(), help="Picture size. The vertical field of view stays.")
-@click.option(
-    "-o",
-    "--output",
-    help="A picture (.png, .jpg), a video (.mp4), pictures by number (out/%04d.png), a directory, or - for standard "
-    "output. With several poses each one's name is added.",
+@group(
+    "View",
+    click.option(
+        "--pose",
+        "poses",
+        multiple=True,
+        is_flag=False,
+        flag_value="default",
+        metavar="[POSE]",
+        help="Viewpoint: a camera's name, 'orbit', or a JSON file with a 4x4 camera-to-world matrix, a camera with "
+        "the keys of transforms.json, or a nerfstudio camera path. Repeatable. Default: the first held-out camera, or "
+        "else the middle of the rig.",
+    ),
+    click.option("--size", type=Size(), help="Picture size; the vertical field of view is kept."),
 )
-@click.option(
-    "--depth",
-    is_flag=True,
-    help="Z-depth in place of colour. .npy and .tiff hold float32 in world units, infinite where there is nothing. "
-    ".png holds 16-bit multiples of a unit that is printed and stored in its text, 0 where there is nothing.",
+@group(
+    "Output",
+    click.option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="A picture (.png, .jpg), a video (.mp4), an image sequence (out/%04d.png), a directory, or - for "
+        "standard output. With several poses, each pose's name is appended.",
+    ),
+    click.option(
+        "--depth",
+        is_flag=True,
+        help="Output z-depth instead of colour. .npy and .tiff contain float32 in world units, infinite where nothing "
+        "is hit. .png contains 16-bit multiples of a unit that is printed and stored in the file, 0 where nothing is "
+        "hit.",
+    ),
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Save a frame's decoded network weights as .safetensors.",
+    ),
+    FORCE,
 )
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    help="Write a frame's decoded networks to a .safetensors file.",
-)
-@click.option("-f", "--force", is_flag=True, help="Replace outputs that exist.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@DEVICE
+@THREADS
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -85,20 +100,16 @@ def command(
     device: str,
     threads: int | None,
 ) -> int:
-    """Render frames of FILE (an http address, or - for standard input, one frame of it) from any pose.
+    """Render frames of FILE from any viewpoint and print the names of the files written.
 
-    One frame gives a picture, several give a video; transparent files give pictures with alpha, and videos on
-    white. Names of what was written are printed.
+    FILE may also be an HTTP URL, or - to read a single frame from standard input. One frame gives a picture, several
+    give a video. If the file has a transparent background, pictures have alpha and videos a white background.
     """
     if file is None:
-        took = (
-            f"; --pose took '{poses[-1]}' as its value, put the file first"
-            if poses and poses[-1].endswith(".inv")
-            else ""
-        )
-        raise click.UsageError(f"no file to decode{took}", ctx)
-    if sum(choice is not None for choice in (frame, time, frames)) > 1:
-        raise click.UsageError("--frame, --time and --frames exclude each other", ctx)
+        swallowed = poses and poses[-1].endswith(".inv")
+        hint = f"; --pose took '{poses[-1]}' as its value, put the file first" if swallowed else ""
+        raise click.UsageError(f"no file to decode{hint}", ctx)
+    exclusive(ctx, "frame", "time", "frames")
     from invcodec.decoding.decoder import Decoder
 
     if str(file) == "-":
@@ -123,11 +134,11 @@ def command(
 
 
 def _from_pipe(frame: str | None, time: Fraction | None, ctx: click.Context) -> Moment:
-    """The frame that was asked for, out of standard input; nothing more than that is read or held."""
+    """The requested frame from standard input, read no further than necessary."""
     from invcodec.decoding.stream import Moment, Wanted
 
     if frame is None and time is None:
-        raise click.UsageError("a pipe gives one frame; choose it with --frame or --time", ctx)
+        raise click.UsageError("a pipe yields a single frame; select it with --frame or --time", ctx)
     if time is not None:
         wanted = Wanted(time=time)
     elif frame in ("first", "latest"):
@@ -141,13 +152,17 @@ def _number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"--frame {text}: not a frame; give a number, first or latest") from None
+        raise UsageError(f"--frame {text}: not a frame; use a number, first or latest") from None
 
 
 def _select(
     decoder: Decoder, frame: str | None, time: Fraction | None, frames: tuple[int | None, int | None] | None
 ) -> list[FrameEntry]:
-    """The frames that were asked for; at least one."""
+    """The selected frames; at least one.
+
+    Raises:
+        UsageError: no such frame.
+    """
     path = decoder.reader.name
     if not decoder.frames:
         raise UsageError(f"{path}: holds no frames")
@@ -175,16 +190,18 @@ def _select(
 def _write_weights(decoder: Decoder, entries: Sequence[FrameEntry], path: Path, force: bool) -> None:
     from safetensors.numpy import save
 
-    from invcodec.output import check_output
+    from invcodec.output import check_output, written
 
     if path.suffix != ".safetensors":
-        raise UsageError(f"{path}: weights are written as .safetensors")
+        raise UsageError(f"{path}: unsupported format for weights; use .safetensors")
     if len(entries) > 1:
-        raise UsageError(f"--weights takes one frame, the file has {len(entries)}; choose with --frame")
+        raise UsageError(f"--weights needs a single frame, but {len(entries)} are selected; choose one with --frame")
     check_output(path, force)
     entry = entries[0]
     metadata = {"format": "np", "frame": str(entry.number), "time": str(float(entry.time))}
-    path.write_bytes(save(decoder.weights(entry.number), metadata))
+    data = save(decoder.weights(entry.number), metadata)
+    with written(path, force) as out:
+        out.file.write(data)
     click.echo(path)
 
 
@@ -198,7 +215,7 @@ def _write_pictures(
     depth: bool,
     force: bool,
 ) -> list[DamagedError]:
-    """Render all poses; returns what could not be rendered because the file is damaged."""
+    """Render all poses; returns an error for each picture lost to damage in the file."""
     from invcodec.decoding.playback import film
     from invcodec.decoding.poses import resolve_pose
 
@@ -207,9 +224,9 @@ def _write_pictures(
     rig = decoder.cameras(entries[0].number)
     resolved = [resolve_pose(text, rig, size) for text in poses]
     films = [film(pose, entries, decoder.head.frame_rate, decoder.cameras) for pose in resolved]
-    targets = plan(output, decoder, films, [pose.name for pose in resolved], depth=depth, force=force)
-    pictures = Pictures(decoder, depth=depth)
-    for each, target in zip(films, targets, strict=True):
-        for line in pictures.write(each, target):
+    patterns = plan(output, decoder, films, [pose.name for pose in resolved], depth=depth, force=force)
+    pictures = Pictures(decoder, depth=depth, force=force)
+    for each, pattern in zip(films, patterns, strict=True):
+        for line in pictures.write(each, pattern):
             click.echo(line)
     return pictures.lost

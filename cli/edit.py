@@ -1,4 +1,4 @@
-"""`invcodec concat`, `cut` and `repair`: files out of files, without training."""
+"""`invcodec concat`, `cut` and `repair`: edit files without training."""
 
 from __future__ import annotations
 
@@ -10,27 +10,23 @@ from typing import BinaryIO
 
 import click
 
+from .options import FORCE, OUTPUT
 from .progress import measured
 from .values import FrameRange, bytes_text
 
-TO = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The file to write, or - for standard output.",
+
+@click.command(
+    "concat",
+    short_help="Join files that continue one another.",
+    epilog="\b\nExample:\n  invcodec concat first.inv second.inv -o both.inv",
 )
-FORCE = click.option("-f", "--force", is_flag=True, help="Replace the output if it exists.")
-
-
-@click.command("concat", epilog="\b\nExample:\n  invcodec concat first.inv second.inv -o both.inv")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@TO
+@OUTPUT
 @FORCE
 def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
-    """Join FILES in the order given, such as segments encoded on different machines.
+    """Join FILES in the given order, such as segments that were encoded on different machines.
 
-    They must declare the same cameras and networks, and each must go on after the one before it.
+    The files must declare the same cameras and networks, and each must start after the previous one ends.
     """
     from invcodec.editing.edit import concat as join
 
@@ -39,15 +35,19 @@ def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
     _report(output, f"{len(frames)} frames")
 
 
-@click.command("cut", epilog="\b\nExample:\n  invcodec cut out.inv --frames 10:20 -o part.inv")
+@click.command(
+    "cut",
+    short_help="Extract a range of frames.",
+    epilog="\b\nExample:\n  invcodec cut out.inv --frames 10:20 -o part.inv",
+)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--frames", type=FrameRange(), required=True, help="What to keep, as 10:20 for frames 10 to 19.")
-@TO
+@click.option("--frames", type=FrameRange(), required=True, help="Frames to keep, e.g. 10:20 for frames 10 to 19.")
+@OUTPUT
 @FORCE
 def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: bool) -> None:
-    """Keep some frames of FILE.
+    """Extract a range of frames from FILE.
 
-    If the first of them is not a keyframe, it is coded anew as one: from its integers, so nothing changes but its size.
+    If the first one is not a keyframe, it is re-encoded as one, losslessly; only its size changes.
     """
     from invcodec.editing.edit import cut as take
 
@@ -56,17 +56,21 @@ def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: 
     _report(output, f"{len(result.frames)} frames")
     if result.recoded is not None:
         size = bytes_text(result.recoded.length)
-        print(f"invcodec: frame {result.recoded.number} was coded anew as a keyframe, {size}", file=sys.stderr)
+        print(f"invcodec: frame {result.recoded.number} was re-encoded as a keyframe, {size}", file=sys.stderr)
 
 
-@click.command("repair", epilog="\b\nExample:\n  invcodec repair bad.inv -o good.inv")
+@click.command(
+    "repair",
+    short_help="Recover the intact frames of a damaged file.",
+    epilog="\b\nExample:\n  invcodec repair bad.inv -o good.inv",
+)
 @click.argument("file", type=click.Path(path_type=Path))
-@TO
+@OUTPUT
 @FORCE
 def repair(file: Path, output: Path, force: bool) -> int:
-    """Write what is sound of FILE to another file.
+    """Copy all intact frames of FILE to another file.
 
-    Exits 3 if frames are lost, and names them.
+    Lists the frames that are lost, and exits with code 3 if there are any.
     """
     from invcodec.editing.verify import repair as recover
 
@@ -82,7 +86,7 @@ def repair(file: Path, output: Path, force: bool) -> int:
 
 @contextmanager
 def opened_output(output: Path, force: bool) -> Iterator[BinaryIO]:
-    """The output, which appears only if all goes well, or standard output for `-`."""
+    """Open an output file, which appears only if the block succeeds, or standard output for `-`."""
     from invcodec.output import written
 
     if str(output) == "-":

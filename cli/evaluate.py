@@ -1,4 +1,4 @@
-"""`invcodec eval`: quality and size of a file against its capture."""
+"""`invcodec eval`: quality and size of a file, compared with its capture."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
+from .options import DEVICE, JSON, THREADS
 from .values import bytes_text, seconds_text, table
 
 
 @click.command(
     "eval",
+    short_help="Measure quality and size against the capture.",
     epilog="""\b
 Examples:
   invcodec eval out.inv capture/
@@ -26,17 +28,23 @@ Examples:
     "--camera",
     "cameras",
     multiple=True,
-    help="Compare this camera; may be repeated. Default: held-out cameras.",
+    metavar="CAMERA",
+    help="Compare this camera. Repeatable. Default: the held-out cameras.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@click.option("--save", type=click.Path(path_type=Path), help="Folder for pictures: captured left, decoded right.")
+@JSON
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Save comparison pictures here, captured on the left and decoded on the right.",
+)
 @click.option(
     "--validation",
     is_flag=True,
-    help="Also measure the pixels that the encoder kept for validation, beside what it found (reads every camera).",
+    help="Also measure PSNR on the encoder's validation pixels, next to the stored values. Reads all cameras.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@DEVICE
+@THREADS
 def command(
     file: Path,
     capture: Path,
@@ -47,11 +55,11 @@ def command(
     device: str,
     threads: int | None,
 ) -> int:
-    """Compare the pictures of FILE with those of the folder CAPTURE that it was made from.
+    """Compare FILE with the capture that it was encoded from.
 
-    PSNR is that of 8-bit sRGB, per image, mean over images. SSIM has an 11x11 Gaussian window (sigma 1.5, K1 0.01,
-    K2 0.03). Both also over moving and static pixels: by the capture's masks, else by differences between frames.
-    All sizes are bytes in the file.
+    PSNR is measured on 8-bit sRGB per image and averaged over images. SSIM uses an 11x11 Gaussian window (sigma 1.5,
+    K1 0.01, K2 0.03). Both are also given for moving and static pixels, according to the capture's motion masks or
+    else to differences between frames. All sizes are bytes in the file.
     """
     from invcodec.capture.capture import open_capture
     from invcodec.decoding.decoder import open_file
@@ -99,15 +107,15 @@ def _text(result: dict[str, Any]) -> str:
     rows.append(["mean", "", f"{size_mean:.0f}", *_cells([result["mean"][key] for key in columns])])
     count = len(result["cameras"])
     shown = ", ".join(result["cameras"]) if count <= 8 else f"{count} cameras"
-    note = " (none is held out, so these were trained on)" if result["set"] == "training" else ""
+    note = " (none is held out, so these were used for training)" if result["set"] == "training" else ""
     size = result["bytes"]
     lines = [
         f"{result['set']} {'camera' if count == 1 else 'cameras'}: {shown}{note}",
-        f"moving pixels by {result['motion']}; PSNR and SSIM are means over {result['mean']['images']} images",
+        f"moving pixels from {result['motion']}; PSNR and SSIM are means over {result['mean']['images']} images",
         "",
         table(rows, left=2),
         "",
-        f"file {bytes_text(size['file'])}, {bytes_text(size['per_frame'])} a frame, "
+        f"file {bytes_text(size['file'])}, {bytes_text(size['per_frame'])} per frame, "
         f"{size['bit_rate'] / 1e3:.4g} kbit/s over {seconds_text(size['duration'])}",
     ]
     if "validation" in result:
@@ -117,7 +125,7 @@ def _text(result: dict[str, Any]) -> str:
             measured.append([str(frame["number"]), *cells])
         lines += ["", table(measured)]
     if result["missing"]:
-        lines.append(f"{len(result['missing'])} frames of the file are not in the capture and were left out")
+        lines.append(f"{len(result['missing'])} frames of the file are not in the capture and were skipped")
     return "\n".join(lines)
 
 

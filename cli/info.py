@@ -1,4 +1,4 @@
-"""`invcodec info`: what a file holds, from its structure alone."""
+"""`invcodec info`: what a file contains, from its structure alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
+from .options import JSON
 from .values import Input, bytes_text, frame_rate_text, seconds_text, table
 
 
 @click.command(
     "info",
+    short_help="Show what a file contains.",
     epilog="""\b
 Examples:
   invcodec info out.inv
@@ -23,15 +25,13 @@ Examples:
   invcodec info out.inv --json""",
 )
 @click.argument("file", type=Input())
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print everything as JSON (FORMAT.md says what each field means)."
-)
-@click.option("--records", is_flag=True, help="A row for each record.")
+@JSON
+@click.option("--records", is_flag=True, help="Also list every record.")
 def command(file: Path | str, as_json: bool, records: bool) -> int:
-    """Print what FILE holds: networks, frames, cameras, sizes, and whether it is whole.
+    """Show the networks, frames, cameras and sizes of FILE, and whether it is complete.
 
-    FILE may be an http address, or - for standard input. All sizes are bytes in the file. A finished file is read by
-    its index alone: damage inside of frames is found by 'verify'. Exits 3 if the file is found damaged or truncated.
+    FILE may also be an HTTP URL, or - for standard input. All sizes are bytes in the file. Only the index of a finished
+    file is read; use 'verify' to detect damage inside frames. Exits with code 3 if the file is damaged or truncated.
     """
     from invcodec.container.info import describe, describe_stream
 
@@ -68,7 +68,7 @@ def _text(info: dict[str, Any]) -> str:
             shown = [f"{a}" if a == b else f"{a} to {b}" for a, b in frames["gaps"]]
             lines.append(f"gaps      {', '.join(shown[:8])}{', ...' if len(shown) > 8 else ''}")
         lines.append(
-            f"bytes     {bytes_text(size['per_frame'])} a frame, {info['bit_rate'] / 1e3:.4g} kbit/s; "
+            f"bytes     {bytes_text(size['per_frame'])} per frame, {info['bit_rate'] / 1e3:.4g} kbit/s; "
             f"key {bytes_text(size['key'])}, delta {bytes_text(size['delta'])}, other {bytes_text(size['other'])}"
         )
         for kind, name in (("key", "keyframe"), ("delta", "delta")):

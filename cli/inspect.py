@@ -1,4 +1,4 @@
-"""`invcodec inspect`: what is understood of a capture, before any training."""
+"""`invcodec inspect`: how a capture is interpreted, before any training."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Any
 
 import click
 
-from .encode import capture_options, resolve_settings, training_options
+from .options import JSON, Command, capture_options, resolve_settings, training_options
 from .values import bytes_text, frame_rate_text, seconds_text, table
 
 _SPACES = {
-    "ndc": "forward-facing rig, normalised device coordinates",
-    "box": "transparent background, bounded box",
+    "ndc": "forward-facing rig, normalised device coordinates (NDC)",
+    "box": "transparent background, bounding box",
     "contract": "surrounding or unbounded rig, contracted space",
 }
 
 
 @click.command(
     "inspect",
+    short_help="Check a capture and estimate time and size.",
+    cls=Command,
     epilog="""\b
 Examples:
   invcodec inspect capture/
@@ -27,10 +29,12 @@ Examples:
   invcodec inspect capture/ --json""",
 )
 @click.argument("capture", type=click.Path(path_type=Path))
-@training_options
 @capture_options
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@training_options
+@JSON
+@click.pass_context
 def command(
+    ctx: click.Context,
     capture: Path,
     as_json: bool,
     frames: tuple[int | None, int | None] | None,
@@ -40,14 +44,14 @@ def command(
     source: Any,
     **training: Any,
 ) -> None:
-    """Print what is understood of the folder CAPTURE, and roughly what encoding it would take.
+    """Show how the folder CAPTURE is interpreted, and estimate the time and size of encoding it.
 
-    Takes the options of 'encode'. Whatever would stop an encode is named here as well, with its file.
+    Takes the same options as 'encode', and reports any problem that would stop an encode, with its file.
     """
     from invcodec.capture.capture import open_capture
     from invcodec.encoding.summary import summarise
 
-    settings = resolve_settings(training)
+    settings = resolve_settings(ctx, training)
     opened = open_capture(
         capture, layout=layout, source=source, frames=frames, downscale=downscale, holdout=holdout or None
     )
@@ -69,7 +73,7 @@ def _text(summary: dict[str, Any], folder: Path) -> str:
     shrunk = f" (captured at {source[0]}x{source[1]})" if summary["downscale"] > 1 else ""
     expected = summary["encode"]
     took = (
-        "time depends on the machine"
+        "the time depends on the machine"
         if expected["seconds"] is None
         else f"{seconds_text(expected['seconds'])} of training"
     )
@@ -98,7 +102,7 @@ def _text(summary: dict[str, Any], folder: Path) -> str:
             f"scene     {scene}",
             f"held out  {', '.join(summary['held_out']) or 'none'}",
             f"encode    preset {expected['preset']}: about {took}, "
-            f"{bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} a frame)",
+            f"{bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} per frame)",
             "",
             table(rows, left=2),
         ]

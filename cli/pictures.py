@@ -1,4 +1,4 @@
-"""What `decode` writes: names, formats and files of rendered pictures."""
+"""Writing rendered pictures: file names, formats and encodings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from invcodec.errors import DamagedError, UsageError
-from invcodec.output import check_output
+from invcodec.output import check_output, written
 from invcodec.video import write_video
 
 from .progress import counted
@@ -35,8 +34,14 @@ _NUMBER = re.compile(r"%0?\d*d")
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where a film goes: a file name, perhaps with a place for the picture's number, or standard output."""
+class OutputPattern:
+    """Where the pictures of a film are written.
+
+    Attributes:
+        name: a file name, which may contain a printf-style placeholder (%04d) for the picture's number.
+        suffix: of the name, in lower case; decides the format.
+        stdout: write to standard output instead.
+    """
 
     name: str
     suffix: str
@@ -51,11 +56,12 @@ class Target:
         return self.suffix == VIDEO_SUFFIX
 
     def path(self, film: Film, index: int) -> Path:
-        """File of a film's picture: numbered by frame where each picture is another frame, else from 0."""
+        """File of a film's picture: numbered by frame if each picture shows a different frame, else from 0."""
         number = film.shots[index].number if film.by_frame else index
         return Path(_NUMBER.sub(lambda match: match[0] % number, self.name, count=1))
 
     def paths(self, film: Film) -> list[Path]:
+        """All files that a film is written to."""
         return [self.path(film, i) for i in range(len(film.shots))] if self.numbered else [Path(self.name)]
 
 
@@ -67,83 +73,72 @@ def plan(
     *,
     depth: bool,
     force: bool,
-) -> list[Target]:
-    """Where each film goes; everything that would fail later is refused here.
+) -> list[OutputPattern]:
+    """Where to write each film; refuses everything that would fail later.
+
+    Args:
+        output: the value of -o, or None for default names.
+        poses: name of the pose of each film, which tells files apart.
+        depth: whether depth is written instead of colour.
+        force: overwrite existing files.
 
     Raises:
-        UsageError: a format that cannot hold what was asked for, a file that exists, or a name used twice.
+        UsageError: an unsuitable format, an existing file, or a name used twice.
     """
-    targets = []
+    patterns = []
     for film, pose in zip(films, poses, strict=True):
-        target = _target(output, decoder, film, depth=depth)
+        pattern = _pattern(output, decoder, film, depth=depth)
         if len(films) > 1:
-            if target.stdout:
-                raise UsageError("-o -: standard output takes one pose at a time")
-            stem = target.name.removesuffix(target.suffix)
-            target = Target(f"{stem}-{pose.replace('/', '_')}{target.suffix}", target.suffix)
-        targets.append(target)
-    if targets[0].stdout and sys.stdout.isatty():
-        raise UsageError("-o -: pictures are not written to a terminal; redirect it, or name a file")
-    paths = [
-        path for target, film in zip(targets, films, strict=True) if not target.stdout for path in target.paths(film)
-    ]
+            if pattern.stdout:
+                raise UsageError("-o -: only one pose can be written to standard output")
+            stem = pattern.name.removesuffix(pattern.suffix)
+            pattern = OutputPattern(f"{stem}-{pose.replace('/', '_')}{pattern.suffix}", pattern.suffix)
+        patterns.append(pattern)
+    if patterns[0].stdout and sys.stdout.isatty():
+        raise UsageError("-o -: refusing to write to a terminal; redirect it, or name a file")
+    pairs = zip(patterns, films, strict=True)
+    paths = [path for pattern, film in pairs if not pattern.stdout for path in pattern.paths(film)]
     if len(set(paths)) < len(paths):
-        raise UsageError("two poses have the same name, so their pictures would replace each other; rename one")
-    if output is not None and (output.endswith("/") or targets[0].numbered):
+        raise UsageError("two poses have the same name, so their files would overwrite each other; rename one")
+    if output is not None and (output.endswith("/") or patterns[0].numbered):
         for folder in {path.parent for path in paths}:
             _make_folder(folder)
     for path in paths:
         check_output(path, force)
-    return targets
+    return patterns
 
 
-def _target(output: str | None, decoder: Decoder, film: Film, *, depth: bool) -> Target:
+def _pattern(output: str | None, decoder: Decoder, film: Film, *, depth: bool) -> OutputPattern:
     many = len(film.shots) > 1
     if output == "-":
         if many and depth:
-            raise UsageError("-o -: holds one depth picture; choose a frame with --frame")
-        return Target("-", VIDEO_SUFFIX if many else ".png", stdout=True)
+            raise UsageError("-o -: only one depth picture can be written; choose a frame with --frame")
+        return OutputPattern("-", VIDEO_SUFFIX if many else ".png", stdout=True)
     if output is None or output.endswith("/") or Path(output).is_dir():
         name = _default_name(decoder, film, depth=depth)
-        return Target(str(Path(output or "") / name), Path(name).suffix)
+        return OutputPattern(str(Path(output or "") / name), Path(name).suffix)
     suffix = Path(output).suffix.lower()
     kinds = DEPTH_SUFFIXES if depth else (*COLOUR_SUFFIXES, VIDEO_SUFFIX)
     if suffix not in kinds:
-        raise UsageError(f"{output}: {'depth' if depth else 'pictures'} can be written as {', '.join(kinds)}")
-    target = Target(output, suffix)
-    if target.is_video and target.numbered:
-        raise UsageError(f"{output}: a video is one file; leave out the number")
-    if many and not target.numbered and not target.is_video:
-        if not film.by_frame:
-            raise UsageError(
-                f"{output}: holds one picture, and this path has {len(film.shots)}; "
-                f"name {'' if depth else 'a video (.mp4) or '}pictures by number ({Path(output).stem}-%04d{suffix})"
-            )
-        hint = "" if depth else "a video (.mp4) or "
+        raise UsageError(f"{output}: unsupported format for {'depth' if depth else 'pictures'}; use {', '.join(kinds)}")
+    pattern = OutputPattern(output, suffix)
+    if pattern.is_video and pattern.numbered:
+        raise UsageError(f"{output}: a video is one file; remove the number from its name")
+    if many and not pattern.numbered and not pattern.is_video:
+        choose = "select one with --frame, or " if film.by_frame else ""
+        video = "" if depth else "a video (.mp4) or "
         raise UsageError(
-            f"{output}: holds one picture, {len(film.shots)} were asked for; "
-            f"choose one with --frame, or name {hint}pictures by number ({Path(output).stem}-%04d{suffix})"
+            f"{output}: cannot hold {len(film.shots)} pictures; "
+            f"{choose}use {video}a numbered name ({Path(output).stem}-%04d{suffix})"
         )
-    return target
+    return pattern
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be made a directory ({error.strerror})") from None
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A path to write to; what is written there takes the target's name once it is whole."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield part
-        if part.exists():
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        raise UsageError(f"{folder}: cannot create this directory ({error.strerror})") from None
 
 
 def _default_name(decoder: Decoder, film: Film, *, depth: bool) -> str:
@@ -159,48 +154,54 @@ def _default_name(decoder: Decoder, film: Film, *, depth: bool) -> str:
 
 
 class Pictures:
-    """Renders films and writes them.
+    """Renders films and writes their pictures.
+
+    Args:
+        depth: write depth instead of colour.
+        force: overwrite existing files.
 
     Attributes:
-        lost: what could not be rendered because the file is damaged, so far.
+        lost: an error for each picture that was lost to damage in the file so far.
     """
 
-    def __init__(self, decoder: Decoder, *, depth: bool) -> None:
+    def __init__(self, decoder: Decoder, *, depth: bool, force: bool) -> None:
         self.decoder = decoder
         self.depth = depth
+        self.force = force
         self.lost: list[DamagedError] = []
         self._unit = depth_unit([camera.far for camera in decoder.cameras()])
 
-    def write(self, film: Film, target: Target) -> list[str]:
-        """Render a film into its target; returns what to tell the user.
+    def write(self, film: Film, pattern: OutputPattern) -> list[str]:
+        """Render a film and write it; returns lines to print.
 
         Raises:
-            DamagedError: not one of its pictures could be rendered.
+            DamagedError: none of its pictures could be rendered.
         """
         lost_before = len(self.lost)
         views = self._render(film)
-        if target.is_video:
-            made = self._write_video(film, target, views)
+        if pattern.is_video:
+            made = self._write_video(film, pattern, views)
         else:
             made = []
             for index, view in views:
-                data = self._encode(view, target.suffix)
-                if target.stdout:
+                data = self._encode(view, pattern.suffix)
+                if pattern.stdout:
                     sys.stdout.buffer.write(data)
                 else:
-                    target.path(film, index).write_bytes(data)
-                made.append(str(target.path(film, index)))
+                    with written(pattern.path(film, index), self.force) as out:
+                        out.file.write(data)
+                made.append(str(pattern.path(film, index)))
         if not made:
             raise self.lost[lost_before]
-        if target.stdout:
+        if pattern.stdout:
             return []
         line = made[0] if len(made) == 1 else f"{made[0]} to {made[-1]}"
-        if self.depth and target.suffix == ".png":
+        if self.depth and pattern.suffix == ".png":
             line += f"  ({self._unit_text})"
         return [line]
 
     def _render(self, film: Film) -> Iterator[tuple[int, View]]:
-        """All pictures that can be rendered, with their place in the film."""
+        """Yield all pictures that can be rendered, each with its index in the film."""
         with counted("rendering", len(film.shots)) as bar:
             for index, shot in enumerate(film.shots):
                 try:
@@ -210,35 +211,34 @@ class Pictures:
                 if bar:
                     bar.advance(bar.task_ids[0])
 
-    def _write_video(self, film: Film, target: Target, views: Iterator[tuple[int, View]]) -> list[str]:
+    def _write_video(self, film: Film, pattern: OutputPattern, views: Iterator[tuple[int, View]]) -> list[str]:
         rate, repeats = film.constant_rate()
-        shown = 0
 
         def images() -> Iterator[np.ndarray]:
-            nonlocal shown
-            index = -1
+            lost_before, shown, index = len(self.lost), 0, -1
             for index, view in views:
                 image = _opaque(view) if self.decoder.transparent else view.rgb
-                # A picture that is lost leaves the one before it on screen; at the start, the one after it.
+                # A lost picture is replaced by the previous one, or at the start by the next one.
                 until = sum(repeats[: index + 1])
                 yield from [image] * (until - shown)
                 shown = until
-            if index >= 0:
-                yield from [image] * (sum(repeats) - shown)
+            if index < 0:
+                raise self.lost[lost_before]
+            yield from [image] * (sum(repeats) - shown)
 
-        if target.stdout:
+        if pattern.stdout:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "film.mp4"
-                if write_video(path, images(), rate):
-                    sys.stdout.buffer.write(path.read_bytes())
-        else:
-            with _beside(Path(target.name)) as path:
                 write_video(path, images(), rate)
-        return [target.name] if shown else []
+                sys.stdout.buffer.write(path.read_bytes())
+        else:
+            with written(Path(pattern.name), self.force) as out:
+                write_video(out.part, images(), rate)
+        return [pattern.name]
 
     @property
     def _unit_text(self) -> str:
-        return f"16-bit z-depth, 1 = {self._unit:g} world units, 0 = nothing there"
+        return f"16-bit z-depth, 1 = {self._unit:g} world units, 0 = no surface"
 
     def _encode(self, view: View, suffix: str) -> bytes:
         if self.depth:
@@ -269,12 +269,16 @@ class Pictures:
 
 
 def depth_unit(bounds: Sequence[float | None]) -> float:
-    """World units per step of a 16-bit depth picture: the power of ten that fits twice the rig's far bound."""
+    """World units per step of a 16-bit depth picture: the smallest power of ten that covers twice the far bound.
+
+    Args:
+        bounds: each camera's far bound, or None.
+    """
     far = max((bound for bound in bounds if bound is not None), default=None)
     return 1e-3 if far is None else 10.0 ** math.ceil(math.log10(2 * far / 65535))
 
 
 def _opaque(view: View) -> np.ndarray:
-    """A picture `[H, W, 3]` uint8 over white."""
+    """A picture `[H, W, 3]` uint8, composited over white."""
     alpha = view.alpha[..., None]
     return np.rint(view.rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How an encode or a long decode is seen: a bar on a terminal, lines of JSON for programs, nothing in a pipe."""
+"""Progress of long tasks: a bar on a terminal, JSON lines for programs, or nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from invcodec.encoding.rate import Outcome
 
 _SHOWN_FROM = 5_000_000
-"""Smaller files are done before a bar could be seen."""
+"""Bytes; smaller files are done before a bar would be noticed."""
 
 MODES = ("auto", "bar", "json", "none")
 
 
 def choose(mode: str) -> Progress:
-    """The progress of an encode in one of `MODES`; `auto` is a bar on a terminal and nothing in a pipe."""
+    """An encode's progress in one of `MODES`; `auto` is a bar on a terminal and quiet otherwise."""
     if mode == "json":
         return JsonProgress()
     if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
@@ -34,31 +34,31 @@ def choose(mode: str) -> Progress:
 
 
 def target_text(outcome: Outcome) -> str:
-    """What came of a target, as in `size 498 kB of 500 kB`."""
+    """The outcome of a target, such as `size 498 kB, asked 500 kB`."""
     name, shown = {
         "psnr": ("PSNR", lambda value: f"{value:.2f} dB"),
         "size": ("size", bytes_text),
         "bitrate": ("bit rate", bits_text),
-        "max_frame_bytes": ("largest later frame", bytes_text),
+        "max_frame_bytes": ("largest frame", bytes_text),
     }[outcome.name]
     return f"{name} {shown(outcome.achieved)}, asked {shown(outcome.asked)}"
 
 
-def say_missed(outcome: Outcome) -> None:
-    """One line on standard error for a target that was missed."""
+def report_missed(outcome: Outcome) -> None:
+    """Report a missed target on standard error."""
     if not outcome.met:
         print(f"invcodec: target missed: {target_text(outcome)}", file=sys.stderr, flush=True)
 
 
 class QuietProgress(Progress):
-    """Says nothing unless a target was missed."""
+    """Reports only missed targets."""
 
     def target_done(self, outcome: Outcome) -> None:
-        say_missed(outcome)
+        report_missed(outcome)
 
 
 class JsonProgress(Progress):
-    """One JSON object per line and frame, and then per target, on standard error."""
+    """One JSON object per line on standard error: one for each frame, then one for each target."""
 
     def frame_done(self, report: FrameReport) -> None:
         line = {
@@ -84,7 +84,7 @@ class JsonProgress(Progress):
 
 
 class BarProgress(Progress):
-    """A bar over all frames, with loss and PSNR of the current one, bytes so far and time left."""
+    """A bar over all frames, with loss and PSNR of the current one, bytes written and time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -129,14 +129,14 @@ class BarProgress(Progress):
             self._bar.update(self._task, left=self._time_left(fraction))
 
     def _time_left(self, fraction: float) -> str:
-        """The first frame takes far longer than the others, so it says nothing about them."""
+        """Time left; unknown beyond the first frame until a second one is done, since the first takes far longer."""
         assert self._frames is not None
         if fraction <= 0:
             return ""
         this = (monotonic() - self._began) * (1 / min(fraction, 1.0) - 1)
         others = self._frames - self._done - 1
         if others and self._last_seconds is None:
-            return f"{seconds_text(this)} left for this frame"
+            return f"{seconds_text(this)} left in this frame"
         return f"{seconds_text(this + others * (self._last_seconds or 0))} left"
 
     def frame_done(self, report: FrameReport) -> None:
@@ -160,12 +160,12 @@ class BarProgress(Progress):
         for outcome in self._outcomes:
             if outcome.met:
                 print(f"target: {target_text(outcome)}", file=sys.stderr)
-            say_missed(outcome)
+            report_missed(outcome)
 
 
 @contextmanager
 def measured(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A plain bar over `total` bytes on a terminal's standard error; call what it gives with the bytes done so far."""
+    """A bar over `total` bytes, if standard error is a terminal; yields a function that takes the bytes done."""
     if not total or total < _SHOWN_FROM or not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -179,7 +179,7 @@ def measured(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def counted(what: str, total: int) -> Iterator[RichProgress | None]:
-    """A plain bar over `total` things on a terminal's standard error; advance its only task, 0."""
+    """A bar over `total` items, if standard error is a terminal; yields it, to advance its only task."""
     if total < 2 or not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""`invcodec serve`: a file over HTTP, finished or growing."""
+"""`invcodec serve`: serves a finished or growing file over HTTP."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from .values import Address
 
 @click.command(
     "serve",
+    short_help="Serve a finished or growing file over HTTP.",
     epilog="""\b
 Examples:
   invcodec serve out.inv
   invcodec serve live.inv --address 0.0.0.0:8080
-  invcodec encode rig.json live.inv --live --serve 8080      both in one""",
+  invcodec encode rig.json live.inv --live --serve 8080""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
@@ -24,13 +25,13 @@ Examples:
     type=Address(),
     default="8080",
     show_default=True,
-    help="Where to listen: 8080 for this machine alone, 0.0.0.0:8080 for everyone who can reach it; port 0 takes any.",
+    help="Address to listen on: 8080 for localhost only, 0.0.0.0:8080 for all interfaces; port 0 picks a free port.",
 )
 def command(file: Path, address: tuple[str, int]) -> None:
     """Serve FILE, and nothing else, over HTTP until Ctrl-C.
 
-    FILE may be finished, may still grow, or may not be there yet. 'invcodec view', 'decode' and 'info' take its
-    address; so does everything that knows HTTP and ranges.
+    FILE may be finished, still growing, or not exist yet. 'invcodec view', 'decode' and 'info' accept its URL, and so
+    does any other client that supports HTTP range requests.
     """
     from invcodec.errors import UsageError
     from invcodec.streaming.growing import Growing

@@ -1,4 +1,4 @@
-"""`invcodec transcode`: a smaller file out of a file, without training."""
+"""`invcodec transcode`: re-encodes a file to a smaller one, without training."""
 
 from __future__ import annotations
 
@@ -8,35 +8,45 @@ from typing import Any
 
 import click
 
-from .edit import FORCE, TO, opened_output
-from .encode import read_target, target_options
-from .progress import counted, say_missed, target_text
+from .edit import opened_output
+from .options import DEVICE, FORCE, JSON, OUTPUT, THREADS, Command, read_target, target_options
+from .progress import counted, report_missed, target_text
 from .values import bytes_text
 
 
 @click.command(
     "transcode",
+    short_help="Make a file smaller without training.",
+    cls=Command,
     epilog="""\b
 Examples:
   invcodec transcode out.inv -o small.inv --target-size 1MB
   invcodec transcode out.inv -o small.inv --quality 30 --max-frame-bytes 4k""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@TO
+@OUTPUT
 @target_options
 @FORCE
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@JSON
+@DEVICE
+@THREADS
+@click.pass_context
 def command(
-    file: Path, output: Path, force: bool, as_json: bool, device: str, threads: int | None, **asked: Any
+    ctx: click.Context,
+    file: Path,
+    output: Path,
+    force: bool,
+    as_json: bool,
+    device: str,
+    threads: int | None,
+    **asked: Any,
 ) -> None:
-    """Write a smaller version of FILE: weights on coarser steps, small changes left out.
+    """Write a smaller version of FILE by re-quantising its weights and dropping small changes.
 
-    Needs no capture and does not train. PSNR, both asked and reported, is against what FILE shows, on 2 % of the pixels
-    of its training cameras, at most 4096. The quality cannot be above FILE's own.
+    Needs no capture and does no training. Target and reported PSNR compare the output with FILE, on 2 % of the pixels
+    of its training cameras (at most 4096). The quality cannot exceed that of FILE.
     """
-    target = read_target(asked)
+    target = read_target(ctx, asked)
     from invcodec.container.reader import Reader
     from invcodec.editing.transcode import PASSES, transcode
 
@@ -70,11 +80,11 @@ def command(
         ],
     }
     text = [
-        f"{output}: {count} frames, {bytes_text(done.size)} out of {bytes_text(done.source_size)}, "
+        f"{output}: {count} frames, {bytes_text(done.size)}, was {bytes_text(done.source_size)}, "
         f"quality {done.quality:.4g}",
         f"PSNR against {file}: {done.psnr:.2f} dB, worst frame {min(done.psnrs):.2f} dB",
         *(f"target: {target_text(outcome)}" for outcome in done.outcomes if outcome.met),
     ]
     click.echo(json.dumps(report, indent=2) if as_json else "\n".join(text), err=str(output) == "-")
     for outcome in done.outcomes:
-        say_missed(outcome)
+        report_missed(outcome)

@@ -1,4 +1,4 @@
-"""Values as users write them on the command line, and as they are printed for them."""
+"""Types of command-line values, and how values are printed."""
 
 from __future__ import annotations
 
@@ -18,22 +18,40 @@ from invcodec.errors import UsageError
 from invcodec.limits import MAX_IMAGE_SIDE
 
 
+class Count(click.ParamType):
+    """An integer in a range too wide to be worth showing in help."""
+
+    name = "n"
+
+    def __init__(self, least: int, most: int) -> None:
+        self.range = range(least, most + 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"'{value}' is not an integer", param, ctx)
+        if number not in self.range:
+            self.fail(f"{value} is not in the range {self.range[0]} to {self.range[-1]}", param, ctx)
+        return number
+
+
 class Duration(click.ParamType):
     """`2`, `2s`, `1.4s` or `500ms`, as exact seconds."""
 
-    name = "duration"
+    name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
         if isinstance(value, Fraction):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?(ms|s|)", value)
         if not match:
-            self.fail(f"'{value}' is not a duration; write 2, 2s, 1.4s or 500ms", param, ctx)
+            self.fail(f"'{value}' is not a duration; use 2, 2s, 1.4s or 500ms", param, ctx)
         return Fraction(match[1]) / (1000 if match[2] == "ms" else 1)
 
 
 class FrameRange(click.ParamType):
-    """`first:stop`, either of which may be left out."""
+    """`first:stop`, either of which may be omitted."""
 
     name = "first:stop"
 
@@ -44,10 +62,10 @@ class FrameRange(click.ParamType):
             return value
         match = re.fullmatch(r"(\d*):(\d*)", value)
         if not match:
-            self.fail(f"'{value}' is not a range of frames; write 0:24 for frames 0 to 23", param, ctx)
+            self.fail(f"'{value}' is not a range of frames; use 0:24 for frames 0 to 23", param, ctx)
         first, stop = (int(part) if part else None for part in match.groups())
         if first is not None and stop is not None and first >= stop:
-            self.fail(f"'{value}' is empty; the second number is the frame behind the last one", param, ctx)
+            self.fail(f"'{value}' is empty; the second number is one past the last frame", param, ctx)
         return first, stop
 
 
@@ -61,12 +79,12 @@ class Size(click.ParamType):
             return value
         match = re.fullmatch(r"(\d+)[xX](\d+)", value)
         if not match or not all(1 <= int(side) <= MAX_IMAGE_SIDE for side in match.groups()):
-            self.fail(f"'{value}' is not a size; write 640x480 (each side 1 to {MAX_IMAGE_SIDE})", param, ctx)
+            self.fail(f"'{value}' is not a size; use 640x480 (each side 1 to {MAX_IMAGE_SIDE})", param, ctx)
         return int(match[1]), int(match[2])
 
 
 class Address(click.ParamType):
-    """`8080` on this machine alone, or `HOST:8080` on the address that is named."""
+    """`8080` on localhost only, or `HOST:8080` on that address."""
 
     name = "[host:]port"
 
@@ -75,14 +93,16 @@ class Address(click.ParamType):
             return value
         match = re.fullmatch(r"(?:(\[[0-9a-fA-F:.]+\]|[^:\s]+):)?(\d{1,5})", value)
         if not match or int(match[2]) > 65535:
-            self.fail(f"'{value}' is not an address; write 8080, or 0.0.0.0:8080 for all the world", param, ctx)
+            self.fail(
+                f"'{value}' is not an address; use 8080 (localhost), or 0.0.0.0:8080 (all interfaces)", param, ctx
+            )
         return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
 
 
 class Input(click.ParamType):
-    """A file, an http address, or `-`."""
+    """A file, an HTTP URL, or `-`."""
 
-    name = "file or address"
+    name = "file or URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
         return value if isinstance(value, Path) or is_url(value) else Path(value)
@@ -92,7 +112,7 @@ _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20,
 
 
 def _scaled(value: str, unit: str) -> int | None:
-    """A positive number with a prefix and perhaps a unit, such as `1.5M`; None if it is not one."""
+    """A positive number with an optional prefix and unit, such as `1.5M`; None if it is not one."""
     match = re.fullmatch(rf"(\d+(?:\.\d*)?|\.\d+) ?([kmg]i?|)(?:{unit})?", value, re.IGNORECASE)
     number = round(Fraction(match[1]) * _FACTORS[match[2].lower()]) if match else 0
     return number if number > 0 else None
@@ -108,12 +128,12 @@ class ByteSize(click.ParamType):
             return value
         size = _scaled(value, "B")
         if size is None:
-            self.fail(f"'{value}' is not a number of bytes; write 500k, 1.5M or 2MB", param, ctx)
+            self.fail(f"'{value}' is not a size in bytes; use 500k, 1.5M or 2MB", param, ctx)
         return size
 
 
 class BitRate(click.ParamType):
-    """`300k` or `1.5M`, as bits a second."""
+    """`300k` or `1.5M`, as bits per second."""
 
     name = "rate"
 
@@ -122,13 +142,13 @@ class BitRate(click.ParamType):
             return value
         rate = _scaled(value, "bit/s|bps")
         if rate is None:
-            self.fail(f"'{value}' is not a bit rate; write 300k or 1.5M, in bits a second", param, ctx)
+            self.fail(f"'{value}' is not a bit rate; use 300k or 1.5M, in bits per second", param, ctx)
         return rate
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, str, int | None]]:
-    """A file to read, or standard input for `-`: the stream, a name for messages, and its size if that is known.
+    """Open a file, or standard input for `-`; yields the stream, a name for messages, and the size if known.
 
     Raises:
         UsageError: it cannot be read.
@@ -146,7 +166,7 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, str, int | None]]:
 
 
 def bytes_text(count: float) -> str:
-    """A number of bytes, as in `12.3 kB` (1 kB is 1000 bytes)."""
+    """A number of bytes, such as `12.3 kB` (1 kB is 1000 bytes)."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.3g} {unit}" if count < 100 * size else f"{count / size:.0f} {unit}"
@@ -154,12 +174,12 @@ def bytes_text(count: float) -> str:
 
 
 def bits_text(rate: float) -> str:
-    """A bit rate, as in `312 kbit/s`."""
+    """A bit rate, such as `312 kbit/s`."""
     return f"{rate / 1e3:.4g} kbit/s"
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration, as in `850 ms`, `12.3 s`, `4 min 5 s`, `2 h 10 min`."""
+    """A duration, such as `850 ms`, `12.3 s`, `4 min 5 s`, `2 h 10 min`."""
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 60:
@@ -171,7 +191,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def table(rows: list[list[str]], *, left: int = 1) -> str:
-    """Rows in columns; the first `left` columns are aligned left, all others right. The first row is the heading."""
+    """Rows as text in columns; the first `left` columns are left-aligned, all others right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -184,5 +204,5 @@ def table(rows: list[list[str]], *, left: int = 1) -> str:
 
 
 def frame_rate_text(rate: list[int]) -> str:
-    """A frame rate `[numerator, denominator]`, as in `29.97 fps`."""
+    """A frame rate `[numerator, denominator]`, such as `29.97 fps`."""
     return f"{rate[0] / rate[1]:.5g} fps"

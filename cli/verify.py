@@ -1,4 +1,4 @@
-"""`invcodec verify`: every checksum and every digest of a file."""
+"""`invcodec verify`: checks every checksum and digest of a file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
+from .options import JSON
 from .progress import measured
 
 
 @click.command(
     "verify",
+    short_help="Check every checksum and digest.",
     epilog="""\b
 Examples:
   invcodec verify out.inv
@@ -20,11 +22,11 @@ Examples:
   invcodec verify out.inv --json""",
 )
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@JSON
 def command(file: Path, as_json: bool) -> int:
-    """Check that FILE (- for standard input) is whole and that every frame decodes to its digest.
+    """Check that FILE (- for standard input) is complete and that every frame decodes to its digest.
 
-    Exits 3 if anything is wrong, and names the frames that are lost.
+    Exits with code 3 if anything is wrong, and lists the frames that are lost.
     """
     from invcodec.editing.verify import verify
 
@@ -47,7 +49,7 @@ def command(file: Path, as_json: bool) -> int:
         click.echo(json.dumps(result, indent=2))
     else:
         count = len(verdict.frames)
-        good = f"{count} frame{'' if count == 1 else 's'} with right checksums and digests"
+        good = f"{count} frame{'' if count == 1 else 's'} with valid checksums and digests"
         click.echo(f"{name}: {verdict.status}, {good}" + (f", {len(verdict.lost)} lost" if verdict.lost else ""))
         for problem in verdict.problems:
             print(f"invcodec: {problem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`invcodec view`: a file in the browser."""
+"""`invcodec view`: shows a file in the browser."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from time import sleep
 
 import click
 
+from .options import DEVICE, THREADS
 from .values import Address, Input
 
 
 @click.command(
     "view",
+    short_help="View a file interactively in a browser.",
     epilog="""\b
 Examples:
   invcodec view out.inv
   invcodec view http://host:8080/live.inv
-  invcodec view out.inv --address 0.0.0.0:8088 --no-browser     to look from another machine""",
+  invcodec view out.inv --address 0.0.0.0:8088 --no-browser""",
 )
 @click.argument("file", type=Input())
 @click.option(
@@ -28,24 +30,25 @@ Examples:
     type=Address(),
     default="0",
     metavar="[HOST:]PORT",
-    help="Where the page is: 8088 for this machine alone, 0.0.0.0:8088 for all.  [default: any port, this machine]",
+    help="Address of the page: 8088 for localhost only, 0.0.0.0:8088 for all interfaces.  [default: a free port on "
+    "localhost]",
 )
-@click.option("--browser/--no-browser", default=True, help="Open the page in the browser.  [default: on]")
-@click.option("--device", default="auto", show_default=True, help="Where to render: auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@click.option("--browser/--no-browser", default=True, help="Open the page in a browser.  [default: on]")
+@DEVICE
+@THREADS
 def command(
     file: Path | str, address: tuple[str, int], browser: bool, device: str, threads: int | None
 ) -> None:  # fmt: skip
-    """Look at FILE, which may be an http address and may still grow, in the browser, from any side, until Ctrl-C.
+    """View FILE interactively in a browser until Ctrl-C.
 
-    Drag to go around the scene, scroll to come closer, space to play; ? shows all keys. Pictures are rendered by this
-    program: the machine that it runs on does the work.
+    FILE may also be an HTTP URL, and may still be growing. Drag to orbit, scroll to zoom, press space to play and ? to
+    list all keys. This program renders the pictures; the browser only shows them.
     """
     from invcodec.streaming.server import address_of, listen
     from invcodec.streaming.viewer import view
 
     if str(file) == "-":
-        raise click.UsageError("a pipe cannot be sought in; give a file or its address")
+        raise click.UsageError("standard input is not seekable; use a file or a URL")
     _wait_for(str(file))
     listening = listen(*address)
     url = address_of(listening)
@@ -69,7 +72,7 @@ def command(
 
 
 def _wait_for(name: str) -> None:
-    """Wait until a server that is up has the first keyframe."""
+    """Wait until the server has the first keyframe."""
     from invcodec.container.reader import Reader
     from invcodec.container.remote import NotYet
 

@@ -10,11 +10,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Literal, get_args
 
 PRESETS = {
-    "draft": "a first look, 5 s for the first frame and 0.45 s for each later one",
-    "fast": "12 s and 0.9 s",
-    "medium": "30 s and 1.8 s",
-    "slow": "120 s and 6 s, for smaller files",
-    "paper": "the published configuration, two 8x256 MLPs and 10,000 steps per frame",
+    "draft": "5 s, then 0.45 s per frame",
+    "fast": "12 s, then 0.9 s per frame",
+    "medium": "30 s, then 1.8 s per frame",
+    "slow": "120 s, then 6 s per frame",
+    "paper": "as published: 10,000 steps per frame",
 }
 """Presets, each with a one-line description; `invcodec.encoding.presets` holds their settings."""
 DEFAULT_PRESET = "medium"

@@ -13,9 +13,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from conftest import Cli
+from invcodec_cli import _commands
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -215,6 +217,53 @@ def test_a_pose_file_gives_a_view_that_no_camera_saw(cli: Cli, encoded: Path, tm
     pose.write_text(json.dumps(matrix))
     assert cli("decode", encoded, "--frame", 1, "--pose", pose, "--size", "32x32", "-o", tmp_path / "v.png").code == 0
     assert picture(tmp_path / "v.png").std() > 10
+
+
+def test_pictures_videos_and_weights_appear_whole_or_not_at_all(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+    data = bytearray(encoded.read_bytes())
+    for record in json.loads(cli("info", encoded, "--json", "--records").out)["records"]:
+        if record["type"] in ("KEY", "DELTA"):
+            data[record["offset"] + record["bytes"] // 2] ^= 0x10
+    lost, kept, link = tmp_path / "lost.inv", tmp_path / "kept", tmp_path / "link"
+    lost.write_bytes(data)
+    for suffix, options in ((".png", ("--frame", 1)), (".mp4", ()), (".safetensors", ("--frame", 1))):
+        old, new = kept.with_suffix(suffix), link.with_suffix(suffix)
+        old.write_text("precious")
+        new.symlink_to(old)
+        output = ("--weights" if suffix == ".safetensors" else "-o", new)
+        failed = cli("decode", lost, *options, *output, "-f")
+        assert (failed.code, one_line(failed.err)) == (3, True), failed
+        assert old.read_text() == "precious"
+        assert cli("decode", encoded, *options, *output, "-f").code == 0
+        # A link stays, and its file is replaced.
+        assert new.is_symlink()
+        assert len(old.read_bytes()) > 100
+    assert {path.stem for path in tmp_path.iterdir()} == {"lost", "kept", "link"}
+
+
+# help
+
+
+def test_help_groups_commands_and_options_and_fits_a_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = cli("--help").out
+    headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Options:", "Encode:", "Decode and view:", "Files:", "Test data:"]
+    assert text.index("Encode:") < text.index("  encode ") < text.index("Files:") < text.index("  verify ")
+    ctx = click.Context(_commands)
+    for name in _commands.list_commands(ctx):
+        assert f"\n  {name} " in text
+        page = cli(name, "--help").out
+        assert not [line for line in (*text.splitlines(), *page.splitlines()) if len(line.rstrip()) > 80]
+        command = _commands.get_command(ctx, name)
+        assert command is not None
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, option.name
+                assert page.count(f"  {', '.join(option.opts)} ") == 1, option.opts
+    page = cli("encode", "--help").out
+    assert page.index("Rate control:") < page.index("--target-size") < page.index("Live:") < page.index("--stdin")
+    assert page.index("Other options:") < page.index("--force")
 
 
 # info and inspect
@@ -467,7 +516,7 @@ def test_a_second_interrupt_changes_nothing(capture: Path, tmp_path: Path) -> No
     rest = process.stderr.read()
     assert process.wait() == 130, rest
     assert "Traceback" not in rest
-    assert "defect" not in rest
+    assert "bug" not in rest
 
 
 def test_the_quality_that_a_file_states_is_what_its_pixels_have(cli: Cli, capture: Path, encoded: Path) -> None:

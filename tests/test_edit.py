@@ -194,7 +194,7 @@ def test_the_commands(cli: Cli, encoded: Path, tmp_path: Path) -> None:
     assert cli("verify", encoded).out.startswith(f"{encoded}: complete, 3 frames")
     assert cli("cut", encoded, "--frames", ":3", "-o", a).code == 0
     done = cli("cut", encoded, "--frames", "2:", "-o", b)
-    assert "coded anew as a keyframe" in done.err
+    assert "re-encoded as a keyframe" in done.err
     assert cli("concat", a, b, "-o", c).code == 2, "frame 2 is in both"
     assert not c.exists()
     assert cli("cut", encoded, "--frames", "3:", "-o", b).code == 2, "exists"

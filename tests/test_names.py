@@ -94,6 +94,15 @@ def test_every_name_has_what_implements_it() -> None:
     assert presets.resolve() == presets.resolve(names.DEFAULT_PRESET, quality=names.DEFAULT_QUALITY)
 
 
+def test_descriptions_of_presets_state_their_times() -> None:
+    for name, settings in presets.PRESETS.items():
+        key, delta = settings.key.budget, settings.delta.budget
+        if key.seconds is not None:
+            assert names.PRESETS[name] == f"{key.seconds:g} s, then {delta.seconds:g} s per frame"
+        else:
+            assert f"{delta.steps:,} steps per frame" in names.PRESETS[name]
+
+
 def test_names_and_help_import_nothing_heavy() -> None:
     heavy = ["numpy", "PIL", "torch", "numba"]
     script = (

@@ -300,13 +300,13 @@ def test_quality_decides_steps_and_size(cli: Cli, capture: Path, tmp_path: Path)
 def test_options_that_cannot_be(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.inv"
     for options, part in [
-        (("--quality", 40, "--target-size", "1M"), "--quality and --target-size exclude each other"),
-        (("--target-psnr", 30, "--bitrate", "1M"), "--target-psnr and --bitrate exclude each other"),
+        (("--quality", 40, "--target-size", "1M"), "--quality and --target-size are mutually exclusive"),
+        (("--target-psnr", 30, "--bitrate", "1M"), "--target-psnr and --bitrate are mutually exclusive"),
         (("--quality", 101), "--quality"),
         (("--target-psnr", "high"), "--target-psnr"),
-        (("--target-size", "2TB"), "write 500k, 1.5M or 2MB"),
-        (("--bitrate", "fast"), "write 300k or 1.5M"),
-        (("--max-frame-bytes", 0), "write 500k"),
+        (("--target-size", "2TB"), "use 500k, 1.5M or 2MB"),
+        (("--bitrate", "fast"), "use 300k or 1.5M"),
+        (("--max-frame-bytes", 0), "use 500k"),
         (("--target-size", "2k"), "a file of 2000 bytes cannot hold 4 frames"),
         (("--bitrate", "2k"), "cannot hold 10 frames a second"),
         (("--max-frame-bytes", 40), "too small"),

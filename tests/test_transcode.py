@@ -103,7 +103,7 @@ def test_what_cannot_be_is_said(cli: Cli, encoded: Path, tmp_path: Path, made: A
     for options, part in [
         ((), "nothing is asked"),
         (("--quality", 60), "its quality is 50"),
-        (("--quality", 20, "--target-psnr", 30), "exclude each other"),
+        (("--quality", 20, "--target-psnr", 30), "are mutually exclusive"),
         (("--target-size", "1k"), "cannot hold 3 frames"),
         (("--max-frame-bytes", 20), "too small"),
     ]:
