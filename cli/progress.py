@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from invcodec.encoding.report import FrameReport, LiveReport, Progress
+from invcodec.encoding.report import FrameReport, LiveReport, Outcome, Progress
 
 from .values import bits_text, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
-
-    from invcodec.encoding.rate import Outcome
 
 _SHOWN_FROM = 5_000_000
 """Bytes; smaller files are done before a bar would be noticed."""

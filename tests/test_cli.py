@@ -373,7 +373,7 @@ def test_an_output_is_replaced_only_by_force_and_only_when_there_is_something(
     assert path.read_text() == "precious"
     command = [*PROGRAM, "encode", str(capture), str(path), "-f", "--key-seconds", "60"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob(".old.inv.*")):
+    while not list(tmp_path.glob(".old.*")):
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(1)

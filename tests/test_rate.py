@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invcodec.coding.chain import StateReader
-from invcodec.encoding.rate import BUFFER_SECONDS, Controller, Costs, Outcome, Target
+from invcodec.encoding.rate import BUFFER_SECONDS, Controller, Costs, Target
+from invcodec.encoding.report import Outcome
 from invcodec.errors import UsageError
 
 COSTS = Costs(fixed=2000, row=20, empty=100, key=60_000, delta=6_000)

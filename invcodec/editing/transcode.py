@@ -23,7 +23,8 @@ from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.writer import Writer, record_bytes
-from invcodec.encoding.rate import NO_TARGET, Costs, Outcome, Result, Target, account
+from invcodec.encoding.rate import NO_TARGET, Costs, Result, Target, account
+from invcodec.encoding.report import Outcome
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_QP

@@ -18,9 +18,8 @@ from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
 from invcodec.encoding.encode import recorded
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.keyframes import is_keyframe
-from invcodec.encoding.rate import Outcome
 from invcodec.encoding.recording import Recording
-from invcodec.encoding.report import FrameReport, LiveReport, Progress
+from invcodec.encoding.report import FrameReport, LiveReport, Outcome, Progress
 from invcodec.encoding.settings import Settings
 from invcodec.errors import UsageError
 from invcodec.interrupts import deferred, interruptible

@@ -16,6 +16,7 @@ from invcodec.container.head import Head
 from invcodec.container.index import INDEX_ROW_BYTES
 from invcodec.container.writer import bytes_without_frames
 from invcodec.encoding.keyframes import frames_to_keyframe, keyframes_among
+from invcodec.encoding.report import Outcome
 from invcodec.errors import UsageError
 from invcodec.names import PSNR_RANGE
 
@@ -92,16 +93,6 @@ class Costs:
     def of(cls, head: Head, key: float, delta: float) -> Costs:
         """The costs of a file with this header, given its typical record sizes."""
         return cls(bytes_without_frames(head), INDEX_ROW_BYTES, largest_empty_delta(head), key, delta)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result for one target; `name` is its field in `Target`."""
-
-    name: str
-    asked: float
-    achieved: float
-    met: bool
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from invcodec.container.frame import Stage
-from invcodec.encoding.rate import Outcome
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,16 @@ class LiveReport(FrameReport):
     coding: float = 0.0
     deadline: float = 0.0
     dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result for one target; `name` is its field in `invcodec.encoding.rate.Target`."""
+
+    name: str
+    asked: float
+    achieved: float
+    met: bool
 
 
 class Progress:
