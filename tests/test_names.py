@@ -15,7 +15,7 @@ import pytest
 from invcodec import names
 from invcodec.capture.capture import open_capture
 from invcodec.capture.layouts.registry import load
-from invcodec.encoding import presets
+from invcodec.encoding import estimate, presets
 from invcodec.errors import UsageError
 from invcodec.field import registry
 from invcodec.synth.write import WRITERS
@@ -129,7 +129,7 @@ def test_a_profile_from_another_package_gets_a_presets_schedule(toy: Path) -> No
     settings = presets.resolve("fast", profile="toy")
     assert [network["profile"] for network in settings.networks] == ["toy"]
     assert settings.delta == presets.resolve("fast").delta
-    assert presets.usual_bytes(settings)[0] > 0
+    assert estimate.usual_bytes(settings)[0] > 0
 
 
 def test_a_name_that_nothing_provides_is_refused_with_those_that_there_are(toy: Path, toy_capture: Path) -> None:
