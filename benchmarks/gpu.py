@@ -38,10 +38,8 @@ from invcodec.encoding.presets import resolve
 from invcodec.field.profile import TensorKey
 from invcodec.metrics import psnr
 from invcodec.names import DEFAULT_PRESET
-from invcodec.render.engine import Network
-from invcodec.render.networks import build_networks
+from invcodec.render.networks import Networks, build_networks
 from invcodec.training.change import ChangeFinder
-from invcodec.training.frames import lead_tensors
 from invcodec.training.pixels import FramePixels, Views
 
 CAPTURED = "studio_hd"
@@ -90,18 +88,18 @@ def measure_steps(arguments: Namespace, folder: Path, results: Results) -> None:
     with Decoder(file, device="cpu") as decoder:
         networks = build_networks(decoder.head)
         weights = decoder.reader.state_at(0).weights()
-    views = Views([capture.cameras[i] for i in chosen], networks[0].space)
+    views = Views([capture.cameras[i] for i in chosen], networks.space)
     first, second = (
         FramePixels.gather([frame.images[i] for i in chosen], [None] * len(chosen), views.validation)
         for frame in capture.frames(0)
     )
-    frame = ChangeFinder(views, networks[0].profile.config["occupancy"]).find(second, first)
+    frame = ChangeFinder(views, networks.shown.profile.config["occupancy"]).find(second, first)
     for name, milliseconds in step_times(networks, weights, views, frame, "cuda").items():
         results.keep("steps", name, {"milliseconds": milliseconds})
 
 
 def step_times(
-    networks: tuple[Network, ...],
+    networks: Networks,
     weights: Mapping[TensorKey, np.ndarray],
     views: Views,
     frame: FramePixels,
@@ -122,15 +120,15 @@ def step_times(
             torch.cuda.synchronize()
 
     schedule = resolve(DEFAULT_PRESET).delta
-    samples = networks[0].profile.samples
-    fused, plain = GpuEngine(networks[0], device), TorchEngine(networks, device=device)
+    samples = networks.samples
+    fused, plain = GpuEngine(networks, device=device), TorchEngine(networks, device=device)
     recorded, unrecorded = DeviceSteps(fused, views, None), DeviceSteps(fused, views, None, record=False)
     ways = {"fused, recorded": recorded, "fused": unrecorded, "torch": HostSteps(plain, views, None)}
     times = {}
     for name, steps in ways.items():
         engine = plain if name == "torch" else fused
-        engine.load({key: value for key, value in weights.items() if key[0] == networks[0].name})
-        engine.begin(lead_tensors(engine), schedule.price)
+        engine.load({key: value for key, value in weights.items() if key[0] == networks.shown.name})
+        engine.begin(networks.lead, schedule.price)
         steps.start(frame, schedule, np.random.default_rng(0), observe=False)
         for rays in counts:
             for count in (3, repeats):

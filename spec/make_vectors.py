@@ -46,8 +46,7 @@ from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
 from invcodec.geometry.space import Space
 from invcodec.render import camera_colour
-from invcodec.render.engine import Network
-from invcodec.render.networks import declare
+from invcodec.render.networks import Network, declare
 
 ROOT = Path(__file__).resolve().parent / "vectors"
 CLASSES = {UsageError: "usage", DamagedError: "damaged", UnsupportedError: "unsupported", LimitError: "limit"}

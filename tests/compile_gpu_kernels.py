@@ -18,8 +18,8 @@ from triton.runtime.jit import JITFunction
 
 from invcodec.field.grid import GridProfile
 from invcodec.geometry.rig import choose_space
-from invcodec.render.engine import Network
 from invcodec.render.gpu import GpuEngine
+from invcodec.render.networks import Network, Networks
 from invcodec.synth.rig import synthetic_rig
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.device import DeviceSteps
@@ -59,7 +59,7 @@ def main() -> None:
         compiled.clear()
         triton.runtime.driver.set_active(Driver(capability))
         for space in (SPACES["contract"], SPACES["ndc"]):
-            engine = GpuEngine(Network("scene", "scene", GridProfile(), space), "cpu")
+            engine = GpuEngine(Networks([Network("scene", "scene", GridProfile(), space)]), device="cpu")
             rng = np.random.default_rng(0)
             for trainable in (EVERYTHING, {("scene", "grid.0")}):
                 engine.begin(trainable, 0.0)

@@ -7,7 +7,8 @@ import numpy as np
 from invcodec.field.grid import GridProfile
 from invcodec.field.profile import TensorKey
 from invcodec.geometry.space import Rays, Space
-from invcodec.render.engine import Batch, Network
+from invcodec.render.engine import Batch
+from invcodec.render.networks import Network, Networks
 
 SPACES = {
     "box": Space("box", np.eye(3, 4), -np.ones(3), np.ones(3)),
@@ -21,8 +22,8 @@ PROFILE = GridProfile(
 EVERYTHING = {("scene", spec.name) for spec in PROFILE.tensors}
 
 
-def network(space: Space) -> Network:
-    return Network("scene", "scene", PROFILE, space)
+def networks(space: Space, profile: GridProfile = PROFILE) -> Networks:
+    return Networks([Network("scene", "scene", profile, space)])
 
 
 def weights(seed: int) -> dict[TensorKey, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fields import PROFILE, SPACES, network
+from fields import PROFILE, SPACES, networks
 
 from invcodec.container.head import Head
 from invcodec.errors import DamagedError, UnsupportedError
@@ -29,7 +29,7 @@ def head(*more: Any) -> Head:
         downscale=1,
         background=None,
         cameras=RIG,
-        networks=(declare(network(SPACES["box"])), *more),
+        networks=(*map(declare, networks(SPACES["box"])), *more),
         encoder={},
     )
 

@@ -28,7 +28,7 @@ from invcodec.container.reader import Reader
 from invcodec.container.records import MAGIC, RecordType, pack_record
 from invcodec.errors import InvWarning
 from invcodec.metrics import psnr
-from invcodec.render import make_engine
+from invcodec.render import make_renderer
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.scene import objects_at
 from invcodec.synth.trace import trace
@@ -534,9 +534,9 @@ def test_a_warning_is_one_line_and_no_failure(
 ) -> None:
     def warn(*arguments: Any, **options: Any) -> Any:
         warnings.warn("this goes\nanother way", InvWarning, stacklevel=1)
-        return make_engine(*arguments, **options)
+        return make_renderer(*arguments, **options)
 
-    monkeypatch.setattr("invcodec.decoding.decoder.make_engine", warn)
+    monkeypatch.setattr("invcodec.decoding.decoder.make_renderer", warn)
     result = cli("decode", encoded, "--frame", 2, "--pose", "-o", tmp_path / "view.png")
     assert result.code == 0
     assert result.err.splitlines()[0] == "invcodec: this goes another way"

@@ -13,20 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fields import EVERYTHING, PROFILE, SPACES, batch, network, rays, weights
+from fields import EVERYTHING, PROFILE, SPACES, batch, networks, rays, weights
 
 from invcodec.capture.capture import open_capture
 from invcodec.decoding.decoder import Decoder
 from invcodec.decoding.evaluation import validate
 from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.presets import resolve
-from invcodec.errors import InvWarning
 from invcodec.field.grid import GridProfile
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import choose_space
 from invcodec.geometry.space import Space
-from invcodec.render import _gpu_engine
-from invcodec.render.engine import Network
+from invcodec.render.networks import Networks
 from invcodec.render.reference import TorchEngine
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render
@@ -53,8 +51,8 @@ def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gpu, "_FIELD_POINTS", 1 << 13)
 
 
-def with_samples(space: Space, samples: int) -> Network:
-    return Network("scene", "scene", GridProfile(**{**PROFILE.config, "samples": samples}), space)
+def with_samples(space: Space, samples: int) -> Networks:
+    return networks(space, GridProfile(**{**PROFILE.config, "samples": samples}))
 
 
 def engines(space: Space, seed: int) -> tuple[GpuEngine, TorchEngine]:
@@ -62,29 +60,15 @@ def engines(space: Space, seed: int) -> tuple[GpuEngine, TorchEngine]:
     held = weights(seed)
     for key, value in held.items():
         held[key] = value.astype(np.float16).astype(np.float32) if key[1].startswith("grid.") else value
-    pair = GpuEngine(network(space), DEVICE), TorchEngine((network(space),), threads=1)
+    pair = GpuEngine(networks(space), device=DEVICE), TorchEngine(networks(space))
     for each in pair:
         each.load(held)
     return pair
 
 
-@pytest.mark.parametrize("kind", SPACES)
-def test_both_render_the_same(kind: str) -> None:
-    fused, plain = engines(SPACES[kind], 1)
-    # Not a multiple of a program's rays, so that the last one is partly filled.
-    view = rays(SPACES[kind], np.random.default_rng(2), 100)
-    background = np.array([0.2, 0.5, 0.9])
-    a, b = fused.render(view, background), plain.render(view, background)
-    assert 0.1 < b.opacity.mean() < 0.999
-    np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-4)
-    np.testing.assert_allclose(a.opacity, b.opacity, atol=2e-4)
-    # The median depth is a sample's: rounding may choose the next one where the light is at one half.
-    assert np.mean(np.abs(a.s - b.s) < 1e-6) > 0.97
-
-
 def test_rays_find_what_lies_behind_much_empty_space() -> None:
     longer = with_samples(SPACES["box"], 500)
-    fused, plain = GpuEngine(longer, DEVICE), TorchEngine((longer,), threads=1)
+    fused, plain = GpuEngine(longer, device=DEVICE), TorchEngine(longer)
     held = weights(1)
     held["scene", "occupancy"][:, :, 1:] = 0
     held["scene", "density.1.bias"][0] = 3
@@ -95,28 +79,6 @@ def test_rays_find_what_lies_behind_much_empty_space() -> None:
     assert 0.1 < b.opacity.mean() < 0.9
     np.testing.assert_allclose(a.opacity, b.opacity, atol=2e-4)
     np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-4)
-
-
-@pytest.mark.parametrize("kind", SPACES)
-def test_both_train_the_same(kind: str) -> None:
-    fused, plain = engines(SPACES[kind], 3)
-    before = plain.weights()
-    for engine in (fused, plain):
-        engine.begin(EVERYTHING, 1e-5)
-    for index in range(2):
-        one = batch(SPACES[kind], np.random.default_rng(index), 100)
-        a, b = (engine.step(one, 0.01, 0.002, samples=20 + index) for engine in (fused, plain))
-        assert a.loss == pytest.approx(b.loss, rel=2e-3 if EXACT else 2e-2)
-        np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-3 if EXACT else 2e-2)
-    after, twin = fused.weights(), plain.weights()
-    for key, value in after.items():
-        moved = np.abs(twin[key] - before[key])
-        # Adam divides by the gradient's own size, so a gradient near zero may step either way.
-        agree = np.abs(value - twin[key]) <= (0.05 if EXACT else 0.2) * moved + 1e-4
-        assert agree.mean() > 0.9, key
-        assert key[1] == "occupancy" or moved.max() > 0, key
-    np.testing.assert_allclose(fused.take_cell_weights(), plain.take_cell_weights(), atol=2e-3 if EXACT else 2e-2)
-    assert fused.take_cell_weights().max() == 0
 
 
 def test_only_what_may_change_changes() -> None:
@@ -132,49 +94,6 @@ def test_only_what_may_change_changes() -> None:
     fused.step(batch(SPACES["box"], np.random.default_rng(1), 20), 0.01, 0.01, samples=10)
     changed = {name for (_, name), value in fused.weights().items() if (value != before["scene", name]).any()}
     assert changed == {f"grid.{level}" for level in range(4)}
-
-
-def test_a_high_price_keeps_the_tables_as_they_are() -> None:
-    fused, _ = engines(SPACES["box"], 5)
-    before = fused.weights()
-    fused.begin({("scene", f"grid.{level}") for level in range(4)}, 1e3)
-    fused.step(batch(SPACES["box"], np.random.default_rng(0), 20), 0.01, 0.01, samples=10)
-    after = fused.weights()
-    assert all((after[key] == before[key]).all() for key in before)
-
-
-def test_cell_density_is_that_of_a_point_in_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    fused, plain = engines(SPACES["box"], 9)
-    middle = torch.full((125, 3), 0.5, device=DEVICE)
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: middle)
-    found = fused.cell_density(np.random.default_rng(3))
-    axis = (np.arange(5) + 0.5) / 5
-    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    tensor = torch.tensor(points, dtype=torch.float32)
-    raw, _ = PROFILE.density(plain._weights["scene"], tensor, tensor)
-    np.testing.assert_allclose(found.reshape(-1), PROFILE.activate(raw).numpy(), rtol=2e-3)
-
-
-def test_the_warm_up_leaves_no_trace() -> None:
-    fused = GpuEngine(with_samples(SPACES["box"], 8), DEVICE)
-    fused.load(weights(13))
-    before = fused.weights()
-    fused.warm_up()
-    assert all((fused.weights()[key] == before[key]).all() for key in before)
-
-
-def test_the_engine_is_given_up_with_a_word_where_its_kernels_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = with_samples(SPACES["box"], 4)
-    assert isinstance(_gpu_engine(small, DEVICE), GpuEngine)
-    wide = Network("scene", "scene", GridProfile(colour_hidden=128), SPACES["box"])
-    assert _gpu_engine(wide, DEVICE) is None
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
-
-    monkeypatch.setattr(GpuEngine, "cell_density", fail)
-    with pytest.warns(InvWarning, match=r"through PyTorch alone.*\(Failed to find C compiler\.\)$"):
-        assert _gpu_engine(small, DEVICE) is None
 
 
 def rig() -> list[Camera]:
@@ -196,7 +115,7 @@ def steps_on(transparent: bool = False) -> tuple[DeviceSteps, Views, FramePixels
     correction = ColourCorrection(len(cameras))
     correction.gain = rng.uniform(0.8, 1.2, (len(cameras), 3)).astype(np.float32)
     correction.offset = rng.uniform(-0.1, 0.1, (len(cameras), 3)).astype(np.float32)
-    engine = GpuEngine(Network("scene", "scene", PROFILE, views.space), DEVICE)
+    engine = GpuEngine(networks(views.space), device=DEVICE)
     return DeviceSteps(engine, views, correction), views, frame, correction
 
 
@@ -289,7 +208,7 @@ def test_recorded_steps_do_what_plain_ones_do() -> None:
     results = []
     for record in (True, False):
         _, views, frame, correction = steps_on()
-        engine = GpuEngine(Network("scene", "scene", PROFILE, views.space), DEVICE)
+        engine = GpuEngine(networks(views.space), device=DEVICE)
         engine.load(weights(3))
         steps = DeviceSteps(engine, views, correction, record=record)
         engine.begin(EVERYTHING, 1e-6)
@@ -303,11 +222,15 @@ def test_recorded_steps_do_what_plain_ones_do() -> None:
         assert np.isclose(value, results[1][1][key], atol=1e-3).mean() > 0.95, key
 
 
+def on_gpu(networks: Networks, **_: object) -> GpuEngine:
+    return GpuEngine(networks, device=DEVICE)
+
+
 def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A whole encode with a network that is small enough for the interpreter; any engine decodes it."""
     if DEVICE == "cpu":
         monkeypatch.setattr(gpu, "BLOCK_RAYS", 256)
-    monkeypatch.setattr("invcodec.encoding.encoder.make_engine", lambda networks, **_: GpuEngine(networks[0], DEVICE))
+    monkeypatch.setattr("invcodec.encoding.encoder.make_trainer", on_gpu)
     config = {**PROFILE.config, "samples": 10, "occupancy": 8}
     settings = resolve(steps=4)
     settings = replace(
@@ -324,7 +247,7 @@ def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.Monke
             assert found["psnr"] == pytest.approx(report.psnr, abs=0.02)
         shown = decoder.render(2, decoder.cameras()[1])
     # Where the GPU renders, rays and pictures are tensors from beginning to end.
-    monkeypatch.setattr("invcodec.decoding.decoder.make_engine", lambda networks, **_: GpuEngine(networks[0], DEVICE))
+    monkeypatch.setattr("invcodec.decoding.decoder.make_renderer", on_gpu)
     with Decoder(tmp_path / "out.inv") as decoder:
         twin = decoder.render(2, decoder.cameras()[1])
     assert np.abs(twin.rgb.astype(int) - shown.rgb).max() <= 1

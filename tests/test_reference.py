@@ -10,7 +10,8 @@ from invcodec.field.grid import GridProfile
 from invcodec.field.nerf import NerfProfile
 from invcodec.geometry.space import Rays, Space
 from invcodec.render import reference
-from invcodec.render.engine import Batch, Network
+from invcodec.render.engine import Batch
+from invcodec.render.networks import Network, Networks
 from invcodec.render.reference import TorchEngine
 
 BOX = Space("box", np.eye(3, 4), -np.ones(3), np.ones(3))
@@ -33,10 +34,9 @@ def small_nerf(**more):
 
 def engine(profile, roles=("scene",), space=BOX, seed=0):
     """An engine with fresh weights, and those weights."""
-    networks = tuple(Network(role, role, profile, space) for role in roles)
-    rng = np.random.default_rng(seed)
-    weights = {(n.name, k): v for n in networks for k, v in profile.initialise(rng).items()}
-    made = TorchEngine(networks, threads=1)
+    networks = Networks(Network(role, role, profile, space) for role in roles)
+    weights = networks.initialise(np.random.default_rng(seed))
+    made = TorchEngine(networks)
     made.load(weights)
     return made, weights
 
@@ -127,7 +127,7 @@ def test_render_against_slow_twin(space):
     rays = space.march(origins, directions)
     background = np.array([0.2, 0.9, 0.4], np.float32)
     pixels = made.render(rays, background)
-    slow = list(slow_render(made.networks[0].profile, weights, rays, background, space.contracted))
+    slow = list(slow_render(made.networks.shown.profile, weights, rays, background, space.contracted))
     np.testing.assert_allclose(pixels.rgb, [p[0] for p in slow], atol=1e-4)
     np.testing.assert_allclose(pixels.opacity, [p[1] for p in slow], atol=1e-4)
     np.testing.assert_allclose(pixels.s, [p[2] for p in slow], atol=1e-6)
@@ -312,25 +312,6 @@ def test_fine_network_takes_its_samples_where_the_coarse_one_saw_something():
     assert len(fine) == 32
     assert (fine > 0.75).sum() == 2 + 24
     assert 0.75 < pixels.s[0] < 0.82
-
-
-def test_cell_density_follows_the_cells():
-    profile = GridProfile(
-        resolutions=(4, 5), log2_table=8, hidden=4, features=3, colour_hidden=4, occupancy=5, samples=8
-    )
-    made, weights = engine(profile)
-    weights = {key: np.zeros_like(value) for key, value in weights.items()}
-    # Raw density x + 10 y + 100 z: dense level 0 holds it at its vertices, and two layers pass it on.
-    x, y, z = np.meshgrid(*[np.arange(5) / 4] * 3, indexing="ij")
-    weights["scene", "grid.0"][..., 0] = (x + 10 * y + 100 * z) / 20
-    weights["scene", "density.0.weight"][0, 0] = 1
-    weights["scene", "density.1.weight"][0, 0] = 1
-    made.load(weights)
-    raw = 20 * np.log(made.cell_density(np.random.default_rng(0)))
-    low = np.add.outer(np.add.outer(np.arange(5) / 5, np.arange(5) * 2), np.arange(5) * 20)
-    assert raw.shape == (5, 5, 5)
-    assert (raw > low - 1e-3).all()
-    assert (raw < low + 111 / 5 + 1e-3).all()
 
 
 def test_cell_weights_are_those_of_visited_cells():

@@ -21,7 +21,7 @@ from invcodec.container.index import FrameEntry
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.metrics import to_8_bit
-from invcodec.render import camera_colour, make_engine
+from invcodec.render import camera_colour, make_renderer
 from invcodec.render.camera_colour import CameraColour
 from invcodec.render.networks import build_networks
 
@@ -83,7 +83,7 @@ class Decoder:
     ) -> None:
         self.reader: FrameSource = StateReader(path) if isinstance(path, (str, os.PathLike)) else path
         self._networks = build_networks(self.reader.head)
-        self._engine = make_engine(self._networks, device=device, threads=threads)
+        self._engine = make_renderer(self._networks, device=device, threads=threads)
         self._loaded: int | None = None
         self._colour: CameraColour | None = None
 
@@ -170,7 +170,7 @@ class Decoder:
         self, camera: Camera, background: np.ndarray, colour: CameraColour | None
     ) -> Iterator[tuple[Array, Array, Array]]:
         """Pictures, opacities and depths of some rows after the other, wherever the engine computes."""
-        engine, space = self._engine, self._networks[0].space
+        engine, space = self._engine, self._networks.space
         rows = max(1, engine.rays_at_once // camera.width)
         known = colour.index(camera.name) if colour else None
         for top in range(0, camera.height, rows):

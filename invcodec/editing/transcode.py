@@ -30,7 +30,7 @@ from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_QP
 from invcodec.metrics import psnr
 from invcodec.names import DEFAULT_QUALITY
-from invcodec.render import camera_colour, make_engine
+from invcodec.render import camera_colour, make_renderer
 from invcodec.render.networks import build_networks
 from invcodec.training.pixels import Views
 from invcodec.training.validation import seen
@@ -228,7 +228,7 @@ class _Viewer:
 
     def __init__(self, reader: StateReader, device: str, threads: int | None) -> None:
         self._networks = build_networks(reader.head)
-        self._engine = make_engine(self._networks, device=device, threads=threads)
+        self._engine = make_renderer(self._networks, device=device, threads=threads)
         self._transparent = reader.head.background is None
         self._names = [camera.name for camera in reader.head.cameras]
         self._cameras: tuple[Camera, ...] = ()
@@ -245,7 +245,7 @@ class _Viewer:
             self._cameras = cameras
             chosen = [index for index, camera in enumerate(cameras) if not camera.held_out]
             self._order = chosen or list(range(len(cameras)))
-            self._views = Views([cameras[i] for i in self._order], self._networks[0].space)
+            self._views = Views([cameras[i] for i in self._order], self._networks.space)
         return psnr(self._look(a, self._views), self._look(b, self._views))
 
     def _look(self, state: State, views: Views) -> np.ndarray:

@@ -34,7 +34,7 @@ from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import choose_space, training_cameras
 from invcodec.interrupts import deferred, interruptible
 from invcodec.limits import MIN_QP
-from invcodec.render import camera_colour, make_engine
+from invcodec.render import camera_colour, make_trainer
 from invcodec.render.networks import declare, networks_from_settings
 from invcodec.training import make_steps
 from invcodec.training.change import ChangeFinder
@@ -128,7 +128,7 @@ class Encoder:
         try:
             with deferred(), interruptible():
                 # Compiles, which takes a while the first time.
-                self._engine = make_engine(networks, device=settings.device, threads=settings.threads)
+                self._engine = make_trainer(networks, device=settings.device, threads=settings.threads)
                 self._engine.warm_up()
                 self._views = Views(rig, space)
                 self._steps = make_steps(

@@ -30,7 +30,8 @@ def usual_bytes(settings: Settings) -> tuple[float, float]:
     key = delta = 0.0
     for network in settings.networks:
         profile = build(network["profile"], network["config"])
-        lead = sum(spec.size for spec in profile.tensors if spec.lead)
+        names = network.get("lead", profile.lead)
+        lead = sum(spec.size for spec in profile.tensors if spec.name in names)
         key_bits, delta_bits = _BITS.get(network["profile"], _BITS["nerf"])
         key += sum(spec.size for spec in profile.tensors) * key_bits / 8
         delta += lead * (delta_bits if settings.delta.price else _FREE_BITS) / 8

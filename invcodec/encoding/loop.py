@@ -15,10 +15,10 @@ from invcodec.coding.quantize import nearest_qp, to_lattice
 from invcodec.coding.state import State, encode_key
 from invcodec.container.head import Head
 from invcodec.encoding.settings import Settings
-from invcodec.field.profile import TensorKey, TensorSpec
+from invcodec.field.profile import TensorKey
 from invcodec.render import camera_colour
 from invcodec.render.camera_colour import CameraColour
-from invcodec.render.engine import Engine
+from invcodec.render.engine import Trainer
 from invcodec.training.colour import ColourCorrection
 
 
@@ -38,7 +38,7 @@ class Loop:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Trainer,
         head: Head,
         settings: Settings,
         correction: ColourCorrection | None,
@@ -50,18 +50,14 @@ class Loop:
         self._settings = settings
         self._correction = correction
         self._training = list(training)
-        self._specs: dict[TensorKey, TensorSpec] = {
-            (network.name, spec.name): spec for network in engine.networks for spec in network.profile.tensors
-        }
+        self._specs = engine.networks.tensors
         if correction:
             self._specs |= camera_colour.specs(len(head.cameras))
         self._exact = {key for key, spec in self._specs.items() if spec.exact}
 
     def initialise(self, seed: int) -> None:
         """Start from fresh weights."""
-        rng = np.random.default_rng(seed)
-        for network in self._engine.networks:
-            self._engine.load({(network.name, k): v for k, v in network.profile.initialise(rng).items()})
+        self._engine.load(self._engine.networks.initialise(np.random.default_rng(seed)))
 
     def go_on(self, state: State) -> None:
         """Close the loop: continue from what the decoder has."""

@@ -172,7 +172,7 @@ def resolve(
     least, most = QUALITY_RANGE
     if not least <= quality <= most:
         raise UsageError(f"quality: {quality:g} is not between {least} and {most}")
-    if profile is not None and profile != settings.networks[0]["profile"]:
+    if profile is not None and {network["profile"] for network in settings.networks} != {profile}:
         settings = _nerf_settings(settings) if profile == "nerf" else replace(settings, networks=_scene(profile))
     if steps is not None:
         budget = Budget(steps=steps)

@@ -20,7 +20,8 @@ class Settings:
     """Every choice that an encode depends on apart from the capture; stored in the file.
 
     Attributes:
-        networks: for each network its name, role, profile name and configuration.
+        networks: for each network its name, role, profile name and configuration, and the names of its lead tensors
+            if these are not the profile's choice.
         key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
         quality: 0 to 100; determines prices and steps.
         fine_step: factor on every lattice step; below 1 is finer.

@@ -18,12 +18,11 @@ from invcodec.field.grid_layout import (
     HASH_PRIMES,
     LEVEL_FEATURES,
     MAX_RAW_DENSITY,
-    OCCUPANCY,
     PROFILE_ID,
     PROFILE_VERSION,
     GridLayout,
 )
-from invcodec.field.profile import Profile, Recipe, TensorSpec
+from invcodec.field.profile import OCCUPANCY, Profile, Recipe, TensorSpec
 from invcodec.limits import MAX_SAMPLES_PER_RAY, MAX_WEIGHTS
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from invcodec.arrays import Array
+from invcodec.field.profile import OCCUPANCY
 
 PROFILE_ID, PROFILE_VERSION = 2, 1
-OCCUPANCY = "occupancy"
-"""Name of the occupancy tensor."""
 LEVEL_FEATURES = 2
 HASH_PRIMES = (1, 2654435761, 805459861)
 MAX_RAW_DENSITY = 12.0

@@ -25,6 +25,9 @@ Group = Literal["structure", "colour"]
 TensorKey = tuple[str, str]
 """Name of a network, name of one of its tensors."""
 
+OCCUPANCY = "occupancy"
+"""Name of the tensor `[M, M, M]`, where a profile has one, that marks the cells of the unit cube that hold anything."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -33,10 +36,10 @@ class TensorSpec:
     Attributes:
         name: unique within the network.
         shape: 1 to 4 dimensions. The shape carries structure: a dense grid level is `[R, R, R, F]`.
-        group: "structure" (where things are) or "colour" (METHOD.md's two groups; INV, section 3).
+        group: "structure" (where things are) or "colour" (INV, arXiv 2302.01532, section 3).
         step: lattice step at the default quality.
         exact: the tensor holds integers (step 1 whatever the quality), such as occupancy bits.
-        lead: part of what alone is trained once the warm-up is over.
+        lead: among those that alone are trained once the warm-up is over, unless an encoder's settings choose others.
     """
 
     name: str
@@ -95,6 +98,11 @@ class Profile(ABC):
     @abstractmethod
     def tensors(self) -> tuple[TensorSpec, ...]:
         """The tensors, in the order in which the file codes them."""
+
+    @property
+    def lead(self) -> frozenset[str]:
+        """Names of the lead tensors."""
+        return frozenset(spec.name for spec in self.tensors if spec.lead)
 
     @abstractmethod
     def initialise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -5,21 +5,59 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import CalledProcessError
 
-import numpy as np
-
 from invcodec.errors import InvWarning, UsageError
-from invcodec.render.engine import Engine, Network
+from invcodec.render.engine import Renderer, Trainer
+from invcodec.render.networks import Networks
 
 # Idle OpenMP threads must sleep, not spin, or they starve the kernels' own threads. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def make_engine(networks: tuple[Network, ...], *, device: str = "auto", threads: int | None = None) -> Engine:
-    """The fastest engine that this machine has for these networks.
+@dataclass(frozen=True)
+class Engine:
+    """An engine, described so that it is imported only where it can be used.
+
+    Attributes:
+        module, name: of its class, a `Renderer` or `Trainer`.
+        device: type of the device on which it computes; None if on any.
+        profile: name of the only profile that it computes; None if any.
+        requires: package that it needs beside those that are always installed.
+    """
+
+    module: str
+    name: str
+    device: str | None = None
+    profile: str | None = None
+    requires: str | None = None
+
+    def fits(self, networks: Networks, device: str) -> bool:
+        """Whether it is made for this device and these profiles, and can be imported."""
+        return (
+            self.device in (None, device.partition(":")[0])
+            and all(self.profile in (None, network.profile.name) for network in networks)
+            and (self.requires is None or find_spec(self.requires) is not None)
+        )
+
+    def load(self) -> type[Renderer]:
+        return getattr(import_module(self.module), self.name)
+
+
+ENGINES = (
+    Engine("invcodec.render.compiled", "CompiledEngine", device="cpu", profile="grid"),
+    Engine("invcodec.render.gpu", "GpuEngine", device="cuda", profile="grid", requires="triton"),
+    Engine("invcodec.render.reference", "TorchEngine"),
+)
+"""Fastest first; the last one computes every profile on every device."""
+
+
+def make_renderer(networks: Networks, *, device: str = "auto", threads: int | None = None) -> Renderer:
+    """The fastest renderer that this machine has for these networks.
 
     Args:
         device: "auto", "cpu", or a device as torch names it ("cuda", "cuda:1").
@@ -28,45 +66,45 @@ def make_engine(networks: tuple[Network, ...], *, device: str = "auto", threads:
     Raises:
         UsageError: no such device here.
     """
-    threads = threads or os.cpu_count() or 1
+    return _make(networks, device, threads, Renderer)
+
+
+def make_trainer(networks: Networks, *, device: str = "auto", threads: int | None = None) -> Trainer:
+    """The fastest trainer that this machine has for these networks; see `make_renderer`."""
+    made = _make(networks, device, threads, Trainer)
+    assert isinstance(made, Trainer)
+    return made
+
+
+def _make(networks: Networks, device: str, threads: int | None, kind: type) -> Renderer:
     if device == "auto":
         device = "cuda" if _has_cuda() else "cpu"
-    grid = len(networks) == 1 and networks[0].profile.name == "grid"
-    if grid and device == "cpu":
-        from invcodec.render.compiled import CompiledEngine
-
-        return CompiledEngine(networks[0], threads)
-    from invcodec.render.reference import TorchEngine
-
-    try:
-        engine = _gpu_engine(networks[0], device) if grid and device.startswith("cuda") else None
-        return engine or TorchEngine(networks, device=device, threads=threads)
-    except (RuntimeError, AssertionError) as error:
-        known = device.split(":")[0] in ("cpu", "cuda")
-        reason = str(error).splitlines()[0] if known else "choose auto, cpu or cuda"
-        raise UsageError(f"device '{device}' cannot be used here ({reason})") from None
-
-
-def _gpu_engine(network: Network, device: str) -> Engine | None:
-    """The engine of fused kernels, or None where these cannot be made."""
-    if not find_spec("triton"):
-        return None
-    from invcodec.field.grid import GridProfile
-    from invcodec.render.gpu import GpuEngine
-
-    assert isinstance(network.profile, GridProfile)
-    if not GpuEngine.suits(network.profile):
-        return None
-    engine = GpuEngine(network, device)
-    try:
-        # Triton compiles what starts its kernels, too, at the first start.
-        engine.cell_density(np.random.default_rng(0))
-    except (RuntimeError, OSError, CalledProcessError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        message = f"{device} is used through PyTorch alone, which is slow, because Triton fails there ({reason})"
+    for engine in ENGINES:
+        if not engine.fits(networks, device):
+            continue
+        found = engine.load()
+        if not issubclass(found, kind):
+            continue
+        reason = found.obstacle(networks)
+        if reason is None:
+            try:
+                made = found(networks, device=device, threads=threads or os.cpu_count() or 1)
+            except (RuntimeError, AssertionError) as error:
+                known = device.partition(":")[0] in ("cpu", "cuda")
+                reason = _first_line(error) if known else "choose auto, cpu or cuda"
+                raise UsageError(f"device '{device}' cannot be used here ({reason})") from None
+            try:
+                made.probe()
+                return made
+            except (RuntimeError, OSError, CalledProcessError) as error:
+                reason = f"its kernels cannot be compiled here ({_first_line(error)})"
+        message = f"{device} is used through PyTorch alone, which is slow; {found.__name__}: {reason}"
         warnings.warn(message, InvWarning, stacklevel=3)
-        return None
-    return engine
+    raise UsageError(f"no engine computes these networks on device '{device}'")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _has_cuda() -> bool:

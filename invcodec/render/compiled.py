@@ -12,14 +12,15 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from invcodec.field.grid import GridProfile
-from invcodec.field.grid_layout import LEVEL_FEATURES, MAX_RAW_DENSITY, OCCUPANCY
+from invcodec.field.grid_layout import LEVEL_FEATURES, MAX_RAW_DENSITY
 from invcodec.field.kernels.grid import BLOCK, OUTPUTS, STRIP, Layers, Levels, adam, field, update_levels
 from invcodec.field.kernels.simd import LANES
-from invcodec.field.profile import TensorKey
+from invcodec.field.profile import OCCUPANCY, TensorKey
 from invcodec.geometry.space import Rays
-from invcodec.render.engine import Batch, Engine, Network, Pixels, Step
+from invcodec.render.engine import Batch, Pixels, Step
+from invcodec.render.grid_engine import GridEngine
 from invcodec.render.kernels import Scratch, render_chunks, train_chunks
+from invcodec.render.networks import Networks
 
 CHUNK_RAYS = 128
 _DENSITY_POINTS = 1 << 14
@@ -27,22 +28,15 @@ _DENSITY_POINTS = 1 << 14
 f32 = np.float32
 
 
-class CompiledEngine(Engine):
-    """Renders and trains one `grid` network. See `Engine`.
+class CompiledEngine(GridEngine):
+    """Renders and trains one `grid` network on the CPU."""
 
-    Args:
-        network: its profile must be a `GridProfile`.
-        threads: how many to use.
-    """
-
-    def __init__(self, network: Network, threads: int) -> None:
-        assert isinstance(network.profile, GridProfile)
-        self.networks = (network,)
-        self.network = network
-        self.profile = network.profile
+    def __init__(self, networks: Networks, *, device: str = "cpu", threads: int) -> None:
+        super().__init__(networks)
+        assert device == "cpu"
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
-        self._layout = layout = network.profile.layout
+        layout = self._layout
         self._levels = Levels(
             np.zeros((layout.entries, LEVEL_FEATURES), f32),
             np.array([0, *(level.last for level in layout.levels)], np.int64),
@@ -83,9 +77,7 @@ class CompiledEngine(Engine):
     def weights(self) -> dict[TensorKey, np.ndarray]:
         views = self._tensors()
         views[OCCUPANCY] = self._occupancy.astype(f32)
-        return {
-            (self.network.name, name): views[name].reshape(shape).copy() for name, shape in self._layout.shapes.items()
-        }
+        return {(self._name, name): views[name].reshape(shape).copy() for name, shape in self._layout.shapes.items()}
 
     def occupancy(self) -> np.ndarray:
         return self._occupancy.copy()
@@ -133,7 +125,7 @@ class CompiledEngine(Engine):
 
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
         n = len(rays)
-        steps = self.profile.samples
+        steps = self._samples
         self._with_scratch(CHUNK_RAYS * steps)
         # Kernels compute with what is finite; a hostile file's spaces and cameras give other rays, too.
         origins, directions = (np.nan_to_num(a, posinf=0, neginf=0) for a in (rays.origins, rays.directions))
@@ -144,7 +136,7 @@ class CompiledEngine(Engine):
             held = self._scratch.get()
             render_chunks(
                 queue, CHUNK_RAYS, self._levels, self._layers, origins, directions, rays.view,
-                self.network.space.contracted, steps, self._layout.occupancy, self._occupied, back, *held, *pixels,
+                self._contracted, steps, self._layout.occupancy, self._occupied, back, *held, *pixels,
             )  # fmt: skip
             self._scratch.put(held)
 
@@ -171,7 +163,7 @@ class CompiledEngine(Engine):
         held = self.weights()
         one = np.full((1, 3), 0.5, f32)
         rays = Rays(one, one, one, one[0, :1], one[0, :1])
-        self.begin([(self.network.name, name) for name in self._tensors()], 0.0)
+        self.begin([(self._name, name) for name in self._tensors()], 0.0)
         self.step(Batch(rays, one, one, one[0, :1], one[0, :1]), 0.0, 0.0)
         self.cell_density(np.random.default_rng(0))
         self.take_cell_weights()
@@ -180,7 +172,7 @@ class CompiledEngine(Engine):
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
         rays = batch.rays
         n = len(rays)
-        steps = samples or self.profile.samples
+        steps = samples or self._samples
         chunks = -(-n // CHUNK_RAYS)
         self._with_scratch(CHUNK_RAYS * steps)
         position, gradient = self._room_for(chunks, CHUNK_RAYS * steps)
@@ -199,7 +191,7 @@ class CompiledEngine(Engine):
             held = self._scratch.get()
             train_chunks(
                 queue, CHUNK_RAYS, self._levels, self._layers, rays.origins, rays.directions, rays.view,
-                self.network.space.contracted, steps, batch.jitter, self._layout.occupancy, self._occupied,
+                self._contracted, steps, batch.jitter, self._layout.occupancy, self._occupied,
                 batch.target, batch.background, batch.weight, self._train_layers, position, held[1], gradient,
                 gradients, cell_weights.get(), rgb, counts, losses,
             )  # fmt: skip

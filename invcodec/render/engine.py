@@ -1,49 +1,34 @@
-"""The seam between training or viewing and the machine that computes: rays in, pixels or a trained step out.
+"""The seam between networks and the machine that computes them: rays in, pixels or a trained step out.
 
-Three engines implement it: compiled kernels for the `grid` profile on the CPU (`invcodec.render.compiled`) and on a
-GPU (`invcodec.render.gpu`), and plain torch for every profile on every device (`invcodec.render.reference`). They agree
-on the same weights.
+A `Renderer` is all that a player needs; a `Trainer` also changes the weights. Engines implement one or the other, agree
+on the same weights, and are listed in `invcodec.render.ENGINES`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from invcodec.arrays import Array
-from invcodec.field.profile import Profile, TensorKey
-from invcodec.geometry.space import Rays, Space
+from invcodec.field.profile import TensorKey
+from invcodec.geometry.space import Rays
+from invcodec.render.networks import Networks
 
 MIN_TRANSMITTANCE = 1e-3
 """A ray ends where no more light than this is left (FORMAT.md, "Compositing")."""
 
 
-@dataclass(frozen=True)
-class Network:
-    """One network of a frame: what it is called, what it is for, what it computes and where.
-
-    Attributes:
-        role: "scene" is rendered on its own; "coarse" guides the samples of "fine", which is shown.
-    """
-
-    name: str
-    role: str
-    profile: Profile
-    space: Space
-
-
 class Pixels(NamedTuple):
-    """What rendering N rays gives.
+    """N rendered rays.
 
     Attributes:
         rgb: `[N, 3]` float32, composited over the background.
         opacity: `[N]` float32.
-        s: `[N]` float32, ray parameter of the first sample behind which less than half of the light is
-            left (the median depth), or 1 where there is none.
+        s: `[N]` float32, ray parameter of the first sample behind which less than half of the light is left (the median
+            depth), or 1 where there is none.
     """
 
     rgb: Array
@@ -59,7 +44,7 @@ class Batch(NamedTuple):
         target: `[R, 3]` float32, the colour to reach over the background.
         background: `[R, 3]` float32.
         weight: `[R]` float32, each ray's share of the loss; they sum to about 1.
-        jitter: `[R]` float32 in [0, 1), where in its step each ray is sampled.
+        jitter: `[R]` float32 in [0, 1), the fraction of each step at which its ray is sampled.
     """
 
     rays: Rays
@@ -70,24 +55,42 @@ class Batch(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Result of a training step: weighted mean squared error per channel, and the colours seen `[R, 3]`."""
+    """Result of a training step: weighted mean squared error per channel, and the rendered colours `[R, 3]`."""
 
     loss: float
     rgb: np.ndarray
 
 
-class Engine(ABC):
-    """Holds one frame's weights, renders them, and trains them.
+class Renderer(ABC):
+    """Holds one frame's weights and renders them.
+
+    Args:
+        networks: to hold; their weights are zero until they are loaded.
+        device: "cpu", or a device as torch names it ("cuda", "cuda:1").
+        threads: to use on the CPU.
 
     Attributes:
-        networks: by name.
-        steps_on_device: whether its steps are taken on batches that are drawn where it computes.
+        networks: as given.
         rays_at_once: how many rays of a picture to render in one call.
     """
 
-    networks: tuple[Network, ...]
-    steps_on_device: ClassVar[bool] = False
+    networks: Networks
     rays_at_once: ClassVar[int] = 1 << 17
+
+    @abstractmethod
+    def __init__(self, networks: Networks, *, device: str, threads: int) -> None: ...
+
+    @classmethod
+    def obstacle(cls, networks: Networks) -> str | None:
+        """The reason why this engine cannot compute these networks, or None if it can."""
+        return None
+
+    def probe(self) -> None:  # noqa: B027
+        """Check that the engine works on this machine.
+
+        Raises:
+            RuntimeError, OSError, CalledProcessError: it does not.
+        """
 
     def place(self, array: np.ndarray) -> Array:
         """The array where rendering takes rays from without copying them."""
@@ -95,7 +98,21 @@ class Engine(ABC):
 
     @abstractmethod
     def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
-        """Take over weights; tensors that are not named keep their values."""
+        """Replace weights; tensors that are not named keep their values."""
+
+    @abstractmethod
+    def render(self, rays: Rays, background: np.ndarray) -> Pixels:
+        """Render deterministically over one background colour `[3]`; gives arrays of the kind that the rays have."""
+
+
+class Trainer(Renderer):
+    """A renderer that also trains the weights it holds.
+
+    Attributes:
+        steps_on_device: whether its steps are taken on batches that are drawn where it computes.
+    """
+
+    steps_on_device: ClassVar[bool] = False
 
     @abstractmethod
     def weights(self) -> dict[TensorKey, np.ndarray]:
@@ -103,15 +120,11 @@ class Engine(ABC):
 
     @abstractmethod
     def warm_up(self) -> None:
-        """Have everything ready that training needs, so that compiling is not counted as training."""
-
-    @abstractmethod
-    def render(self, rays: Rays, background: np.ndarray) -> Pixels:
-        """Render deterministically over one background colour `[3]`; gives arrays of the kind that the rays have."""
+        """Compile everything that training needs, so that compilation is not counted as training."""
 
     @abstractmethod
     def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
-        """Start a frame: remember the weights as the reference of the delta, and forget the optimiser's state.
+        """Start a frame: take the weights as the reference of the delta, and reset the optimiser's state.
 
         Args:
             trainable: tensors that may change.
@@ -121,19 +134,19 @@ class Engine(ABC):
 
     @abstractmethod
     def set_price(self, price: float) -> None:
-        """Change the price that `begin` was given, for the steps to come."""
+        """Change the price given to `begin` for the steps that follow."""
 
     @abstractmethod
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
-        """One optimiser step, with one learning rate for `lead` tensors and one for the others.
+        """One optimiser step, with one learning rate for lead tensors and one for the others.
 
         Args:
-            samples: steps along a ray, where fewer than the profile's own are enough.
+            samples: equal steps along a ray, if fewer than the profile's own are enough.
         """
 
     @abstractmethod
     def occupancy(self) -> np.ndarray | None:
-        """Cells that hold anything, `[M, M, M]` bool, or None where the profile has no occupancy."""
+        """Occupied cells, `[M, M, M]` bool, or None if the profile has no occupancy."""
 
     @abstractmethod
     def set_occupancy(self, cells: np.ndarray) -> None:

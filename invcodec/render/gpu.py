@@ -15,11 +15,13 @@ from triton import cdiv, next_power_of_2
 
 from invcodec.arrays import Array, on_host
 from invcodec.field.grid import GridProfile
-from invcodec.field.grid_layout import LEVEL_FEATURES, OCCUPANCY
-from invcodec.field.profile import TensorKey
+from invcodec.field.grid_layout import LEVEL_FEATURES
+from invcodec.field.profile import OCCUPANCY, TensorKey
 from invcodec.geometry.space import Rays
 from invcodec.render import gpu_kernels as kernels
-from invcodec.render.engine import Batch, Engine, Network, Pixels, Step
+from invcodec.render.engine import Batch, Pixels, Step
+from invcodec.render.grid_engine import GridEngine
+from invcodec.render.networks import Networks
 
 BLOCK_RAYS, WARPS = 16, 4
 """Rays to a program of `train` and `render`, the least that a matrix product takes, and its warps. With fewer warps, or
@@ -51,23 +53,15 @@ class Seen(NamedTuple):
     error: torch.Tensor
 
 
-class GpuEngine(Engine):
-    """Renders and trains one `grid` network. See `Engine`.
-
-    Args:
-        network: its profile must be a `GridProfile`.
-        device: as torch names it.
-    """
+class GpuEngine(GridEngine):
+    """Renders and trains one `grid` network on a GPU."""
 
     steps_on_device = True
     rays_at_once = 1 << 20
 
-    def __init__(self, network: Network, device: str) -> None:
-        assert isinstance(network.profile, GridProfile)
-        self.networks = (network,)
-        self.network = network
-        self.profile = network.profile
-        self._layout = layout = network.profile.layout
+    def __init__(self, networks: Networks, *, device: str, threads: int = 1) -> None:
+        super().__init__(networks)
+        layout = self._layout
         self.device = torch.device(device)
         columns = zip(*((level.resolution, level.first, level.hashed) for level in layout.levels), strict=True)
         self._levels = self._tensor(np.array(list(columns)), torch.int32)
@@ -94,15 +88,24 @@ class GpuEngine(Engine):
             **self._density_shape,
             "COLOUR": layout.colour_hidden,
             "C": max(_LEAST_WIDTH, next_power_of_2(layout.colour_hidden)),
-            "CONTRACTED": network.space.contracted,
+            "CONTRACTED": self._contracted,
         }
 
-    @staticmethod
-    def suits(profile: GridProfile) -> bool:
-        """Whether a program has room for the network: all layers are in registers at once."""
+    @classmethod
+    def obstacle(cls, networks: Networks) -> str | None:
+        profile = networks.shown.profile
+        assert isinstance(profile, GridProfile)
         layout = profile.layout
-        widths = (layout.hidden, 1 + layout.features, layout.colour_hidden)
-        return max(widths) <= _GREATEST_WIDTH and len(layout.levels) <= _MOST_LEVELS
+        # A program has all layers in registers at once.
+        if max(layout.hidden, 1 + layout.features, layout.colour_hidden) > _GREATEST_WIDTH:
+            return f"its layers are at most {_GREATEST_WIDTH} wide"
+        if len(layout.levels) > _MOST_LEVELS:
+            return f"its grids have at most {_MOST_LEVELS} levels"
+        return super().obstacle(networks)
+
+    def probe(self) -> None:
+        # Triton compiles what starts its kernels, too, at the first start.
+        self.cell_density(np.random.default_rng(0))
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -136,7 +139,7 @@ class GpuEngine(Engine):
         views = self._tensors()
         views[OCCUPANCY] = self._occupied.float()
         return {
-            (self.network.name, name): views[name].reshape(shape).cpu().numpy().copy()
+            (self._name, name): views[name].reshape(shape).cpu().numpy().copy()
             for name, shape in self._layout.shapes.items()
         }
 
@@ -176,7 +179,7 @@ class GpuEngine(Engine):
 
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
         origins, directions, view = (self._tensor(a) for a in (rays.origins, rays.directions, rays.view))
-        n, steps = len(rays), self.profile.samples
+        n, steps = len(rays), self._samples
         rgb, opacity, depth = self._zeros(n, 3), self._zeros(n), self._zeros(n)
         if n:
             opened = self._find_open(origins, directions, torch.full_like(opacity, 0.5), steps)
@@ -198,7 +201,7 @@ class GpuEngine(Engine):
         with self._here():
             kernels.find_open[(cdiv(n, BLOCK_RAYS), words)](
                 origins, directions, jitter, self._occupied, opened, n, steps, CELLS=self._layout.occupancy,
-                CONTRACTED=self.network.space.contracted, BLOCK=BLOCK_RAYS,
+                CONTRACTED=self._contracted, BLOCK=BLOCK_RAYS,
             )  # fmt: skip
         return opened
 
@@ -228,7 +231,7 @@ class GpuEngine(Engine):
         some = np.full((16, 3), 0.5, np.float32)
         rays = Rays(some, some, some, some[:, 0], some[:, 0])
         for tensors in (self._tensors(), ()):
-            self.begin([(self.network.name, name) for name in tensors], 0.0)
+            self.begin([(self._name, name) for name in tensors], 0.0)
             self.step(Batch(rays, some, some, some[:, 0], some[:, 0]), 0.0, 0.0)
         self.cell_density(np.random.default_rng(0))
         self.render(rays, some[0])
@@ -240,7 +243,7 @@ class GpuEngine(Engine):
         arrays = (rays.origins, rays.directions, rays.view, *batch[1:])
         on_device = DeviceBatch(*(self._tensor(a) for a in arrays))
         self.set_rates(lead_rate, rate)
-        seen = self.step_on_device(on_device, samples or self.profile.samples)
+        seen = self.step_on_device(on_device, samples or self._samples)
         return Step(float((on_device.weight * seen.error).sum()), seen.rgb.cpu().numpy())
 
     def step_on_device(self, batch: DeviceBatch, steps: int) -> Seen:
@@ -268,7 +271,7 @@ class GpuEngine(Engine):
         return Seen(rgb, error)
 
     def _adam(self, value: torch.Tensor, gradient: torch.Tensor, moments: list[torch.Tensor], rate_at: int) -> None:
-        recipe = self.profile.recipe
+        recipe = self._recipe
         kernels.adam[(cdiv(value.numel(), _OPTIMISER_BLOCK),)](
             value, gradient, *moments, self._reference, self._half, self.control, rate_at, value.numel(),
             BETA1=recipe.betas[0], BETA2=recipe.betas[1], EPSILON=recipe.epsilon, TABLE=value is self._table,

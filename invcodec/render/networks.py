@@ -1,23 +1,102 @@
-"""Between the file's declarations and networks that can be computed."""
+"""The networks of a picture, and how a file declares them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, InvError, UnsupportedError
-from invcodec.field.profile import Profile
+from invcodec.field.profile import Profile, TensorKey, TensorSpec
 from invcodec.field.registry import build
 from invcodec.geometry.space import Space
 from invcodec.render import camera_colour
-from invcodec.render.engine import Network
+from invcodec.render.roles import ROLES
 
-RENDERED_ROLES = ("scene", "coarse", "fine")
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a frame.
+
+    Attributes:
+        role: see `invcodec.render.roles`.
+        profile: what it computes.
+        space: where.
+        lead_tensors: in place of the profile's choice, see `lead`.
+    """
+
+    name: str
+    role: str
+    profile: Profile
+    space: Space
+    lead_tensors: frozenset[str] | None = None
+
+    @property
+    def lead(self) -> frozenset[str]:
+        """Names of the tensors that alone are trained once the warm-up is over (INV, section 3.2)."""
+        return self.profile.lead if self.lead_tensors is None else self.lead_tensors
+
+
+class Networks:
+    """The networks that make a picture together. Iterating gives them as the file declares them.
+
+    Args:
+        networks: of roles in `ROLES`: one that is shown, and the one that guides it if its role needs one.
+
+    Attributes:
+        shown: the one that is composited to the picture.
+        guide: the one that places the importance samples of `shown`; `shown` itself, another, or None.
+        first: the one that is sampled first, at equal steps.
+        space: which they share.
+
+    Raises:
+        UnsupportedError: a combination of roles that makes no picture.
+    """
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._networks = tuple(networks)
+        by_role = {network.role: network for network in self._networks}
+        shown = [network for network in self._networks if ROLES[network.role].shown]
+        needed = {network.role for network in shown} | {ROLES[network.role].guide for network in shown}
+        if len(shown) != 1 or len(by_role) != len(self._networks) or needed - {None} != by_role.keys():
+            raise UnsupportedError("this combination of networks needs a newer invcodec")
+        self.shown = shown[0]
+        guide = ROLES[self.shown.role].guide
+        self.guide = None if guide is None else by_role[guide]
+        self.first = self.guide or self.shown
+        self.space = self.shown.space
+
+    def __iter__(self) -> Iterator[Network]:
+        return iter(self._networks)
+
+    def __len__(self) -> int:
+        return len(self._networks)
+
+    @property
+    def samples(self) -> int:
+        """Equal steps along a ray at which rendering samples first."""
+        return self.first.profile.samples
+
+    @property
+    def tensors(self) -> dict[TensorKey, TensorSpec]:
+        """All tensors, in declared order."""
+        return {(network.name, spec.name): spec for network in self for spec in network.profile.tensors}
+
+    @property
+    def lead(self) -> set[TensorKey]:
+        """Lead tensors of all networks."""
+        return {(network.name, name) for network in self for name in network.lead}
+
+    def initialise(self, rng: np.random.Generator) -> dict[TensorKey, np.ndarray]:
+        """Fresh float32 weights."""
+        return {(network.name, name): w for network in self for name, w in network.profile.initialise(rng).items()}
 
 
 def declare(network: Network) -> NetworkInfo:
-    """How the file declares a network."""
+    """The declaration of a network in a file's header."""
     profile = network.profile
     return NetworkInfo(
         network.name,
@@ -31,48 +110,55 @@ def declare(network: Network) -> NetworkInfo:
     )
 
 
-def build_networks(head: Head) -> tuple[Network, ...]:
-    """The networks of a file that are rendered.
+def build_networks(head: Head) -> Networks:
+    """The networks of a file that rays meet.
 
     Raises:
-        UnsupportedError: a role, profile or version that this decoder does not know.
+        UnsupportedError: a role, profile, version or combination of networks that this decoder does not know.
         DamagedError: the declared tensors are not those of the profile.
     """
     if head.colour_space != "srgb":
         raise UnsupportedError(f"the colour space '{head.colour_space}' needs a newer invcodec")
-    networks = []
-    for info in head.networks:
-        if camera_colour.is_declared_by(info):
-            camera_colour.check(info, len(head.cameras))
-            continue
-        if info.role not in RENDERED_ROLES:
-            raise UnsupportedError(
-                f"network '{info.name}' has the unknown role '{info.role}'; it needs a newer invcodec"
-            )
-        profile = _profile(info)
-        declared = tuple((t.name, t.shape, t.group) for t in info.tensors)
-        if declared != tuple((s.name, s.shape, s.group) for s in profile.tensors):
-            raise DamagedError(f"network '{info.name}': its tensors are not those of profile '{profile.name}'")
-        try:
-            space = Space.from_dict(info.space)
-        except (KeyError, TypeError, ValueError):
-            raise DamagedError(f"network '{info.name}': its space is not understood") from None
-        networks.append(Network(info.name, info.role, profile, space))
-    colours = len(head.networks) - len(networks)
-    if colours > 1 or sorted(n.role for n in networks) not in (["scene"], ["coarse", "fine"]):
+    colours = [info for info in head.networks if camera_colour.is_declared_by(info)]
+    for info in colours:
+        camera_colour.check(info, len(head.cameras))
+    declared = [info for info in head.networks if info not in colours]
+    networks = Networks(map(_build, declared))
+    if len(colours) > 1 or any(info.space != declared[0].space for info in declared):
         raise UnsupportedError("this combination of networks needs a newer invcodec")
-    return tuple(networks)
+    return networks
 
 
-def _profile(info: NetworkInfo) -> Profile:
+def _build(info: NetworkInfo) -> Network:
+    if info.role not in ROLES:
+        raise UnsupportedError(f"network '{info.name}' has the unknown role '{info.role}'; it needs a newer invcodec")
     try:
-        return build(info.profile, info.config, info.version)
+        profile = build(info.profile, info.config, info.version)
     except InvError:
         raise
     except (TypeError, ValueError) as error:
         raise DamagedError(f"network '{info.name}': its configuration is not understood ({error})") from None
+    declared = tuple((t.name, t.shape, t.group) for t in info.tensors)
+    if declared != tuple((s.name, s.shape, s.group) for s in profile.tensors):
+        raise DamagedError(f"network '{info.name}': its tensors are not those of profile '{profile.name}'")
+    try:
+        space = Space.from_dict(info.space)
+    except (KeyError, TypeError, ValueError):
+        raise DamagedError(f"network '{info.name}': its space is not understood") from None
+    return Network(info.name, info.role, profile, space)
 
 
-def networks_from_settings(settings: Sequence[dict[str, Any]], space: Space) -> tuple[Network, ...]:
-    """The networks that an encoder's settings name."""
-    return tuple(Network(s["name"], s["role"], build(s["profile"], s["config"]), space) for s in settings)
+def networks_from_settings(settings: Sequence[dict[str, Any]], space: Space) -> Networks:
+    """The networks that an encoder's settings name.
+
+    Args:
+        settings: for each network `name`, `role`, `profile` and `config`; and `lead`, names of tensors, if these are
+            not the profile's choice.
+    """
+    return Networks(_from_settings(each, space) for each in settings)
+
+
+def _from_settings(settings: dict[str, Any], space: Space) -> Network:
+    profile = build(settings["profile"], settings["config"])
+    lead = frozenset(settings["lead"]) if "lead" in settings else None
+    return Network(settings["name"], settings["role"], profile, space, lead)

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from invcodec.arrays import Array, on_host
-from invcodec.field.profile import Recipe, TensorKey, TensorSpec
+from invcodec.field.profile import OCCUPANCY, Recipe, TensorKey
 from invcodec.geometry.space import Rays
 from invcodec.render import composite
 from invcodec.render.composite import Composite, Samples
-from invcodec.render.engine import Batch, Engine, Network, Pixels, Step
+from invcodec.render.engine import Batch, Pixels, Step, Trainer
+from invcodec.render.networks import Network, Networks
 
 _PASS_SAMPLES = {"cpu": 1 << 15, "cuda": 1 << 19}
 """Samples evaluated at once, which bounds memory."""
@@ -38,36 +39,25 @@ class _Seen(NamedTuple):
     light: Composite
 
 
-class TorchEngine(Engine):
-    """Renders and trains one network of role "scene", or a "coarse" and a "fine" one. See `Engine`.
+class TorchEngine(Trainer):
+    """Renders and trains networks of every profile and role."""
 
-    Args:
-        networks: they share one space.
-        device: as torch names it.
-        threads: how many torch may use on the CPU.
-    """
-
-    def __init__(self, networks: tuple[Network, ...], *, device: str = "cpu", threads: int = 1) -> None:
-        roles = {network.role: network for network in networks}
-        assert set(roles) in ({"scene"}, {"coarse", "fine"}), "no such combination of roles"
+    def __init__(self, networks: Networks, *, device: str = "cpu", threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self.networks = networks
-        self._coarse = roles.get("coarse")
-        self._shown = roles.get("scene") or roles["fine"]
+        self._shown = networks.shown
         self._device = torch.device(device)
         self._pass_samples = _PASS_SAMPLES.get(self._device.type, _PASS_SAMPLES["cpu"])
         self._noise = torch.Generator(self._device)
         self._mixed = False
-        self._specs: dict[TensorKey, TensorSpec] = {
-            (network.name, spec.name): spec for network in networks for spec in network.profile.tensors
-        }
+        self._specs = networks.tensors
         # By network, and within it by tensor: a profile reads its own weights by name.
         self._weights: dict[str, dict[str, torch.Tensor]] = {network.name: {} for network in networks}
         for (network, name), spec in self._specs.items():
             self._weights[network][name] = torch.zeros(spec.shape, device=self._device)
         self._optimisers: list[_Optimiser] = []
-        cells = self._shown.profile.config.get("occupancy", 0)
-        self._cell_weights = torch.zeros(cells**3, device=self._device)
+        cells = self._cells(self._shown)
+        self._cell_weights = torch.zeros((0, 0, 0) if cells is None else cells.shape, device=self._device)
 
     def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
         with torch.no_grad():
@@ -88,18 +78,17 @@ class TorchEngine(Engine):
         return None if cells is None else cells.cpu().numpy() != 0
 
     def set_occupancy(self, cells: np.ndarray) -> None:
-        self.load({(self._shown.name, "occupancy"): cells != 0})
+        self.load({(self._shown.name, OCCUPANCY): cells != 0})
 
     def take_cell_weights(self) -> np.ndarray:
-        m = self._shown.profile.config["occupancy"]
-        seen = self._cell_weights.reshape(m, m, m).cpu().numpy().copy()
+        seen = self._cell_weights.cpu().numpy().copy()
         self._cell_weights.zero_()
         return seen
 
     @torch.no_grad()
     def cell_density(self, rng: np.random.Generator) -> np.ndarray:
         profile = self._shown.profile
-        m = profile.config["occupancy"]
+        m = len(self._cell_weights)
         offsets = self._tensor(rng.random((3, m**3), np.float32)).T
         index = torch.arange(m**3, device=self._device)
         cell = torch.stack([index // (m * m), index // m % m, index % m], 1)
@@ -117,10 +106,10 @@ class TorchEngine(Engine):
         on_device = self._rays(rays)
         n = len(rays)
         out = [torch.empty(shape, device=self._device) for shape in ((n, 3), (n,), (n,))]
-        for part in self._passes(n, self._steps(None)):
+        for part in self._passes(n, self.networks.samples):
             piece = _TorchRays(*(a[part] for a in on_device))
             jitter = torch.full((len(piece.view),), 0.5, device=self._device)
-            seen = self._trace(piece, jitter, back.expand(len(piece.view), 3), self._steps(None))[-1]
+            seen = self._trace(piece, jitter, back.expand(len(piece.view), 3), self.networks.samples)[-1]
             for whole, value in zip(out, (seen.rgb, seen.light.opacity, seen.light.s), strict=True):
                 whole[part] = value
         return Pixels(*(out if isinstance(rays.origins, torch.Tensor) else map(on_host, out)))
@@ -137,7 +126,7 @@ class TorchEngine(Engine):
                 spec = self._specs[network.name, name]
                 if (network.name, name) in trainable and not spec.exact:
                     held[name].requires_grad_()
-                    chosen.append(_Trained(held[name], spec.lead, price if spec.lead else 0.0))
+                    chosen.append(_Trained(held[name], name in network.lead, price))
             self._optimisers.append(_Optimiser(chosen, network.profile.recipe))
 
     def set_price(self, price: float) -> None:
@@ -145,7 +134,7 @@ class TorchEngine(Engine):
             optimiser.set_price(price)
 
     def step(self, batch: Batch, lead_rate: float, rate: float, *, samples: int | None = None) -> Step:
-        steps = self._steps(samples)
+        steps = samples or self.networks.samples
         rays = self._rays(batch.rays)
         target, background, weight, jitter = (
             self._tensor(a) for a in (batch.target, batch.background, batch.weight, batch.jitter)
@@ -167,10 +156,6 @@ class TorchEngine(Engine):
             optimiser.step(lead_rate, rate)
         return Step(float(loss), rgb.cpu().numpy())
 
-    def _steps(self, samples: int | None) -> int:
-        """Steps along a ray of the network that looks first."""
-        return samples or (self._coarse or self._shown).profile.samples
-
     def _passes(self, rays: int, steps: int) -> Iterator[slice]:
         size = max(1, self._pass_samples // (steps + self._shown.profile.importance))
         return (slice(a, a + size) for a in range(0, rays, size))
@@ -188,7 +173,7 @@ class TorchEngine(Engine):
         return _TorchRays(*(self._tensor(a) for a in (rays.origins, rays.directions, rays.view)))
 
     def _cells(self, network: Network) -> torch.Tensor | None:
-        return self._weights[network.name].get("occupancy")
+        return self._weights[network.name].get(OCCUPANCY)
 
     def _trace(
         self,
@@ -205,15 +190,17 @@ class TorchEngine(Engine):
             background: `[R, 3]`.
         """
         samples = composite.uniform(steps, jitter)
-        seen = []
-        if self._coarse is not None:
-            seen.append(self._look(self._coarse, rays, samples, background, training))
-            guide = seen[0]
-        elif self._shown.profile.importance:
+        seen: list[_Seen] = []
+        guide, count = self.networks.guide, self._shown.profile.importance
+        light: Composite | None = None
+        if guide is not None and guide is not self._shown:
+            seen.append(self._look(guide, rays, samples, background, training))
+            light = seen[0].light
+        elif guide is not None and count:
             with torch.no_grad():
-                guide = self._look(self._shown, rays, samples, background, training=False)
-        if count := self._shown.profile.importance:
-            more = composite.importance(guide.light.weights.detach(), count, jitter)
+                light = self._look(guide, rays, samples, background, training=False).light
+        if light is not None and count:
+            more = composite.importance(light.weights.detach(), count, jitter)
             samples = composite.merge(samples, more)
         seen.append(self._look(self._shown, rays, samples, background, training))
         return seen
@@ -248,7 +235,7 @@ class TorchEngine(Engine):
         light = composite.composite(density, length, samples.s)
         share = light.weights.reshape(-1)[index]
         if training and cells is not None and network is self._shown:
-            self._cell_weights.scatter_reduce_(0, cell[index], share.detach(), "amax")
+            self._cell_weights.reshape(-1).scatter_reduce_(0, cell[index], share.detach(), "amax")
         sums = features.new_zeros(n, features.shape[1]).index_add(0, ray, share[:, None] * features)
         premultiplied = profile.shade(weights, sums, light.opacity, rays.view)
         return _Seen(premultiplied + (1 - light.opacity)[:, None] * background, light)
@@ -284,7 +271,7 @@ class _Trained:
     def __init__(self, value: torch.Tensor, lead: bool, price: float) -> None:
         self.value = value
         self.lead = lead
-        self.price = price
+        self.price = price if lead else 0.0
         self.reference = value.detach().clone()
         self.first = torch.zeros_like(self.reference)
         self.second = torch.zeros_like(self.reference)

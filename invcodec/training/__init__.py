@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from invcodec.render.engine import Engine
+    from invcodec.render.engine import Trainer
     from invcodec.training.colour import ColourCorrection
     from invcodec.training.pixels import Views
     from invcodec.training.steps import Steps
 
 
 def make_steps(
-    engine: Engine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
+    engine: Trainer, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
 ) -> Steps:
     """The `Steps` that suit the engine: on its device where it draws batches itself, else on the host.
 

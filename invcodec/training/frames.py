@@ -11,7 +11,7 @@ import numpy as np
 
 from invcodec.container.frame import Stage
 from invcodec.field.profile import TensorKey
-from invcodec.render.engine import Engine
+from invcodec.render.engine import Trainer
 from invcodec.training.change import spread
 from invcodec.training.pixels import FramePixels
 from invcodec.training.schedule import Schedule
@@ -77,7 +77,7 @@ class FrameTrainer:
         rng: source of all randomness.
     """
 
-    def __init__(self, engine: Engine, steps: Steps, rng: np.random.Generator) -> None:
+    def __init__(self, engine: Trainer, steps: Steps, rng: np.random.Generator) -> None:
         self.engine = engine
         self.steps = steps
         self.rng = rng
@@ -91,13 +91,13 @@ class FrameTrainer:
         """
         if stage == "key":
             return self._train_keyframe(frame, schedule)
-        tensors = lead_tensors(self.engine) if stage == "transfer" else all_tensors(self.engine)
-        return self._train_delta(frame, schedule, tensors)
+        networks = self.engine.networks
+        return self._train_delta(frame, schedule, networks.lead if stage == "transfer" else networks.tensors.keys())
 
     def _train_keyframe(self, frame: FramePixels, schedule: Schedule) -> Training:
         density: np.ndarray | None = None
         light = np.zeros(1, np.float32)
-        samples = self.engine.networks[0].profile.samples
+        samples = self.engine.networks.samples
         epoch = max(1, int(np.count_nonzero(frame.valid_mask)) // schedule.rays)
         coarse = _COARSE_STEPS if schedule.budget.steps is None else min(_COARSE_STEPS, schedule.budget.steps // 8)
         due, due_at = coarse, 0.0
@@ -126,11 +126,11 @@ class FrameTrainer:
                 self.steps.fit_colour()
             return schedule.rays, samples
 
-        keys = all_tensors(self.engine)
-        return (yield from self._optimise(frame, schedule, keys, before_step, observe=True))
+        everything = self.engine.networks.tensors.keys()
+        return (yield from self._optimise(frame, schedule, everything, before_step, observe=True))
 
     def _train_delta(self, frame: FramePixels, schedule: Schedule, trainable: Collection[TensorKey]) -> Training:
-        samples = self.engine.networks[0].profile.samples
+        samples = self.engine.networks.samples
         before = self.engine.occupancy()
         if before is not None and frame.hull is not None:
             self.engine.set_occupancy(before | frame.hull)
@@ -192,12 +192,3 @@ class FrameTrainer:
 def _psnr(mean_squared_error: float) -> float:
     """PSNR in dB for colours in [0, 1]."""
     return -10 * float(np.log10(max(mean_squared_error, 1e-10)))
-
-
-def all_tensors(engine: Engine) -> set[TensorKey]:
-    return {(network.name, spec.name) for network in engine.networks for spec in network.profile.tensors}
-
-
-def lead_tensors(engine: Engine) -> set[TensorKey]:
-    """The tensors trained after the warm-up: the first structure layers (INV, section 3.2)."""
-    return {(network.name, spec.name) for network in engine.networks for spec in network.profile.tensors if spec.lead}

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from invcodec.render.engine import Batch, Engine
+from invcodec.render.engine import Batch, Trainer
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Schedule
@@ -50,7 +50,7 @@ class HostSteps(Steps):
     """Draws batches on the host, for any engine; see `invcodec.training.make_steps`."""
 
     def __init__(
-        self, engine: Engine, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
+        self, engine: Trainer, views: Views, correction: ColourCorrection | None, *, random_background: bool = True
     ) -> None:
         self._engine = engine
         self._views = views

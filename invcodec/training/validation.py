@@ -6,12 +6,12 @@ import numpy as np
 
 from invcodec.metrics import BEST_PSNR, over_white, psnr, to_8_bit
 from invcodec.render.camera_colour import CameraColour
-from invcodec.render.engine import Engine
+from invcodec.render.engine import Renderer
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
 
 
-def measure(engine: Engine, views: Views, frame: FramePixels, correction: ColourCorrection | None) -> float:
+def measure(engine: Renderer, views: Views, frame: FramePixels, correction: ColourCorrection | None) -> float:
     """PSNR in dB of rendered against captured validation pixels of a frame; BEST_PSNR if there are none."""
     if not len(frame.validation):
         return BEST_PSNR
@@ -23,7 +23,7 @@ def measure(engine: Engine, views: Views, frame: FramePixels, correction: Colour
 
 
 def seen(
-    engine: Engine, views: Views, pixels: np.ndarray, colour: CameraColour | None, *, transparent: bool
+    engine: Renderer, views: Views, pixels: np.ndarray, colour: CameraColour | None, *, transparent: bool
 ) -> np.ndarray:
     """Render pixels as their cameras see them: `[N, 3]` uint8, over white if the scene is transparent.
 

@@ -1,0 +1,32 @@
+"""Common ground of the engines whose kernels compute one `grid` network."""
+
+from __future__ import annotations
+
+from invcodec.field.grid import GridProfile
+from invcodec.field.profile import OCCUPANCY
+from invcodec.render.engine import Trainer
+from invcodec.render.networks import Networks
+
+
+class GridEngine(Trainer):
+    """Its kernels train the tables of all levels at the lead rate, and the dense layers at the other."""
+
+    def __init__(self, networks: Networks) -> None:
+        profile = networks.shown.profile
+        assert isinstance(profile, GridProfile)
+        self.networks = networks
+        self._name = networks.shown.name
+        self._layout = profile.layout
+        self._recipe = profile.recipe
+        self._samples = profile.samples
+        self._contracted = networks.space.contracted
+
+    @classmethod
+    def obstacle(cls, networks: Networks) -> str | None:
+        if len(networks) > 1:
+            return f"it computes one network, not {len(networks)} together"
+        profile = networks.shown.profile
+        assert isinstance(profile, GridProfile)
+        if networks.shown.lead - {OCCUPANCY} != {level.name for level in profile.layout.levels}:
+            return "its lead tensors are the grid's levels"
+        return None

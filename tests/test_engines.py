@@ -1,0 +1,254 @@
+"""Every engine against the reference: the same pictures, the same training, the same occupancy.
+
+An engine in `invcodec.render.ENGINES` is tested here without further ado, where it can run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from subprocess import CalledProcessError
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fields import EVERYTHING, PROFILE, SPACES, batch, networks, rays, weights
+
+import invcodec.render
+from invcodec.arrays import Array
+from invcodec.errors import InvWarning, UsageError
+from invcodec.field.grid import GridProfile
+from invcodec.field.nerf import NerfProfile
+from invcodec.field.profile import TensorKey
+from invcodec.geometry.space import Rays, Space
+from invcodec.render import ENGINES, Engine, make_renderer, make_trainer
+from invcodec.render.engine import Pixels, Renderer, Trainer
+from invcodec.render.networks import Network, Networks
+from invcodec.render.reference import TorchEngine
+
+CUDA = torch.cuda.is_available()
+HERE = [engine for engine in ENGINES if engine.requires is None or find_spec(engine.requires)]
+
+
+@pytest.fixture(params=HERE, ids=lambda engine: engine.name)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    found: Engine = request.param
+    if found.device == "cuda" and not CUDA:
+        # Its kernels are interpreted, and the interpreter's time goes with programs, not with their width.
+        monkeypatch.setattr("invcodec.render.gpu.BLOCK_RAYS", 64)
+        monkeypatch.setattr("invcodec.render.gpu._FIELD_POINTS", 1 << 13)
+    return found
+
+
+def made(engine: Engine, own: Networks) -> Any:
+    device = "cuda" if engine.device == "cuda" and CUDA else "cpu"
+    return engine.load()(own, device=device, threads=2)
+
+
+def rounds(engine: Engine) -> bool:
+    """Whether training rounds what it multiplies to 11 bits."""
+    return engine.device == "cuda" and CUDA
+
+
+def pair(engine: Engine, space: Space, seed: int) -> tuple[Any, TorchEngine]:
+    """An engine and the reference with the same weights; tables hold float16 values, which some engines train on."""
+    held = weights(seed)
+    for key, value in held.items():
+        held[key] = value.astype(np.float16).astype(np.float32) if key[1].startswith("grid.") else value
+    both = made(engine, networks(space)), TorchEngine(networks(space))
+    for each in both:
+        each.load(held)
+    return both
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_engines_render_what_the_reference_renders(engine: Engine, kind: str) -> None:
+    fast, plain = pair(engine, SPACES[kind], 1)
+    # Not a multiple of what an engine takes at once, so that the last part is partly filled.
+    view = rays(SPACES[kind], np.random.default_rng(2), 150)
+    background = np.array([0.2, 0.5, 0.9])
+    a, b = fast.render(view, background), plain.render(view, background)
+    assert 0.1 < b.opacity.mean() < 0.999
+    np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-4)
+    np.testing.assert_allclose(a.opacity, b.opacity, atol=2e-4)
+    # The median depth is a sample's: rounding may choose the next one where the light is at one half.
+    assert np.mean(np.abs(a.s - b.s) < 1e-6) > 0.97
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_engines_train_what_the_reference_trains(engine: Engine, kind: str) -> None:
+    fast, plain = pair(engine, SPACES[kind], 3)
+    before = plain.weights()
+    for each in (fast, plain):
+        each.begin(EVERYTHING, 1e-5)
+    for index in range(2):
+        one = batch(SPACES[kind], np.random.default_rng(index), 100)
+        a, b = (each.step(one, 0.01, 0.002, samples=20 + index) for each in (fast, plain))
+        assert a.loss == pytest.approx(b.loss, rel=2e-2 if rounds(engine) else 2e-3)
+        np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-2 if rounds(engine) else 2e-3)
+    after, twin = fast.weights(), plain.weights()
+    assert after.keys() == twin.keys()
+    for key, value in after.items():
+        moved = np.abs(twin[key] - before[key])
+        # Adam divides by the gradient's own size, so a gradient near zero may step either way.
+        agree = np.abs(value - twin[key]) <= (0.2 if rounds(engine) else 0.05) * moved + 1e-4
+        assert agree.mean() > 0.9, key
+        assert key[1] == "occupancy" or moved.max() > 0, key
+    tolerance = 2e-2 if rounds(engine) else 2e-3
+    np.testing.assert_allclose(fast.take_cell_weights(), plain.take_cell_weights(), atol=tolerance)
+    assert fast.take_cell_weights().max() == 0
+
+
+def test_only_trainable_tensors_change(engine: Engine) -> None:
+    fast, _ = pair(engine, SPACES["box"], 5)
+    before = fast.weights()
+    fast.begin({("scene", "grid.1"), ("scene", "colour.0.weight"), ("scene", "occupancy")}, 0.0)
+    fast.step(batch(SPACES["box"], np.random.default_rng(0), 64), 0.01, 0.01, samples=10)
+    changed = {name for (_, name), value in fast.weights().items() if (value != before["scene", name]).any()}
+    # Some engines train all tables together; the encoder sends those that it wants to.
+    assert {"grid.1", "colour.0.weight"} <= changed <= {*(f"grid.{level}" for level in range(4)), "colour.0.weight"}
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["begin", "set_price"])
+def test_a_high_price_keeps_the_tables_as_they_are(engine: Engine, later: bool) -> None:
+    fast, _ = pair(engine, SPACES["box"], 5)
+    before = fast.weights()
+    fast.begin({("scene", f"grid.{level}") for level in range(4)}, 0.0 if later else 1e3)
+    if later:
+        fast.set_price(1e3)
+    fast.step(batch(SPACES["box"], np.random.default_rng(0), 64), 0.01, 0.01, samples=10)
+    after = fast.weights()
+    assert all((after[key] == before[key]).all() for key in before)
+
+
+def test_the_warm_up_leaves_no_trace(engine: Engine) -> None:
+    short = made(engine, networks(SPACES["box"], GridProfile(**{**PROFILE.config, "samples": 8})))
+    short.load(weights(13))
+    before = short.weights()
+    short.warm_up()
+    assert all((short.weights()[key] == before[key]).all() for key in before)
+    assert short.take_cell_weights().max() == 0
+
+
+def test_occupancy_is_set_read_and_rendered(engine: Engine) -> None:
+    fast, _ = pair(engine, SPACES["box"], 1)
+    np.testing.assert_array_equal(fast.occupancy(), weights(1)["scene", "occupancy"] != 0)
+    cells = np.zeros((5, 5, 5), bool)
+    cells[1, 2, 3] = True
+    fast.set_occupancy(cells)
+    np.testing.assert_array_equal(fast.occupancy(), cells)
+    np.testing.assert_array_equal(fast.weights()["scene", "occupancy"], cells)
+    fast.set_occupancy(np.zeros((5, 5, 5), bool))
+    pixels = fast.render(rays(SPACES["box"], np.random.default_rng(0), 5), np.array([0.1, 0.2, 0.3]))
+    np.testing.assert_allclose(pixels.rgb, [[0.1, 0.2, 0.3]] * 5, rtol=1e-6)
+    assert (pixels.opacity == 0).all()
+    assert (pixels.s == 1).all()
+
+
+def test_no_rays_are_no_pixels(engine: Engine) -> None:
+    fast, _ = pair(engine, SPACES["box"], 1)
+    none = rays(SPACES["box"], np.random.default_rng(0), 3)[:0]
+    assert fast.render(none, np.zeros(3)).rgb.shape == (0, 3)
+
+
+def test_cell_density_is_that_of_a_point_in_the_cell(engine: Engine) -> None:
+    profile = GridProfile(
+        resolutions=(4, 5), log2_table=8, hidden=4, features=3, colour_hidden=4, occupancy=5, samples=8
+    )
+    fast = made(engine, networks(SPACES["box"], profile))
+    held = {("scene", spec.name): np.zeros(spec.shape, np.float32) for spec in profile.tensors}
+    # Raw density x + 10 y + 100 z, over 20: dense level 0 holds it at its vertices, and two layers pass it on.
+    x, y, z = np.meshgrid(*[np.arange(5) / 4] * 3, indexing="ij")
+    held["scene", "grid.0"][..., 0] = (x + 10 * y + 100 * z) / 20
+    held["scene", "density.0.weight"][0, 0] = 1
+    held["scene", "density.1.weight"][0, 0] = 1
+    fast.load(held)
+    raw = 20 * np.log(fast.cell_density(np.random.default_rng(0)))
+    low = np.add.outer(np.add.outer(np.arange(5) / 5, np.arange(5) * 2), np.arange(5) * 20)
+    assert raw.shape == (5, 5, 5)
+    assert (raw > low - 1e-2).all()
+    assert (raw < low + 111 / 5 + 1e-2).all()
+    assert np.std(raw - low) > 1
+
+
+class Player(Renderer):
+    """An engine that is not in the package: it paints everything in the mean of its first tensor."""
+
+    def __init__(self, networks: Networks, *, device: str, threads: int) -> None:
+        self.networks = networks
+        self._grey = 0.0
+
+    def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
+        self._grey = float(next(iter(weights.values())).mean())
+
+    def render(self, rays: Rays, background: np.ndarray) -> Pixels:
+        n = len(rays)
+        rgb: Array = np.full((n, 3), self._grey, np.float32)
+        return Pixels(rgb, np.ones(n, np.float32), np.zeros(n, np.float32))
+
+
+def test_an_engine_that_only_renders_is_one_line_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invcodec.render, "ENGINES", (Engine(__name__, "Player", device="cpu"), *ENGINES))
+    player = make_renderer(networks(SPACES["box"]), device="cpu")
+    assert isinstance(player, Player)
+    player.load({("scene", "grid.0"): np.full((2, 2), 0.25, np.float32)})
+    assert (player.render(rays(SPACES["box"], np.random.default_rng(0), 4), np.zeros(3)).rgb == 0.25).all()
+    monkeypatch.undo()
+    assert isinstance(make_trainer(networks(SPACES["box"]), device="cpu"), Trainer)
+
+
+def nerf(role: str) -> Network:
+    profile = NerfProfile(depth=1, width=4, structure_layers=1, position_octaves=1, direction_octaves=0, samples=4)
+    return Network(role, role, profile, SPACES["box"])
+
+
+@pytest.mark.filterwarnings("error::invcodec.errors.InvWarning")
+def test_the_fastest_engine_that_fits_is_taken() -> None:
+    for make in (make_renderer, make_trainer):
+        assert type(make(networks(SPACES["box"]), device="cpu", threads=1)).__name__ == "CompiledEngine"
+        assert isinstance(make(Networks([nerf("scene")]), device="cpu"), TorchEngine)
+        # The paper's own configuration: no engine is faster, so there is nothing to warn of.
+        assert isinstance(make(Networks([nerf("coarse"), nerf("fine")]), device="cpu"), TorchEngine)
+
+
+def test_networks_that_only_together_need_the_slow_engine_are_told_of() -> None:
+    both = Networks(Network(role, role, PROFILE, SPACES["box"]) for role in ("coarse", "fine"))
+    with pytest.warns(
+        InvWarning, match="through PyTorch alone, which is slow; CompiledEngine: it computes one network"
+    ):
+        assert isinstance(make_renderer(both, device="cpu"), TorchEngine)
+
+
+def test_lead_tensors_that_the_kernels_do_not_know_are_told_of() -> None:
+    own = Networks([Network("scene", "scene", PROFILE, SPACES["box"], frozenset({"grid.0"}))])
+    with pytest.warns(InvWarning, match="its lead tensors are the grid's levels"):
+        assert isinstance(make_trainer(own, device="cpu"), TorchEngine)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (RuntimeError("Failed to find C compiler.\nPlease specify one."), "Failed to find C compiler."),
+        (CalledProcessError(1, ["cc"]), "Command '['cc']' returned non-zero exit status 1."),
+        (OSError(), "OSError"),
+    ],
+)
+def test_an_engine_whose_kernels_cannot_be_made_is_given_up_with_a_word(
+    failure: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from invcodec.render.compiled import CompiledEngine
+
+    def fail(self: CompiledEngine) -> None:
+        raise failure
+
+    monkeypatch.setattr(CompiledEngine, "probe", fail)
+    with pytest.warns(InvWarning) as caught:
+        assert isinstance(make_renderer(networks(SPACES["box"]), device="cpu"), TorchEngine)
+    assert str(caught[0].message).endswith(f"CompiledEngine: its kernels cannot be compiled here ({reason})")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu"])
+def test_a_device_that_is_not_here_is_refused(device: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{device}' cannot be used here"):
+        make_renderer(Networks([nerf("scene")]), device=device)
