@@ -120,7 +120,7 @@ def test_the_paper_preset_is_the_published_configuration(cli: Cli, capture: Path
     assert cli("encode", capture, path, "--preset", "paper", "--steps", "1", "--frames", "0:1").code == 0
     networks = json.loads(cli("info", path, "--json").out)["networks"]
     assert [network["role"] for network in networks] == ["coarse", "fine"]
-    # METHOD.md: 295,936 structure weights over both networks.
+    # The published networks have 295,936 structure weights together.
     assert sum(network["weights"]["structure"] for network in networks) == 295_936
 
 

@@ -218,7 +218,7 @@ def test_what_no_file_can_be_is_refused() -> None:
             Controller(target, 50, COSTS, frame_rate=RATE, frames=10, key_every=None)
     with pytest.raises(UsageError, match="number of frames"):
         Controller(Target(size=99_000), 50, COSTS, frame_rate=RATE, frames=None, key_every=None)
-    with pytest.raises(UsageError, match="exclude"):
+    with pytest.raises(UsageError, match="mutually exclusive"):
         Target(psnr=30, size=99_000)
     for bad in ({"psnr": 99.0}, {"size": 0}, {"bitrate": -1}, {"max_frame_bytes": 0}):
         with pytest.raises(UsageError):

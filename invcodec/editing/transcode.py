@@ -97,8 +97,7 @@ def transcode(
     """
     if quality is None and target == NO_TARGET:
         raise UsageError("nothing is asked; give a quality, a target size, a target PSNR, a bit rate or a frame size")
-    if quality is not None and target.decides_quality:
-        raise UsageError("a quality, a target PSNR, a target size and a bit rate exclude each other")
+    target.check_exclusive(quality)
     with StateReader(path) as reader:
         if not reader.frames:
             raise UsageError(f"{path}: holds no frames")

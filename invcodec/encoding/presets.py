@@ -166,8 +166,7 @@ def resolve(
     ):
         if value is not None and value < least:
             raise UsageError(f"{name}: {value} is too small, at least {least:g} is needed")
-    if quality is not None and target.decides_quality:
-        raise UsageError("a quality, a target PSNR, a target size and a bit rate exclude each other")
+    target.check_exclusive(quality)
     quality = DEFAULT_QUALITY if quality is None else quality
     least, most = QUALITY_RANGE
     if not least <= quality <= most:

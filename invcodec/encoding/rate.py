@@ -54,14 +54,22 @@ class Target:
     max_frame_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.psnr, self.size, self.bitrate)) > 1:
-            raise UsageError("a target PSNR, a target size and a bit rate exclude each other")
+        self.check_exclusive()
         least, most = PSNR_RANGE
         if self.psnr is not None and not least <= self.psnr <= most:
             raise UsageError(f"target PSNR: {self.psnr:g} dB is not between {least} and {most}")
         for name, value in (("size", self.size), ("bit rate", self.bitrate), ("frame size", self.max_frame_bytes)):
             if value is not None and value <= 0:
                 raise UsageError(f"target {name}: {value} is not positive")
+
+    def check_exclusive(self, quality: float | None = None) -> None:
+        """Refuse more than one of a constant quality, a PSNR, a size and a bit rate.
+
+        Raises:
+            UsageError
+        """
+        if sum(value is not None for value in (quality, self.psnr, self.size, self.bitrate)) > 1:
+            raise UsageError("quality, target PSNR, target size and bit rate are mutually exclusive")
 
     @property
     def decides_quality(self) -> bool:

@@ -52,9 +52,7 @@ def average_pose(cameras: Sequence[Camera]) -> np.ndarray:
     poses = np.stack([camera.pose for camera in cameras])
     back = poses[:, :, 2].mean(0)
     back /= np.linalg.norm(back)
-    right = np.cross(poses[:, :, 1].mean(0), back)
-    right /= np.linalg.norm(right)
-    return np.stack([right, np.cross(back, right), back, poses[:, :, 3].mean(0)], 1)
+    return upright(poses[:, :, 3].mean(0), back, poses[:, :, 1].mean(0))
 
 
 def _forward_space(cameras: Sequence[Camera]) -> Space | None:
@@ -157,6 +155,11 @@ def orbit(cameras: Sequence[Camera], count: int, start: Camera | None = None) ->
 def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Pose `[3, 4]` of a camera at `position` looking at `target`, upright with respect to `up`; each `[3]`."""
     back = (position - target) / np.linalg.norm(position - target)
+    return upright(position, back, up)
+
+
+def upright(position: np.ndarray, back: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Pose `[3, 4]` of a camera that looks away from unit vector `back`, upright with respect to `up`; all `[3]`."""
     right = np.cross(up, back)
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(back, right), back, position], 1)

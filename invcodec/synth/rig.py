@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import upright
 from invcodec.synth.scene import objects_at
 from invcodec.synth.trace import trace
 
 _TARGET = np.array([0.0, -0.15, -0.2])
+_UP = np.array([0.0, 1.0, 0.0])
 _DISTANCE = 3.1
 _FIELD_OF_VIEW = np.radians(50)
 
@@ -31,9 +33,7 @@ def synthetic_rig(count: int, size: tuple[int, int]) -> list[Camera]:
         sideways = ring * np.radians(20) * np.cos(angle) if index else 0.0
         upwards = np.radians(13) + (ring * np.radians(10) * np.sin(angle) if index else 0.0)
         back = np.array([np.sin(sideways) * np.cos(upwards), np.sin(upwards), np.cos(sideways) * np.cos(upwards)])
-        right = np.cross([0.0, 1.0, 0.0], back)
-        right /= np.linalg.norm(right)
-        pose = np.stack([right, np.cross(back, right), back, _TARGET + _DISTANCE * back], 1)
+        pose = upright(_TARGET + _DISTANCE * back, back, _UP)
         camera = Camera(f"cam{index:02d}", width, height, focal, focal, width / 2, height / 2, pose)
         depth = trace(objects_at("still", 0.0, 1.0), *camera.rays())[1]
         # Leave room for objects that later move in front of everything in the first frame.
