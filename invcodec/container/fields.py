@@ -295,7 +295,7 @@ def list_of(item: Codec[T], least: int = 0, most: float = math.inf, *, named: bo
 
 
 def _label(item: Any, index: int) -> str:
-    """What messages call an item: its name, or its index if it has none."""
+    """An item as messages call it: by its name, or by its index if it has none."""
     name = item.get("name") if isinstance(item, dict) else item[0] if isinstance(item, list) and item else None
     return f"'{name}'" if isinstance(name, str) and len(name) <= MAX_NAME_BYTES else str(index)
 
