@@ -33,7 +33,7 @@ from common import PROGRAM, Results
 from speed import few, kB, rendering, shown_camera
 
 from invcodec.capture.capture import open_capture
-from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.video import Video
 from invcodec.encoding.presets import resolve
 from invcodec.field.profile import TensorKey
 from invcodec.metrics import psnr
@@ -60,8 +60,8 @@ def measure_agreement(arguments: Namespace, folder: Path, results: Results) -> N
         common.encode(PROGRAM, arguments.data, file, options, row)
         views = []
         for device in ("cpu", "cuda"):
-            with Decoder(file, device=device) as decoder:
-                view = decoder.render(decoder.frames[-1].number, shown_camera(decoder))
+            with Video(file, device=device) as video:
+                view = video.frames[-1].render(shown_camera(video))
                 views.append(view.rgb.astype(np.int16))
         difference = np.abs(views[0] - views[1])
         decibels = psnr(*views)
@@ -85,9 +85,9 @@ def measure_steps(arguments: Namespace, folder: Path, results: Results) -> None:
     common.encode(PROGRAM, arguments.data, file, options, "steps")
     capture = open_capture(arguments.data, frames=(0, 2))
     chosen = [i for i, camera in enumerate(capture.cameras) if not camera.held_out]
-    with Decoder(file, device="cpu") as decoder:
-        networks = build_networks(decoder.head)
-        weights = decoder.reader.state_at(0).weights()
+    with Video(file, device="cpu") as video:
+        networks = build_networks(video.head)
+        weights = video.source.state_at(0).weights()
     views = Views([capture.cameras[i] for i in chosen], networks.space)
     first, second = (
         FramePixels.gather([frame.images[i] for i in chosen], [None] * len(chosen), views.validation)

@@ -25,7 +25,7 @@ sys.path.append(str(ROOT / "spec"))
 from make_vectors import Maker, cameras, grid, header
 
 from invcodec.coding.chain import StateReader
-from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.video import Video
 
 FRAMES, KEY_EVERY = 10_000, 100
 
@@ -92,17 +92,17 @@ def measure_access(arguments: argparse.Namespace, folder: Path) -> list[dict[str
         command = ["encode", arguments.data, path, "-f", "--steps", arguments.steps, "--key-every", every]
         command += ["--downscale", arguments.downscale]
         subprocess.run([*PROGRAM, *map(str, command)], check=True)
-        with Decoder(path) as decoder:
-            numbers = [e.number for e in decoder.frames] * 2
+        with Video(path) as video:
+            numbers = [frame.number for frame in video] * 2
             random.Random(0).shuffle(numbers)
-            decoder.reader.state_at(numbers[-1])
+            video.source.state_at(numbers[-1])
             times = []
             for number in numbers:
-                decoder.reader._cached = None  # type: ignore[union-attr]
+                video.source._cached = None  # type: ignore[union-attr]
                 started = clock()
-                decoder.reader.state_at(number)
+                video.source.state_at(number)
                 times.append(clock() - started)
-            size = decoder.reader.size / len(decoder.frames)
+            size = video.size / len(video)
         rows.append(
             {"key_every": every, "bytes_per_frame": size, "mean_seconds": mean(times), "worst_seconds": max(times)}
         )

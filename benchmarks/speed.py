@@ -39,7 +39,7 @@ import quality
 from common import PROGRAM, Results
 
 from invcodec.capture.capture import Capture, open_capture
-from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.video import Video
 from invcodec.names import DEFAULT_PRESET
 
 ROWS = ("draft", "fast", "medium", "draft:nerf", "fast:nerf", "medium:nerf")
@@ -105,8 +105,8 @@ def measure_render(arguments: Namespace, folder: Path, results: Results) -> None
 def measure_startup(arguments: Namespace, folder: Path, results: Results) -> None:
     row = arguments.render_rows[0]
     file = a_file(row, arguments, folder)
-    with Decoder(file) as decoder:
-        pose, frames = shown_camera(decoder).name, (decoder.frames[0].number, decoder.frames[-1].number)
+    with Video(file) as video:
+        pose, frames = shown_camera(video).name, (video.frames[0].number, video.frames[-1].number)
     view = ["--pose", pose, "-o", folder / "view.png", "-f"]
     inspect = ["inspect", arguments.data, "--downscale", arguments.downscale]
     commands: dict[str, list[Any]] = {
@@ -191,21 +191,21 @@ def run(command: Sequence[Any], environment: Mapping[str, str]) -> float:
     return clock() - started
 
 
-def shown_camera(decoder: Decoder) -> Any:
+def shown_camera(video: Video) -> Any:
     """A held-out camera, else the first one."""
-    cameras = decoder.cameras()
+    cameras = video.cameras
     return next((camera for camera in cameras if camera.held_out), cameras[0])
 
 
 def rendering(file: Path, device: str = "cpu") -> dict[str, Any]:
     """Seconds for a view of a decoded frame: `first`, including preparation, and later ones."""
-    with Decoder(file, device=device) as decoder:
-        camera, number = shown_camera(decoder), decoder.frames[-1].number
-        decoder.reader.state_at(number)
+    with Video(file, device=device) as video:
+        camera, frame = shown_camera(video), video.frames[-1]
+        video.source.state_at(frame.number)
         times = []
         for _ in range(1 + _REPEATS):
             started = clock()
-            decoder.render(number, camera)
+            frame.render(camera)
             times.append(clock() - started)
     return {
         "size": [camera.width, camera.height],
@@ -218,14 +218,14 @@ def rendering(file: Path, device: str = "cpu") -> dict[str, Any]:
 
 def decoding(file: Path) -> dict[str, Any]:
     """Seconds for a keyframe and for each delta, warm and on one core, as a record is decoded sequentially."""
-    with Decoder(file, device="cpu", threads=1) as decoder:
-        decoder.reader.state_at(decoder.frames[-1].number)
+    with Video(file, device="cpu", threads=1) as video:
+        video.source.state_at(video.frames[-1].number)
         times: dict[str, list[float]] = {"key": [], "delta": []}
         for _ in range(3):
-            for entry in decoder.frames:
+            for frame in video:
                 started = clock()
-                decoder.reader.state_at(entry.number)
-                times[entry.kind].append(clock() - started)
+                video.source.state_at(frame.number)
+                times[frame.kind].append(clock() - started)
     deltas = times["delta"]
     return {
         "key_decode_seconds": median(times["key"]),

@@ -16,9 +16,8 @@ from .options import DEVICE, FORCE, THREADS, Command, exclusive, group
 from .values import Duration, FrameRange, Input, Size
 
 if TYPE_CHECKING:
-    from invcodec.container.index import FrameEntry
-    from invcodec.decoding.decoder import Decoder
-    from invcodec.decoding.stream import Moment
+    from invcodec.decoding.stream import PipedFrame
+    from invcodec.decoding.video import Frame, Video
 
 
 @click.command(
@@ -110,42 +109,42 @@ def command(
         hint = f"; --pose took '{poses[-1]}' as its value, put the file first" if swallowed else ""
         raise click.UsageError(f"no file to decode{hint}", ctx)
     exclusive(ctx, "frame", "time", "frames")
-    from invcodec.decoding.decoder import Decoder
+    from invcodec.decoding.video import Video
 
     if str(file) == "-":
-        source: Path | str | Moment = _from_pipe(frame, time, ctx)
+        source: Path | str | PipedFrame = _from_pipe(frame, time, ctx)
     else:
         source = file
-    with Decoder(source, device=device, threads=threads) as decoder:
+    with Video(source, device=device, threads=threads) as video:
         try:
-            entries = decoder.frames if str(file) == "-" else _select(decoder, frame, time, frames)
+            chosen = list(video) if str(file) == "-" else _select(video, frame, time, frames)
         except UsageError as error:
-            if decoder.status in ("damaged", "truncated"):
-                raise DamagedError(f"{error} (the file is {decoder.status}: {decoder.reader.problems[0]})") from None
+            if video.status in ("damaged", "truncated"):
+                raise DamagedError(f"{error} (the file is {video.status}: {video.problems[0]})") from None
             raise
         if weights is not None:
-            _write_weights(decoder, entries, weights, force)
+            _write_weights(chosen, weights, force)
         lost: list[DamagedError] = []
         if weights is None or poses or output or depth or size:
-            lost = _write_pictures(decoder, entries, poses or ("default",), size, output, depth=depth, force=force)
-        for problem in [*decoder.reader.problems, *map(str, lost)]:
+            lost = _write_pictures(video, chosen, poses or ("default",), size, output, depth=depth, force=force)
+        for problem in [*video.problems, *map(str, lost)]:
             print(f"invcodec: warning: {problem}", file=sys.stderr)
-        return 3 if lost or decoder.status in ("damaged", "truncated") else 0
+        return 3 if lost or video.status in ("damaged", "truncated") else 0
 
 
-def _from_pipe(frame: str | None, time: Fraction | None, ctx: click.Context) -> Moment:
+def _from_pipe(frame: str | None, time: Fraction | None, ctx: click.Context) -> PipedFrame:
     """The requested frame from standard input, read no further than necessary."""
-    from invcodec.decoding.stream import Moment, Wanted
+    from invcodec.decoding.stream import FrameSelector, PipedFrame
 
     if frame is None and time is None:
         raise click.UsageError("a pipe yields a single frame; select it with --frame or --time", ctx)
     if time is not None:
-        wanted = Wanted(time=time)
+        selector = FrameSelector(time=time)
     elif frame in ("first", "latest"):
-        wanted = Wanted(latest=frame == "latest")
+        selector = FrameSelector(latest=frame == "latest")
     else:
-        wanted = Wanted(number=_number(frame or ""))
-    return Moment(sys.stdin.buffer, "stdin", wanted)
+        selector = FrameSelector(number=_number(frame or ""))
+    return PipedFrame(sys.stdin.buffer, "stdin", selector)
 
 
 def _number(text: str) -> int:
@@ -156,58 +155,53 @@ def _number(text: str) -> int:
 
 
 def _select(
-    decoder: Decoder, frame: str | None, time: Fraction | None, frames: tuple[int | None, int | None] | None
-) -> list[FrameEntry]:
+    video: Video, frame: str | None, time: Fraction | None, frames: tuple[int | None, int | None] | None
+) -> list[Frame]:
     """The selected frames; at least one.
 
     Raises:
         UsageError: no such frame.
     """
-    path = decoder.reader.name
-    if not decoder.frames:
+    path = video.name
+    if not video.frames:
         raise UsageError(f"{path}: holds no frames")
     if time is not None:
-        return [decoder.at_time(time)]
+        return [video.at(time)]
     if frame is not None:
         if frame in ("first", "latest"):
-            return [decoder.frames[0 if frame == "first" else -1]]
-        return [decoder.entry(_number(frame))]
+            return [video.frames[0 if frame == "first" else -1]]
+        return [video[_number(frame)]]
     first, stop = frames or (None, None)
-    chosen = [
-        entry
-        for entry in decoder.frames
-        if (first is None or first <= entry.number) and (stop is None or entry.number < stop)
-    ]
+    chosen = video[first:stop]
     if not chosen:
-        numbers = [entry.number for entry in decoder.frames]
         raise UsageError(
             f"{path}: has no frames {'' if first is None else first}:{'' if stop is None else stop}; "
-            f"it has frames {numbers[0]} to {numbers[-1]}"
+            f"it has frames {video.frames[0].number} to {video.frames[-1].number}"
         )
     return chosen
 
 
-def _write_weights(decoder: Decoder, entries: Sequence[FrameEntry], path: Path, force: bool) -> None:
+def _write_weights(frames: Sequence[Frame], path: Path, force: bool) -> None:
     from safetensors.numpy import save
 
     from invcodec.output import check_output, written
 
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: unsupported format for weights; use .safetensors")
-    if len(entries) > 1:
-        raise UsageError(f"--weights needs a single frame, but {len(entries)} are selected; choose one with --frame")
+    if len(frames) > 1:
+        raise UsageError(f"--weights needs a single frame, but {len(frames)} are selected; choose one with --frame")
     check_output(path, force)
-    entry = entries[0]
-    metadata = {"format": "np", "frame": str(entry.number), "time": str(float(entry.time))}
-    data = save(decoder.weights(entry.number), metadata)
+    frame = frames[0]
+    metadata = {"format": "np", "frame": str(frame.number), "time": str(float(frame.time))}
+    data = save(frame.weights(), metadata)
     with written(path, force) as out:
         out.file.write(data)
     click.echo(path)
 
 
 def _write_pictures(
-    decoder: Decoder,
-    entries: Sequence[FrameEntry],
+    video: Video,
+    frames: Sequence[Frame],
     poses: Sequence[str],
     size: tuple[int, int] | None,
     output: str | None,
@@ -221,11 +215,11 @@ def _write_pictures(
 
     from .pictures import Pictures, plan
 
-    rig = decoder.cameras(entries[0].number)
+    rig = frames[0].cameras
     resolved = [resolve_pose(text, rig, size) for text in poses]
-    films = [film(pose, entries, decoder.head.frame_rate, decoder.cameras) for pose in resolved]
-    patterns = plan(output, decoder, films, [pose.name for pose in resolved], depth=depth, force=force)
-    pictures = Pictures(decoder, depth=depth, force=force)
+    films = [film(pose, frames, video.frame_rate) for pose in resolved]
+    patterns = plan(output, video, films, [pose.name for pose in resolved], depth=depth, force=force)
+    pictures = Pictures(video, depth=depth, force=force)
     for each, pattern in zip(films, patterns, strict=True):
         for line in pictures.write(each, pattern):
             click.echo(line)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from .options import DEVICE, JSON, THREADS
 from .values import bytes_text, seconds_text, table
+
+if TYPE_CHECKING:
+    from invcodec.decoding.evaluation import Evaluation
+
+_Column = Literal["psnr", "psnr_moving", "psnr_static", "ssim"]
 
 
 @click.command(
@@ -62,46 +67,51 @@ def command(
     else to differences between frames. All sizes are bytes in the file.
     """
     from invcodec.capture.capture import open_capture
-    from invcodec.decoding.decoder import open_file
     from invcodec.decoding.evaluation import evaluate, validate
+    from invcodec.decoding.video import Video
     from invcodec.errors import UsageError
 
     from .progress import counted
 
-    with open_file(file, device=device, threads=threads) as decoder:
-        if not decoder.frames:
+    with Video(file, device=device, threads=threads) as video:
+        if not len(video):
             raise UsageError(f"{file}: holds no frames")
-        origin = decoder.head.encoder.get("origin") or {}
+        origin = video.head.encoder.get("origin") or {}
         opened = open_capture(
             capture,
             layout=origin.get("layout"),
             source=origin.get("source"),
-            frames=(decoder.frames[0].number, decoder.frames[-1].number + 1),
-            downscale=decoder.head.downscale,
+            frames=(video.frames[0].number, video.frames[-1].number + 1),
+            downscale=video.head.downscale,
         )
-        with counted("comparing", len(decoder.frames) * (1 + validation)) as bar:
+        with counted("comparing", len(video) * (1 + validation)) as bar:
 
             def done() -> None:
                 if bar:
                     bar.advance(bar.task_ids[0])
 
-            result = evaluate(decoder, opened, cameras, save=save, done=done)
+            result = evaluate(video, opened, cameras, save=save, done=done)
             if validation:
-                result["validation"] = validate(decoder, opened, done=done)
+                result["validation"] = validate(video, opened, done=done)
         click.echo(json.dumps(result, indent=2) if as_json else _text(result))
-        for problem in decoder.reader.problems:
+        for problem in video.problems:
             print(f"invcodec: warning: {problem}", file=sys.stderr)
         for number in result["lost"]:
             print(f"invcodec: warning: frame {number} is lost", file=sys.stderr)
-        return 3 if result["lost"] or decoder.status in ("damaged", "truncated") else 0
+        return 3 if result["lost"] or video.status in ("damaged", "truncated") else 0
 
 
-def _text(result: dict[str, Any]) -> str:
-    columns = ["psnr", "psnr_moving", "psnr_static", "ssim"]
+def _text(result: Evaluation) -> str:
+    columns: list[Literal["psnr", "psnr_moving", "psnr_static", "ssim"]] = [
+        "psnr",
+        "psnr_moving",
+        "psnr_static",
+        "ssim",
+    ]
     rows = [["frame", "kind", "bytes", "PSNR dB", "moving", "static", "SSIM"]]
     for frame in result["frames"]:
         figures = list(frame["cameras"].values())
-        means = [_mean([each[key] for each in figures]) for key in columns]
+        means = [_mean([figure[key] for figure in figures]) for key in columns]
         rows.append([str(frame["number"]), frame["kind"], str(frame["bytes"]), *_cells(means)])
     size_mean = sum(frame["bytes"] for frame in result["frames"]) / len(result["frames"])
     rows.append(["mean", "", f"{size_mean:.0f}", *_cells([result["mean"][key] for key in columns])])
@@ -120,9 +130,9 @@ def _text(result: dict[str, Any]) -> str:
     ]
     if "validation" in result:
         measured = [["frame", "validation PSNR dB", "as stored"]]
-        for frame in result["validation"]:
-            cells = ("-" if frame[key] is None else f"{frame[key]:.2f}" for key in ("psnr", "stored"))
-            measured.append([str(frame["number"]), *cells])
+        for each in result["validation"]:
+            cells = ("-" if value is None else f"{value:.2f}" for value in (each["psnr"], each["stored"]))
+            measured.append([str(each["number"]), *cells])
         lines += ["", table(measured)]
     if result["missing"]:
         lines.append(f"{len(result['missing'])} frames of the file are not in the capture and were skipped")

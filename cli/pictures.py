@@ -17,14 +17,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from invcodec.errors import DamagedError, UsageError
+from invcodec.metrics import over_white
 from invcodec.output import check_output, written
 from invcodec.video import write_video
 
 from .progress import counted
 
 if TYPE_CHECKING:
-    from invcodec.decoding.decoder import Decoder, View
     from invcodec.decoding.playback import Film
+    from invcodec.decoding.video import Video, View
 
 COLOUR_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEPTH_SUFFIXES = (".png", ".npy", ".tiff", ".tif")
@@ -67,7 +68,7 @@ class OutputPattern:
 
 def plan(
     output: str | None,
-    decoder: Decoder,
+    video: Video,
     films: Sequence[Film],
     poses: Sequence[str],
     *,
@@ -87,7 +88,7 @@ def plan(
     """
     patterns = []
     for film, pose in zip(films, poses, strict=True):
-        pattern = _pattern(output, decoder, film, depth=depth)
+        pattern = _pattern(output, video, film, depth=depth)
         if len(films) > 1:
             if pattern.stdout:
                 raise UsageError("-o -: only one pose can be written to standard output")
@@ -108,14 +109,14 @@ def plan(
     return patterns
 
 
-def _pattern(output: str | None, decoder: Decoder, film: Film, *, depth: bool) -> OutputPattern:
+def _pattern(output: str | None, video: Video, film: Film, *, depth: bool) -> OutputPattern:
     many = len(film.shots) > 1
     if output == "-":
         if many and depth:
             raise UsageError("-o -: only one depth picture can be written; choose a frame with --frame")
         return OutputPattern("-", VIDEO_SUFFIX if many else ".png", stdout=True)
     if output is None or output.endswith("/") or Path(output).is_dir():
-        name = _default_name(decoder, film, depth=depth)
+        name = _default_name(video, film, depth=depth)
         return OutputPattern(str(Path(output or "") / name), Path(name).suffix)
     suffix = Path(output).suffix.lower()
     kinds = DEPTH_SUFFIXES if depth else (*COLOUR_SUFFIXES, VIDEO_SUFFIX)
@@ -126,10 +127,10 @@ def _pattern(output: str | None, decoder: Decoder, film: Film, *, depth: bool) -
         raise UsageError(f"{output}: a video is one file; remove the number from its name")
     if many and not pattern.numbered and not pattern.is_video:
         choose = "select one with --frame, or " if film.by_frame else ""
-        video = "" if depth else "a video (.mp4) or "
+        or_video = "" if depth else "a video (.mp4) or "
         raise UsageError(
             f"{output}: cannot hold {len(film.shots)} pictures; "
-            f"{choose}use {video}a numbered name ({Path(output).stem}-%04d{suffix})"
+            f"{choose}use {or_video}a numbered name ({Path(output).stem}-%04d{suffix})"
         )
     return pattern
 
@@ -141,14 +142,14 @@ def _make_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: cannot create this directory ({error.strerror})") from None
 
 
-def _default_name(decoder: Decoder, film: Film, *, depth: bool) -> str:
-    stem = decoder.reader.path.stem
+def _default_name(video: Video, film: Film, *, depth: bool) -> str:
+    stem = video.path.stem
     numbers = [shot.number for shot in film.shots]
     if depth:
         return f"{stem}-{numbers[0]:06d}-depth.png" if len(numbers) == 1 else f"{stem}-%06d-depth.png"
     if min(numbers) == max(numbers):
         return f"{stem}-{numbers[0]:06d}{'.png' if len(numbers) == 1 else VIDEO_SUFFIX}"
-    if (min(numbers), max(numbers)) == (decoder.frames[0].number, decoder.frames[-1].number):
+    if (min(numbers), max(numbers)) == (video.frames[0].number, video.frames[-1].number):
         return f"{stem}{VIDEO_SUFFIX}"
     return f"{stem}-{min(numbers):06d}-{max(numbers):06d}{VIDEO_SUFFIX}"
 
@@ -164,12 +165,12 @@ class Pictures:
         lost: an error for each picture that was lost to damage in the file so far.
     """
 
-    def __init__(self, decoder: Decoder, *, depth: bool, force: bool) -> None:
-        self.decoder = decoder
+    def __init__(self, video: Video, *, depth: bool, force: bool) -> None:
+        self.video = video
         self.depth = depth
         self.force = force
         self.lost: list[DamagedError] = []
-        self._unit = depth_unit([camera.far for camera in decoder.cameras()])
+        self._unit = depth_unit([camera.far for camera in video.cameras])
 
     def write(self, film: Film, pattern: OutputPattern) -> list[str]:
         """Render a film and write it; returns lines to print.
@@ -205,7 +206,7 @@ class Pictures:
         with counted("rendering", len(film.shots)) as bar:
             for index, shot in enumerate(film.shots):
                 try:
-                    yield index, self.decoder.render(shot.number, shot.camera)
+                    yield index, self.video[shot.number].render(shot.camera)
                 except DamagedError as error:
                     self.lost.append(error)
                 if bar:
@@ -217,7 +218,7 @@ class Pictures:
         def images() -> Iterator[np.ndarray]:
             lost_before, shown, index = len(self.lost), 0, -1
             for index, view in views:
-                image = _opaque(view) if self.decoder.transparent else view.rgb
+                image = over_white(view.rgb, view.alpha) if self.video.transparent else view.rgb
                 # A lost picture is replaced by the previous one, or at the start by the next one.
                 until = sum(repeats[: index + 1])
                 yield from [image] * (until - shown)
@@ -244,13 +245,12 @@ class Pictures:
         if self.depth:
             return self._encode_depth(view.depth, suffix)
         file = io.BytesIO()
-        if self.decoder.transparent and suffix == ".png":
-            alpha = np.rint(view.alpha * 255).astype(np.uint8)
-            Image.fromarray(np.dstack([view.rgb, alpha])).save(file, "PNG")
+        if self.video.transparent and suffix == ".png":
+            Image.fromarray(view.rgba).save(file, "PNG")
         elif suffix == ".png":
             Image.fromarray(view.rgb).save(file, "PNG")
         else:
-            image = _opaque(view) if self.decoder.transparent else view.rgb
+            image = over_white(view.rgb, view.alpha) if self.video.transparent else view.rgb
             Image.fromarray(image).save(file, "JPEG", quality=95, subsampling=0)
         return file.getvalue()
 
@@ -276,9 +276,3 @@ def depth_unit(bounds: Sequence[float | None]) -> float:
     """
     far = max((bound for bound in bounds if bound is not None), default=None)
     return 1e-3 if far is None else 10.0 ** math.ceil(math.log10(2 * far / 65535))
-
-
-def _opaque(view: View) -> np.ndarray:
-    """A picture `[H, W, 3]` uint8, composited over white."""
-    alpha = view.alpha[..., None]
-    return np.rint(view.rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)

@@ -6,8 +6,8 @@
     invcodec.encode_capture(capture, "out.inv", invcodec.resolve("fast"))
 
     with invcodec.open("out.inv") as video:
-        camera = video.cameras()[0]
-        view = video.render(video.frames[0].number, camera)
+        for frame in video:
+            view = frame.render(video.cameras[0])  # view.rgb, view.alpha, view.depth
 
 Names are imported when they are used, so `import invcodec` is instant.
 """
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from invcodec.errors import (
     CaptureError,
     DamagedError,
+    FrameNotFoundError,
     Interrupted,
     InvError,
     LimitError,
@@ -31,11 +32,15 @@ from invcodec.version import __version__
 if TYPE_CHECKING:
     from invcodec.capture.capture import Capture, open_capture
     from invcodec.container.info import describe
-    from invcodec.decoding.decoder import Decoder, View
-    from invcodec.decoding.decoder import open_file as open
-    from invcodec.decoding.evaluation import evaluate
+    from invcodec.decoding.evaluation import Evaluation, evaluate
+    from invcodec.decoding.poses import Pose, resolve_pose
+    from invcodec.decoding.video import Frame, Video, View, open
+    from invcodec.editing.edit import concat, cut
+    from invcodec.editing.transcode import transcode
+    from invcodec.editing.verify import repair, verify
     from invcodec.encoding.encode import encode_capture, resume
     from invcodec.encoding.encoder import Encoder
+    from invcodec.encoding.live import encode_live
     from invcodec.encoding.presets import resolve
     from invcodec.encoding.rate import Target
     from invcodec.encoding.report import FrameReport, Progress
@@ -45,20 +50,30 @@ if TYPE_CHECKING:
 _HOMES = {
     "Camera": "geometry.camera",
     "Capture": "capture.capture",
-    "Decoder": "decoding.decoder",
     "Encoder": "encoding.encoder",
+    "Evaluation": "decoding.evaluation",
+    "Frame": "decoding.video",
     "FrameReport": "encoding.report",
+    "Pose": "decoding.poses",
     "Progress": "encoding.report",
     "Settings": "encoding.settings",
     "Target": "encoding.rate",
-    "View": "decoding.decoder",
+    "Video": "decoding.video",
+    "View": "decoding.video",
+    "concat": "editing.edit",
+    "cut": "editing.edit",
     "describe": "container.info",
     "encode_capture": "encoding.encode",
+    "encode_live": "encoding.live",
     "evaluate": "decoding.evaluation",
-    "open": "decoding.decoder",
+    "open": "decoding.video",
     "open_capture": "capture.capture",
+    "repair": "editing.verify",
     "resolve": "encoding.presets",
+    "resolve_pose": "decoding.poses",
     "resume": "encoding.encode",
+    "transcode": "editing.transcode",
+    "verify": "editing.verify",
 }
 """Module of each public name below this package."""
 
@@ -67,35 +82,44 @@ __all__ = [
     "Capture",
     "CaptureError",
     "DamagedError",
-    "Decoder",
     "Encoder",
+    "Evaluation",
+    "Frame",
+    "FrameNotFoundError",
     "FrameReport",
     "Interrupted",
     "InvError",
     "LimitError",
+    "Pose",
     "Progress",
     "Settings",
     "Target",
     "UnsupportedError",
     "UsageError",
+    "Video",
     "View",
     "__version__",
+    "concat",
+    "cut",
     "describe",
     "encode_capture",
+    "encode_live",
     "evaluate",
     "open",
     "open_capture",
+    "repair",
     "resolve",
+    "resolve_pose",
     "resume",
+    "transcode",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'invcodec' has no attribute '{name}'")
-    # Within the package, `open` is Python's own.
-    attribute = "open_file" if name == "open" else name
-    return getattr(import_module(f"invcodec.{_HOMES[name]}"), attribute)
+    return getattr(import_module(f"invcodec.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,13 @@ class UsageError(InvError):
     exit_code = 2
 
 
+class FrameNotFoundError(UsageError, KeyError):
+    """No frame has the number that was asked for; the message names its neighbours."""
+
+    # KeyError shows its message in quotes.
+    __str__ = Exception.__str__
+
+
 class CaptureError(UsageError):
     """The input capture is missing, inconsistent or unreadable."""
 

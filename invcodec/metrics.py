@@ -1,4 +1,4 @@
-"""Image quality: PSNR and SSIM of 8-bit pictures."""
+"""8-bit pictures and their quality: PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -13,29 +13,36 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def to_8_bit(rgb: Array) -> Array:
-    """Colours in [0, 1] as a picture holds them, uint8; what is not finite becomes black or white."""
+    """Values in [0, 1] as uint8. Values outside are clipped, infinite ones included; NaN becomes 0."""
     xp = namespace(rgb)
     levels = xp.round(xp.clip(xp.nan_to_num(rgb), 0, 1) * 255)
     return levels.astype(np.uint8) if xp is np else levels.byte()
 
 
-def over_white(colour: np.ndarray) -> np.ndarray:
-    """`[..., 3]` uint8 of colours `[..., 3]`, or `[..., 4]` with straight alpha."""
-    if colour.shape[-1] == 3:
-        return colour
-    alpha = colour[..., 3:].astype(np.float32) / 255
-    return np.rint(colour[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+def over_white(colour: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
+    """Composite over white; the result is `[..., 3]` uint8.
+
+    Args:
+        colour: uint8, `[..., 3]`, or `[..., 4]` with straight alpha.
+        alpha: `[...]` float32 in [0, 1], where `colour` has none; opaque if None.
+    """
+    if alpha is None:
+        if colour.shape[-1] == 3:
+            return colour
+        colour, alpha = colour[..., :3], colour[..., 3].astype(np.float32) / 255
+    alpha = alpha[..., None]
+    return np.rint(colour * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 BEST_PSNR = 100.0
-"""Given for identical pictures, whose PSNR is infinite, so that means stay finite."""
+"""Stands for the infinite PSNR of identical pictures, so that means stay finite."""
 
 
 def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
     """PSNR in dB of two pictures `[..., 3]` uint8, over all pixels and channels, or those where `mask` `[...]`.
 
     Raises:
-        ValueError: no pixel is left.
+        ValueError: the mask is empty.
     """
     if mask is not None and not mask.any():
         raise ValueError("a mask without pixels has no PSNR")

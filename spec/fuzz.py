@@ -28,7 +28,7 @@ from invcodec.container.canonical import packed_size
 from invcodec.container.info import describe
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.scan import Scanner
-from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.video import Video
 from invcodec.editing.verify import repair, verify
 from invcodec.errors import InvError
 
@@ -212,11 +212,11 @@ def attack(data: bytes, folder: Path) -> str:
         except InvError as error:
             outcome = type(error).__name__
     try:
-        with Decoder(path, device="cpu", threads=1) as decoder:
-            for entry in decoder.frames[:3]:
-                for camera in decoder.cameras(entry.number)[:2]:
+        with Video(path, device="cpu", threads=1) as video:
+            for frame in video.frames[:3]:
+                for camera in frame.cameras[:2]:
                     if camera.width * camera.height <= MAX_RENDERED:
-                        decoder.render(entry.number, camera)
+                        frame.render(camera)
     except InvError as error:
         outcome = type(error).__name__
     return outcome

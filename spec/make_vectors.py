@@ -39,7 +39,7 @@ from invcodec.container.index import IndexRow, pack_index
 from invcodec.container.records import MAGIC, RecordType, pack_record
 from invcodec.container.scan import Scanner
 from invcodec.container.writer import Writer
-from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.video import Video
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
 from invcodec.field.registry import build
 from invcodec.geometry.camera import Camera
@@ -575,9 +575,8 @@ def expect(vector: Vector, folder: Path) -> dict[str, Any]:
     path = folder / "input.inv"
     path.write_bytes(vector.data)
     try:
-        with Decoder(path, device="cpu", threads=1) as decoder:
-            camera = next(camera for camera in decoder.cameras(number) if camera.name == name)
-            view["rgb"] = decoder.render(number, camera).rgb.tolist()
+        with Video(path, device="cpu", threads=1) as video:
+            view["rgb"] = video[number].render(name).rgb.tolist()
     except InvError as error:
         view["refused"] = CLASSES[type(error)]
     return result | {"render": view}

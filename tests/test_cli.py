@@ -536,7 +536,7 @@ def test_a_warning_is_one_line_and_no_failure(
         warnings.warn("this goes\nanother way", InvWarning, stacklevel=1)
         return make_renderer(*arguments, **options)
 
-    monkeypatch.setattr("invcodec.decoding.decoder.make_renderer", warn)
+    monkeypatch.setattr("invcodec.decoding.video.make_renderer", warn)
     result = cli("decode", encoded, "--frame", 2, "--pose", "-o", tmp_path / "view.png")
     assert result.code == 0
     assert result.err.splitlines()[0] == "invcodec: this goes another way"

@@ -59,14 +59,14 @@ def test_numbers_may_have_gaps_and_times_may_be_uneven(tmp_path: Path) -> None:
         assert report.number == number
     made.close()
     with invcodec.open(written(out, tmp_path)) as video:
-        assert [(entry.number, entry.time) for entry in video.frames] == [
+        assert [(frame.number, frame.time) for frame in video] == [
             (5, Fraction(1, 2)),
             (6, Fraction(61, 100)),
             (9, Fraction(9, 10)),
         ]
-        assert video.at_time(0.7).number == 6
+        assert video.at(0.7).number == 6
         with pytest.raises(UsageError, match="neighbours are 6 and 9"):
-            video.entry(7)
+            video[7]
 
 
 def test_a_frame_can_be_decoded_as_soon_as_it_was_pushed(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_frame_can_be_decoded_as_soon_as_it_was_pushed(tmp_path: Path) -> None
             assert video.status == "open"
             assert video.frames[-1].number == number
             # The loop is closed: the encoder goes on from just what a decoder has.
-            decoded = video.reader.state_at(number).weights()
+            decoded = video.source.state_at(number).weights()
         held = made._engine.weights()
         assert all((held[key] == decoded[key]).all() for key in held)
 
@@ -90,7 +90,7 @@ def test_after_the_warm_up_only_the_first_structure_layer_changes(tmp_path: Path
     assert stages[:3] == ["key", "warmup", "transfer"]
     made.close()
     with invcodec.open(written(out, tmp_path)) as video:
-        weights = [video.weights(number) for number in range(4)]
+        weights = [video[number].weights() for number in range(4)]
     changed = [{k for k in a if (a[k] != b[k]).any()} for a, b in pairwise(weights)]
     assert any(key.startswith("scene/colour") for key in changed[0])
     assert all(key.startswith("scene/grid") or key == "scene/occupancy" for key in changed[1])
@@ -106,15 +106,15 @@ def test_later_keyframes_stand_alone_and_do_not_start_over(tmp_path: Path) -> No
     assert [report.stage for report in reports] == ["key", "warmup", "transfer", "transfer"]
     assert reports[2].psnr > reports[0].psnr - 3
     with invcodec.open(written(out, tmp_path)) as video:
-        entry = video.entry(2)
+        entry = video[2].entry
         whole = (tmp_path / "out.inv").read_bytes()
         assert entry.reference is None
     # Without anything of the first segment but the header, the second still decodes.
-    head = whole[: video.frames[0].offset]
+    head = whole[: video[0].entry.offset]
     (tmp_path / "late.inv").write_bytes(head + whole[entry.offset :])
     with invcodec.open(tmp_path / "out.inv") as a, invcodec.open(tmp_path / "late.inv") as b:
-        assert [frame.number for frame in b.frames] == [2, 3]
-        one, other = a.weights(3), b.weights(3)
+        assert [frame.number for frame in b] == [2, 3]
+        one, other = a[3].weights(), b[3].weights()
         assert all((one[key] == other[key]).all() for key in one)
 
 

@@ -16,8 +16,8 @@ import torch
 from fields import EVERYTHING, PROFILE, SPACES, batch, networks, rays, weights
 
 from invcodec.capture.capture import open_capture
-from invcodec.decoding.decoder import Decoder
 from invcodec.decoding.evaluation import validate
+from invcodec.decoding.video import Video
 from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.presets import resolve
 from invcodec.field.grid import GridProfile
@@ -242,14 +242,14 @@ def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.Monke
     reports = encode_capture(source, tmp_path / "out.inv", settings)
     assert [report.stage for report in reports] == ["key", "warmup", "transfer"]
     assert reports[2].psnr > reports[0].psnr - 1
-    with Decoder(tmp_path / "out.inv", device="cpu") as decoder:
-        for report, found in zip(reports, validate(decoder, source), strict=True):
+    with Video(tmp_path / "out.inv", device="cpu") as video:
+        for report, found in zip(reports, validate(video, source), strict=True):
             assert found["psnr"] == pytest.approx(report.psnr, abs=0.02)
-        shown = decoder.render(2, decoder.cameras()[1])
+        shown = video[2].render(video.cameras[1])
     # Where the GPU renders, rays and pictures are tensors from beginning to end.
-    monkeypatch.setattr("invcodec.decoding.decoder.make_renderer", on_gpu)
-    with Decoder(tmp_path / "out.inv") as decoder:
-        twin = decoder.render(2, decoder.cameras()[1])
+    monkeypatch.setattr("invcodec.decoding.video.make_renderer", on_gpu)
+    with Video(tmp_path / "out.inv") as video:
+        twin = video[2].render(video.cameras[1])
     assert np.abs(twin.rgb.astype(int) - shown.rgb).max() <= 1
     np.testing.assert_allclose(twin.alpha, shown.alpha, atol=2e-3)
     assert np.mean(np.isclose(twin.depth, shown.depth, rtol=1e-3)) > 0.97

@@ -33,7 +33,7 @@ def test_imports_keep_to_the_layers() -> None:
         ("invcodec/geometry/camera.py", "from invcodec.render import engine"),
         ("invcodec/capture/video.py", "def later():\n    from invcodec.container.reader import Reader"),
         ("invcodec/coding/fit.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import invcodec.training"),
-        ("invcodec/decoding/decoder.py", "import invcodec.encoding"),
+        ("invcodec/decoding/video.py", "import invcodec.encoding"),
         ("invcodec/field/grid.py", "from invcodec import open"),
         ("invcodec/errors.py", "import invcodec_cli"),
         ("invcodec/loose.py", ""),

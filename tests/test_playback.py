@@ -1,7 +1,7 @@
 """Frames and cameras on one clock, and that clock as a video of one rate."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invcodec.container.index import FrameEntry
 from invcodec.decoding.playback import Film, Shot, film
 from invcodec.decoding.poses import Pose
 from invcodec.geometry.camera import Camera
@@ -29,16 +28,19 @@ def ring() -> list[Camera]:
 RIG = ring()
 
 
-def entries(*times: Fraction | int, first: int = 0) -> list[FrameEntry]:
-    return [FrameEntry(first + i, Fraction(t), 0, 0, None, False) for i, t in enumerate(times)]
+@dataclass(frozen=True)
+class AFrame:
+    number: int
+    time: Fraction
+    cameras: Sequence[Camera]
 
 
-def even(count: int, rate: Fraction | int, first: int = 0) -> list[FrameEntry]:
-    return entries(*((first + i) / Fraction(rate) for i in range(count)), first=first)
+def frames(*times: Fraction | int, first: int = 0) -> list[AFrame]:
+    return [AFrame(first + i, Fraction(t), RIG) for i, t in enumerate(times)]
 
 
-def still_rig(number: int) -> Sequence[Camera]:
-    return RIG
+def even(count: int, rate: Fraction | int, first: int = 0) -> list[AFrame]:
+    return frames(*((first + i) / Fraction(rate) for i in range(count)), first=first)
 
 
 def filmed(times: Sequence[Fraction], duration: Fraction) -> Film:
@@ -52,7 +54,7 @@ def at(rate: Fraction, repeats: list[int]) -> list[Fraction]:
 
 @pytest.mark.parametrize("rate", [Fraction(10), Fraction(25, 2), Fraction(30000, 1001), Fraction(1, 3)])
 def test_even_frames_play_at_their_own_rate(rate: Fraction) -> None:
-    out = film(Pose("c0", (RIG[0],)), even(5, rate, first=40), rate, still_rig)
+    out = film(Pose("c0", (RIG[0],)), even(5, rate, first=40), rate)
     assert out.constant_rate() == (rate, [1, 1, 1, 1, 1])
     assert out.duration == 5 / rate
     assert [shot.number for shot in out.shots] == [40, 41, 42, 43, 44]
@@ -62,18 +64,18 @@ def test_even_frames_play_at_their_own_rate(rate: Fraction) -> None:
 
 
 def test_a_gap_holds_the_frame_before_it() -> None:
-    out = film(Pose("c0", (RIG[0],)), entries(0, Fraction(1, 10), Fraction(5, 10)), Fraction(10), still_rig)
+    out = film(Pose("c0", (RIG[0],)), frames(0, Fraction(1, 10), Fraction(5, 10)), Fraction(10))
     assert out.constant_rate() == (10, [1, 4, 1])
 
 
 def test_uneven_steps_get_the_lowest_rate_that_meets_them_all() -> None:
     # Steps of 1/10, 1/15 and, for the last frame, 1/10: 30 Hz meets them, 15 Hz and 10 Hz do not.
-    out = film(Pose("c0", (RIG[0],)), entries(0, Fraction(1, 10), Fraction(1, 6)), Fraction(10), still_rig)
+    out = film(Pose("c0", (RIG[0],)), frames(0, Fraction(1, 10), Fraction(1, 6)), Fraction(10))
     assert out.constant_rate() == (30, [3, 2, 3])
 
 
 def test_a_single_frame_is_shown_for_one_period() -> None:
-    out = film(Pose("c0", (RIG[0],)), entries(3, first=9), Fraction(25), still_rig)
+    out = film(Pose("c0", (RIG[0],)), frames(3, first=9), Fraction(25))
     assert out.constant_rate() == (25, [1])
     assert out.duration == Fraction(1, 25)
 
@@ -110,27 +112,26 @@ def test_rates_beyond_what_players_show_are_capped_without_drifting() -> None:
 
 
 def test_a_named_camera_moves_with_the_rig_and_keeps_its_size() -> None:
-    def moving(number: int) -> Sequence[Camera]:
+    def moved(number: int) -> list[Camera]:
         shift = np.zeros((3, 4))
         shift[0, 3] = number
         return [replace(camera, pose=camera.pose + shift) for camera in RIG]
 
     named = replace(RIG[1], width=50)
-    out = film(Pose("c1", (named,)), even(3, 10), Fraction(10), moving)
+    moving = [replace(frame, cameras=moved(frame.number)) for frame in even(3, 10)]
+    out = film(Pose("c1", (named,)), moving, Fraction(10))
     for number, shot in enumerate(out.shots):
         np.testing.assert_allclose(shot.camera.pose[:, 3] - RIG[1].pose[:, 3], [number, 0, 0], atol=1e-12)
         assert shot.camera.width == 50
     # A camera of no name stands for itself, even where the rig has cameras of no name.
     alone = replace(RIG[1], name="")
-    nameless = film(
-        Pose("x", (alone,)), even(3, 10), Fraction(10), lambda n: [replace(c, name="") for c in moving(n + 1)]
-    )
-    assert all(shot.camera is alone for shot in nameless.shots)
+    nameless = [replace(frame, cameras=[replace(c, name="") for c in frame.cameras]) for frame in moving[1:]]
+    assert all(shot.camera is alone for shot in film(Pose("x", (alone,)), nameless, Fraction(10)).shots)
 
 
 def test_an_orbit_goes_round_once_in_the_time_of_the_frames() -> None:
     pose = Pose("orbit", (replace(RIG[1], name=""),), orbit=True)
-    out = film(pose, entries(1, 2, 5, first=4), Fraction(2), still_rig)
+    out = film(pose, frames(1, 2, 5, first=4), Fraction(2))
     assert [(s.number, s.time) for s in out.shots] == [(4, 0), (5, 1), (6, 4)]
     assert out.duration == Fraction(9, 2)
     assert out.by_frame
@@ -140,7 +141,7 @@ def test_an_orbit_goes_round_once_in_the_time_of_the_frames() -> None:
 
 def test_an_orbit_around_one_frame_takes_four_seconds() -> None:
     pose = Pose("orbit", (replace(RIG[1], name=""),), orbit=True)
-    out = film(pose, entries(7, first=70), Fraction(10), still_rig)
+    out = film(pose, frames(7, first=70), Fraction(10))
     assert {shot.number for shot in out.shots} == {70}
     assert (len(out.shots), out.duration, out.by_frame) == (96, 4, False)
     assert out.constant_rate() == (24, [1] * 96)
@@ -152,7 +153,7 @@ def path(count: int, rate: Fraction | int, times: Sequence[float] | None = None)
 
 
 def test_a_path_at_another_pace_shows_the_frame_on_screen() -> None:
-    out = film(path(8, 20), even(3, 10, first=5), Fraction(10), still_rig)
+    out = film(path(8, 20), even(3, 10, first=5), Fraction(10))
     # Two pictures a frame; then the last frame is held.
     assert [shot.number for shot in out.shots] == [5, 5, 6, 6, 7, 7, 7, 7]
     assert [shot.camera.cx for shot in out.shots] == list(range(8))
@@ -162,18 +163,18 @@ def test_a_path_at_another_pace_shows_the_frame_on_screen() -> None:
 
 
 def test_a_slow_path_skips_frames() -> None:
-    out = film(path(3, 4), even(10, 10), Fraction(10), still_rig)
+    out = film(path(3, 4), even(10, 10), Fraction(10))
     # At 0, 0.25 and 0.5 s.
     assert [shot.number for shot in out.shots] == [0, 2, 5]
 
 
 def test_a_path_over_a_gap_holds_the_frame_before_it() -> None:
-    times = entries(0, Fraction(1, 10), Fraction(4, 10))
-    assert [s.number for s in film(path(6, 10), times, Fraction(10), still_rig).shots] == [0, 1, 1, 1, 2, 2]
+    times = frames(0, Fraction(1, 10), Fraction(4, 10))
+    assert [s.number for s in film(path(6, 10), times, Fraction(10)).shots] == [0, 1, 1, 1, 2, 2]
 
 
 def test_a_path_with_times_looks_when_it_says() -> None:
-    out = film(path(5, 30, [1.0, 0.0, 0.5, 0.49, 0.25]), even(5, 10, first=3), Fraction(10), still_rig)
+    out = film(path(5, 30, [1.0, 0.0, 0.5, 0.49, 0.25]), even(5, 10, first=3), Fraction(10))
     assert [shot.number for shot in out.shots] == [7, 3, 5, 4, 4]
     assert [shot.time for shot in out.shots] == [Fraction(k, 30) for k in range(5)]
 
@@ -181,5 +182,5 @@ def test_a_path_with_times_looks_when_it_says() -> None:
 @pytest.mark.parametrize("count", [4, 7, 50])
 def test_a_path_with_a_time_for_each_frame_shows_each_frame(count: int) -> None:
     times = [k / (count - 1) for k in range(count)]
-    out = film(path(count, 24, times), even(count, 10), Fraction(10), still_rig)
+    out = film(path(count, 24, times), even(count, 10), Fraction(10))
     assert [shot.number for shot in out.shots] == list(range(count))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from invcodec.coding.state import Follower
 from invcodec.container.records import MAGIC
 from invcodec.container.scan import Record, Scanner
-from invcodec.decoding.stream import Moment, Wanted
+from invcodec.decoding.stream import FrameSelector, PipedFrame
 from invcodec.errors import DamagedError, UsageError
 
 MADE = make_vectors.two_segments()
@@ -118,15 +118,15 @@ class Pipe(io.RawIOBase):
         raise OSError("a pipe cannot be sought in")
 
 
-def moment(wanted: Wanted, data: bytes = FILE) -> tuple[Moment, Pipe]:
+def piped_frame(selector: FrameSelector, data: bytes = FILE) -> tuple[PipedFrame, Pipe]:
     pipe = Pipe(data)
-    return Moment(cast(BinaryIO, pipe), "pipe", wanted), pipe
+    return PipedFrame(cast(BinaryIO, pipe), "pipe", selector), pipe
 
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_frame_of_a_pipe_is_taken_without_reading_on(number: int) -> None:
-    found, pipe = moment(Wanted(number=number))
-    assert found.entry_ == ENTRIES[number]
+    found, pipe = piped_frame(FrameSelector(number=number))
+    assert found.selected == ENTRIES[number]
     assert pipe.taken == ENTRIES[number].offset + ENTRIES[number].length
     whole = Scanner("whole")
     assert found.state.digest() == digests([*whole.feed(FILE)])[number]
@@ -134,31 +134,31 @@ def test_a_frame_of_a_pipe_is_taken_without_reading_on(number: int) -> None:
 
 def test_first_latest_and_times_are_found_in_a_pipe() -> None:
     # Frames are at 0, 40, 80 and 120 ms, and the last one stays for 40 ms.
-    assert moment(Wanted())[0].entry_.number == 0
-    assert moment(Wanted(latest=True))[0].entry_.number == 3
+    assert piped_frame(FrameSelector())[0].selected.number == 0
+    assert piped_frame(FrameSelector(latest=True))[0].selected.number == 3
     for milliseconds, number in [(0, 0), (39, 0), (40, 1), (119, 2), (159, 3)]:
-        assert moment(Wanted(time=Fraction(milliseconds, 1000)))[0].entry_.number == number
+        assert piped_frame(FrameSelector(time=Fraction(milliseconds, 1000)))[0].selected.number == number
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("selector", "message"),
     [
-        (Wanted(number=9), "frame 3 is the last one before it"),
-        (Wanted(number=-1), "has no frame -1"),
-        (Wanted(time=Fraction(1)), "ends at 0.16 s"),
-        (Wanted(time=Fraction(-1)), "begins at 0 s"),
+        (FrameSelector(number=9), "frame 3 is the last one before it"),
+        (FrameSelector(number=-1), "has no frame -1"),
+        (FrameSelector(time=Fraction(1)), "ends at 0.16 s"),
+        (FrameSelector(time=Fraction(-1)), "begins at 0 s"),
     ],
 )
-def test_what_a_pipe_does_not_have_is_a_usage_error(wanted: Wanted, message: str) -> None:
+def test_what_a_pipe_does_not_have_is_a_usage_error(selector: FrameSelector, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        moment(wanted)
+        piped_frame(selector)
 
 
 def test_a_frame_that_is_lost_in_a_pipe_is_damage() -> None:
     bad = make_vectors.flip(FILE, ENTRIES[1].offset + 40)
-    assert moment(Wanted(number=2), bad)[0].status == "damaged"
+    assert piped_frame(FrameSelector(number=2), bad)[0].status == "damaged"
     with pytest.raises((DamagedError, UsageError)):
-        moment(Wanted(number=1), bad)
+        piped_frame(FrameSelector(number=1), bad)
 
 
 def piped(data: bytes, *arguments: object) -> subprocess.CompletedProcess[bytes]:

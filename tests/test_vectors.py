@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from files import SPEC, make_vectors, reference
 
-from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.video import Video
 from invcodec.errors import InvError
 
 VECTORS = sorted(path.parent for path in SPEC.glob("vectors/*/*/expect.json"))
@@ -99,14 +99,13 @@ def test_both_decoders_render_what_is_expected(folder: Path) -> None:
     row = next(camera for camera in cameras if camera["name"] == view["camera"])
     if "refused" in view:
         with pytest.raises(InvError) as error:
-            Decoder(folder / "input.inv")
+            Video(folder / "input.inv")
         with pytest.raises(reference.Refused) as refusal:
             reference.render(file, state, row)
         assert make_vectors.CLASSES[type(error.value)] == refusal.value.kind == view["refused"]
         return
-    with Decoder(folder / "input.inv", device="cpu", threads=1) as decoder:
-        camera = next(c for c in decoder.cameras(view["frame"]) if c.name == view["camera"])
-        package = decoder.render(view["frame"], camera).rgb
+    with Video(folder / "input.inv", device="cpu", threads=1) as video:
+        package = video[view["frame"]].render(view["camera"]).rgb
     wanted = np.array(view["rgb"], np.uint8)
     assert wanted.std() > 1, "a picture of one colour proves little"
     assert alike(package, wanted)

@@ -22,7 +22,7 @@ from conftest import Cli
 from PIL import Image
 
 from invcodec.container.records import HEADER_BYTES, MAGIC, parse_header
-from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.video import Video
 from invcodec.errors import UsageError
 from invcodec.streaming.painter import Looker, Painter, Picture, Wish, _false_colours, scene
 from invcodec.streaming.watched import Watched
@@ -72,9 +72,9 @@ def test_frames_that_come_are_added_and_all_can_be_seen(encoded: Path, tmp_path:
         file.write(delta[20:] + second)
         file.flush()
         until(lambda: numbers() == [1, 2, 3])
-        with Decoder(encoded) as whole:
+        with Video(encoded) as whole:
             for number in (3, 1, 2):
-                assert watched.state_at(number).digest() == whole.reader.state_at(number).digest()
+                assert watched.state_at(number).digest() == whole.source.state_at(number).digest()
                 assert watched.stats_at(number).stage == (
                     "key" if number == 1 else "warmup" if number == 2 else "transfer"
                 )
@@ -127,14 +127,13 @@ def test_pictures_are_those_of_the_decoder_and_come_coarse_first(encoded: Path) 
     assert sizes == sorted(sizes)
     assert len(sizes) > 1
     assert {picture.about["serial"] for picture in got} == {7}
-    with Decoder(encoded) as decoder:
-        camera = next(camera for camera in decoder.cameras() if camera.name == "cam00")
-        expected = decoder.render(2, camera.resized(160, 120)).rgb
+    with Video(encoded) as video:
+        frame = video[2]
+        expected = frame.render(frame.camera("cam00").resized(160, 120)).rgb
         assert_same_picture(pixels(got[-1].data), expected)
-        entry = decoder.entry(2)
-        stats = decoder.reader.frame(entry)[0].stats  # type: ignore[attr-defined]
+        stats = frame.stats
     about = got[-1].about
-    assert (about["frame"], about["bytes"], about["psnr"]) == (2, entry.length, stats.psnr)
+    assert (about["frame"], about["bytes"], about["psnr"]) == (2, frame.bytes, stats.psnr)
     coarse = pixels(got[0].data)
     shrunk = np.asarray(Image.fromarray(expected).resize(coarse.shape[1::-1], Image.Resampling.BOX))
     assert np.abs(coarse.astype(int) - shrunk).mean() < 12

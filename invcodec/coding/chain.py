@@ -20,7 +20,7 @@ class StateReader(Reader):
         """The decoded state at a frame: the last keyframe, and the deltas since.
 
         Raises:
-            UsageError: no such frame.
+            FrameNotFoundError: no such frame.
             DamagedError: a record on the way is unsound.
         """
         chain = [self.entry(number)]

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
-from invcodec.container.frame import FrameHead
+from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head
 from invcodec.container.index import END_BYTES, EndMark, FrameEntry, IndexRow, unpack_index
 from invcodec.container.records import CRC_BYTES, HEADER_BYTES, MAGIC, RecordHeader, RecordType, parse_header
 from invcodec.container.remote import RemoteFile, is_url
 from invcodec.container.scan import Record, Scanner
-from invcodec.errors import DamagedError, UsageError
+from invcodec.errors import DamagedError, FrameNotFoundError, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_INDEX_BYTES
 
@@ -160,12 +160,12 @@ class Reader:
         """The frame with this number.
 
         Raises:
-            UsageError: there is none; names its neighbours.
+            FrameNotFoundError: there is none; the message names its neighbours.
         """
         if number in self._by_number:
             return self._by_number[number]
         if not self.frames:
-            raise UsageError(f"{self.name}: holds no frames")
+            raise FrameNotFoundError(f"{self.name}: holds no frames")
         numbers = sorted(self._by_number)
         below = [n for n in numbers if n < number]
         above = [n for n in numbers if n > number]
@@ -173,7 +173,7 @@ class Reader:
             hint = f"its neighbours are {below[-1]} and {above[0]}"
         else:
             hint = f"the file has frames {numbers[0]} to {numbers[-1]}"
-        raise UsageError(f"{self.name}: has no frame {number}; {hint}")
+        raise FrameNotFoundError(f"{self.name}: has no frame {number}; {hint}")
 
     def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
         """A frame's header and its coded values.
@@ -198,6 +198,10 @@ class Reader:
             assert cameras is not None
             return cameras
         return self.head.cameras
+
+    def stats_at(self, number: int) -> Stats:
+        """The encoder's statistics of a frame."""
+        return self.frame(self.entry(number))[0].stats
 
 
 def _opened(name: str) -> tuple[BinaryIO, int]:

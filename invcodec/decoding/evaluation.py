@@ -1,26 +1,24 @@
-"""How good a file is: its pictures against the captured ones, and its bytes."""
+"""Quality and size of a file, measured against the capture that it was made from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from PIL import Image
 
 from invcodec.capture.capture import Capture
-from invcodec.container.reader import Reader
-from invcodec.decoding.decoder import Decoder
+from invcodec.decoding.video import Frame, Video
 from invcodec.errors import CaptureError, DamagedError, UsageError
-from invcodec.geometry.camera import Camera
-from invcodec.metrics import over_white, psnr, ssim_map, to_8_bit
+from invcodec.metrics import over_white, psnr, ssim_map
 from invcodec.training.pixels import validation_pixels
 
 SCHEMA = 1
-"""Version of what `evaluate` returns; raised when a field changes its meaning or goes away."""
+"""Version of `Evaluation`; raised when a field changes its meaning or is removed."""
 
 MEASURES = {
     "psnr": "dB, 8-bit sRGB, over all pixels and channels of an image; mean over images",
@@ -29,77 +27,157 @@ MEASURES = {
 """How each figure is measured."""
 
 _CHANGED = 8
-"""A pixel moves if its 3x3 mean in some channel differs by more than this (of 255) from the frame before."""
+"""A pixel is moving if its 3x3 mean in some channel differs by more than this (of 255) from the previous frame."""
+
+
+class Figures(TypedDict):
+    """Quality of one picture, or means over several; PSNR in dB.
+
+    `_moving` and `_static` are over those pixels only. None where there are no such pixels, or where it is not known
+    which pixels move.
+    """
+
+    psnr: float | None
+    ssim: float | None
+    psnr_moving: float | None
+    ssim_moving: float | None
+    psnr_static: float | None
+    ssim_static: float | None
+
+
+class MeanFigures(Figures):
+    """Means over all pictures."""
+
+    images: int
+    """Number of pictures."""
+
+
+class FrameEvaluation(TypedDict):
+    """One frame."""
+
+    number: int
+    time: float
+    """In seconds."""
+    kind: str
+    """"key" or "delta"."""
+    bytes: int
+    """Size of its record."""
+    cameras: dict[str, Figures]
+    """By the camera's name."""
+
+
+class FileBytes(TypedDict):
+    """Bytes in the file, records with their framing included."""
+
+    file: int
+    per_frame: float
+    """The whole file's bytes, divided by its frames."""
+    key: float | None
+    """Mean of the keyframes; None if there are none."""
+    delta: float | None
+    """Mean of the other frames; None if there are none."""
+    duration: float
+    """In seconds."""
+    bit_rate: float
+    """Bits per second."""
+
+
+class FrameValidation(TypedDict):
+    """PSNR of one frame on the pixels that the encoder kept for validation, in dB."""
+
+    number: int
+    psnr: float | None
+    """As measured now; None if masks leave no pixel."""
+    stored: float | None
+    """As the encoder measured it; None if it did not."""
+
+
+class Evaluation(TypedDict):
+    """Result of `evaluate`, in types that JSON has."""
+
+    schema: int
+    """`SCHEMA`."""
+    file: str
+    capture: str
+    measures: dict[str, str]
+    """`MEASURES`."""
+    set: str
+    """Why these cameras: "held-out", "training" or "named"."""
+    cameras: list[str]
+    motion: str
+    """How moving pixels were found: by the capture's "masks", or by "differences" between frames."""
+    mean: MeanFigures
+    frames: list[FrameEvaluation]
+    bytes: FileBytes
+    lost: list[int]
+    """Frames that are damaged."""
+    missing: list[int]
+    """Frames of the file that the capture does not have."""
+    validation: NotRequired[list[FrameValidation]]
+    """Result of `validate`, where that was asked for."""
 
 
 def evaluate(
-    decoder: Decoder,
+    video: Video,
     capture: Capture,
     cameras: Sequence[str] | None = None,
     *,
     save: Path | None = None,
     done: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """Compare a file with the capture it was made from.
+) -> Evaluation:
+    """Compare a file with the capture that it was made from.
 
     Args:
-        decoder: the file.
+        video: the file.
         capture: opened at the file's size (its `downscale`).
-        cameras: names to compare; held-out cameras if None, or where there are none, the training cameras.
-        save: folder for pictures, the captured one left, the decoded one right.
+        cameras: names to compare; the held-out cameras if None, or if there are none, the training cameras.
+        save: folder for pictures, captured on the left, decoded on the right.
         done: called after every frame.
-
-    Returns:
-        Plain types: `schema`, `measures`; `cameras` and which `set` they are (held-out, training, named); how
-        `motion` was found (masks, differences); `mean` over all images; `frames`, each with its number, time,
-        kind, bytes, and figures by camera; `bytes`; numbers of frames `lost` to damage; and `missing`, which the
-        capture does not have. Figures are psnr and ssim, and both with `_moving` and `_static` over those pixels
-        (None where there are none).
 
     Raises:
         UsageError: unknown camera, or no frame that both have.
         CaptureError: the capture's images have another size.
+        DamagedError: no frame can be decoded.
     """
-    names, chosen = _choose(decoder, cameras)
-    numbers = {entry.number for entry in decoder.frames} & set(capture.numbers)
+    names, chosen = _choose(video, cameras)
+    numbers = _common(video, capture)
     if not numbers:
-        raise UsageError(f"{decoder.reader.name} and {capture.folder} have no frame in common")
-    capture = _only(capture, names, decoder)
+        raise UsageError(f"{video.name} and {capture.folder} have no frame in common")
+    capture = _only(capture, names, video)
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    rows: list[FrameEvaluation] = []
     lost: list[int] = []
     motion: set[str] = set()
-    for number, images, masks, moving, kind in _frames(capture, numbers):
-        motion.add(kind)
-        entry = decoder.entry(number)
-        rig = {camera.name: camera for camera in decoder.cameras(number)}
+    for captured in _captured(capture, numbers):
+        motion.add(captured.motion)
+        frame = video[captured.number]
         figures = {}
         try:
-            for name, image, mask, moves in zip(names, images, masks, moving, strict=True):
-                decoded = _decoded(decoder, number, rig[name])
-                figures[name] = _figures(over_white(image), decoded, mask, moves)
+            for name, image, mask, moving in zip(names, captured.images, captured.masks, captured.moving, strict=True):
+                decoded = _decoded(frame, name)
+                figures[name] = _figures(over_white(image), decoded, mask, moving)
                 if save is not None:
                     pair = np.concatenate([over_white(image), decoded], 1)
-                    Image.fromarray(pair).save(save / f"{decoder.reader.path.stem}-{number:06d}-{name}.png")
+                    Image.fromarray(pair).save(save / f"{video.path.stem}-{frame.number:06d}-{name}.png")
         except DamagedError:
-            lost.append(number)
+            lost.append(frame.number)
         else:
             rows.append(
                 {
-                    "number": number,
-                    "time": float(entry.time),
-                    "kind": entry.kind,
-                    "bytes": entry.length,
+                    "number": frame.number,
+                    "time": float(frame.time),
+                    "kind": frame.kind,
+                    "bytes": frame.bytes,
                     "cameras": figures,
                 }
             )
         done()
     if not rows:
-        raise DamagedError(f"{decoder.reader.name}: no frame could be decoded", frame=lost[0])
+        raise DamagedError(f"{video.name}: no frame could be decoded", frame=lost[0])
     return {
         "schema": SCHEMA,
-        "file": decoder.reader.name,
+        "file": video.name,
         "capture": str(capture.folder),
         "measures": MEASURES,
         "set": chosen,
@@ -107,62 +185,63 @@ def evaluate(
         "motion": "masks" if "masks" in motion else "differences",
         "mean": _mean([figures for row in rows for figures in row["cameras"].values()]),
         "frames": rows,
-        "bytes": _bytes(decoder),
+        "bytes": _bytes(video),
         "lost": lost,
-        "missing": sorted({entry.number for entry in decoder.frames} - numbers),
+        "missing": sorted({frame.number for frame in video} - numbers),
     }
 
 
-def validate(
-    decoder: Decoder, capture: Capture, *, done: Callable[[], None] = lambda: None
-) -> list[dict[str, float | int | None]]:
-    """Measure what the encoder measured: PSNR on the validation pixels of each frame.
+def validate(video: Video, capture: Capture, *, done: Callable[[], None] = lambda: None) -> list[FrameValidation]:
+    """Repeat the encoder's own measurement: PSNR on the pixels that it kept for validation, frame by frame.
 
     Args:
-        decoder, capture, done: as for `evaluate`.
+        video, capture, done: as for `evaluate`.
 
-    Returns:
-        For each frame its number, the `psnr` found, and the one that is `stored` in the file (None: none is).
+    Raises:
+        CaptureError: as for `evaluate`.
+        DamagedError: a frame is lost.
     """
-    names = [camera.name for camera in decoder.cameras() if not camera.held_out]
-    numbers = {entry.number for entry in decoder.frames} & set(capture.numbers)
-    capture = _only(capture, names, decoder)
+    names = [camera.name for camera in video.cameras if not camera.held_out]
+    capture = _only(capture, names, video)
     chosen = validation_pixels(capture.cameras)
-    rows: list[dict[str, float | int | None]] = []
-    for number, images, masks, _, _ in _frames(capture, numbers):
-        rig = {camera.name: camera for camera in decoder.cameras(number)}
+    rows: list[FrameValidation] = []
+    for captured in _captured(capture, _common(video, capture)):
+        frame = video[captured.number]
         pairs = []
-        for name, image, mask, pixels in zip(names, images, masks, chosen, strict=True):
+        for name, image, mask, pixels in zip(names, captured.images, captured.masks, chosen, strict=True):
             kept = pixels if mask is None else pixels[mask.reshape(-1)[pixels]]
-            decoded = _decoded(decoder, number, rig[name])
-            pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, decoded)])
-        captured, decoded = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        assert isinstance(decoder.reader, Reader)
-        stored = decoder.reader.frame(decoder.entry(number))[0].stats.psnr
+            pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, _decoded(frame, name))])
+        expected, found = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         rows.append(
             {
-                "number": number,
-                "psnr": psnr(captured, decoded) if len(captured) else None,
-                "stored": stored,
+                "number": frame.number,
+                "psnr": psnr(expected, found) if len(expected) else None,
+                "stored": frame.stats.psnr,
             }
         )
         done()
     return rows
 
 
-def _decoded(decoder: Decoder, number: int, camera: Camera) -> np.ndarray:
-    """A frame as a camera sees it, over white where the file is transparent: `[H, W, 3]` uint8."""
-    view = decoder.render(number, camera)
-    return over_white(np.dstack([view.rgb, to_8_bit(view.alpha)])) if decoder.transparent else view.rgb
+def _common(video: Video, capture: Capture) -> set[int]:
+    """Numbers of the frames that both have."""
+    return {frame.number for frame in video} & set(capture.numbers)
 
 
-def _choose(decoder: Decoder, cameras: Sequence[str] | None) -> tuple[list[str], str]:
-    rig = decoder.cameras()
+def _decoded(frame: Frame, camera: str) -> np.ndarray:
+    """A frame as a camera sees it, over white if the file is transparent: `[H, W, 3]` uint8."""
+    view = frame.render(camera)
+    return over_white(view.rgba) if frame.video.transparent else view.rgb
+
+
+def _choose(video: Video, cameras: Sequence[str] | None) -> tuple[list[str], str]:
+    """Names of the cameras to compare, and why these."""
+    rig = video.cameras
     if cameras:
         known = [camera.name for camera in rig]
         for name in cameras:
             if name not in known:
-                raise UsageError(f"{decoder.reader.name}: no camera '{name}'; cameras are {', '.join(known)}")
+                raise UsageError(f"{video.name}: no camera '{name}'; cameras are {', '.join(known)}")
         return list(dict.fromkeys(cameras)), "named"
     held_out = [camera.name for camera in rig if camera.held_out]
     if held_out:
@@ -170,18 +249,18 @@ def _choose(decoder: Decoder, cameras: Sequence[str] | None) -> tuple[list[str],
     return [camera.name for camera in rig], "training"
 
 
-def _only(capture: Capture, names: Sequence[str], decoder: Decoder) -> Capture:
-    """The capture with these cameras alone, which must look as they do in the file."""
+def _only(capture: Capture, names: Sequence[str], video: Video) -> Capture:
+    """The capture reduced to these cameras, whose images must have the size that the file declares."""
     index = {camera.name: i for i, camera in enumerate(capture.cameras)}
-    sizes = {camera.name: (camera.width, camera.height) for camera in decoder.cameras()}
+    sizes = {camera.name: (camera.width, camera.height) for camera in video.cameras}
     for name in names:
         if name not in index:
-            raise CaptureError(f"{capture.folder}: no camera '{name}', which {decoder.reader.name} has")
-        camera: Camera = capture.cameras[index[name]]
+            raise CaptureError(f"{capture.folder}: no camera '{name}', which {video.name} has")
+        camera = capture.cameras[index[name]]
         if (camera.width, camera.height) != sizes[name]:
             raise CaptureError(
-                f"{capture.folder}: camera '{name}' is {camera.width}x{camera.height} there, "
-                f"and {sizes[name][0]}x{sizes[name][1]} in {decoder.reader.name}"
+                f"{capture.folder}: camera '{name}' is {camera.width}x{camera.height}, "
+                f"but {sizes[name][0]}x{sizes[name][1]} in {video.name}"
             )
     order = [index[name] for name in names]
     return replace(
@@ -191,19 +270,35 @@ def _only(capture: Capture, names: Sequence[str], decoder: Decoder) -> Capture:
     )
 
 
-def _frames(
-    capture: Capture, numbers: set[int]
-) -> Iterator[tuple[int, list[np.ndarray], list[np.ndarray | None], list[np.ndarray | None], str]]:
-    """Frame number, images, masks, what moves in each image, and how that is known."""
+@dataclass(frozen=True)
+class _Captured:
+    """A captured frame.
+
+    Attributes:
+        images: per camera, `[H, W, 3]` or `[H, W, 4]` uint8.
+        masks: per camera, the pixels that count, `[H, W]` bool, or None for all.
+        moving: per camera, the pixels that move, `[H, W]` bool, or None if that is not known.
+        motion: how moving pixels were found, "masks" or "differences".
+    """
+
+    number: int
+    images: list[np.ndarray]
+    masks: list[np.ndarray | None]
+    moving: list[np.ndarray | None]
+    motion: str
+
+
+def _captured(capture: Capture, numbers: set[int]) -> Iterator[_Captured]:
+    """The capture's frames of these numbers."""
     before: list[np.ndarray] | None = None
     with closing(capture.frames(min(numbers))) as frames:
         for frame in frames:
             if frame.number in numbers:
                 moving = [capture.motion(camera.name, frame.number) for camera in capture.cameras]
-                kind = "masks" if any(mask is not None for mask in moving) else "differences"
-                if kind == "differences" and before is not None:
+                motion = "masks" if any(mask is not None for mask in moving) else "differences"
+                if motion == "differences" and before is not None:
                     moving = [_changed(a, b) for a, b in zip(before, frame.images, strict=True)]
-                yield frame.number, frame.images, frame.masks, moving, kind
+                yield _Captured(frame.number, frame.images, frame.masks, moving, motion)
             if frame.number >= max(numbers):
                 return
             before = frame.images
@@ -218,42 +313,52 @@ def _changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.abs(mean).max(-1) > _CHANGED
 
 
-def _figures(
-    captured: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None, moving: np.ndarray | None
-) -> dict[str, float | None]:
+def _figures(captured: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None, moving: np.ndarray | None) -> Figures:
     keep = np.ones(captured.shape[:2], bool) if mask is None else mask
     similarity = ssim_map(captured, decoded)
-    regions = {"": keep}
-    if moving is not None:
-        regions |= {"_moving": keep & moving, "_static": keep & ~moving}
-    figures: dict[str, float | None] = {}
-    for suffix in ("", "_moving", "_static"):
-        region = regions.get(suffix)
-        some = region is not None and bool(region.any())
-        figures[f"psnr{suffix}"] = psnr(captured, decoded, region) if some else None
-        figures[f"ssim{suffix}"] = float(similarity[region].mean()) if some else None
-    return figures
 
+    def over(region: np.ndarray | None) -> tuple[float | None, float | None]:
+        if region is None or not region.any():
+            return None, None
+        return psnr(captured, decoded, region), float(similarity[region].mean())
 
-def _mean(figures: Sequence[dict[str, float | None]]) -> dict[str, float | int | None]:
-    mean: dict[str, float | int | None] = {"images": len(figures)}
-    for key in figures[0]:
-        values = [value for each in figures if (value := each[key]) is not None]
-        mean[key] = float(np.mean(values)) if values else None
-    return mean
-
-
-def _bytes(decoder: Decoder) -> dict[str, float | int | None]:
-    """Bytes in the file, records with their framing included."""
-    entries = decoder.frames
-    size = decoder.reader.size
-    duration = entries[-1].time - entries[0].time + 1 / decoder.head.frame_rate
-    sizes = {kind: [e.length for e in entries if e.kind == kind] for kind in ("key", "delta")}
+    psnr_all, ssim_all = over(keep)
+    psnr_moving, ssim_moving = over(None if moving is None else keep & moving)
+    psnr_static, ssim_static = over(None if moving is None else keep & ~moving)
     return {
-        "file": size,
-        "per_frame": size / len(entries),
+        "psnr": psnr_all,
+        "ssim": ssim_all,
+        "psnr_moving": psnr_moving,
+        "ssim_moving": ssim_moving,
+        "psnr_static": psnr_static,
+        "ssim_static": ssim_static,
+    }
+
+
+def _mean(pictures: Sequence[Figures]) -> MeanFigures:
+    def over(values: Iterator[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    return {
+        "images": len(pictures),
+        "psnr": over(each["psnr"] for each in pictures),
+        "ssim": over(each["ssim"] for each in pictures),
+        "psnr_moving": over(each["psnr_moving"] for each in pictures),
+        "ssim_moving": over(each["ssim_moving"] for each in pictures),
+        "psnr_static": over(each["psnr_static"] for each in pictures),
+        "ssim_static": over(each["ssim_static"] for each in pictures),
+    }
+
+
+def _bytes(video: Video) -> FileBytes:
+    sizes = {kind: [frame.bytes for frame in video if frame.kind == kind] for kind in ("key", "delta")}
+    duration = float(video.duration)
+    return {
+        "file": video.size,
+        "per_frame": video.size / len(video),
         "key": float(np.mean(sizes["key"])) if sizes["key"] else None,
         "delta": float(np.mean(sizes["delta"])) if sizes["delta"] else None,
-        "duration": float(duration),
-        "bit_rate": 8 * size / float(duration),
+        "duration": duration,
+        "bit_rate": 8 * video.size / duration,
     }

@@ -1,4 +1,4 @@
-"""Files out of pipes: one pass, no seeking, one frame held at a time."""
+"""One frame of a stream that cannot be sought in: read once, up to that frame, with one state in memory."""
 
 from __future__ import annotations
 
@@ -8,50 +8,67 @@ from pathlib import Path
 from typing import BinaryIO
 
 from invcodec.coding.state import Follower, State
+from invcodec.container.frame import Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.scan import Scanner, scan
-from invcodec.errors import DamagedError, UsageError
+from invcodec.errors import DamagedError, FrameNotFoundError, UsageError
 from invcodec.geometry.camera import Camera
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which frame to take: a number, the one on screen at a time in seconds, or with neither the first or latest."""
+class FrameSelector:
+    """Selects a frame: by number, by a time in seconds at which it is on screen, the latest, or else the first."""
 
     number: int | None = None
     time: Fraction | None = None
     latest: bool = False
 
+    @property
+    def first(self) -> bool:
+        return self == FrameSelector()
 
-class Moment:
-    """One frame of a stream, with what `invcodec.decoding.decoder.Decoder` needs of a file.
+    def precedes(self, entry: FrameEntry) -> bool:
+        """Whether the selected frame can only come before this one."""
+        if self.number is not None:
+            return self.number < entry.number
+        return self.time is not None and self.time < entry.time
+
+
+class PipedFrame:
+    """A `StateSource` of a single frame, taken from a pipe.
 
     Args:
-        file: a pipe, read as far as is necessary.
+        file: the pipe, which is read up to the frame and left open.
         name: for messages.
-        wanted: which frame.
+        selector: which frame.
+
+    Attributes:
+        selected: the frame's entry.
+        state: its decoded state.
 
     Raises:
-        UsageError: not an .inv stream, or it has no such frame.
+        FrameNotFoundError: the stream has no such frame.
+        UsageError: not an .inv stream, or no frame is on screen at the time.
         DamagedError: the frame is lost.
     """
 
-    def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, name: str, selector: FrameSelector) -> None:
         self.name = name
         self.path = Path(name)
         self._scanner = Scanner(name)
         self._cameras: tuple[Camera, ...] | None = None
-        self.entry_, self.state = self._find(file, wanted)
+        self._stats = Stats()
+        self.selected, self.state = self._find(file, selector)
 
-    def _find(self, file: BinaryIO, wanted: Wanted) -> tuple[FrameEntry, State]:
+    def _find(self, file: BinaryIO, selector: FrameSelector) -> tuple[FrameEntry, State]:
         held: tuple[FrameEntry, State] | None = None
         follower = Follower()
         lost: DamagedError | None = None
         for found in scan(file, self._scanner):
             if found.entry is None or found.frame is None:
                 continue
-            if held and self._is_past(found.entry, wanted):
+            if held and selector.precedes(found.entry):
                 break
             try:
                 state = follower.apply(self.head, found)
@@ -60,33 +77,34 @@ class Moment:
                 continue
             if found.frame.cameras is not None:
                 self._cameras = found.frame.cameras
+            self._stats = found.frame.stats
             held = found.entry, state
-            if found.entry.number == wanted.number or wanted == Wanted():
+            if found.entry.number == selector.number or selector.first:
                 break
         else:
-            self._check_end(held, wanted)
-        if held is None or wanted.number not in (None, held[0].number):
+            self._check_end(held, selector)
+        if held is None or selector.number not in (None, held[0].number):
             if lost is not None:
                 raise lost
-            hint = "it is empty" if held is None else f"frame {held[0].number} is the last one before it"
-            raise UsageError(f"{self.name}: has no frame {wanted.number}; {hint}")
-        if wanted.time is not None and held[0].time > wanted.time:
-            raise UsageError(f"{self.name}: begins at {float(held[0].time):g} s, later than {float(wanted.time):g} s")
+            if held is None:
+                hint = "it is empty"
+            elif selector.precedes(held[0]):
+                hint = f"it begins with frame {held[0].number}"
+            else:
+                hint = f"frame {held[0].number} is the last one before it"
+            raise FrameNotFoundError(f"{self.name}: has no frame {selector.number}; {hint}")
+        if selector.time is not None and held[0].time > selector.time:
+            begins, asked = float(held[0].time), float(selector.time)
+            raise UsageError(f"{self.name}: begins at {begins:g} s, later than {asked:g} s")
         return held
 
-    @staticmethod
-    def _is_past(entry: FrameEntry, wanted: Wanted) -> bool:
-        if wanted.number is not None:
-            return entry.number > wanted.number
-        return wanted.time is not None and entry.time > wanted.time
-
-    def _check_end(self, held: tuple[FrameEntry, State] | None, wanted: Wanted) -> None:
-        """The last frame stays on screen for one frame time only."""
-        if held is None or wanted.time is None:
+    def _check_end(self, held: tuple[FrameEntry, State] | None, selector: FrameSelector) -> None:
+        """The last frame stays on screen for one frame period only."""
+        if held is None or selector.time is None:
             return
         end = held[0].time + 1 / self.head.frame_rate
-        if wanted.time >= end:
-            raise UsageError(f"{self.name}: ends at {float(end):g} s, before {float(wanted.time):g} s")
+        if selector.time >= end:
+            raise UsageError(f"{self.name}: ends at {float(end):g} s, before {float(selector.time):g} s")
 
     @property
     def head(self) -> Head:
@@ -95,7 +113,7 @@ class Moment:
 
     @property
     def frames(self) -> list[FrameEntry]:
-        return [self.entry_]
+        return [self.selected]
 
     @property
     def status(self) -> str:
@@ -111,17 +129,21 @@ class Moment:
         return self._scanner.size
 
     def entry(self, number: int) -> FrameEntry:
-        if number != self.entry_.number:
-            raise UsageError(f"{self.name}: a pipe gives one frame at a time")
-        return self.entry_
+        if number != self.selected.number:
+            raise FrameNotFoundError(f"{self.name}: only frame {self.selected.number} was taken from this pipe")
+        return self.selected
 
     def state_at(self, number: int) -> State:
         self.entry(number)
         return self.state
+
+    def stats_at(self, number: int) -> Stats:
+        self.entry(number)
+        return self._stats
 
     def cameras_at(self, number: int) -> tuple[Camera, ...]:
         self.entry(number)
         return self._cameras or self.head.cameras
 
     def close(self) -> None:
-        """The pipe belongs to the caller."""
+        """Nothing to release: the pipe belongs to the caller."""

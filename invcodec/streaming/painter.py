@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from invcodec.decoding.decoder import Decoder, View
+from invcodec.decoding.video import Video, View
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera, check_pose
 from invcodec.geometry.rig import default_view, focus_point
@@ -177,11 +177,11 @@ class Painter:
                     self._done(looker, wish)
                     looker.deliver(Picture(b"", {"serial": wish.serial, "error": str(error)}))
 
-    def _decoder_now(self) -> Decoder:
+    def _video_now(self) -> Video:
         if self._generation != self.watched.generation:
             self._generation = self.watched.generation
-            self._decoder = Decoder(self.watched, **self._options)
-        return self._decoder
+            self._video = Video(self.watched, **self._options)
+        return self._video
 
     def _serve(self, looker: Looker, wish: Wish) -> None:
         """The next finer picture of what somebody wants to see."""
@@ -189,7 +189,7 @@ class Painter:
         level = min(looker.level, len(sizes) - 1)
         started = clock()
         self.watched.entry(wish.number)
-        self._decoder_now()
+        self._video_now()
         self.watched.state_at(wish.number)
         decoded = clock()
         view = self._render(wish, sizes[level], looker if level else None)
@@ -241,18 +241,15 @@ class Painter:
     def _camera(self, wish: Wish, size: tuple[int, int]) -> Camera:
         width, height = size
         if wish.camera:
-            for camera in self._decoder.cameras(wish.number):
-                if camera.name == wish.camera:
-                    return camera.resized(width, height)
-            raise UsageError(f"{self.watched.name}: no camera '{wish.camera}'")
-        base = self._decoder.cameras()[0]
+            return self._video[wish.number].camera(wish.camera).resized(width, height)
+        base = self._video.cameras[0]
         focal = wish.focal * height
         assert wish.pose is not None
         return Camera("", width, height, focal, focal, width / 2, height / 2, wish.pose, near=base.near, far=base.far)
 
     def _render(self, wish: Wish, size: tuple[int, int], looker: Looker | None) -> Any:
         """A view, in strips; None if a looker wants something else meanwhile."""
-        decoder = self._decoder_now()
+        frame = self._video_now()[wish.number]
         camera = self._camera(wish, size)
         width, height = size
         rows = max(1, int(self._speed * _PATIENCE / width))
@@ -262,7 +259,7 @@ class Painter:
             if looker is not None and looker.wish is not wish:
                 return None
             strip = replace(camera, height=min(rows, height - top), cy=camera.cy - top)
-            parts.append(decoder.render(wish.number, strip))
+            parts.append(frame.render(strip))
         speed = width * height / max(clock() - started, 1e-6)
         self._speed += 0.3 * (speed - self._speed)
         arrays = ([getattr(part, name) for part in parts] for name in ("rgb", "alpha", "depth"))
@@ -271,10 +268,11 @@ class Painter:
     def _encode(self, view: View, wish: Wish, *, exact: bool) -> tuple[bytes, str]:
         """PNG where every value counts or something shines through, else JPEG; and its media type."""
         file = io.BytesIO()
-        transparent = self._decoder.transparent and not wish.depth
-        image = _false_colours(view.depth, self._decoder.cameras()) if wish.depth else view.rgb
-        if transparent:
-            image = np.dstack([image, np.rint(view.alpha * 255).astype(np.uint8)])
+        transparent = self._video.transparent and not wish.depth
+        if wish.depth:
+            image = _false_colours(view.depth, self._video.cameras)
+        else:
+            image = view.rgba if transparent else view.rgb
         if exact or transparent:
             Image.fromarray(image).save(file, "PNG", compress_level=1)
             return file.getvalue(), "image/png"

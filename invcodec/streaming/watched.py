@@ -15,7 +15,7 @@ from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.remote import is_url
 from invcodec.container.scan import Record
-from invcodec.errors import DamagedError, InvError, UsageError
+from invcodec.errors import DamagedError, FrameNotFoundError, InvError
 from invcodec.geometry.camera import Camera
 from invcodec.streaming.follow import follow_file, follow_url
 
@@ -33,7 +33,7 @@ class Arrival:
 
 
 class Watched:
-    """What `invcodec.decoding.decoder.Decoder` needs of a file; frames are added while it grows.
+    """An `invcodec.decoding.source.StateSource` of a file that may still be growing.
 
     Frames that come are decoded at once, each from the one before. Others are read from the file where it lies.
 
@@ -91,7 +91,7 @@ class Watched:
     def entry(self, number: int) -> FrameEntry:
         with self._lock:
             if number not in self._known:
-                raise UsageError(f"{self.name}: has no frame {number}")
+                raise FrameNotFoundError(f"{self.name}: has no frame {number}")
             return self._known[number]
 
     def _follow(self) -> None:
@@ -192,8 +192,7 @@ class Watched:
             live = self._live.get(number)
         if live and live[0].frame is not None:
             return live[0].frame.stats
-        reader = self._reader_with(number)
-        return reader.frame(reader.entry(number))[0].stats
+        return self._reader_with(number).stats_at(number)
 
     def cameras_at(self, number: int) -> tuple[Camera, ...]:
         with self._lock:
