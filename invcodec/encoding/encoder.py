@@ -50,6 +50,19 @@ _TICKS_PER_FRAME = 1000
 class Encoder:
     """Encodes frames as they arrive; a context manager.
 
+    >>> import io
+    >>> import invcodec
+    >>> from invcodec.synth.rig import synthetic_rig
+    >>> from invcodec.synth.trace import render
+    >>> cameras = synthetic_rig(4, (20, 16))
+    >>> file = io.BytesIO()  # or a path
+    >>> with invcodec.Encoder(file, cameras, invcodec.resolve("draft", steps=2), fps=10) as encoder:
+    ...     for index in range(2):
+    ...         images = [render(camera, "moving", index / 10, 1.0) for camera in cameras]
+    ...         report = encoder.push(images, time=index / 10)
+    >>> report.kind, report.number, float(report.time)
+    ('delta', 1, 0.1)
+
     Leaving the context closes the file: complete, or after an exception incomplete with all frames that were finished.
 
     Args:
