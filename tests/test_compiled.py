@@ -7,9 +7,41 @@ import pytest
 from fields import EVERYTHING, SPACES, batch, networks, rays, weights
 
 from invcodec.field.kernels.grid import update_levels
+from invcodec.field.kernels.options import kernel
+from invcodec.field.kernels.simd import LANES, load, store
+from invcodec.geometry import contraction
 from invcodec.geometry.space import Space
+from invcodec.render import kernels
 from invcodec.render.compiled import CompiledEngine
-from invcodec.render.kernels import train_chunks
+from invcodec.render.kernels import contract_lanes, march_distances, train_chunks
+
+
+@kernel
+def _map_lanes(s, point, distance, contracted):
+    for first in range(0, s.shape[1], LANES):
+        store(distance, 0, first, march_distances(load(s, 0, first)))
+        x, y, z = contract_lanes(load(point, 0, first), load(point, 1, first), load(point, 2, first))
+        store(contracted, 0, first, x)
+        store(contracted, 1, first, y)
+        store(contracted, 2, first, z)
+
+
+def test_the_kernels_map_space_as_geometry_does() -> None:
+    rng = np.random.default_rng(6)
+    n = 40 * LANES
+    s = np.linspace(0, 0.999, n, dtype=np.float32)[None]
+    point = (rng.normal(size=(3, n)) * 10 ** rng.uniform(-2, 3, n)).astype(np.float32)
+    # Corners and edges of the inner cube, and points of it.
+    point[:, :27] = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), 0).reshape(3, 27)
+    expected = contraction.contract(point.T.astype(np.float64)).T
+    distance, contracted = np.empty_like(s), np.empty_like(point)
+    _map_lanes(s, point, distance, contracted)
+    np.testing.assert_allclose(distance[0], contraction.march_distance(s[0].astype(np.float64)), rtol=1e-4)
+    np.testing.assert_allclose(contracted, expected, atol=1e-6)
+    singly = np.array([kernels.contract(*column) for column in point.T]).T
+    np.testing.assert_allclose(singly, expected, atol=1e-6)
+    distances = [kernels.march_distance(each) for each in s[0]]
+    np.testing.assert_allclose(distances, contraction.march_distance(s[0].astype(np.float64)), rtol=1e-4)
 
 
 def engine(space: Space, seed: int, threads: int = 2) -> CompiledEngine:

@@ -24,6 +24,7 @@ from invcodec.field.grid import GridProfile
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import choose_space
 from invcodec.geometry.space import Space
+from invcodec.render import composite
 from invcodec.render.networks import Networks
 from invcodec.render.reference import TorchEngine
 from invcodec.synth.rig import synthetic_rig
@@ -33,12 +34,14 @@ from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Budget, Schedule
 from invcodec.training.steps import HostSteps
 
-pytest.importorskip("triton", reason="Triton is for Linux alone")
+triton = pytest.importorskip("triton", reason="Triton is for Linux alone")
+tl = triton.language
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EXACT = DEVICE == "cpu"
 """Whether products are those of float32; on a GPU, training rounds factors to 11 bits."""
 
 from invcodec.render import gpu  # noqa: E402
+from invcodec.render import gpu_kernels as kernels  # noqa: E402
 from invcodec.render.gpu import DeviceBatch, GpuEngine  # noqa: E402
 from invcodec.training.device import DeviceSteps, _Kind  # noqa: E402
 
@@ -64,6 +67,31 @@ def engines(space: Space, seed: int) -> tuple[GpuEngine, TorchEngine]:
     for each in pair:
         each.load(held)
     return pair
+
+
+@triton.jit
+def _positions(point, direction, s, out, CONTRACTED: tl.constexpr, N: tl.constexpr):
+    ray = tl.arange(0, N)
+    valid = ray < N
+    ox, oy, oz = kernels._vector(point, ray, valid)
+    dx, dy, dz = kernels._vector(direction, ray, valid)
+    x, y, z = kernels._position(ox, oy, oz, dx, dy, dz, tl.load(s + ray), CONTRACTED)
+    tl.store(out + 3 * ray, x)
+    tl.store(out + 3 * ray + 1, y)
+    tl.store(out + 3 * ray + 2, z)
+
+
+@pytest.mark.parametrize("contracted", [False, True])
+def test_the_kernels_map_space_as_geometry_does(contracted: bool) -> None:
+    rng = np.random.default_rng(6)
+    n = 512
+    origins = torch.tensor(rng.uniform(-1, 1, (n, 3)), dtype=torch.float32, device=DEVICE)
+    directions = torch.tensor(rng.normal(size=(n, 3)) * 10 ** rng.uniform(-2, 2, (n, 1)), device=DEVICE).float()
+    s = torch.linspace(0, 0.999, n, device=DEVICE)
+    out = torch.empty_like(origins)
+    _positions[(1,)](origins, directions, s, out, CONTRACTED=contracted, N=n)
+    twin = composite.positions(origins.double(), directions.double(), s.double()[:, None], contracted)[:, 0]
+    np.testing.assert_allclose(out.cpu(), twin.cpu(), rtol=1e-5, atol=1e-5)
 
 
 def test_rays_find_what_lies_behind_much_empty_space() -> None:

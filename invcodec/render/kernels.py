@@ -81,13 +81,14 @@ class Scratch(NamedTuple):
 
 
 @kernel
-def _tau(s):
+def march_distance(s):
+    """Twin of `invcodec.geometry.contraction.march_distance`."""
     return f32(2) * s if s < f32(0.5) else f32(1) / (f32(2) - f32(2) * s)
 
 
 @kernel
-def _contract(x, y, z):
-    """All of space into the unit cube, the inner cube [-1, 1]^3 into its middle half."""
+def contract(x, y, z):
+    """Twin of `invcodec.geometry.contraction.contract`."""
     ax, ay, az = abs(x), abs(y), abs(z)
     norm = max(ax, max(ay, az))
     if norm > 1:
@@ -102,10 +103,31 @@ def _contract(x, y, z):
 
 
 @kernel
+def march_distances(s):
+    """`march_distance` of each lane."""
+    half, one = floats(f32(0.5)), floats(f32(1))
+    s = least(s, floats(_BELOW_ONE))
+    return where_above(half, s, s + s, half / (one - s))
+
+
+@kernel
+def contract_lanes(x, y, z):
+    """`contract` of each lane."""
+    one, half, quarter = floats(f32(1)), floats(f32(0.5)), floats(f32(0.25))
+    ax, ay, az = absolute(x), absolute(y), absolute(z)
+    norm = greatest(greatest(greatest(ax, ay), az), one)
+    inverse = one / norm
+    far = floats(f32(2)) - inverse
+    x = fma(where_above(norm, ax, x * inverse, signed(far, x)), quarter, half)
+    y = fma(where_above(norm, ay, y * inverse, signed(far, y)), quarter, half)
+    z = fma(where_above(norm, az, z * inverse, signed(far, z)), quarter, half)
+    return x, y, z
+
+
+@kernel
 def _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open):
     """Which steps of each ray lie in an occupied cell: bits of `is_open` `[R, words]`, LANES to a word."""
-    zero, one, half = floats(f32(0)), floats(f32(1)), floats(f32(0.5))
-    below_one = floats(_BELOW_ONE)
+    zero, below_one = floats(f32(0)), floats(_BELOW_ONE)
     size, side = floats(f32(cells)), ints(cells)
     width = floats(f32(1) / f32(steps))
     for r in range(o.shape[0]):
@@ -115,18 +137,8 @@ def _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open):
             first = word * LANES
             t = (floats(f32(first) + jitter[r]) + counting()) * width
             if contracted:
-                # As _tau and _contract.
-                t = least(t, below_one)
-                t = where_above(half, t, t + t, half / (one - t))
-                x, y, z = fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz)
-                ax, ay, az = absolute(x), absolute(y), absolute(z)
-                norm = greatest(greatest(greatest(ax, ay), az), one)
-                inverse = one / norm
-                far = floats(f32(2)) - inverse
-                quarter = floats(f32(0.25))
-                x = fma(where_above(norm, ax, x * inverse, signed(far, x)), quarter, half)
-                y = fma(where_above(norm, ay, y * inverse, signed(far, y)), quarter, half)
-                z = fma(where_above(norm, az, z * inverse, signed(far, z)), quarter, half)
+                t = march_distances(t)
+                x, y, z = contract_lanes(fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz))
             else:
                 x, y, z = fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz)
             cx, cy = least(greatest(x, zero), below_one), least(greatest(y, zero), below_one)
@@ -161,8 +173,8 @@ def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scra
                 s = (f32(word * LANES + lowest_set(bits)) + jitter[r]) * width
                 bits &= bits - np.uint32(1)
                 if contracted:
-                    t = _tau(s)
-                    x, y, z = _contract(ox + t * dx, oy + t * dy, oz + t * dz)
+                    t = march_distance(s)
+                    x, y, z = contract(ox + t * dx, oy + t * dy, oz + t * dz)
                     scratch.delta[n] = _length(o, d, r, s, width)
                 else:
                     x, y, z = ox + s * dx, oy + s * dy, oz + s * dz
@@ -183,10 +195,10 @@ def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scra
 @kernel
 def _length(o, d, r, s, width):
     """Contracted length of the step around the ray parameter s."""
-    t = _tau(max(s - f32(0.5) * width, f32(0)))
-    x0, y0, z0 = _contract(o[r, 0] + t * d[r, 0], o[r, 1] + t * d[r, 1], o[r, 2] + t * d[r, 2])
-    t = _tau(min(s + f32(0.5) * width, f32(1) - f32(0.25) * width))
-    x1, y1, z1 = _contract(o[r, 0] + t * d[r, 0], o[r, 1] + t * d[r, 1], o[r, 2] + t * d[r, 2])
+    t = march_distance(max(s - f32(0.5) * width, f32(0)))
+    x0, y0, z0 = contract(o[r, 0] + t * d[r, 0], o[r, 1] + t * d[r, 1], o[r, 2] + t * d[r, 2])
+    t = march_distance(min(s + f32(0.5) * width, f32(1) - f32(0.25) * width))
+    x1, y1, z1 = contract(o[r, 0] + t * d[r, 0], o[r, 1] + t * d[r, 1], o[r, 2] + t * d[r, 2])
     return np.sqrt((x1 - x0) ** 2 + (y1 - y0) ** 2 + (z1 - z0) ** 2)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+
+# Internals of numba and llvmlite, which pyproject.toml therefore bounds to tested versions (<0.69 and <0.51).
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
