@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def command(file: Path | str, as_json: bool, records: bool) -> int:
     return 3 if info["state"] in ("damaged", "truncated") else 0
 
 
-def _text(info: dict[str, Any]) -> str:
+def _text(info: Mapping[str, Any]) -> str:
     frames, size, cameras = info["frames"], info["bytes"], info["cameras"]
     lines = [f"{info['file']}: {info['state']}, {bytes_text(size['file'])}"]
     lines += [f"  {problem}" for problem in info["problems"]]

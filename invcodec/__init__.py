@@ -31,7 +31,7 @@ from invcodec.version import __version__
 
 if TYPE_CHECKING:
     from invcodec.capture.capture import Capture, open_capture
-    from invcodec.container.info import describe
+    from invcodec.container.info import Description, describe
     from invcodec.decoding.evaluation import Evaluation, evaluate
     from invcodec.decoding.poses import Pose, resolve_pose
     from invcodec.decoding.video import Frame, Video, View, open
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Camera": "geometry.camera",
     "Capture": "capture.capture",
+    "Description": "container.info",
     "Encoder": "encoding.encoder",
     "Evaluation": "decoding.evaluation",
     "Frame": "decoding.video",
@@ -82,6 +83,7 @@ __all__ = [
     "Capture",
     "CaptureError",
     "DamagedError",
+    "Description",
     "Encoder",
     "Evaluation",
     "Frame",

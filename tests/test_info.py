@@ -7,14 +7,14 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints, is_typeddict
 
 import pytest
 from files import a_camera
 
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
-from invcodec.container.info import describe
+from invcodec.container.info import Description, describe
 from invcodec.container.records import MAGIC, pack_record
 from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError, UsageError
@@ -72,6 +72,22 @@ def info(tmp_path: Path, data: bytes, **options: Any) -> dict[str, Any]:
     # Plain types throughout.
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     return result
+
+
+def assert_declared(kind: Any, value: Any) -> None:
+    """That all dictionaries of a value have just the keys that their types declare."""
+    if is_typeddict(kind):
+        hints = get_type_hints(kind)
+        assert hints.keys() == value.keys()
+        for key, declared in hints.items():
+            assert_declared(declared, value[key])
+    elif isinstance(value, list):
+        for each in value:
+            assert_declared(get_args(kind)[0], each)
+
+
+def test_a_description_has_the_keys_that_its_type_declares(tmp_path: Path) -> None:
+    assert_declared(Description, info(tmp_path, build(kinds("kddk")), records=True))
 
 
 def test_everything_that_is_said_of_a_small_file(tmp_path: Path) -> None:

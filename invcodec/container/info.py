@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NotRequired, TypedDict, cast
 
 from invcodec.container.index import FrameEntry
 from invcodec.container.reader import Reader
@@ -14,11 +14,126 @@ from invcodec.container.records import RecordHeader, RecordType
 from invcodec.container.scan import Scanner, scan
 
 SCHEMA = 1
-"""Version of what `describe` returns; incremented when a field changes its meaning or is removed."""
+"""Version of `Description`; incremented when a field changes its meaning or is removed."""
 
 
-def describe(path: str | os.PathLike[str], *, records: bool = False) -> dict[str, Any]:
-    """Describe a file without decoding it, in plain types. Sizes are bytes in the file.
+class EncoderDescription(TypedDict):
+    """Which encoder wrote the file; None where the file does not say."""
+
+    name: str | None
+    version: str | None
+    preset: str | None
+
+
+class WeightCounts(TypedDict):
+    """Number of values in tensors of each group."""
+
+    structure: int
+    colour: int
+
+
+class NetworkDescription(TypedDict):
+    """A network, as the header declares it."""
+
+    name: str
+    role: str
+    profile: str
+    """The profile's name."""
+    profile_id: int
+    profile_version: int
+    config: dict[str, Any]
+    """The profile's configuration."""
+    space: dict[str, Any]
+    """The coordinate mapping."""
+    weights: WeightCounts
+
+
+class FramesDescription(TypedDict):
+    """The file's frames."""
+
+    count: int
+    first: int | None
+    """Frame number; None if there are no frames."""
+    last: int | None
+    gaps: list[list[int]]
+    """Missing frame numbers, as [first, last]."""
+    key: int
+    """Number of keyframes."""
+    key_interval: int | None
+    """Frames from one keyframe to the next; None if that varies."""
+    duration: float
+    """In seconds."""
+
+
+class BytesDescription(TypedDict):
+    """Bytes in the file, records with their framing included; None where there are no such frames."""
+
+    file: int
+    per_frame: float | None
+    """The whole file's bytes, divided by its frames."""
+    key: int
+    """All keyframes."""
+    delta: int
+    """All other frames."""
+    other: int
+    """Everything that is not a frame."""
+    mean_key: float | None
+    mean_delta: float | None
+
+
+class BitsPerWeight(TypedDict):
+    """Mean bits of a frame's record, divided by the number of weights; None where there are no such frames."""
+
+    key: float | None
+    delta: float | None
+
+
+class RecordDescription(TypedDict):
+    """A record in file order."""
+
+    type: str
+    """KEY for example, or a number such as 0x80."""
+    frame: int | None
+    """Frame number; None if the record is not a frame."""
+    offset: int
+    bytes: int
+
+
+class Description(TypedDict):
+    """Result of `describe`, in types that JSON has (FORMAT.md, "info as JSON")."""
+
+    schema: int
+    """`SCHEMA`."""
+    file: str
+    state: str
+    """`Reader.status`."""
+    problems: list[str]
+    encoder: EncoderDescription
+    networks: list[NetworkDescription]
+    weights: int
+    """Number of values in one frame's state."""
+    cameras: list[dict[str, Any]]
+    """`Camera.to_dict` of each."""
+    source_size: list[int]
+    """Width and height in pixels of the captured images, before downscaling by `downscale`."""
+    downscale: int
+    background: list[float] | None
+    """RGB from 0 to 1, or None if it is transparent."""
+    colour_space: str
+    units: str
+    frame_rate: list[int]
+    """[numerator, denominator], in Hz."""
+    frames: FramesDescription
+    bytes: BytesDescription
+    bits_per_weight: BitsPerWeight
+    bit_rate: float | None
+    """Bits per second; None if there are no frames."""
+    records: NotRequired[list[RecordDescription]]
+    """All records, if they were asked for."""
+
+
+def describe(path: str | os.PathLike[str], *, records: bool = False) -> Description:
+    """Describe a file without decoding it.
 
     Args:
         records: list every record under `records`.
@@ -34,14 +149,17 @@ def describe(path: str | os.PathLike[str], *, records: bool = False) -> dict[str
         return result
 
 
-def describe_stream(file: BinaryIO, name: str, *, records: bool = False) -> dict[str, Any]:
+def describe_stream(file: BinaryIO, name: str, *, records: bool = False) -> Description:
     """As `describe`, for a pipe, which is read to its end."""
     scanner = Scanner(name)
     listed = [_record(record.header) for record in scan(file, scanner)]
-    return _describe(scanner, name) | ({"records": listed} if records else {})
+    result = _describe(scanner, name)
+    if records:
+        result["records"] = listed
+    return result
 
 
-def _describe(source: Reader | Scanner, name: str) -> dict[str, Any]:
+def _describe(source: Reader | Scanner, name: str) -> Description:
     head, frames = source.head, source.frames
     assert head is not None
     sizes = {"key": [e.length for e in frames if e.is_key], "delta": [e.length for e in frames if not e.is_key]}
@@ -49,7 +167,7 @@ def _describe(source: Reader | Scanner, name: str) -> dict[str, Any]:
     total = {kind: sum(each) for kind, each in sizes.items()}
     duration = frames[-1].time - frames[0].time + 1 / head.frame_rate if frames else Fraction(0)
     settings = head.encoder.get("settings")
-    return {
+    description = {
         "schema": SCHEMA,
         "file": name,
         "state": source.status,
@@ -79,9 +197,10 @@ def _describe(source: Reader | Scanner, name: str) -> dict[str, Any]:
         "bits_per_weight": {kind: None if each is None else 8 * each / head.weights for kind, each in mean.items()},
         "bit_rate": 8 * source.size / float(duration) if frames else None,
     }
+    return cast(Description, description)
 
 
-def _record(header: RecordHeader) -> dict[str, Any]:
+def _record(header: RecordHeader) -> RecordDescription:
     return {
         "type": _type_name(header.type),
         "frame": header.frame if header.is_frame else None,
