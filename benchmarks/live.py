@@ -39,7 +39,7 @@ from invcodec.coding.state import table  # noqa: E402
 from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats  # noqa: E402
 from invcodec.container.records import HEADER_BYTES, MAGIC, pack_record, parse_header  # noqa: E402
 from invcodec.streaming.follow import follow_url  # noqa: E402
-from invcodec.streaming.growing import Growing, Sent, ending  # noqa: E402
+from invcodec.streaming.growing import GrowingFile, StreamedRange, stream_ending  # noqa: E402
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 KEY_EVERY = 30
@@ -186,9 +186,9 @@ class Generated:
         self.count += 1
 
     def finish(self) -> None:
-        growing = Growing(self.path)
+        growing = GrowingFile(self.path)
         growing.poll()
-        self.file.write(ending(growing.rows(), [Sent(0, 2**62, 0)], self.file.tell(), True))
+        self.file.write(stream_ending(growing.rows(), [StreamedRange(0, 2**62, 0)], self.file.tell(), True))
         growing.close()
         self.file.close()
 

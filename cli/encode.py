@@ -210,8 +210,8 @@ def _served(output: Path, address: tuple[str, int] | None, *, fresh: bool = True
     if address is None:
         yield
         return
-    from invcodec.streaming.server import Beside
+    from invcodec.streaming.server import BackgroundServer
 
-    with Beside(output, *address, fresh=fresh) as server:
+    with BackgroundServer(output, *address, fresh=fresh) as server:
         click.echo(f"serving {server.url}", err=True)
         yield

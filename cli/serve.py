@@ -34,14 +34,14 @@ def command(file: Path, address: tuple[str, int]) -> None:
     does any other client that supports HTTP range requests.
     """
     from invcodec.errors import UsageError
-    from invcodec.streaming.growing import Growing
+    from invcodec.streaming.growing import GrowingFile
     from invcodec.streaming.server import address_of, listen, serve
 
     if file.is_dir():
         raise UsageError(f"{file}: is a directory; give a file name")
     if not file.parent.is_dir():
         raise UsageError(f"{file.parent}: no such directory")
-    growing = Growing(file)
+    growing = GrowingFile(file)
     growing.poll()
     growing.close()
     if growing.broken and not growing.head:

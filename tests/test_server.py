@@ -31,7 +31,7 @@ from invcodec.editing.verify import verify
 from invcodec.errors import UsageError
 from invcodec.streaming import server
 from invcodec.streaming.follow import follow_file, follow_url
-from invcodec.streaming.growing import FileId, Growing, Sent, ending
+from invcodec.streaming.growing import FileId, GrowingFile, StreamedRange, stream_ending
 from invcodec.streaming.server import FileServer, address_of, listen
 
 
@@ -56,8 +56,8 @@ def served(path: Path, port: int = 0, stale: FileId | None = None, buffer: int |
 
 
 @pytest.fixture(autouse=True)
-def _no_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_FAREWELL", 0.2)
+def _short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_DRAIN", 0.2)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -245,10 +245,10 @@ def test_a_slow_client_goes_on_at_the_last_keyframe(tmp_path: Path) -> None:
                     file.flush()
                     # The slow one holds nobody up.
                     assert quick.read(len(key)) == key
-                growing = Growing(path)
+                growing = GrowingFile(path)
                 growing.poll()
                 growing.close()
-                file.write(ending(growing.rows(), [Sent(0, 2**62, 0)], file.tell(), True))
+                file.write(stream_ending(growing.rows(), [StreamedRange(0, 2**62, 0)], file.tell(), True))
             data = b""
             while piece := slow.recv(1 << 16):
                 data += piece
@@ -263,7 +263,7 @@ def test_a_slow_client_goes_on_at_the_last_keyframe(tmp_path: Path) -> None:
 
 def test_connections_are_bounded_and_silent_ones_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
-    monkeypatch.setattr(server, "_STALLED", 0.5)
+    monkeypatch.setattr(server, "_TIMEOUT", 0.5)
     path = tmp_path / "live.inv"
     path.write_bytes(make_vectors.simple().finish())
     with served(path) as url:
@@ -320,7 +320,7 @@ def test_a_file_that_is_replaced_or_cut_begins_again(tmp_path: Path) -> None:
     magic, head, *frames, _, _ = records(data)
     path = tmp_path / "live.inv"
     path.write_bytes(data)
-    growing = Growing(path)
+    growing = GrowingFile(path)
     assert growing.poll()
     assert growing.finished
     assert (growing.generation, growing.size) == (1, len(data))
@@ -338,7 +338,7 @@ def test_a_file_that_is_replaced_or_cut_begins_again(tmp_path: Path) -> None:
     assert growing.poll()
     assert (growing.generation, len(growing.rows())) == (3, 1)
     growing.close()
-    stale = Growing(path, FileId.of(path))
+    stale = GrowingFile(path, FileId.of(path))
     assert not stale.poll()
     assert stale.head == b""
 
@@ -349,7 +349,7 @@ def test_end_flags_other_than_bit_0_are_ignored(tmp_path: Path, flags: int) -> N
     index_at = sum(len(each) for each in body[:-1])
     path = tmp_path / "live.inv"
     path.write_bytes(b"".join(body) + pack_record(RecordType.END, 0, struct.pack("<QI", index_at, flags)))
-    growing = Growing(path)
+    growing = GrowingFile(path)
     growing.poll()
     growing.close()
     assert (growing.finished, growing.broken, growing.complete) == (True, False, bool(flags & 1))
@@ -359,7 +359,7 @@ def test_an_end_mark_of_another_size_ends_what_makes_sense(tmp_path: Path) -> No
     *body, _ = records(make_vectors.simple().finish())
     path = tmp_path / "live.inv"
     path.write_bytes(b"".join(body) + pack_record(RecordType.END, 0, b""))
-    growing = Growing(path)
+    growing = GrowingFile(path)
     growing.poll()
     growing.close()
     assert (growing.finished, growing.broken) == (False, True)

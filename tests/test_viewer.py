@@ -24,8 +24,8 @@ from PIL import Image
 from invcodec.container.records import HEADER_BYTES, MAGIC, parse_header
 from invcodec.decoding.video import Video
 from invcodec.errors import UsageError
-from invcodec.streaming.painter import Looker, Painter, Picture, Wish, _false_colours, scene
-from invcodec.streaming.watched import Watched
+from invcodec.streaming.followed import FollowedFile
+from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, _false_colours, scene
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 
@@ -64,9 +64,9 @@ def test_frames_that_come_are_added_and_all_can_be_seen(encoded: Path, tmp_path:
     head, key, delta, second, index, end = records(encoded)
     path = tmp_path / "live.inv"
     path.write_bytes(head + key + delta[:20])
-    watched = Watched(str(path))
-    assert watched.growing
-    numbers = lambda: [entry.number for entry in watched.frames]  # noqa: E731
+    followed = FollowedFile(str(path))
+    assert followed.growing
+    numbers = lambda: [entry.number for entry in followed.frames]  # noqa: E731
     assert numbers() == [1]
     with open(path, "ab") as file:
         file.write(delta[20:] + second)
@@ -74,21 +74,21 @@ def test_frames_that_come_are_added_and_all_can_be_seen(encoded: Path, tmp_path:
         until(lambda: numbers() == [1, 2, 3])
         with Video(encoded) as whole:
             for number in (3, 1, 2):
-                assert watched.state_at(number).digest() == whole.source.state_at(number).digest()
-                assert watched.stats_at(number).stage == (
+                assert followed.state_at(number).digest() == whole.source.state_at(number).digest()
+                assert followed.stats_at(number).stage == (
                     "key" if number == 1 else "warmup" if number == 2 else "transfer"
                 )
         file.write(index + end)
-    until(lambda: not watched.growing)
-    watched.close()
+    until(lambda: not followed.growing)
+    followed.close()
 
 
 def test_a_file_that_takes_the_place_of_another_begins_anew(encoded: Path, tmp_path: Path) -> None:
     head, key, delta, second, *_ = records(encoded)
     path = tmp_path / "live.inv"
     path.write_bytes(head + key + delta)
-    watched = Watched(str(path))
-    until(lambda: 2 in watched.arrivals or len(watched._live) == 2)
+    followed = FollowedFile(str(path))
+    until(lambda: 2 in followed.arrivals or len(followed._live) == 2)
     (tmp_path / "new").write_bytes(head.replace(b"cam06", b"cam96") + second)
     # The header's checksum must fit.
     import struct
@@ -100,27 +100,27 @@ def test_a_file_that_takes_the_place_of_another_begins_anew(encoded: Path, tmp_p
     new[len(head) - 4 : len(head)] = struct.pack("<I", zlib.crc32(payload))
     (tmp_path / "new").write_bytes(new)
     (tmp_path / "new").replace(path)
-    until(lambda: watched.generation == 1)
-    assert [entry.number for entry in watched.frames] == [3]
-    assert [camera.name for camera in watched.head.cameras][-1] == "cam96"
-    watched.close()
+    until(lambda: followed.generation == 1)
+    assert [entry.number for entry in followed.frames] == [3]
+    assert [camera.name for camera in followed.head.cameras][-1] == "cam96"
+    followed.close()
 
 
 # pictures
 
 
-def ask(number: int, **more: object) -> Wish:
-    return Wish.parse({"frame": number, "size": [32, 24], "camera": "cam00", **more})
+def ask(number: int, **more: object) -> ViewRequest:
+    return ViewRequest.parse({"frame": number, "size": [32, 24], "camera": "cam00", **more})
 
 
 def test_pictures_are_those_of_the_decoder_and_come_coarse_first(encoded: Path) -> None:
     got: list[Picture] = []
-    painter = Painter(Watched(str(encoded)), threads=2)
-    looker = Looker(got.append)
-    painter.add(looker)
+    service = RenderService(FollowedFile(str(encoded)), threads=2)
+    client = Client(got.append)
+    service.add(client)
     # As on a machine that is so slow that it needs three steps.
-    painter._speed = 1000.0
-    painter.wish(looker, ask(2, size=[160, 120], serial=7))
+    service._speed = 1000.0
+    service.show(client, ask(2, size=[160, 120], serial=7))
     until(lambda: got and got[-1].about.get("final"))
     sizes = [picture.about["size"] for picture in got]
     assert sizes[-1] == (160, 120)
@@ -137,22 +137,22 @@ def test_pictures_are_those_of_the_decoder_and_come_coarse_first(encoded: Path) 
     coarse = pixels(got[0].data)
     shrunk = np.asarray(Image.fromarray(expected).resize(coarse.shape[1::-1], Image.Resampling.BOX))
     assert np.abs(coarse.astype(int) - shrunk).mean() < 12
-    painter.close()
+    service.close()
 
 
 def test_a_new_wish_takes_the_place_of_the_old_one(encoded: Path) -> None:
     got: list[Picture] = []
-    painter = Painter(Watched(str(encoded)), threads=1)
-    looker = Looker(got.append)
-    painter.add(looker)
+    service = RenderService(FollowedFile(str(encoded)), threads=1)
+    client = Client(got.append)
+    service.add(client)
     for serial in range(20):
-        painter.wish(looker, ask(1 + serial % 3, size=[200, 150], serial=serial))
+        service.show(client, ask(1 + serial % 3, size=[200, 150], serial=serial))
     until(lambda: got and got[-1].about.get("final") and got[-1].about["serial"] == 19)
     assert sum(bool(picture.about.get("final")) for picture in got) < 20
-    painter.wish(looker, ask(99, serial=20))
+    service.show(client, ask(99, serial=20))
     until(lambda: got[-1].about["serial"] == 20)
     assert "no frame 99" in got[-1].about["error"]
-    painter.close()
+    service.close()
 
 
 @pytest.mark.parametrize(
@@ -176,12 +176,12 @@ def test_near_is_red_and_far_is_blue_and_nothing_is_black() -> None:
 
 
 def test_a_page_is_told_where_it_can_look_from(encoded: Path) -> None:
-    watched = Watched(str(encoded))
-    told = json.loads(json.dumps(scene(watched)))
+    followed = FollowedFile(str(encoded))
+    told = json.loads(json.dumps(scene(followed)))
     assert [view["camera"] for view in told["views"]] == [f"cam0{i}" for i in range(7)]
     assert told["views"][told["start"]]["camera"] == "cam00"
     assert all(0.1 < view["distance"] < 100 for view in told["views"])
-    watched.close()
+    followed.close()
 
 
 # the whole program

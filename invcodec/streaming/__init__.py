@@ -1,1 +1,1 @@
-"""Files over HTTP while they grow, and the viewer."""
+"""Streaming over HTTP while a file is being written, and the viewer."""

@@ -1,4 +1,4 @@
-"""Records of a growing file as they are written, on this machine or from a server."""
+"""The records of a growing file as they are written, read from disk or from a server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from pathlib import Path
 from invcodec.container.remote import Unavailable, open_url, with_query
 from invcodec.container.scan import Record, Scanner
 from invcodec.errors import DamagedError, InvError, UsageError
-from invcodec.streaming.growing import POLL, Growing
+from invcodec.streaming.growing import POLL, GrowingFile
 
-_AGAIN = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before each new attempt to connect; the last one repeats."""
+_RETRY = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before each attempt to reconnect; the last one repeats."""
 _CHUNK = 1 << 16
 
 
 def follow_file(path: Path, stopped: Callable[[], bool]) -> Iterator[tuple[Scanner, Record]]:
-    """Records of a file on this machine, from its last keyframe on, each as soon as it is there.
+    """Records of a local file, from its last keyframe on, each as soon as it is complete.
 
-    It ends with the file's end mark. When another file takes the name, it begins again under a new scanner.
+    Ends at the file's end mark. When another file takes the name, starts again with a new scanner.
+
+    Args:
+        stopped: polled; whether to stop.
     """
-    growing = Growing(path)
+    growing = GrowingFile(path)
     generation, at = -1, 0
     scanner = Scanner(str(path))
     try:
@@ -50,16 +53,16 @@ def follow_file(path: Path, stopped: Callable[[], bool]) -> Iterator[tuple[Scann
 def follow_url(
     url: str, stopped: Callable[[], bool], status: Callable[[str], None] = lambda text: None
 ) -> Iterator[tuple[Scanner, Record]]:
-    """Records of a file that grows on a server, from its last keyframe on, each as soon as it is there.
+    """Records of a file that a server is streaming, from its last keyframe on, each as soon as it is complete.
 
-    When the connection breaks it is made again; then the stream begins again at the last keyframe, under a new scanner.
+    After a lost connection it reconnects, and starts again at the last keyframe with a new scanner.
 
     Args:
-        stopped: asked now and then whether to go on.
-        status: told when the connection is lost ("lost") and when it is there ("connected").
+        stopped: polled; whether to stop.
+        status: called with "connected" and "lost" when the connection is made and lost.
 
     Raises:
-        UsageError: the server does not let its file be followed.
+        UsageError: the server does not support following.
     """
     attempt = 0
     while not stopped():
@@ -67,7 +70,7 @@ def follow_url(
         try:
             with closing(open_url(with_query(url, "follow"))) as answer:
                 if answer.headers.get("Inv-Answer") != "follow":
-                    raise UsageError(f"{url}: its server does not let files be followed; it takes 'invcodec serve'")
+                    raise UsageError(f"{url}: this server cannot stream growing files; use 'invcodec serve' there")
                 status("connected")
                 while data := answer.read1(_CHUNK):
                     attempt = 0
@@ -82,9 +85,9 @@ def follow_url(
         except UsageError:
             raise
         except (OSError, http.client.HTTPException, InvError) as error:
-            # Bytes that make no sense are a broken connection too: the file itself is checked where it is kept.
+            # Corrupt bytes count as a lost connection: the server has checked the file itself.
             if isinstance(error, InvError) and not isinstance(error, DamagedError):
                 raise
         status("lost")
-        time.sleep(_AGAIN[min(attempt, len(_AGAIN) - 1)])
+        time.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
         attempt += 1

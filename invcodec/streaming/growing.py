@@ -1,4 +1,4 @@
-"""A file that another process writes: its whole records, as they come to be there."""
+"""A file that another process is writing, and which of its records are complete so far."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from invcodec.errors import InvError
 from invcodec.limits import MAX_HEAD_BYTES
 
 POLL = 0.01
-"""Seconds between two looks at a file that grows: a hundredth of what a frame takes, and next to no work."""
+"""Seconds between polls of a growing file: short beside the time of a frame, and cheap."""
 
 
 @dataclass(frozen=True)
 class FileId:
-    """Which file it is that has a name now."""
+    """Identity of a file, which tells it from another one that takes its name."""
 
     device: int
     inode: int
 
     @classmethod
     def of(cls, path: Path) -> FileId | None:
+        """The file that has this name now; None if there is none."""
         try:
             found = path.stat()
         except OSError:
@@ -34,23 +35,23 @@ class FileId:
         return cls(found.st_dev, found.st_ino)
 
 
-class Growing:
-    """What of a growing file can be sent on.
+class GrowingFile:
+    """Tracks the complete records of a file while it is being written.
 
-    Only whole records count. Between two looks nothing is held but some bytes for each frame.
+    Of each frame only its index row is kept in memory.
 
     Args:
-        path: of the file, which need not be there yet.
-        stale: a file of this name that is not meant, since it is about to be replaced.
+        path: of the file, which need not exist yet.
+        stale: a file of this name to ignore, because it is about to be replaced.
 
     Attributes:
-        generation: raised whenever another file takes the name, or the file is cut: then all is new.
-        head: magic and header, or empty as long as there is no file.
-        size: bytes of whole records.
-        key, key_before: offsets of the last keyframe, and of the one before it (or the last, if it is the only one).
-        end: offset behind the last frame once the file is finished, or None.
+        generation: incremented when another file takes the name or this one is truncated; all else is then reset.
+        head: magic number and HEAD record; empty until they are complete.
+        size: bytes of complete records.
+        key, key_before: offsets of the last keyframe and of the one before it (of the last, if it is the only one).
+        end: offset just past the last frame once the file is finished, or None.
         complete: whether there is an end mark that says that the encode is complete.
-        broken: records stop making sense at `size`; nothing more will come.
+        broken: what follows `size` is not a record; the file is read no further.
     """
 
     def __init__(self, path: Path, stale: FileId | None = None) -> None:
@@ -80,10 +81,11 @@ class Growing:
 
     @property
     def finished(self) -> bool:
+        """Whether the file has its end mark."""
         return self.end is not None
 
     def poll(self) -> bool:
-        """Look again; returns whether there is anything new."""
+        """Look for new records; returns whether anything has changed."""
         before = (self.generation, self.size, self.broken)
         now = FileId.of(self.path)
         if now is None or now == self._stale:
@@ -96,41 +98,41 @@ class Growing:
                 self.generation += 1
                 self._reset()
         if self._file is not None and not self.finished and not self.broken:
-            self._look()
+            self._read_on()
         return before != (self.generation, self.size, self.broken)
 
-    def _look(self) -> None:
+    def _read_on(self) -> None:
         assert self._file is not None
-        there = os.fstat(self._file).st_size
+        available = os.fstat(self._file).st_size
         at = self.size or len(MAGIC)
         try:
-            while at + HEADER_BYTES <= there:
-                record = parse_header(self.read(at, HEADER_BYTES), at)
-                if record.end > there:
+            while at + HEADER_BYTES <= available:
+                header = parse_header(self.read(at, HEADER_BYTES), at)
+                if header.end > available:
                     break
-                self._take(record)
-                at = record.end
+                self._take(header)
+                at = header.end
                 if self.head:
                     self.size = at
         except InvError:
             self.broken = True
 
-    def _take(self, record: RecordHeader) -> None:
-        if record.type == RecordType.HEAD and not self.head:
-            self.head = self.read(0, record.end)
-        elif record.is_frame:
-            frame, _ = FrameHead.split(self.read(record.payload_offset, min(record.length, MAX_HEAD_BYTES)))
-            self._rows += pack(IndexRow.of(record, frame).to_plain())
+    def _take(self, header: RecordHeader) -> None:
+        if header.type == RecordType.HEAD and not self.head:
+            self.head = self.read(0, header.end)
+        elif header.is_frame:
+            frame, _ = FrameHead.split(self.read(header.payload_offset, min(header.length, MAX_HEAD_BYTES)))
+            self._rows += pack(IndexRow.of(header, frame).to_plain())
             self._count += 1
-            if record.type == RecordType.KEY:
-                self.key_before = record.offset if self.key is None else self.key
-                self.key = record.offset
-        elif record.type == RecordType.INDEX:
-            self._index_at = record.offset
-        elif record.type == RecordType.END:
-            payload = self.read(record.payload_offset, min(record.length, MAX_HEAD_BYTES))
+            if header.type == RecordType.KEY:
+                self.key_before = header.offset if self.key is None else self.key
+                self.key = header.offset
+        elif header.type == RecordType.INDEX:
+            self._index_at = header.offset
+        elif header.type == RecordType.END:
+            payload = self.read(header.payload_offset, min(header.length, MAX_HEAD_BYTES))
             self.complete = EndMark.from_bytes(payload).complete
-            self.end = self._index_at or record.offset
+            self.end = self._index_at or header.offset
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of the file."""
@@ -138,32 +140,45 @@ class Growing:
         return os.pread(self._file, size, offset)
 
     def record_end(self, offset: int) -> int:
-        """Where the record ends that begins at a byte."""
+        """Offset just past the record that begins at `offset`."""
         return parse_header(self.read(offset, HEADER_BYTES), offset).end
 
     def index(self) -> bytes:
-        """The frames so far, as the payload of an INDEX record has them."""
+        """The frames so far, as the payload of an INDEX record."""
         return pack_list(self._count, bytes(self._rows))
 
     def rows(self) -> list[IndexRow]:
+        """The frames so far."""
         return unpack_index(self.index())
 
 
 @dataclass
-class Sent:
-    """What of a file's frames went into a stream, and where it lies there."""
+class StreamedRange:
+    """A range of a file that was copied into a stream.
+
+    Attributes:
+        first, end: offsets in the file, from the first byte to one past the last.
+        shift: offset in the stream, minus offset in the file.
+    """
 
     first: int
     end: int
     shift: int
 
 
-def ending(rows: list[IndexRow], sent: list[Sent], position: int, complete: bool) -> bytes:
-    """Index and end mark of a stream that got some of a file's frames, from byte `position` of the stream on."""
-    mine = [
+def stream_ending(rows: list[IndexRow], ranges: list[StreamedRange], position: int, complete: bool) -> bytes:
+    """INDEX and END records for a stream that holds some of a file's frames.
+
+    Args:
+        rows: all frames of the file.
+        ranges: what the stream holds of it.
+        position: offset in the stream at which these records will be.
+        complete: whether the encode is complete.
+    """
+    streamed = [
         replace(row, offset=row.offset + part.shift)
-        for part in sent
+        for part in ranges
         for row in rows
         if part.first <= row.offset < part.end
     ]
-    return pack_ending(mine, position, complete)
+    return pack_ending(streamed, position, complete)

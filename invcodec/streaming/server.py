@@ -1,11 +1,11 @@
-"""One file over HTTP: parts of it by range, and, while it grows, each record as soon as it was written.
+"""HTTP server of one file: byte ranges, and while the file is being written, each record as soon as it is complete.
 
     GET /live.inv                 the file, or a range of it
-    GET /live.inv?follow          header, last keyframe, the deltas since, then every record as it comes
+    GET /live.inv?follow          header, last keyframe, the deltas since, then every record as it is written
     GET /live.inv?index           the frames so far, as an INDEX record's payload
 
-Nothing waits for a client. The file lies on disk, each client has its place in it, and is sent the next piece when it
-has taken the last one; who is too slow and falls behind by more than a keyframe goes on at the last keyframe.
+No client delays the encoder or another client: the file is on disk, and each client reads from its own position in it
+at its own pace. A client that falls behind by more than a keyframe skips to the last keyframe.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from urllib.parse import quote
 from aiohttp import web
 
 from invcodec.errors import InvError, UsageError
-from invcodec.streaming.growing import POLL, FileId, Growing, Sent, ending
+from invcodec.streaming.growing import POLL, FileId, GrowingFile, StreamedRange, stream_ending
 
 MEDIA_TYPE = "application/vnd.inv"
 MAX_CONNECTIONS = 1000
-_PIECE = 1 << 16
-_STALLED = 30.0
-"""Seconds that a client may take for a piece, or for its request."""
+_CHUNK = 1 << 16
+_TIMEOUT = 30.0
+"""Seconds within which a client must receive a chunk, or send its request."""
 _IDLE = 0.5
-"""Seconds between two looks at a file that is finished."""
-_FAREWELL = 5.0
-"""Seconds that followers have to take the last records when the encoder has ended."""
+"""Seconds between polls of a finished file."""
+_DRAIN = 5.0
+"""Seconds that followers have to receive the last records after the encoder has ended."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Open a listening socket; port 0 is any free one.
 
     Raises:
         UsageError: the address cannot be used.
@@ -52,13 +52,13 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(512)
     except OSError as error:
-        raise UsageError(f"{host}:{port}: cannot be listened on ({error.strerror or error})") from None
+        raise UsageError(f"{host}:{port}: cannot listen on this address ({error.strerror or error})") from None
     listening.setblocking(False)
     return listening
 
 
 def address_of(listening: socket.socket, name: str = "") -> str:
-    """The URL of a listening socket's file."""
+    """URL of a file that is served on a socket."""
     host, port = listening.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = socket.gethostname()
@@ -66,16 +66,16 @@ def address_of(listening: socket.socket, name: str = "") -> str:
 
 
 class FileServer:
-    """Answers for one file.
+    """Web application that serves one file.
 
     Args:
-        path: of the file, which need not be there yet.
-        stale: see `Growing`.
-        stop: once it is set, the server ends when its followers have all there is, or after a while.
+        path: of the file, which need not exist yet.
+        stale: see `GrowingFile`.
+        stop: once set, the server ends as soon as its followers have received everything, at most 5 s later.
     """
 
     def __init__(self, path: Path, stale: FileId | None = None, stop: Event | None = None) -> None:
-        self._growing = Growing(path, stale)
+        self._growing = GrowingFile(path, stale)
         self._stop = stop
         self._changed = asyncio.Condition()
         self._followers = 0
@@ -83,20 +83,20 @@ class FileServer:
 
     def application(self) -> web.Application:
         app = web.Application()
-        app.router.add_get("/", self._hello)
+        app.router.add_get("/", self._greet)
         app.router.add_get("/{name}", self._file)
         return app
 
     async def run(self, listening: socket.socket) -> None:
-        """Serve until cancelled, or told to stop."""
+        """Serve until cancelled or stopped."""
         async with serving(self.application(), listening):
             watching = asyncio.create_task(self._watch())
             try:
-                # An encoder that was killed told nobody to stop.
+                # An encoder that was killed cannot set the event.
                 encoder = multiprocessing.parent_process()
                 while not (self._stop and self._stop.is_set()) and (encoder is None or encoder.is_alive()):
                     await asyncio.sleep(0.05)
-                for _ in range(round(_FAREWELL / 0.05)):
+                for _ in range(round(_DRAIN / 0.05)):
                     if not self._followers:
                         break
                     await asyncio.sleep(0.05)
@@ -106,14 +106,14 @@ class FileServer:
 
     async def _watch(self) -> None:
         while True:
-            # A long file takes a while to look through at first.
+            # The first poll of a long file takes a while.
             with suppress(OSError):
                 if await asyncio.to_thread(self._growing.poll):
                     async with self._changed:
                         self._changed.notify_all()
             await asyncio.sleep(_IDLE if self._growing.finished or self._growing.broken else POLL)
 
-    async def _hello(self, request: web.Request) -> web.Response:
+    async def _greet(self, request: web.Request) -> web.Response:
         url = f"http://{request.host}/{quote(self._name)}"
         return web.Response(text=f"{url}\n\nWatch it with: invcodec view {url}\n")
 
@@ -135,11 +135,11 @@ class FileServer:
         growing = self._growing
         size = growing.size
         if growing.finished or growing.broken:
-            # What is behind the end of the records is for the reader to judge.
+            # Bytes past the last record are served as well: the reader decides what they are.
             size = await asyncio.to_thread(lambda: growing.path.stat().st_size)
         try:
-            wanted = request.http_range
-            first, stop, _ = wanted.indices(size) if wanted.start is not None else (0, size, 1)
+            asked = request.http_range
+            first, stop, _ = asked.indices(size) if asked.start is not None else (0, size, 1)
         except ValueError:
             first, stop = size, size
         partial = "Range" in request.headers
@@ -155,10 +155,10 @@ class FileServer:
         await response.prepare(request)
         if request.method != "HEAD":
             generation = growing.generation
-            for at in range(first, stop, _PIECE):
+            for at in range(first, stop, _CHUNK):
                 if growing.generation != generation:
                     break
-                await _send(request, response, growing.read(at, min(_PIECE, stop - at)))
+                await _send(request, response, growing.read(at, min(_CHUNK, stop - at)))
         return response
 
     async def _follow(self, request: web.Request) -> web.StreamResponse:
@@ -171,7 +171,7 @@ class FileServer:
         try:
             await self._stream(request, response)
         except InvError:
-            # A file that makes no sense ends here; its reader finds out what is wrong with it.
+            # The stream of a corrupt file ends here; its reader reports the damage.
             pass
         finally:
             self._followers -= 1
@@ -182,31 +182,31 @@ class FileServer:
         generation = growing.generation
         await _send(request, response, growing.head)
         position = len(growing.head)
-        sent: list[Sent] = []
+        ranges: list[StreamedRange] = []
         at: int | None = None
         whole = 0
         while growing.generation == generation:
-            # A client is slow if the system takes no more for it; else this server was, and catches up.
+            # Only a client whose socket is full is slow; otherwise it is this server that has to catch up.
             slow = request.transport is not None and request.transport.get_write_buffer_size() > 0
             behind = slow and at is not None and at < (growing.key_before or 0)
-            # The record that was begun is sent to its end.
+            # Skip at the end of a record only.
             if growing.key is not None and (at is None or (behind and at == whole)):
                 at = whole = growing.key
-                sent.append(Sent(at, at, position - at))
+                ranges.append(StreamedRange(at, at, position - at))
             last = growing.size if growing.end is None else growing.end
             if at is not None and at < last:
                 if behind and at < whole:
                     last = whole
-                piece = growing.read(at, min(_PIECE, last - at))
-                while whole < at + len(piece):
+                chunk = growing.read(at, min(_CHUNK, last - at))
+                while whole < at + len(chunk):
                     whole = growing.record_end(whole)
-                await _send(request, response, piece)
-                at += len(piece)
-                position += len(piece)
-                sent[-1].end = at
+                await _send(request, response, chunk)
+                at += len(chunk)
+                position += len(chunk)
+                ranges[-1].end = at
             elif growing.end is not None:
                 rows = await asyncio.to_thread(growing.rows)
-                await _send(request, response, ending(rows, sent, position, growing.complete))
+                await _send(request, response, stream_ending(rows, ranges, position, growing.complete))
                 return
             elif growing.broken:
                 return
@@ -217,40 +217,39 @@ class FileServer:
 
 
 async def _send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    """Send a piece once the client has taken those before; one that takes too long is cut off."""
+    """Send a chunk once the client has room for it; disconnect a client that takes too long."""
     try:
-        await asyncio.wait_for(response.write(data), _STALLED)
+        await asyncio.wait_for(response.write(data), _TIMEOUT)
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
-        raise ConnectionResetError("the client takes nothing") from None
+        raise ConnectionResetError("the client is stalled") from None
 
 
 class serving:
-    """An application on a listening socket, with bounds on what clients can use up; an async context manager."""
+    """Async context manager that serves an application on a socket, with bounds on what clients can use up."""
 
     def __init__(self, app: web.Application, listening: socket.socket) -> None:
-        app.middlewares.append(self._seen)
+        app.middlewares.append(self._track)
         self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, keepalive_timeout=_STALLED, shutdown_timeout=1.0
+            app, handler_cancellation=True, access_log=None, keepalive_timeout=_TIMEOUT, shutdown_timeout=1.0
         )
         self._listening = listening
-        self._asked: set[Any] = set()
-        self._open: set[Any] = set()
+        self._active: set[Any] = set()
 
     async def __aenter__(self) -> None:
         await self._runner.setup()
         server, outer = cast(web.Server, self._runner.server), self
 
         class Connection(asyncio.Protocol):
-            """Refuses connections beyond the bound, and closes those that do not ask for anything."""
+            """Refuses connections beyond the limit, and closes those that send no request in time."""
 
             def __new__(cls) -> Any:
                 if len(server.connections) >= MAX_CONNECTIONS:
                     return super().__new__(cls)
                 handler = server()
                 loop = asyncio.get_running_loop()
-                loop.call_later(_STALLED, outer._check, handler)
+                loop.call_later(_TIMEOUT, outer._close_if_silent, handler)
                 return handler
 
             def connection_made(self, transport: Any) -> None:
@@ -259,18 +258,18 @@ class serving:
         self._server = await asyncio.get_running_loop().create_server(Connection, sock=self._listening)
 
     @web.middleware
-    async def _seen(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        self._asked.add(request.protocol)
+    async def _track(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self._active.add(request.protocol)
         try:
             return await handler(request)
         except (ConnectionResetError, ConnectionAbortedError):
-            # There is nobody to answer.
+            # The client is gone.
             raise asyncio.CancelledError from None
 
-    def _check(self, handler: Any) -> None:
-        if handler not in self._asked and handler.transport is not None:
+    def _close_if_silent(self, handler: Any) -> None:
+        if handler not in self._active and handler.transport is not None:
             handler.transport.abort()
-        self._asked.discard(handler)
+        self._active.discard(handler)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -280,19 +279,26 @@ class serving:
 
 
 def serve(path: Path, listening: socket.socket, stale: FileId | None = None, stop: Event | None = None) -> None:
-    """Serve a file until Ctrl-C, or until told to stop."""
+    """Serve a file until Ctrl-C, or until `stop` is set; see `FileServer`."""
     asyncio.run(FileServer(path, stale, stop).run(listening))
 
 
-def _serve_beside(path: Path, listening: socket.socket, stale: FileId | None, stop: Event) -> None:
-    # Ctrl-C is for the encoder, which then finishes the file and stops its server.
+def _serve_in_background(path: Path, listening: socket.socket, stale: FileId | None, stop: Event) -> None:
+    # Ctrl-C is handled by the encoder, which finishes the file and then stops the server.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(InvError, OSError):
         serve(path, listening, stale, stop)
 
 
-class Beside:
-    """A server in a process of its own, for as long as the context is open; a file that is there already is not meant.
+class BackgroundServer:
+    """Context manager that serves a file from a process of its own.
+
+    Args:
+        path: of the file, which need not exist yet.
+        fresh: ignore a file of this name that exists already, because it is about to be replaced.
+
+    Attributes:
+        url: of the file.
 
     Raises:
         UsageError: the address cannot be used.
@@ -305,10 +311,10 @@ class Beside:
         self._stop = context.Event()
         stale = FileId.of(path) if fresh else None
         self._process = context.Process(
-            target=_serve_beside, args=(path, self._listening, stale, self._stop), daemon=True
+            target=_serve_in_background, args=(path, self._listening, stale, self._stop), daemon=True
         )  # fmt: skip
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> BackgroundServer:
         self._process.start()
         self._listening.close()
         return self
@@ -317,6 +323,6 @@ class Beside:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._process.join(_FAREWELL + 1)
+        self._process.join(_DRAIN + 1)
         if self._process.is_alive():
             self._process.terminate()

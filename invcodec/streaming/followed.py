@@ -1,4 +1,4 @@
-"""A file that is looked at, on this machine or another one, and that may grow meanwhile."""
+"""A file, local or on a server, that may be growing while it is viewed."""
 
 from __future__ import annotations
 
@@ -19,33 +19,40 @@ from invcodec.errors import DamagedError, FrameNotFoundError, InvError
 from invcodec.geometry.camera import Camera
 from invcodec.streaming.follow import follow_file, follow_url
 
-_GROWS = ("open", "truncated")
-_HELD = 4
-"""States of the newest frames that are kept."""
+_GROWING = ("open", "truncated")
+"""Status of a file that may be growing."""
+_KEPT = 4
+"""Number of the newest frames whose states are kept."""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """When a frame of a growing file came here (seconds as of `time.time`), and the seconds that decoding it took."""
+    """When a frame of a growing file arrived.
+
+    Attributes:
+        at: in seconds since 1970.
+        decoding: seconds that decoding took.
+    """
 
     at: float
     decoding: float
 
 
-class Watched:
+class FollowedFile:
     """An `invcodec.decoding.source.StateSource` of a file that may still be growing.
 
-    Frames that come are decoded at once, each from the one before. Others are read from the file where it lies.
+    New frames are decoded as they arrive, each from the one before. Other frames are read from the file on request.
 
     Args:
-        name: path or address.
-        changed: called, from another thread, when there is something new.
+        name: path or URL.
+        changed: called from another thread after any change.
 
     Attributes:
-        frames: all frames that are known, in order.
-        growing: whether more may come.
-        connected: whether whoever keeps the file can be reached.
-        generation: raised when another file takes its place; then all else is new.
+        frames: all known frames, in order.
+        arrivals: by number, for the newest frames that arrived since the file was opened.
+        growing: whether more frames may arrive.
+        connected: whether the server can be reached.
+        generation: incremented when another file takes this one's place; everything else is then reset.
 
     Raises:
         UsageError, DamagedError, UnsupportedError, LimitError: as `Reader`.
@@ -60,7 +67,7 @@ class Watched:
         self.generation = 0
         self.connected = True
         self._begin(StateReader(name))
-        self.growing = self._reader.status in _GROWS
+        self.growing = self._reader.status in _GROWING
         if self.growing:
             threading.Thread(target=self._follow, daemon=True).start()
 
@@ -97,7 +104,7 @@ class Watched:
     def _follow(self) -> None:
         try:
             records = (
-                follow_url(self.name, self._stopped.is_set, self._heard)
+                follow_url(self.name, self._stopped.is_set, self._set_connected)
                 if is_url(self.name)
                 else follow_file(self.path, self._stopped.is_set)
             )
@@ -119,19 +126,19 @@ class Watched:
         self.growing = False
         self._changed()
 
-    def _heard(self, status: str) -> None:
+    def _set_connected(self, status: str) -> None:
         self.connected = status == "connected"
         self._changed()
 
     def _catch_up(self) -> None:
-        """Learn of the frames that came before a stream began: it begins at the last keyframe.
+        """Add the frames before the start of a stream, which starts at the last keyframe.
 
-        If the file is not the one that it was, all begins anew.
+        If another file has taken the name, start over.
         """
         try:
             fresh = StateReader(self.name)
         except InvError:
-            # Gone again; the next stream will tell.
+            # Gone again; the next stream tries again.
             return
         with self._lock:
             known = [self._known.get(entry.number) for entry in fresh.frames]
@@ -165,12 +172,12 @@ class Watched:
                 self.arrivals[entry.number] = arrival
             self._live[entry.number] = found, state
             for old in (self._live, self.arrivals):
-                while len(old) > _HELD:
+                while len(old) > _KEPT:
                     del old[next(iter(old))]
         self._changed()
 
     def _reader_with(self, number: int) -> StateReader:
-        """A reader that knows a frame: what came after the file was opened is known to a new one."""
+        """A reader that has a frame; the file is opened again if the frame is newer than the reader."""
         with self._lock:
             reader = self._reader
         if number in reader:
@@ -187,7 +194,7 @@ class Watched:
         return live[1] if live else self._reader_with(number).state_at(number)
 
     def stats_at(self, number: int) -> Stats:
-        """What the encoder said of a frame."""
+        """The encoder's statistics of a frame."""
         with self._lock:
             live = self._live.get(number)
         if live and live[0].frame is not None:
