@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from invcodec.metrics import BEST_PSNR, psnr, ssim_map
+from invcodec.metrics import BEST_PSNR, over_white, psnr, ssim_map, to_8_bit
 
 
 def noise(seed: int, height: int = 14, width: int = 17) -> np.ndarray:
@@ -90,13 +90,13 @@ def test_ssim_against_slow_twin(height: int) -> None:
 
 
 @pytest.mark.parametrize("contrast", [1.0, 0.5, 0.02])
-def test_ssim_is_that_of_another_implementation(contrast: float) -> None:
+def test_ssim_agrees_with_scikit_image(contrast: float) -> None:
     a = noise(4, 40, 50)
     b = np.clip(a * contrast + noise(5, 40, 50) * 0.1 + 20, 0, 255).astype(np.uint8)
     _, expected = structural_similarity(
         a, b, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )
-    # Borders differ: that implementation repeats the edge pixel.
+    # Borders differ: scikit-image repeats the edge pixel.
     np.testing.assert_allclose(ssim_map(a, b)[5:-5, 5:-5], expected.mean(2)[5:-5, 5:-5], atol=1e-7)
 
 
@@ -110,7 +110,7 @@ def test_ssim_is_symmetric_and_at_most_one_at_every_size(height: int, width: int
     assert (np.abs(forth) <= 1 + 1e-9).all()
 
 
-def test_ssim_tells_where_pictures_differ() -> None:
+def test_ssim_is_low_where_pictures_differ() -> None:
     a = noise(3, 40, 40)
     b = a.copy()
     b[:5, :5] = 255 - b[:5, :5]
@@ -122,3 +122,17 @@ def test_ssim_tells_where_pictures_differ() -> None:
 def test_a_mask_without_pixels_has_no_psnr() -> None:
     with pytest.raises(ValueError, match="without pixels"):
         psnr(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 3), np.uint8), np.zeros((2, 2), bool))
+
+
+def test_transparent_colours_are_mixed_with_white() -> None:
+    rgba = np.array([[10, 20, 30, 255], [10, 20, 30, 0], [0, 100, 200, 51]], np.uint8)
+    # 51 / 255 is one fifth.
+    expected = [[10, 20, 30], [255, 255, 255], [204, 224, 244]]
+    np.testing.assert_array_equal(over_white(rgba), expected)
+    np.testing.assert_array_equal(over_white(rgba[:, :3], rgba[:, 3].astype(np.float32) / 255), expected)
+    np.testing.assert_array_equal(over_white(rgba[:, :3]), rgba[:, :3])
+
+
+def test_eight_bit_values_are_rounded_and_clipped() -> None:
+    values = np.array([-1.0, 0.0, 0.499 / 255, 0.501 / 255, 1.0, 2.0, np.inf, -np.inf, np.nan])
+    np.testing.assert_array_equal(to_8_bit(values), [0, 0, 0, 1, 255, 255, 255, 0, 0])

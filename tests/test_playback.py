@@ -1,4 +1,4 @@
-"""Frames and cameras on one clock, and that clock as a video of one rate."""
+"""Playback: frames and cameras on one timeline, and its constant-rate video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ def filmed(times: Sequence[Fraction], duration: Fraction) -> Film:
 
 
 def at(rate: Fraction, repeats: list[int]) -> list[Fraction]:
-    """When each shot of a constant-rate video begins, and at last when it ends."""
+    """When each shot of a constant-rate video starts, then when the video ends."""
     return [sum(repeats[:i]) / rate for i in range(len(repeats) + 1)]
 
 
@@ -58,7 +58,7 @@ def test_even_frames_play_at_their_own_rate(rate: Fraction) -> None:
     assert out.constant_rate() == (rate, [1, 1, 1, 1, 1])
     assert out.duration == 5 / rate
     assert [shot.number for shot in out.shots] == [40, 41, 42, 43, 44]
-    # The clock starts with the first shot, wherever in the file that is.
+    # The timeline starts at the first shot, wherever that is in the file.
     assert out.shots[0].time == 0
     assert out.by_frame
 
@@ -81,7 +81,7 @@ def test_a_single_frame_is_shown_for_one_period() -> None:
 
 
 def slow_rate(steps: list[Fraction]) -> Fraction:
-    """The lowest rate n / d that makes every step whole, by trial; steps have denominators up to 12."""
+    """The lowest rate at which every step is a whole number of periods, by trial; denominators are at most 12."""
     tried = {Fraction(n) for n in range(1, 27721) if 27720 % n == 0}
     tried |= {rate / k for rate in tried for k in range(2, 13)}
     return next(rate for rate in sorted(tried) if all((step * rate).denominator == 1 for step in steps))
@@ -89,7 +89,7 @@ def slow_rate(steps: list[Fraction]) -> Fraction:
 
 @given(st.lists(st.builds(Fraction, st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
-def test_constant_rate_shows_every_shot_in_its_time(steps: list[Fraction]) -> None:
+def test_constant_rate_shows_every_shot_on_time(steps: list[Fraction]) -> None:
     times = [sum(steps[:i], Fraction(0)) for i in range(len(steps) + 1)]
     rate, repeats = filmed(times[:-1], times[-1]).constant_rate()
     assert len(repeats) == len(steps)
@@ -102,7 +102,7 @@ def test_constant_rate_shows_every_shot_in_its_time(steps: list[Fraction]) -> No
         assert all(abs(a - b) <= Fraction(1, 480) for a, b in zip(at(rate, repeats), times, strict=True))
 
 
-def test_rates_beyond_what_players_show_are_capped_without_drifting() -> None:
+def test_high_rates_are_capped_without_drift() -> None:
     times = [k / Fraction(1000) + Fraction(k * k, 7000) for k in range(200)]
     rate, repeats = filmed(times, Fraction(7)).constant_rate()
     assert rate == 240
@@ -123,13 +123,13 @@ def test_a_named_camera_moves_with_the_rig_and_keeps_its_size() -> None:
     for number, shot in enumerate(out.shots):
         np.testing.assert_allclose(shot.camera.pose[:, 3] - RIG[1].pose[:, 3], [number, 0, 0], atol=1e-12)
         assert shot.camera.width == 50
-    # A camera of no name stands for itself, even where the rig has cameras of no name.
+    # A camera without a name does not move, even if the rig has cameras without names.
     alone = replace(RIG[1], name="")
     nameless = [replace(frame, cameras=[replace(c, name="") for c in frame.cameras]) for frame in moving[1:]]
     assert all(shot.camera is alone for shot in film(Pose("x", (alone,)), nameless, Fraction(10)).shots)
 
 
-def test_an_orbit_goes_round_once_in_the_time_of_the_frames() -> None:
+def test_an_orbit_is_one_revolution_in_the_duration_of_the_frames() -> None:
     pose = Pose("orbit", (replace(RIG[1], name=""),), orbit=True)
     out = film(pose, frames(1, 2, 5, first=4), Fraction(2))
     assert [(s.number, s.time) for s in out.shots] == [(4, 0), (5, 1), (6, 4)]
@@ -154,7 +154,7 @@ def path(count: int, rate: Fraction | int, times: Sequence[float] | None = None)
 
 def test_a_path_at_another_pace_shows_the_frame_on_screen() -> None:
     out = film(path(8, 20), even(3, 10, first=5), Fraction(10))
-    # Two pictures a frame; then the last frame is held.
+    # Two pictures per frame; then the last frame is held.
     assert [shot.number for shot in out.shots] == [5, 5, 6, 6, 7, 7, 7, 7]
     assert [shot.camera.cx for shot in out.shots] == list(range(8))
     assert out.duration == Fraction(8, 20)
@@ -173,7 +173,7 @@ def test_a_path_over_a_gap_holds_the_frame_before_it() -> None:
     assert [s.number for s in film(path(6, 10), times, Fraction(10)).shots] == [0, 1, 1, 1, 2, 2]
 
 
-def test_a_path_with_times_looks_when_it_says() -> None:
+def test_a_path_with_times_shows_the_frames_at_these_times() -> None:
     out = film(path(5, 30, [1.0, 0.0, 0.5, 0.49, 0.25]), even(5, 10, first=3), Fraction(10))
     assert [shot.number for shot in out.shots] == [7, 3, 5, 4, 4]
     assert [shot.time for shot in out.shots] == [Fraction(k, 30) for k in range(5)]

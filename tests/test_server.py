@@ -1,4 +1,4 @@
-"""Files over HTTP: parts, following, late joiners, slow and hostile clients, lost connections."""
+"""Files over HTTP: ranges, following, late joiners, slow and hostile clients, lost connections."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from invcodec.streaming.server import FileServer, address_of, listen
 
 @contextmanager
 def served(path: Path, port: int = 0, stale: FileId | None = None, buffer: int | None = None) -> Iterator[str]:
-    """The file's address, while a server of this process answers for it; the system's buffers may be small."""
+    """URL of the file, served from this process; `buffer` bounds the socket's send buffer in bytes."""
     listening = listen("127.0.0.1", port)
     if buffer is not None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
@@ -81,7 +81,7 @@ def ready(url: str) -> None:
 
 
 def records(data: bytes) -> list[bytes]:
-    """The magic, and then every record."""
+    """The magic number, then each record."""
     parts, at = [data[: len(MAGIC)]], len(MAGIC)
     while at < len(data):
         end = parse_header(data[at : at + HEADER_BYTES], at).end
@@ -90,7 +90,7 @@ def records(data: bytes) -> list[bytes]:
     return parts
 
 
-def test_parts_of_the_file_and_nothing_else(tmp_path: Path) -> None:
+def test_ranges_of_the_file_and_nothing_else_are_served(tmp_path: Path) -> None:
     data = make_vectors.two_segments().finish()
     path = tmp_path / "out put.inv"
     path.write_bytes(data)
@@ -116,7 +116,7 @@ def test_parts_of_the_file_and_nothing_else(tmp_path: Path) -> None:
             urlopen(Request(url, method="POST", data=b"x"))
 
 
-def test_info_and_decode_take_addresses(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+def test_info_and_decode_take_urls(cli: Cli, encoded: Path, tmp_path: Path) -> None:
     with served(encoded) as url:
         ready(url)
         here, there = (json.loads(cli("info", name, "--json").out) for name in (encoded, url))
@@ -132,8 +132,8 @@ def test_info_and_decode_take_addresses(cli: Cli, encoded: Path, tmp_path: Path)
     assert (gone.code, "cannot be reached" in gone.err, gone.err.count("\n")) == (2, True, 1)
 
 
-def test_a_frame_far_inside_costs_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The file is small, too.
+def test_a_frame_far_inside_fetches_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Small blocks for a small file.
     monkeypatch.setattr(remote, "_BLOCK", 4096)
     made = make_vectors.Maker(make_vectors.header([make_vectors.grid("ndc")], make_vectors.cameras("ndc")), 1)
     for number in range(600):
@@ -172,7 +172,7 @@ def test_a_remote_file_reads_like_a_file(tmp_path: Path, size: int) -> None:
         assert remote.read() == local.read()
 
 
-def test_a_server_without_parts_is_refused_in_one_line(cli: Cli, tmp_path: Path) -> None:
+def test_a_server_without_ranges_is_refused_in_one_line(cli: Cli, tmp_path: Path) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:
@@ -189,7 +189,7 @@ def test_a_server_without_parts_is_refused_in_one_line(cli: Cli, tmp_path: Path)
     assert (result.code, "does not send parts" in result.err, result.err.count("\n")) == (2, True, 1)
 
 
-def test_who_joins_late_gets_a_whole_file_from_the_last_keyframe_on(tmp_path: Path) -> None:
+def test_a_late_joiner_gets_a_valid_file_from_the_last_keyframe_on(tmp_path: Path) -> None:
     data = make_vectors.two_segments().finish()
     magic, head, *frames, index, end = records(data)
     path, followed = tmp_path / "live.inv", tmp_path / "followed.inv"
@@ -197,7 +197,7 @@ def test_who_joins_late_gets_a_whole_file_from_the_last_keyframe_on(tmp_path: Pa
         assert get(url)[0] == 503
         path.write_bytes(magic + head + b"".join(frames[:3]) + frames[3][:30])
         ready(url)
-        # A record that is not whole yet is not there yet.
+        # An incomplete record is not served.
         assert get(url) == (200, magic + head + b"".join(frames[:3]))
         with closing(urlopen(url + "?follow")) as stream:
             assert stream.read(len(magic + head + frames[2])) == magic + head + frames[2]
@@ -211,13 +211,13 @@ def test_who_joins_late_gets_a_whole_file_from_the_last_keyframe_on(tmp_path: Pa
     with open(followed, "rb") as file:
         found = verify(file, "followed")
     assert (found.status, [e.number for e in found.frames], found.problems) == ("complete", [2, 3], [])
-    # Its own index fits, too.
+    # Its own index is valid, too.
     with StateReader(followed) as reader:
         assert (reader.status, [entry.number for entry in reader.frames]) == ("complete", [2, 3])
 
 
 def big_file(frames: int, size: int) -> tuple[bytes, list[bytes]]:
-    """A header, and keyframes of so many bytes that hold nothing."""
+    """A header, and keyframes of `size` zero bytes."""
     made = make_vectors.simple()
     head = b"".join(records(made.open())[:2])
     qps = (0,) * len(table(made.head))
@@ -225,11 +225,11 @@ def big_file(frames: int, size: int) -> tuple[bytes, list[bytes]]:
     return head, [pack_record(RecordType.KEY, number, each + bytes(size)) for number, each in enumerate(heads)]
 
 
-def test_a_slow_client_goes_on_at_the_last_keyframe(tmp_path: Path) -> None:
+def test_a_slow_client_skips_to_the_last_keyframe(tmp_path: Path) -> None:
     head, keys = big_file(40, 150_000)
     path = tmp_path / "live.inv"
     path.write_bytes(head + keys[0])
-    # Or the system might take all that the server holds for it at once, as if it had never been slow.
+    # With a large buffer the system would take everything at once, as if the client were fast.
     with served(path, buffer=4096) as url:
         ready(url)
         host, port = "127.0.0.1", int(url.split(":")[2].split("/")[0])
@@ -238,13 +238,13 @@ def test_a_slow_client_goes_on_at_the_last_keyframe(tmp_path: Path) -> None:
             slow.connect((host, port))
             slow.sendall(b"GET /live.inv?follow HTTP/1.0\r\n\r\n")
             until(lambda: slow.recv(1, socket.MSG_PEEK))
-            with closing(urlopen(url + "?follow")) as quick, open(path, "ab") as file:
-                quick.read(len(head) + len(keys[0]))
+            with closing(urlopen(url + "?follow")) as fast, open(path, "ab") as file:
+                fast.read(len(head) + len(keys[0]))
                 for key in keys[1:]:
                     file.write(key)
                     file.flush()
-                    # The slow one holds nobody up.
-                    assert quick.read(len(key)) == key
+                    # The slow client does not delay the fast one.
+                    assert fast.read(len(key)) == key
                 growing = GrowingFile(path)
                 growing.poll()
                 growing.close()
@@ -282,7 +282,7 @@ def follow_all(follow: Iterator[tuple[Scanner, Record]], into: list[int]) -> Non
             into.append(found.entry.number)
 
 
-def test_a_lost_connection_is_made_again(tmp_path: Path) -> None:
+def test_a_lost_connection_is_restored(tmp_path: Path) -> None:
     magic, head, *frames, index, end = records(make_vectors.two_segments().finish())
     path = tmp_path / "live.inv"
     path.write_bytes(magic + head + frames[0])
@@ -315,7 +315,7 @@ def test_a_plain_server_cannot_be_followed(tmp_path: Path) -> None:
             list(follow_url(url + "x", lambda: False))
 
 
-def test_a_file_that_is_replaced_or_cut_begins_again(tmp_path: Path) -> None:
+def test_a_file_that_is_replaced_or_truncated_starts_over(tmp_path: Path) -> None:
     data = make_vectors.two_segments().finish()
     magic, head, *frames, _, _ = records(data)
     path = tmp_path / "live.inv"
@@ -365,7 +365,7 @@ def test_an_end_mark_of_another_size_ends_what_makes_sense(tmp_path: Path) -> No
     assert (growing.finished, growing.broken) == (False, True)
 
 
-def test_a_file_on_this_machine_is_followed_like_a_stream(tmp_path: Path) -> None:
+def test_a_local_file_is_followed_like_a_stream(tmp_path: Path) -> None:
     magic, head, *frames, index, end = records(make_vectors.two_segments().finish())
     path = tmp_path / "live.inv"
     path.write_bytes(magic + head + frames[0] + frames[1][:11])
@@ -382,7 +382,7 @@ def test_a_file_on_this_machine_is_followed_like_a_stream(tmp_path: Path) -> Non
     assert numbers == [0, 1, 2, 3]
 
 
-def test_addresses(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+def test_bad_addresses_and_files_are_refused(cli: Cli, encoded: Path, tmp_path: Path) -> None:
     taken = listen("127.0.0.1", 0)
     port = taken.getsockname()[1]
     result = cli("serve", encoded, "--address", port)

@@ -1,4 +1,4 @@
-"""Files that come piece by piece: every frame decodes the moment its record is there, and no more than that is held."""
+"""Streams: each frame decodes as soon as its record is complete, and nothing beyond one record is buffered."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys
 
 
 def digests(found: list[Record]) -> dict[int, bytes]:
-    """The digest of each frame, of its state and as its record says: the same, or `apply` raises."""
+    """Digest of each frame's state; `apply` raises if it is not the one in the record."""
     follower = Follower()
     return {f.entry.number: follower.apply(MADE.head, f).digest() for f in found if f.entry}
 
 
-def test_each_frame_decodes_the_moment_its_record_is_complete() -> None:
+def test_each_frame_decodes_as_soon_as_its_record_is_complete() -> None:
     scanner, follower = Scanner("pipe"), Follower()
     done = 0
     for count in range(1, len(FILE) + 1):
@@ -52,7 +52,7 @@ def test_each_frame_decodes_the_moment_its_record_is_complete() -> None:
 
 @given(st.lists(st.integers(1, 900), max_size=40))
 @settings(max_examples=40, deadline=None)
-def test_how_the_bytes_are_cut_makes_no_difference(sizes: list[int]) -> None:
+def test_how_the_bytes_are_divided_makes_no_difference(sizes: list[int]) -> None:
     whole = Scanner("whole")
     expected = [*whole.feed(FILE), *whole.finish()]
     scanner, found, at = Scanner("parts"), [], 0
@@ -64,7 +64,7 @@ def test_how_the_bytes_are_cut_makes_no_difference(sizes: list[int]) -> None:
     assert scanner.status == whole.status
 
 
-def test_no_more_than_a_record_is_held() -> None:
+def test_no_more_than_one_record_is_buffered() -> None:
     longest = max(ENTRIES[0].offset, *(e.length for e in ENTRIES))
     scanner = Scanner("pipe")
     for at in range(0, len(FILE), 64):
@@ -73,7 +73,7 @@ def test_no_more_than_a_record_is_held() -> None:
         assert len(scanner._buffer) < longest + 64
 
 
-def test_garbage_is_not_held_either() -> None:
+def test_garbage_is_not_buffered() -> None:
     scanner = Scanner("pipe")
     for _ in scanner.feed(FILE[: ENTRIES[1].offset]):
         pass
@@ -94,14 +94,14 @@ def test_a_late_joiner_starts_at_the_next_keyframe() -> None:
         assert list(digests(found)) == expected
 
 
-def test_a_joiner_that_was_given_the_header_elsewhere_needs_none() -> None:
+def test_a_late_joiner_that_has_the_header_needs_no_other() -> None:
     scanner = Scanner("late", MADE.head)
     found = [*scanner.feed(MAGIC + FILE[ENTRIES[2].offset :]), *scanner.finish()]
     assert list(digests(found)) == [2, 3]
 
 
 class Pipe(io.RawIOBase):
-    """Gives one record at a time, and counts the bytes that were taken."""
+    """Yields one record per read, and counts the bytes read."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -124,7 +124,7 @@ def piped_frame(selector: FrameSelector, data: bytes = FILE) -> tuple[PipedFrame
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_a_frame_of_a_pipe_is_taken_without_reading_on(number: int) -> None:
+def test_a_pipe_is_not_read_beyond_the_selected_frame(number: int) -> None:
     found, pipe = piped_frame(FrameSelector(number=number))
     assert found.selected == ENTRIES[number]
     assert pipe.taken == ENTRIES[number].offset + ENTRIES[number].length
@@ -132,8 +132,8 @@ def test_a_frame_of_a_pipe_is_taken_without_reading_on(number: int) -> None:
     assert found.state.digest() == digests([*whole.feed(FILE)])[number]
 
 
-def test_first_latest_and_times_are_found_in_a_pipe() -> None:
-    # Frames are at 0, 40, 80 and 120 ms, and the last one stays for 40 ms.
+def test_frames_of_a_pipe_are_selected_by_position_and_time() -> None:
+    # Frames are at 0, 40, 80 and 120 ms, and the last one is shown for 40 ms.
     assert piped_frame(FrameSelector())[0].selected.number == 0
     assert piped_frame(FrameSelector(latest=True))[0].selected.number == 3
     for milliseconds, number in [(0, 0), (39, 0), (40, 1), (119, 2), (159, 3)]:
@@ -144,17 +144,17 @@ def test_first_latest_and_times_are_found_in_a_pipe() -> None:
     ("selector", "message"),
     [
         (FrameSelector(number=9), "frame 3 is the last one before it"),
-        (FrameSelector(number=-1), "has no frame -1"),
+        (FrameSelector(number=-1), "has no frame -1; it begins with frame 0"),
         (FrameSelector(time=Fraction(1)), "ends at 0.16 s"),
         (FrameSelector(time=Fraction(-1)), "begins at 0 s"),
     ],
 )
-def test_what_a_pipe_does_not_have_is_a_usage_error(selector: FrameSelector, message: str) -> None:
+def test_a_missing_frame_of_a_pipe_is_a_usage_error(selector: FrameSelector, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         piped_frame(selector)
 
 
-def test_a_frame_that_is_lost_in_a_pipe_is_damage() -> None:
+def test_a_damaged_frame_of_a_pipe_is_damage() -> None:
     bad = make_vectors.flip(FILE, ENTRIES[1].offset + 40)
     assert piped_frame(FrameSelector(number=2), bad)[0].status == "damaged"
     with pytest.raises((DamagedError, UsageError)):

@@ -1,4 +1,4 @@
-"""The viewer: what it watches, what it paints, and the page in a browser."""
+"""The viewer: following a file, rendering, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def records(path: Path) -> list[bytes]:
-    """The magic with the header, then every record."""
+    """The magic number with the header, then each further record."""
     data = path.read_bytes()
     ends = [len(MAGIC)]
     while ends[-1] < len(data):
@@ -52,7 +52,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def assert_same_picture(a: np.ndarray, b: np.ndarray) -> None:
-    """But for the last bit, which the order of float32 additions decides."""
+    """Except in the last bit, which depends on the order of float32 additions."""
     assert a.shape == b.shape
     assert np.abs(a.astype(int) - b).max() <= 1
 
@@ -60,7 +60,7 @@ def assert_same_picture(a: np.ndarray, b: np.ndarray) -> None:
 # a file that grows
 
 
-def test_frames_that_come_are_added_and_all_can_be_seen(encoded: Path, tmp_path: Path) -> None:
+def test_frames_that_arrive_are_added_and_all_can_be_decoded(encoded: Path, tmp_path: Path) -> None:
     head, key, delta, second, index, end = records(encoded)
     path = tmp_path / "live.inv"
     path.write_bytes(head + key + delta[:20])
@@ -83,7 +83,7 @@ def test_frames_that_come_are_added_and_all_can_be_seen(encoded: Path, tmp_path:
     followed.close()
 
 
-def test_a_file_that_takes_the_place_of_another_begins_anew(encoded: Path, tmp_path: Path) -> None:
+def test_a_file_that_replaces_another_starts_over(encoded: Path, tmp_path: Path) -> None:
     head, key, delta, second, *_ = records(encoded)
     path = tmp_path / "live.inv"
     path.write_bytes(head + key + delta)
@@ -113,12 +113,12 @@ def ask(number: int, **more: object) -> ViewRequest:
     return ViewRequest.parse({"frame": number, "size": [32, 24], "camera": "cam00", **more})
 
 
-def test_pictures_are_those_of_the_decoder_and_come_coarse_first(encoded: Path) -> None:
+def test_pictures_match_the_decoder_and_come_coarse_first(encoded: Path) -> None:
     got: list[Picture] = []
     service = RenderService(FollowedFile(str(encoded)), threads=2)
     client = Client(got.append)
     service.add(client)
-    # As on a machine that is so slow that it needs three steps.
+    # As on a machine so slow that it renders several sizes.
     service._speed = 1000.0
     service.show(client, ask(2, size=[160, 120], serial=7))
     until(lambda: got and got[-1].about.get("final"))
@@ -140,7 +140,7 @@ def test_pictures_are_those_of_the_decoder_and_come_coarse_first(encoded: Path) 
     service.close()
 
 
-def test_a_new_wish_takes_the_place_of_the_old_one(encoded: Path) -> None:
+def test_a_new_request_replaces_the_old_one(encoded: Path) -> None:
     got: list[Picture] = []
     service = RenderService(FollowedFile(str(encoded)), threads=1)
     client = Client(got.append)
@@ -163,19 +163,19 @@ def test_a_new_wish_takes_the_place_of_the_old_one(encoded: Path) -> None:
         {"frame": float("inf")},
     ],
 )  # fmt: skip
-def test_wishes_that_make_no_sense_are_refused(change: dict[str, object]) -> None:
+def test_invalid_requests_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         ask(1, **change)
 
 
-def test_near_is_red_and_far_is_blue_and_nothing_is_black() -> None:
+def test_near_is_red_far_is_blue_and_empty_space_is_black() -> None:
     colours = _false_colours(np.array([[1.0, 2.0, 50.0, np.inf]], np.float32), ()).astype(int)[0]
     assert colours[0, 0] > colours[0, 2]
     assert colours[2, 2] > colours[2, 0]
     assert (colours[3] == 0).all()
 
 
-def test_a_page_is_told_where_it_can_look_from(encoded: Path) -> None:
+def test_a_page_gets_the_views_that_it_can_start_from(encoded: Path) -> None:
     followed = FollowedFile(str(encoded))
     told = json.loads(json.dumps(scene(followed)))
     assert [view["camera"] for view in told["views"]] == [f"cam0{i}" for i in range(7)]
@@ -208,7 +208,7 @@ def page(growing: Path) -> Iterator[str]:
     process.wait(20)
 
 
-def test_other_sites_cannot_look_through_the_viewer(page: str) -> None:
+def test_pages_of_other_sites_are_refused(page: str) -> None:
     async def codes() -> list[int]:
         found = []
         async with aiohttp.ClientSession() as session:
@@ -231,7 +231,7 @@ def test_other_sites_cannot_look_through_the_viewer(page: str) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path, tmp_path: Path) -> None:
     async def shown(browser: Browser) -> np.ndarray:
-        """What stands on the canvas once it is final."""
+        """The picture on the canvas once it is final."""
         await browser.until("viewer.state().settled")
         url = await browser.run("document.getElementById('picture').toDataURL('image/png')")
         return pixels(base64.b64decode(url.split(",", 1)[1]))
@@ -247,8 +247,8 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
         async with Browser((360, 320)) as browser:
             await browser.open(page)
             await browser.until("window.viewer && viewer.state().frames == 2")
-            size = await browser.run("viewer.state().settled, viewer.wish().size")
-            # It is live: the newest frame is shown, and every newer one as it comes.
+            size = await browser.run("viewer.state().settled, viewer.request().size")
+            # Live: the newest frame is shown, and each new one as it arrives.
             assert await browser.run("viewer.state().following")
             assert_same_picture(await shown(browser), decoded(2, "cam00", size))
             with open(growing, "ab") as file:
@@ -259,7 +259,7 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
             facts = await browser.run("document.getElementById('facts').textContent")
             assert "PSNR" in facts
             assert "kB" in facts
-            # Scrub to the first frame, and step on by a key.
+            # Scrub to the first frame, then step with a key.
             box = await browser.run(
                 "(r => [r.x, r.y, r.width, r.height])(document.getElementById('slider').getBoundingClientRect())"
             )
@@ -273,13 +273,13 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
             # Another camera of the rig.
             await browser.run("viewer.look(3)")
             assert_same_picture(await shown(browser), decoded(2, "cam03", size))
-            # Around the scene, sideways, closer: decode's picture from there is the same.
+            # Orbit, pan, move closer: `decode` gives the same picture from there.
             before = await browser.run("viewer.state().eye")
             await browser.drag((180, 120), (210, 130))
             await browser.drag((180, 120), (190, 110), button="right")
             await browser.mouse("mouseWheel", 180, 120, deltaX=0, deltaY=-100)
             picture = await shown(browser)
-            eye, wish = await browser.run("viewer.state().eye"), await browser.run("viewer.wish()")
+            eye, wish = await browser.run("viewer.state().eye"), await browser.run("viewer.request()")
             assert np.linalg.norm(np.subtract(eye["position"], before["position"])) > 0.05
             assert eye["camera"] == ""
             pose = tmp_path / "pose.json"
@@ -292,8 +292,8 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
             there = decoded(2, pose, size)
             assert_same_picture(picture, there)
             assert np.abs(there.astype(int) - decoded(2, "cam03", size)).mean() > 2
-            # The picture to keep is the one that is seen.
-            url = page + "picture.png?view=" + await browser.run("encodeURIComponent(JSON.stringify(viewer.wish()))")
+            # The saved picture is the one on screen.
+            url = page + "picture.png?view=" + await browser.run("encodeURIComponent(JSON.stringify(viewer.request()))")
             async with aiohttp.ClientSession() as session, session.get(url) as answer:
                 assert 'filename="live-000002.png"' in answer.headers["Content-Disposition"]
                 np.testing.assert_array_equal(pixels(await answer.read()), picture)
@@ -305,10 +305,10 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
             before = await browser.run("viewer.state().eye")
             await browser.drag((180, 120), (200, 120))
             after = await browser.run("viewer.state().eye")
-            # To look around is not to move.
+            # Looking around does not move the camera.
             np.testing.assert_allclose(after["position"], before["position"])
             assert np.abs(np.subtract(after["back"], before["back"])).max() > 0.01
-            # Playing ends where it began, over and over.
+            # Playback loops.
             await browser.key(" ", "Space")
             seen = set()
             while seen != {0, 1, 2}:
@@ -319,7 +319,7 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
     asyncio.run(asyncio.wait_for(story(), 240))
 
 
-def test_a_file_that_is_not_there_yet_is_waited_for(encoded: Path, tmp_path: Path) -> None:
+def test_the_viewer_waits_for_a_file_that_does_not_exist_yet(encoded: Path, tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     serving = subprocess.Popen([*PROGRAM, "serve", str(path), "--address", "0"], stdout=subprocess.PIPE, text=True)
     assert serving.stdout is not None
@@ -339,7 +339,7 @@ def test_a_file_that_is_not_there_yet_is_waited_for(encoded: Path, tmp_path: Pat
         stream.close()
 
 
-def test_what_cannot_be_viewed_is_said(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_viewed_gives_one_line(cli: Cli, tmp_path: Path) -> None:
     bad = tmp_path / "x.inv"
     bad.write_bytes(b"nothing of the kind, but long enough to be looked at")
     for name, code in ((tmp_path / "none.inv", 2), (bad, 2), ("-", 2), ("http://127.0.0.1:9/x.inv", 2)):
