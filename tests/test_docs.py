@@ -8,6 +8,7 @@ import shlex
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import click
 import invcodec_cli
@@ -101,7 +102,7 @@ def test_every_public_name_is_documented() -> None:
 
 def test_extension_points_are_where_the_map_says() -> None:
     table = (ROOT / "ARCHITECTURE.md").read_text().partition("| seam |")[2]
-    seams = re.findall(r"`([a-z_.]+)\.([A-Z]\w+)`", table)
+    seams = re.findall(r"`([a-z_.]+\.[A-Z]\w+)`", table)
     assert len(seams) > 8
-    for module, symbol in seams:
-        assert hasattr(import_module(f"invcodec.{module}"), symbol), f"{module}.{symbol}"
+    for seam in seams:
+        resolve_name(f"invcodec.{seam}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 from files import a_camera
@@ -91,3 +92,18 @@ def test_info_has_the_fields_of_its_table() -> None:
     assert all(f"`{key}`" in documented["networks"] for key in described["networks"][0])
     for name in ("encoder", "frames", "bytes", "bits_per_weight"):
         assert all(f"`{key}`" in documented[name] for key in described[name]), name
+
+
+def test_the_annex_names_what_writes_and_reads_each_clause() -> None:
+    annex = TEXT.partition("## Annex: implementation")[2]
+    names = re.findall(r"`([a-z_0-9]+(?:\.\w+)*)`", annex.partition("|---|")[2])
+    assert len(names) > 40
+    for name in names:
+        resolve_name(f"invcodec.{name}")
+
+
+def test_the_annex_covers_every_clause() -> None:
+    text, _, annex = TEXT.partition("## Annex: implementation")
+    clauses = {title.partition(":")[0] for title in re.findall(r"^####? (.+)$", text, re.MULTILINE)}
+    covered = set(re.findall(r"\[([^]]+)\]\(#", annex))
+    assert clauses - covered == {"Entropy coding", "Levels", "Security"}
