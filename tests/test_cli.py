@@ -96,7 +96,7 @@ def test_the_same_seed_and_steps_give_the_same_file(cli: Cli, capture: Path, tmp
     assert any((a[key] != c[key]).any() for key in a)
 
 
-def test_the_nerf_profile_takes_the_same_way(cli: Cli, capture: Path, tmp_path: Path) -> None:
+def test_the_nerf_profile_works_end_to_end(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "nerf.inv"
     arguments = ("--profile", "nerf", "--steps", "4", "--frames", "0:3", "--warmup", "0")
     assert cli("encode", capture, path, *arguments).code == 0
@@ -107,7 +107,7 @@ def test_the_nerf_profile_takes_the_same_way(cli: Cli, capture: Path, tmp_path: 
     assert cli("decode", path, "--frame", 2, "--weights", after).code == 0
     a, b = load_file(before), load_file(after)
     changed = {key for key in a if (a[key] != b[key]).any()}
-    # After the warm-up the first structure layers alone are trained and sent (INV, section 3.2).
+    # After the warm-up, only the first structure layers are trained and sent (INV, section 3.2).
     assert changed <= {f"scene/layers.{i}.{part}" for i in range(3) for part in ("weight", "bias")}
     assert "scene/layers.0.weight" in changed
     view = tmp_path / "view.png"
@@ -163,7 +163,7 @@ def test_frames_are_found_by_number_and_by_time(cli: Cli, encoded: Path, tmp_pat
     assert len(set(pictures.values())) == 3
 
 
-def test_pose_may_stand_alone_and_names_are_made(
+def test_pose_needs_no_value_and_output_names_are_chosen(
     cli: Cli, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -199,7 +199,7 @@ def test_depth_is_in_world_units(cli: Cli, encoded: Path, tmp_path: Path) -> Non
     assert ((levels > 0) == seen).all()
     unit = np.median(depth[seen] / levels[seen])
     assert unit == pytest.approx(10 ** round(np.log10(unit)), rel=1e-3)
-    # So short a training gives rough depths, but they are those of the room, in metres.
+    # Training is too short for exact depths, but they are on the scale of the room, in metres.
     expected = trace(objects_at("moving", 0.1, 0.4), *synthetic_rig(7, (40, 30))[1].rays())[1].reshape(30, 40)
     assert 0.6 < np.median(depth[seen] / expected[seen]) < 1.6
 
@@ -235,7 +235,7 @@ def test_pictures_videos_and_weights_appear_whole_or_not_at_all(cli: Cli, encode
         assert (failed.code, one_line(failed.err)) == (3, True), failed
         assert old.read_text() == "precious"
         assert cli("decode", encoded, *options, *output, "-f").code == 0
-        # A link stays, and its file is replaced.
+        # A symbolic link stays, and its target is overwritten.
         assert new.is_symlink()
         assert len(old.read_bytes()) > 100
     assert {path.stem for path in tmp_path.iterdir()} == {"lost", "kept", "link"}
@@ -269,7 +269,7 @@ def test_help_groups_commands_and_options_and_fits_a_terminal(cli: Cli, monkeypa
 # info and inspect
 
 
-def test_info_says_what_is_in_the_file(cli: Cli, encoded: Path) -> None:
+def test_info_describes_the_file(cli: Cli, encoded: Path) -> None:
     info = json.loads(cli("info", encoded, "--json", "--records").out)
     assert info["state"] == "complete"
     assert info["frames"] | {"duration": 0} == {
@@ -294,7 +294,7 @@ def test_info_and_help_need_neither_torch_nor_numba(encoded: Path) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-def test_inspect_says_what_was_understood(cli: Cli, capture: Path) -> None:
+def test_inspect_describes_the_capture(cli: Cli, capture: Path) -> None:
     result = json.loads(cli("inspect", capture, "--json", "--downscale", "2", "--frames", "1:3").out)
     assert result["frames"] == [1, 3]
     assert result["available"] == [0, 4]
@@ -364,7 +364,7 @@ def test_resuming_refuses_another_capture(cli: Cli, capture: Path, encoded: Path
     assert path.read_bytes() == before
 
 
-def test_an_output_is_replaced_only_by_force_and_only_when_there_is_something(
+def test_an_output_is_overwritten_only_by_force_and_only_once_there_is_a_keyframe(
     cli: Cli, capture: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "old.inv"
@@ -450,7 +450,7 @@ def test_damage_is_reported_and_the_rest_decodes(cli: Cli, capture: Path, encode
     report = json.loads(info.out)
     assert (report["state"], report["frames"]["last"]) == ("truncated", 2)
 
-    # Whole records without an end mark: a file that is still being written.
+    # Complete records without an end mark: a file that is still being written.
     cut.write_bytes(encoded.read_bytes()[: records[3]["offset"]])
     info = cli("info", cut, "--json")
     assert (info.code, json.loads(info.out)["state"]) == (0, "open")
@@ -469,7 +469,7 @@ def test_a_newer_format_and_a_size_over_the_limit_have_their_own_exit_codes(
         assert (result.code, one_line(result.err)) == (code, True), result
 
 
-def test_what_is_no_regular_file_is_never_replaced(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
+def test_only_regular_files_are_overwritten(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo.inv"
     os.mkfifo(fifo)
     for arguments in (
@@ -485,10 +485,10 @@ def test_what_is_no_regular_file_is_never_replaced(cli: Cli, capture: Path, enco
     assert fifo.is_fifo()
 
 
-def test_a_link_stays_and_its_file_is_replaced(cli: Cli, encoded: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_and_its_target_is_overwritten(cli: Cli, encoded: Path, tmp_path: Path) -> None:
     real, link = tmp_path / "real.inv", tmp_path / "link.inv"
     link.symlink_to(real)
-    assert cli("cut", encoded, "--frames", "1:2", "-o", link).code == 2, "a dangling link is something, too"
+    assert cli("cut", encoded, "--frames", "1:2", "-o", link).code == 2, "a dangling link exists, too"
     assert cli("cut", encoded, "--frames", "1:2", "-o", link, "-f").code == 0
     assert link.is_symlink()
     assert cli("verify", real).code == 0
@@ -519,7 +519,7 @@ def test_a_second_interrupt_changes_nothing(capture: Path, tmp_path: Path) -> No
     assert "bug" not in rest
 
 
-def test_the_quality_that_a_file_states_is_what_its_pixels_have(cli: Cli, capture: Path, encoded: Path) -> None:
+def test_stored_validation_psnr_is_that_of_the_decoded_pixels(cli: Cli, capture: Path, encoded: Path) -> None:
     result = cli("eval", encoded, capture, "--validation", "--json")
     assert result.code == 0
     frames = json.loads(result.out)["validation"]
@@ -533,11 +533,11 @@ def test_a_warning_is_one_line_and_no_failure(
     cli: Cli, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warn(*arguments: Any, **options: Any) -> Any:
-        warnings.warn("this goes\nanother way", InvWarning, stacklevel=1)
+        warnings.warn("slower\nthan usual", InvWarning, stacklevel=1)
         return make_renderer(*arguments, **options)
 
     monkeypatch.setattr("invcodec.decoding.video.make_renderer", warn)
     result = cli("decode", encoded, "--frame", 2, "--pose", "-o", tmp_path / "view.png")
     assert result.code == 0
-    assert result.err.splitlines()[0] == "invcodec: this goes another way"
+    assert result.err.splitlines()[0] == "invcodec: slower than usual"
     assert "UserWarning" not in result.err

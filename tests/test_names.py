@@ -145,6 +145,11 @@ def test_the_command_line_offers_what_other_packages_add(tmp_path: Path, toy_cap
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     assert (summary["layout"], len(summary["cameras"])) == ("toy", 6)
+    video = tmp_path / "toy.inv"
+    assert run(site, "encode", toy_capture, video, "--profile", "toy", "--steps", 1, "--frames", "0:1").returncode == 0
+    assert run(site, "decode", video, "--frame", 0, "-o", tmp_path / "view.png").returncode == 0
+    without = run(tmp_path, "decode", video, "--frame", 0, "-o", tmp_path / "none.png")
+    assert (without.returncode, "unknown profile 77" in without.stderr) == (4, True)
     refused = run(site, "inspect", toy_capture, "--profile", "mlp")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Where pictures are taken from: names, orbits, and every kind of JSON."""
+"""Poses to render from: names, orbits, and every kind of JSON file."""
 
 import json
 from dataclasses import replace
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from invcodec.capture.layouts.transforms import read_rig
 from invcodec.decoding.poses import read_pose, resolve_pose
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
@@ -21,7 +22,7 @@ TARGET = np.array([0.3, -0.2, 0.1])
 
 
 def rig(angles: list[float], radius: float = 3.0) -> list[Camera]:
-    """Cameras on a circle, a little raised, that all look at TARGET."""
+    """Cameras on a slightly raised circle, all looking at TARGET."""
     cameras = []
     for index, angle in enumerate(angles):
         position = TARGET + radius * np.array([np.sin(angle), 0.25 + 0.1 * (index % 2), np.cos(angle)])
@@ -55,13 +56,13 @@ def test_look_at_puts_the_target_in_the_middle_and_up_upwards() -> None:
     assert np.linalg.det(camera.pose[:, :3]) == pytest.approx(1)
 
 
-def test_names_of_cameras_stand_for_them() -> None:
+def test_a_camera_is_found_by_its_name() -> None:
     pose = resolve_pose("c2", FORWARD)
     assert (pose.name, pose.rate, pose.times, pose.orbit) == ("c2", None, None, False)
     assert pose.cameras == (FORWARD[2],)
 
 
-def test_a_camera_called_like_a_word_comes_first() -> None:
+def test_a_camera_named_like_a_keyword_takes_precedence() -> None:
     odd = [replace(FORWARD[0], name="orbit"), *FORWARD[1:]]
     assert resolve_pose("orbit", odd).cameras == (odd[0],)
     assert not resolve_pose("orbit", odd).orbit
@@ -158,7 +159,7 @@ def test_resizing_keeps_the_vertical_field_of_view(width: int, height: int) -> N
     _, old = camera.rays(np.array([[camera.cx, 0.0], [camera.cx, camera.height]]))
     _, new = other.rays(np.array([[other.cx, 0.0], [other.cx, height]]))
     np.testing.assert_allclose(new, old, atol=1e-9)
-    # Pixels stay as square as they were, and what was off the middle stays so.
+    # The pixel aspect ratio stays, and so does the offset of the principal point.
     assert other.fx / other.fy == pytest.approx(camera.fx / camera.fy)
     assert (other.cx - width / 2) / other.fx == pytest.approx((camera.cx - camera.width / 2) / camera.fx)
 
@@ -189,7 +190,7 @@ def test_a_file_over_a_held_out_camera_is_neither_held_out_nor_named(tmp_path: P
     assert (camera.held_out, camera.name) == (False, "")
 
 
-def test_intrinsics_as_transforms_json_has_them(tmp_path: Path) -> None:
+def test_intrinsics_with_the_keys_of_transforms_json(tmp_path: Path) -> None:
     row = {"transform_matrix": FULL, "w": 80, "h": 50, "fl_x": 70, "fl_y": 71, "cx": 33, "cy": 22, "k1": 0.1, "p2": 0.2}
     (camera,) = read_pose(written(tmp_path, row), FORWARD).cameras
     assert (camera.width, camera.height, camera.fx, camera.fy) == (80, 50, 70, 71)
@@ -201,18 +202,38 @@ def test_intrinsics_in_part(tmp_path: Path) -> None:
         return read_pose(written(tmp_path, {"transform_matrix": FULL, **keys}), FORWARD).cameras[0]
 
     base = default_view(FORWARD)
-    # An angle alone: 90 degrees see as far sideways as ahead.
+    # An angle alone: at 90 degrees, half the width is as far as the focal length.
     camera = read(w=60, h=20, camera_angle_x=np.pi / 2)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (pytest.approx(30), pytest.approx(30), 30, 10)
     assert read(fl_y=50.0).fx == 50
     camera = read(fl_x=50.0)
     assert (camera.fy, camera.width, camera.height, camera.cx) == (50, base.width, base.height, base.width / 2)
-    # A size alone: the base's view, as high as before.
+    # A size alone keeps the base's vertical field of view.
     camera, expected = read(w=90, h=60), base.resized(90, 60)
     assert (camera.fx, camera.fy, camera.cx) == (expected.fx, expected.fy, expected.cx)
 
 
-def test_intrinsics_without_a_focal_length_count_as_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"fl_x": 70, "fl_y": 71, "cx": 33, "cy": 22, "k1": 0.1, "k2": -0.02, "p1": 1e-3, "p2": 0.2},
+        {"fl_x": 70.5},
+        {"fl_y": 71.5, "cx": 3},
+        {"camera_angle_x": 0.9},
+        {"camera_angle_x": 0.9, "fl_y": 60},
+        {"camera_angle_x": 0.9, "fl_x": 60, "p1": 0.1},
+    ],
+)
+def test_a_pose_file_and_a_capture_read_the_same_camera(tmp_path: Path, row: dict[str, Any]) -> None:
+    row = {"transform_matrix": FULL, "w": 80, "h": 50, **row}
+    (camera,) = read_pose(written(tmp_path, row), FORWARD).cameras
+    (files,) = read_rig(written(tmp_path, {"fps": 10, "cameras": [row]}), streams=False).cameras
+    for key in ("width", "height", "fx", "fy", "cx", "cy", "distortion"):
+        assert getattr(files.camera, key) == getattr(camera, key)
+    np.testing.assert_array_equal(files.camera.pose, camera.pose)
+
+
+def test_intrinsics_without_a_focal_length_are_used(tmp_path: Path) -> None:
     row = {"transform_matrix": FULL, "cx": 3.0, "cy": 4.0, "k1": 0.25}
     (camera,) = read_pose(written(tmp_path, row), FORWARD).cameras
     assert (camera.cx, camera.cy, camera.distortion[0]) == (3.0, 4.0, 0.25)
@@ -227,7 +248,7 @@ def test_a_nerfstudio_path(tmp_path: Path) -> None:
     data = {"camera_type": "perspective", "render_width": 80, "render_height": 40, "fps": 29.97, "camera_path": entries}
     pose = read_pose(written(tmp_path, data), FORWARD)
     assert (pose.name, pose.rate, pose.orbit) == ("view", Fraction(2997, 100), False)
-    # Times beyond the video are held at its ends.
+    # Times beyond the video are clamped.
     assert pose.times == (0.25, 1.0, 0.0)
     for camera in pose.cameras:
         np.testing.assert_allclose(camera.pose, MATRIX)
@@ -238,7 +259,7 @@ def test_a_nerfstudio_path(tmp_path: Path) -> None:
     assert [c.fy for c in pose.cameras] == [c.fx for c in pose.cameras]
 
 
-def test_a_nerfstudio_path_that_says_little(tmp_path: Path) -> None:
+def test_a_minimal_nerfstudio_path(tmp_path: Path) -> None:
     pose = read_pose(written(tmp_path, {"camera_path": [{"camera_to_world": FULL}] * 2}), FORWARD)
     assert (pose.rate, pose.times, len(pose.cameras)) == (Fraction(24), None, 2)
     assert pose.cameras[0].fx == default_view(FORWARD).fx
@@ -289,7 +310,7 @@ def test_files_that_hold_no_pose_are_named(tmp_path: Path, data: Any, words: str
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_neither_camera_nor_file_lists_what_there_is() -> None:
+def test_an_unknown_pose_lists_the_cameras() -> None:
     with pytest.raises(UsageError, match="pose 'c9': no such camera or file; cameras are c0, c1, c2, c3"):
         resolve_pose("c9", FORWARD)
 
@@ -309,7 +330,7 @@ def test_absurd_pose_files_are_named(tmp_path: Path, text: str, word: str) -> No
         read_pose(path, FORWARD)
 
 
-def test_each_side_may_state_its_angle_of_view_in_its_own_way(tmp_path: Path) -> None:
+def test_focal_lengths_may_be_given_in_different_ways(tmp_path: Path) -> None:
     row = {"transform_matrix": FULL, "w": 100, "h": 80, "camera_angle_x": np.pi / 2, "fl_y": 70.0}
     (camera,) = read_pose(written(tmp_path, row), FORWARD).cameras
     assert (camera.fx, camera.fy) == (pytest.approx(50), 70)

@@ -1,4 +1,4 @@
-"""The ray-traced room: the same for everyone, and consistent between its cameras."""
+"""The ray-traced scene: reproducible, and consistent between its cameras."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ def test_videos_are_the_same_every_time_as_well(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_a_folder_that_holds_something_is_left_alone(written: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_left_alone(written: Path, tmp_path: Path) -> None:
     before = contents(written)
     with pytest.raises(UsageError, match="room: already exists"):
         write_synthetic(written, **SMALL)
@@ -105,7 +105,7 @@ def test_depth_agrees_between_cameras(rig: list[Camera]) -> None:
             pixels, z = there.project(points)
             inside = (pixels > 0).all(1) & (pixels < (there.width, there.height)).all(1) & (z > 0)
             found = trace(objects, *there.rays(pixels[inside]))[1]
-            # Where something else stands in between, it is nearer; never is the point's surface missing.
+            # An occluder may be nearer; the surface itself is never missing.
             same = np.isclose(found, z[inside], rtol=1e-6)
             assert (same | (found < z[inside])).all()
             if there is here:
@@ -116,7 +116,7 @@ def test_depth_agrees_between_cameras(rig: list[Camera]) -> None:
     assert seen > 5 * hidden > 0
 
 
-def test_what_cameras_see_of_a_matt_point_does_not_depend_on_the_camera(rig: list[Camera]) -> None:
+def test_all_cameras_see_a_matt_point_in_the_same_colour(rig: list[Camera]) -> None:
     # The mirror ball, at index 3, is the only thing whose colour changes with the view.
     objects = [each for each in objects_at("moving", 0.3, 1.0) if not each.mirror]
     origins, directions = rig[0].rays()
@@ -144,7 +144,7 @@ def test_the_rig_faces_one_way_and_bounds_what_it_sees(rig: list[Camera]) -> Non
             assert depth.max() < camera.far
 
 
-def test_frames_last_as_long_as_asked(tmp_path: Path) -> None:
+def test_frames_have_the_requested_rate(tmp_path: Path) -> None:
     write_synthetic(tmp_path, cameras=3, size=(24, 18), frames=3, fps=5, scene="still")
     capture = open_capture(tmp_path)
     assert capture.fps == 5

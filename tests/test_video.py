@@ -1,4 +1,4 @@
-"""Videos and pictures out of files and into them."""
+"""Reading and writing video and image files."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,7 +19,7 @@ COUNT = 12
 
 
 def picture(number: int) -> np.ndarray:
-    """A smooth picture, unlike that of any other number."""
+    """A smooth picture, different for each number."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]] / 10
     waves = [np.sin(x + number), np.cos(y - 1.7 * number), np.sin(x + y + 2.3 * number)]
     return np.rint(127.5 + 100 * np.stack(waves, -1)).astype(np.uint8)
@@ -51,7 +51,7 @@ def test_a_video_reads_from_a_later_frame_on(video: Path, first: int) -> None:
     assert [nearest(image) for image in read_video(video, first, probe(video))] == list(range(first, COUNT))
 
 
-def test_a_video_can_be_left_early(video: Path) -> None:
+def test_reading_a_video_can_stop_early(video: Path) -> None:
     reader = read_video(video, 3, probe(video))
     assert isinstance(reader, Iterator)
     assert nearest(next(reader)) == 3
@@ -159,7 +159,7 @@ def test_files_that_are_no_pictures_are_named(tmp_path: Path) -> None:
             read(tmp_path / "text.png")
     with pytest.raises(CaptureError, match=r"cut\.png: cannot be read as an image"):
         read_image(tmp_path / "cut.png")
-    # The header is whole, and nothing else is looked at.
+    # The header is intact, and nothing else is read.
     assert image_size(tmp_path / "cut.png") == (30, 20)
 
 
