@@ -84,12 +84,7 @@ def command(
             frames=(video.frames[0].number, video.frames[-1].number + 1),
             downscale=video.head.downscale,
         )
-        with counted("comparing", len(video) * (1 + validation)) as bar:
-
-            def done() -> None:
-                if bar:
-                    bar.advance(bar.task_ids[0])
-
+        with counted("comparing", len(video) * (1 + validation)) as done:
             result = evaluate(video, opened, cameras, save=save, done=done)
             if validation:
                 result["validation"] = validate(video, opened, done=done)

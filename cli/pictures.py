@@ -203,14 +203,13 @@ class Pictures:
 
     def _render(self, film: Film) -> Iterator[tuple[int, View]]:
         """Yield all pictures that can be rendered, each with its index in the film."""
-        with counted("rendering", len(film.shots)) as bar:
+        with counted("rendering", len(film.shots)) as done:
             for index, shot in enumerate(film.shots):
                 try:
                     yield index, self.video[shot.number].render(shot.camera)
                 except DamagedError as error:
                     self.lost.append(error)
-                if bar:
-                    bar.advance(bar.task_ids[0])
+                done()
 
     def _write_video(self, film: Film, pattern: OutputPattern, views: Iterator[tuple[int, View]]) -> list[str]:
         rate, repeats = film.constant_rate()

@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 _SHOWN_FROM = 5_000_000
 """Bytes; smaller files are done before a bar would be noticed."""
 
-MODES = ("auto", "bar", "json", "none")
-
 
 def choose(mode: str) -> Progress:
-    """An encode's progress in one of `MODES`; `auto` is a bar on a terminal and quiet otherwise."""
+    """The progress of an encode, by the value of --progress."""
     if mode == "json":
         return JsonProgress()
     if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
@@ -32,14 +30,14 @@ def choose(mode: str) -> Progress:
 
 
 def target_text(outcome: Outcome) -> str:
-    """The outcome of a target, such as `size 498 kB, asked 500 kB`."""
+    """The outcome of a target, such as `size 498 kB, requested 500 kB`."""
     name, shown = {
         "psnr": ("PSNR", lambda value: f"{value:.2f} dB"),
         "size": ("size", bytes_text),
         "bitrate": ("bit rate", bits_text),
         "max_frame_bytes": ("largest frame", bytes_text),
     }[outcome.name]
-    return f"{name} {shown(outcome.achieved)}, asked {shown(outcome.asked)}"
+    return f"{name} {shown(outcome.achieved)}, requested {shown(outcome.asked)}"
 
 
 def report_missed(outcome: Outcome) -> None:
@@ -157,7 +155,7 @@ class BarProgress(Progress):
         self._bar.stop()
         for outcome in self._outcomes:
             if outcome.met:
-                print(f"target: {target_text(outcome)}", file=sys.stderr)
+                print(f"invcodec: target met: {target_text(outcome)}", file=sys.stderr)
             report_missed(outcome)
 
 
@@ -176,14 +174,14 @@ def measured(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def counted(what: str, total: int) -> Iterator[RichProgress | None]:
-    """A bar over `total` items, if standard error is a terminal; yields it, to advance its only task."""
+def counted(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar over `total` items, if standard error is a terminal; yields a function to call after each item."""
     if total < 2 or not sys.stderr.isatty():
-        yield None
+        yield lambda: None
         return
     from rich.console import Console
     from rich.progress import Progress as RichProgress
 
     with RichProgress(console=Console(stderr=True), transient=True) as bar:
-        bar.add_task(what, total=total)
-        yield bar
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

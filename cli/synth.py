@@ -49,6 +49,6 @@ def command(output: Path, **options: Any) -> None:
 
     from .progress import counted
 
-    with counted("ray tracing", options["cameras"] * options["frames"]) as bar:
-        write_synthetic(output, **options, done=lambda: bar.advance(bar.task_ids[0]) if bar else None)
+    with counted("ray tracing", options["cameras"] * options["frames"]) as done:
+        write_synthetic(output, **options, done=done)
     click.echo(output)

@@ -52,15 +52,15 @@ def command(
 
     with Reader(file) as reader:
         count = len(reader.frames)
-    with counted("transcoding", PASSES * count) as bar, opened_output(output, force) as out:
-        done = transcode(
+    with counted("transcoding", PASSES * count) as advance, opened_output(output, force) as out:
+        result = transcode(
             file,
             out,
             quality=asked["quality"],
             target=target,
             device=device,
             threads=threads,
-            done=lambda: bar.advance(bar.task_ids[0]) if bar else None,
+            done=advance,
         )
     report = {
         "schema": 1,
@@ -68,23 +68,23 @@ def command(
         "source": str(file),
         "frames": [
             {"number": entry.number, "kind": entry.kind, "bytes": entry.length, "psnr": psnr}
-            for entry, psnr in zip(done.frames, done.psnrs, strict=True)
+            for entry, psnr in zip(result.frames, result.psnrs, strict=True)
         ],
-        "bytes": done.size,
-        "source_bytes": done.source_size,
-        "quality": done.quality,
-        "psnr": done.psnr,
+        "bytes": result.size,
+        "source_bytes": result.source_size,
+        "quality": result.quality,
+        "psnr": result.psnr,
         "targets": [
             {"target": each.name, "asked": each.asked, "achieved": each.achieved, "met": each.met}
-            for each in done.outcomes
+            for each in result.outcomes
         ],
     }
     text = [
-        f"{output}: {count} frames, {bytes_text(done.size)}, was {bytes_text(done.source_size)}, "
-        f"quality {done.quality:.4g}",
-        f"PSNR against {file}: {done.psnr:.2f} dB, worst frame {min(done.psnrs):.2f} dB",
-        *(f"target: {target_text(outcome)}" for outcome in done.outcomes if outcome.met),
+        f"{output}: {count} frames, {bytes_text(result.size)}, was {bytes_text(result.source_size)}, "
+        f"quality {result.quality:.4g}",
+        f"PSNR against {file}: {result.psnr:.2f} dB, worst frame {min(result.psnrs):.2f} dB",
+        *(f"target met: {target_text(outcome)}" for outcome in result.outcomes if outcome.met),
     ]
     click.echo(json.dumps(report, indent=2) if as_json else "\n".join(text), err=str(output) == "-")
-    for outcome in done.outcomes:
+    for outcome in result.outcomes:
         report_missed(outcome)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -314,6 +315,15 @@ def test_progress_json_has_a_line_per_frame_and_a_pipe_is_quiet(capture: Path, t
     done = subprocess.run([*command, "-f", "--progress", "json"], capture_output=True, check=True, text=True)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [(line["frame"], line["kind"], line["steps"]) for line in lines] == [(0, "key", 9), (1, "delta", 9)]
+
+
+def test_a_progress_bar_ends_with_targets_and_a_summary(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.inv"
+    done = cli("encode", capture, path, "--steps", 9, "--frames", "0:2", "--progress", "bar", "--target-size", "60k")
+    assert done.code == 0
+    *_, target, summary = done.err.splitlines()
+    assert re.fullmatch(r"invcodec: target met: size [\d.]+ kB, requested 60 kB", target)
+    assert re.fullmatch(re.escape(str(path)) + r": 2 frames in .* s, [\d.]+ kB \([\d.]+ kB per frame\)", summary)
 
 
 def test_interrupting_leaves_a_valid_file_that_can_be_resumed(cli: Cli, capture: Path, tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_a_missed_target_is_said_and_no_failure(cli: Cli, capture: Path, tmp_pat
     assert done.code == 0
     assert done.err.count("\n") == 1
     assert done.err.startswith("invcodec: target missed: PSNR ")
-    assert "asked 45.00 dB" in done.err
+    assert "requested 45.00 dB" in done.err
 
 
 def test_quality_decides_steps_and_size(cli: Cli, capture: Path, tmp_path: Path) -> None:
