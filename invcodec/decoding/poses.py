@@ -147,7 +147,7 @@ def _camera_path(data: dict[str, Any], base: Camera, path: Path) -> Pose:
         fields = Fields(row, where)
         fov = fields.number("fov", positive=True)
         if fov is not None and fov >= 180:
-            raise fields.fail("fov", f"{fov:g}", "less than 180 degrees")
+            raise fields.unexpected("fov", f"{fov:g}", "less than 180 degrees")
         camera = replace(base, pose=_matrix(row["camera_to_world"], where)).resized(width, height)
         if fov is not None:
             focal = height / 2 / math.tan(math.radians(fov) / 2)

@@ -49,16 +49,16 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
-            raise self.fail(key, repr(value)[:40], "a number")
+            raise self.unexpected(key, repr(value)[:40], "a number")
         if positive and value <= 0:
-            raise self.fail(key, str(value), "more than 0")
+            raise self.unexpected(key, str(value), "more than 0")
         return float(value)
 
     def side(self, key: str, most: int | None = None) -> int | None:
         """A width or height of 1 to `most` pixels, or None."""
         value = self.number(key, positive=True)
         if value is not None and not 1 <= value <= (most or value):
-            raise self.fail(key, f"{value:g}", f"1 to {most} pixels" if most else "at least 1 pixel")
+            raise self.unexpected(key, f"{value:g}", f"1 to {most} pixels" if most else "at least 1 pixel")
         return None if value is None else round(value)
 
     def rate(self, key: str) -> Fraction | None:
@@ -67,7 +67,7 @@ class Fields:
         if value is None:
             return None
         if not 0.01 <= value <= 1000:
-            raise self.fail(key, f"{value:g}", "0.01 to 1000")
+            raise self.unexpected(key, f"{value:g}", "0.01 to 1000")
         return Fraction(value).limit_denominator(1001)
 
     def lens(self, width: int) -> Lens:
@@ -76,7 +76,7 @@ class Fields:
         angle = self.number("camera_angle_x")
         if fx is None and angle is not None:
             if not 0 < angle < math.pi:
-                raise self.fail("camera_angle_x", f"{angle:g}", "an angle in radians between 0 and pi")
+                raise self.unexpected("camera_angle_x", f"{angle:g}", "an angle in radians between 0 and pi")
             fx = width / 2 / math.tan(angle / 2)
         k1, k2, p1, p2 = (self.number(key) for key in ("k1", "k2", "p1", "p2"))
         distortion = None
@@ -84,8 +84,8 @@ class Fields:
             distortion = (k1 or 0.0, k2 or 0.0, p1 or 0.0, p2 or 0.0)
         return Lens(fx or fy, fy or fx, self.number("cx"), self.number("cy"), distortion)
 
-    def fail(self, key: str, found: str, expected: str) -> UsageError:
-        """The error for a value that cannot be used."""
+    def unexpected(self, key: str, found: str, expected: str) -> UsageError:
+        """The error to raise for a value that cannot be used."""
         return self.error(f"{self.where}: '{key}' is {found}, expected {expected}")
 
 

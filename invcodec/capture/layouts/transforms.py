@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +24,8 @@ from invcodec.names import Source
 
 _FILE = "transforms.json"
 _MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+_IMAGE_RATE = Fraction(30)
+"""Frames per second of images without 'fps'."""
 
 
 def matches(folder: Path) -> bool:
@@ -65,27 +67,23 @@ def _load(path: Path) -> _Declared:
 def read(folder: Path, source: Source | None) -> Listing:
     path = folder / _FILE
     declared = _load(path)
-    data, frames, cameras, test, rate = (getattr(declared, field.name) for field in fields(declared))
-    has_images = any("file_path" in row for row in frames)
-    has_videos = any("video" in row for row in cameras)
+    has_images = any("file_path" in row for row in declared.frames)
+    has_videos = any("video" in row for row in declared.cameras)
     source = source or ("images" if has_images else "videos")
     if not (has_images if source == "images" else has_videos):
         wanted = "frames[].file_path" if source == "images" else "cameras[].video"
         raise CaptureError(f"{path}: lists no {source} ({wanted})")
     if source == "images":
-        return Listing(_from_images(folder, path, data, frames, cameras, test, rate), rate or Fraction(30), source)
+        return Listing(_from_images(folder, path, declared), declared.rate or _IMAGE_RATE, source)
     listed: list[CameraFiles] = []
-    for row in cameras:
+    for row in declared.cameras:
         if "video" not in row:
             raise CaptureError(f"{path}: camera '{row.get('name', len(listed))}' has no 'video'")
         video = folder / str(row["video"])
         name = str(row.get("name", video.stem))
-        listed.append(
-            CameraFiles(
-                _camera(name, {**data, **row}, path, None, test), video=video, masks=_mask(folder, row, None, path)
-            )
-        )
-    return Listing(tuple(listed), rate, source)
+        camera = _camera(name, {**declared.data, **row}, path, None, declared.test)
+        listed.append(CameraFiles(camera, video=video, masks=_mask(folder, row, None, path)))
+    return Listing(tuple(listed), declared.rate, source)
 
 
 def read_rig(path: Path, *, streams: bool = True) -> Listing:
@@ -171,41 +169,34 @@ def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int]
     )
 
 
-def _from_images(
-    folder: Path,
-    path: Path,
-    data: dict[str, Any],
-    frames: list[dict[str, Any]],
-    cameras: list[dict[str, Any]],
-    test: list[str],
-    rate: Fraction | None,
-) -> tuple[CameraFiles, ...]:
-    declared = {str(row["name"]): row for row in cameras if "name" in row}
-    if len(declared) < sum("name" in row for row in cameras):
+def _from_images(folder: Path, path: Path, declared: _Declared) -> tuple[CameraFiles, ...]:
+    entries = {str(row["name"]): row for row in declared.cameras if "name" in row}
+    if len(entries) < sum("name" in row for row in declared.cameras):
         raise CaptureError(f"{path}: two entries of 'cameras' have the same name")
-    times = sorted({t for row in frames if (t := _time(row, path)) is not None})
+    times = sorted({t for row in declared.frames if (t := _time(row, path)) is not None})
     by_camera: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in frames:
+    for row in declared.frames:
         if not isinstance(row.get("file_path"), str):
             raise CaptureError(f"{path}: an entry of 'frames' has no 'file_path'")
         parent = PurePosixPath(row["file_path"]).parent.name
         name = str(row.get("camera", parent))
-        number = _frame_number(row, times, rate, path)
+        number = _frame_number(row, times, path)
         of_camera = by_camera.setdefault(name, {})
         if number in of_camera:
             raise CaptureError(f"{path}: camera '{name}' has two images for frame {number}")
         of_camera[number] = row
     listed = []
-    for name in [*(n for n in declared if n in by_camera), *(n for n in by_camera if n not in declared)]:
+    for name in [*(n for n in entries if n in by_camera), *(n for n in by_camera if n not in entries)]:
         rows = by_camera[name]
         images = {number: _image_path(folder, row["file_path"]) for number, row in sorted(rows.items())}
         first = rows[min(rows)]
-        merged = {**data, **declared.get(name, {}), **first}
+        defaults = {**declared.data, **entries.get(name, {})}
+        merged = {**defaults, **first}
         size = None if "w" in merged and "h" in merged else image_size(next(iter(images.values())))
-        camera = _camera(name, merged, path, size, test)
+        camera = _camera(name, merged, path, size, declared.test)
         for number, row in rows.items():
             where = f"{path}: camera '{name}'"
-            other = _camera(name, {**data, **declared.get(name, {}), **row}, path, size, test)
+            other = _camera(name, {**defaults, **row}, path, size, declared.test)
             if not np.allclose(other.pose, camera.pose, atol=1e-6):
                 raise CaptureError(f"{where} moves (its pose at frame {number} differs); cameras must be static")
             if replace(other, pose=camera.pose, held_out=camera.held_out).to_dict() != camera.to_dict():
@@ -228,7 +219,7 @@ def _time(row: Mapping[str, Any], path: Path) -> float | None:
     return fields.number("time") if stamp is None else stamp
 
 
-def _frame_number(row: Mapping[str, Any], times: list[float], rate: Fraction | None, path: Path) -> int:
+def _frame_number(row: Mapping[str, Any], times: list[float], path: Path) -> int:
     """A frame's number: as given, else the rank of its time, else the last number in its file name."""
     for key in ("frame_index", "frame"):
         if isinstance(row.get(key), int) and not isinstance(row[key], bool):
