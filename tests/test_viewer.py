@@ -151,7 +151,7 @@ def test_a_new_request_replaces_the_old_one(encoded: Path) -> None:
     assert sum(bool(picture.about.get("final")) for picture in got) < 20
     service.show(client, ask(99, serial=20))
     until(lambda: got[-1].about["serial"] == 20)
-    assert "no frame 99" in got[-1].about["error"]
+    assert "no frame 99; the file has frames 1 to 3" in got[-1].about["error"]
     service.close()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
@@ -162,18 +163,9 @@ class Reader:
         Raises:
             FrameNotFoundError: there is none; the message names its neighbours.
         """
-        if number in self._by_number:
-            return self._by_number[number]
-        if not self.frames:
-            raise FrameNotFoundError(f"{self.name}: holds no frames")
-        numbers = sorted(self._by_number)
-        below = [n for n in numbers if n < number]
-        above = [n for n in numbers if n > number]
-        if below and above:
-            hint = f"its neighbours are {below[-1]} and {above[0]}"
-        else:
-            hint = f"the file has frames {numbers[0]} to {numbers[-1]}"
-        raise FrameNotFoundError(f"{self.name}: has no frame {number}; {hint}")
+        if number not in self._by_number:
+            raise not_found(self.name, number, list(self._by_number))
+        return self._by_number[number]
 
     def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
         """A frame's header and its coded values.
@@ -202,6 +194,18 @@ class Reader:
     def stats_at(self, number: int) -> Stats:
         """The encoder's statistics of a frame."""
         return self.frame(self.entry(number))[0].stats
+
+
+def not_found(name: str, number: int, numbers: Sequence[int]) -> FrameNotFoundError:
+    """The error for a frame that is not among the file's frame numbers, which are in ascending order."""
+    if not numbers:
+        return FrameNotFoundError(f"{name}: holds no frames")
+    place = bisect_left(numbers, number)
+    if 0 < place < len(numbers):
+        hint = f"its neighbours are {numbers[place - 1]} and {numbers[place]}"
+    else:
+        hint = f"the file has frames {numbers[0]} to {numbers[-1]}"
+    return FrameNotFoundError(f"{name}: has no frame {number}; {hint}")
 
 
 def _opened(name: str) -> tuple[BinaryIO, int]:

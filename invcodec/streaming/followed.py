@@ -13,9 +13,10 @@ from invcodec.coding.state import Follower, State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
+from invcodec.container.reader import not_found
 from invcodec.container.remote import is_url
 from invcodec.container.scan import Record
-from invcodec.errors import DamagedError, FrameNotFoundError, InvError
+from invcodec.errors import DamagedError, InvError
 from invcodec.geometry.camera import Camera
 from invcodec.streaming.follow import follow_file, follow_url
 
@@ -98,7 +99,7 @@ class FollowedFile:
     def entry(self, number: int) -> FrameEntry:
         with self._lock:
             if number not in self._known:
-                raise FrameNotFoundError(f"{self.name}: has no frame {number}")
+                raise not_found(self.name, number, list(self._known))
             return self._known[number]
 
     def _follow(self) -> None:
