@@ -1,1 +1,1 @@
-"""From a file to pictures."""
+"""Reading files: frames, playback, camera poses, and evaluation against a capture."""

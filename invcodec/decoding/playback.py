@@ -24,7 +24,7 @@ _FINEST = 1_000_000
 
 
 class TimedFrame(Protocol):
-    """What playback needs of an `invcodec.Frame`."""
+    """The part of `invcodec.Frame` that playback uses."""
 
     @property
     def number(self) -> int: ...

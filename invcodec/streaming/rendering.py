@@ -319,7 +319,7 @@ def _false_colours(depth: np.ndarray, rig: tuple[Camera, ...]) -> np.ndarray:
 
 
 def scene(file: FollowedFile) -> dict[str, Any]:
-    """What a page needs before it can request views, in types that JSON has."""
+    """The scene's description for a page: its cameras, scale and frame rate, in types that JSON has."""
     rig = file.head.cameras
     centres = np.stack([camera.pose[:, 3] for camera in rig])
     spread = float(np.linalg.norm(centres - centres.mean(0), axis=1).max()) or 1.0
