@@ -14,10 +14,13 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
+import pytest
+from files import PATIENCE
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 
 
 class Browser:
@@ -46,17 +49,17 @@ class Browser:
 
     async def __aenter__(self) -> Browser:
         told = Path(self._folder.name) / "DevToolsActivePort"
-        for _ in range(600):
-            if told.exists() and "\n" in told.read_text():
-                break
+        end = time.monotonic() + PATIENCE
+        while not told.exists() or "\n" not in told.read_text():
+            assert time.monotonic() < end, "Chromium does not start"
             await asyncio.sleep(0.1)
         port = told.read_text().splitlines()[0]
         self._session = aiohttp.ClientSession()
-        for _ in range(100):
+        pages: list[dict[str, Any]] = []
+        while not pages:
+            assert time.monotonic() < end, "Chromium opens no page"
             async with self._session.get(f"http://127.0.0.1:{port}/json/list") as answer:
                 pages = [page for page in await answer.json() if page["type"] == "page"]
-            if pages:
-                break
             await asyncio.sleep(0.1)
         self._socket = await self._session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
         width, height = self._size
@@ -71,7 +74,7 @@ class Browser:
         await self._socket.close()
         await self._session.close()
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
         self._folder.cleanup()
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -92,9 +95,9 @@ class Browser:
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
-    async def until(self, condition: str, seconds: float = 60) -> None:
+    async def until(self, condition: str) -> None:
         """Wait until an expression in the page is true."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while not await self.run(f"!!({condition})"):
             assert time.monotonic() < end, f"never came true: {condition}"
             await asyncio.sleep(0.05)

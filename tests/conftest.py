@@ -1,4 +1,7 @@
-"""A tiny capture and its encoding, made once through the command line, and a way to run that."""
+"""A tiny capture and its encoding, made once through the command line, and a way to run that.
+
+Under pytest-xdist these are made once for all workers, as are the machine code of kernels and whatever `shared` makes.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from files import SPEC
 from hypothesis import settings
 from invcodec_cli import main
 
@@ -46,22 +51,68 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     return run
 
 
+Shared = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Makes a folder of some name: the first worker that asks fills it, others wait until it is whole."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+def command(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+@pytest.fixture(scope="session")
+def capture(shared: Shared) -> Path:
     """Six cameras, four frames; cam00 is marked as test. Not to be changed."""
-    folder = tmp_path_factory.mktemp("tiny") / "capture"
-    arguments = ["synth", folder, "--cameras", "7", "--size", "40x30", "--frames", "4", "--scene", "moving"]
-    assert main([str(argument) for argument in arguments]) == 0
-    return folder
+    size = ("--cameras", 7, "--size", "40x30", "--frames", 4)
+    return shared("tiny", lambda folder: command("synth", folder / "capture", *size, "--scene", "moving")) / "capture"
 
 
 @pytest.fixture(scope="session")
-def encoded(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def encoded(capture: Path, shared: Shared) -> Path:
     """The capture's first three frames, encoded as frames 1 to 3. Not to be changed."""
-    path = tmp_path_factory.mktemp("encoded") / "out.inv"
-    arguments = ["encode", capture, path, "--frames", "1:4", "--steps", "250", "--key-every", "2", "--threads", "2"]
-    assert main([str(argument) for argument in arguments]) == 0
-    return path
+    options = ("--frames", "1:4", "--steps", 250, "--key-every", 2, "--threads", 2)
+    return shared("encoded", lambda folder: command("encode", capture, folder / "out.inv", *options)) / "out.inv"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(request: pytest.FixtureRequest, shared: Shared) -> None:
+    """Compile the slowest kernels before parallel workers begin, each in one of them; numba keeps them on disk."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return
+    makers = [
+        lambda: request.getfixturevalue("encoded"),
+        lambda: shared("decoded", lambda _: command("verify", SPEC / "vectors/valid/long-chain/input.inv")),
+    ]
+    first = int(worker.removeprefix("gw")) % len(makers)
+    for make in makers[first:] + makers[:first]:
+        make()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In continuous integration nothing is skipped but what needs a GPU."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and os.environ.get("CI"):
+        skipped = [report.longrepr[2] for report in reporter.stats.get("skipped", [])]
+        if wrong := [reason for reason in skipped if "CUDA" not in reason]:
+            reporter.write_line(f"\nskipped, which CI does not allow: {', '.join(wrong)}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)

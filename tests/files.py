@@ -17,6 +17,8 @@ def a_camera(name: str, width: int, height: int) -> Camera:
     return Camera(name, width, height, 9.0, 9.0, width / 2, height / 2, np.eye(3, 4))
 
 
+PATIENCE = 300.0
+"""Seconds that a test waits for what will surely happen; only a test that fails takes as long."""
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
 

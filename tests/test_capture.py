@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files import PATIENCE
 from PIL import Image
 
 from invcodec.capture import capture as capture_module
@@ -290,7 +291,7 @@ def test_frames_can_be_left_at_any_time(layout: str, images: Path, videos: Path)
     frames.close()
     # What reads ffmpeg's messages takes a moment to notice that ffmpeg is gone.
     for thread in set(threading.enumerate()) - before:
-        thread.join(20)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert list(frames) == []
 

@@ -18,6 +18,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from conftest import Cli
+from files import PATIENCE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -402,8 +403,8 @@ def test_ctrl_c_ends_a_recording_and_followers_have_all_of_it(cli: Cli, capture:
         time.sleep(0.01)
     # The terminal tells all processes, the server's among them.
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == 0
-    thread.join(30)
+    assert process.wait(PATIENCE) == 0
+    thread.join(PATIENCE)
     process.stderr.close()
     info = json.loads(cli("info", path, "--json").out)
     assert info["state"] == scanners[-1].status == "complete"
@@ -423,7 +424,7 @@ def test_a_killed_encoder_takes_its_server_along(capture: Path, tmp_path: Path) 
         with socket.socket() as client:
             return client.connect_ex((host, int(port))) == 0
 
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not listening():
         assert time.monotonic() < end
         time.sleep(0.05)

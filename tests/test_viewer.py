@@ -17,8 +17,9 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 import pytest
-from browser import CHROMIUM, Browser
+from browser import Browser, needs_chromium
 from conftest import Cli
+from files import PATIENCE
 from PIL import Image
 
 from invcodec.container.records import HEADER_BYTES, MAGIC, parse_header
@@ -31,7 +32,7 @@ PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys
 
 
 def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -205,7 +206,7 @@ def page(growing: Path) -> Iterator[str]:
     assert process.stdout is not None
     yield process.stdout.readline().strip()
     process.terminate()
-    process.wait(20)
+    process.wait(PATIENCE)
 
 
 def test_pages_of_other_sites_are_refused(page: str) -> None:
@@ -228,7 +229,8 @@ def test_pages_of_other_sites_are_refused(page: str) -> None:
     assert asyncio.run(codes()) == [200, 403, 403, 403, 400, 400, 404]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+@pytest.mark.slow
+@needs_chromium
 def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path, tmp_path: Path) -> None:
     async def shown(browser: Browser) -> np.ndarray:
         """The picture on the canvas once it is final."""
@@ -316,7 +318,7 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
             await browser.key(" ", "Space")
             assert not await browser.run("viewer.state().playing")
 
-    asyncio.run(asyncio.wait_for(story(), 240))
+    asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
 
 
 def test_the_viewer_waits_for_a_file_that_does_not_exist_yet(encoded: Path, tmp_path: Path) -> None:
@@ -334,7 +336,7 @@ def test_the_viewer_waits_for_a_file_that_does_not_exist_yet(encoded: Path, tmp_
     assert viewing.stdout.readline().startswith("http://127.0.0.1:")
     for process in (viewing, serving):
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     for stream in (viewing.stdout, viewing.stderr, serving.stdout):
         stream.close()
 
