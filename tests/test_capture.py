@@ -1,4 +1,4 @@
-"""Captures: both layouts, what is read of them and when, and every way in which they can be wrong."""
+"""Captures: both layouts, how little is read and how late, and every kind of fault."""
 
 import json
 import re
@@ -59,7 +59,7 @@ def of(data: dict[str, Any], camera: str) -> list[dict[str, Any]]:
 
 
 def refused(folder: Path, *words: str, **options: Any) -> str:
-    """The message with which a capture is refused, which is one line and holds all these words."""
+    """The one-line message that refuses a capture; it contains all these words."""
     with pytest.raises(CaptureError) as caught:
         open_capture(folder, **options)
     message = str(caught.value)
@@ -70,7 +70,7 @@ def refused(folder: Path, *words: str, **options: Any) -> str:
 
 
 def fails_late(folder: Path, *words: str) -> None:
-    """A fault that only reading the pictures shows."""
+    """Assert a fault that is found only when the pictures are read."""
     capture = open_capture(folder)
     with pytest.raises(CaptureError) as caught:
         list(capture.frames())
@@ -93,7 +93,7 @@ def small_rig(folder: Path, **extra: Any) -> Path:
 
 
 def llff(pose: np.ndarray, width: int = 16, height: int = 16) -> np.ndarray:
-    """A row of poses_bounds.npy, composed number by number."""
+    """A row of poses_bounds.npy, built element by element."""
     right, up, back, position = pose.T
     last = (height, width, 20.0)
     rows = [[-up[i], right[i], back[i], position[i], last[i]] for i in range(3)]
@@ -110,7 +110,7 @@ def video_rig(folder: Path, *shapes: tuple[int, int, int, int]) -> Path:
     return folder
 
 
-# What a sound capture gives.
+# Valid captures.
 
 
 def test_both_layouts_of_a_scene_agree(images: Path, videos: Path) -> None:
@@ -119,7 +119,7 @@ def test_both_layouts_of_a_scene_agree(images: Path, videos: Path) -> None:
     assert a.fps == b.fps == 10
     assert a.numbers == b.numbers == a.available == range(3)
     assert a.source_size == b.source_size == (24, 18)
-    # Only transforms.json can say which camera is for testing.
+    # Only transforms.json can mark test cameras.
     assert (a.training, b.training) == ([1, 2, 3], [0, 1, 2, 3])
     for one, other in zip(a.cameras, b.cameras, strict=True):
         np.testing.assert_allclose(one.pose, other.pose, atol=1e-12)
@@ -133,7 +133,7 @@ def test_both_layouts_of_a_scene_agree(images: Path, videos: Path) -> None:
         assert one.masks == other.masks == [None] * 4
         for first, second in zip(one.images, other.images, strict=True):
             assert psnr(first, second) > 33
-        # The videos are compressed, yet nearer to their own pictures than to any other.
+        # The videos are lossy, but closest to their own pictures.
         cross = [[psnr(i, j) for j in other.images] for i in one.images]
         assert np.argmax(cross, 1).tolist() == [0, 1, 2, 3]
 
@@ -179,7 +179,7 @@ def test_frame_ranges(images: Path, asked: tuple[int | None, int | None] | None,
 
 
 @pytest.mark.parametrize("asked", [(3, None), (2, 2), (2, 1), (-1, 2), (0, 0)])
-def test_frame_ranges_that_hold_nothing(images: Path, asked: tuple[int, int | None]) -> None:
+def test_empty_frame_ranges(images: Path, asked: tuple[int, int | None]) -> None:
     refused(images, str(images), f"no frames {asked[0]}:", "it has frames 0:3", frames=asked)
 
 
@@ -252,7 +252,7 @@ def test_the_fingerprint_changes_with_cameras_and_pixels_alone(images: Path, tmp
     assert open_capture(same).fingerprint() != first
 
 
-def test_summaries_are_plain_and_true(images: Path) -> None:
+def test_summaries_are_correct_and_plain_data(images: Path) -> None:
     capture = open_capture(images, frames=(1, None), downscale=2)
     summary = json.loads(json.dumps(summarise(capture, presets.resolve())))
     assert (summary["layout"], summary["source"], summary["transparent"]) == ("transforms", "images", False)
@@ -265,7 +265,7 @@ def test_summaries_are_plain_and_true(images: Path) -> None:
     assert summary["encode"]["bytes"] > 0
 
 
-# Reading as little as possible, as late as possible.
+# Lazy reading.
 
 
 def test_opening_reads_no_picture_but_the_first(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,19 +284,19 @@ def test_opening_reads_no_picture_but_the_first(images: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("layout", ["images", "videos"])
-def test_frames_can_be_left_at_any_time(layout: str, images: Path, videos: Path) -> None:
+def test_reading_frames_can_stop_at_any_time(layout: str, images: Path, videos: Path) -> None:
     before = set(threading.enumerate())
     frames = open_capture(images if layout == "images" else videos).frames()
     next(frames)
     frames.close()
-    # What reads ffmpeg's messages takes a moment to notice that ffmpeg is gone.
+    # The thread that reads ffmpeg's messages takes a moment to notice its end.
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
         assert not thread.is_alive()
     assert list(frames) == []
 
 
-def test_a_broken_picture_fails_its_own_frame_and_none_before(images: Path, tmp_path: Path) -> None:
+def test_a_broken_picture_fails_only_from_its_own_frame_on(images: Path, tmp_path: Path) -> None:
     folder = edited(images, tmp_path)
     broken = folder / "frames" / "cam02" / "0002.png"
     broken.write_bytes(broken.read_bytes()[:150])
@@ -326,7 +326,7 @@ def test_alpha_is_kept_and_missing_alpha_is_opaque(tmp_path: Path) -> None:
     assert (second.images[0][..., :3] == 90).all()
 
 
-def test_alpha_that_only_some_pictures_have_is_noticed(tmp_path: Path) -> None:
+def test_alpha_in_only_some_pictures_is_noticed(tmp_path: Path) -> None:
     folder = small_rig(tmp_path)
     Image.fromarray(np.full((12, 16, 4), 99, np.uint8)).save(folder / "right" / "0.png")
     capture = open_capture(folder)
@@ -353,7 +353,7 @@ def test_masks_for_each_picture(tmp_path: Path) -> None:
 
 
 def masked(folder: Path, size: tuple[int, int], black: tuple[int, int]) -> Path:
-    """Two still cameras with one mask each, of a size, black at one pixel (row, column)."""
+    """Two cameras with one mask each of a size (rows, columns), black at one pixel (row, column)."""
     folder.mkdir(exist_ok=True)
     mask = np.full(size, 255, np.uint8)
     mask[black] = 0
@@ -398,7 +398,7 @@ def test_one_mask_for_a_whole_video(tmp_path: Path) -> None:
     rows[1]["mask_path"] = "mask.png"
     (tmp_path / "transforms.json").write_text(json.dumps({"cameras": rows}))
     capture = open_capture(tmp_path)
-    # Names and the rate come from the videos where nothing else says them.
+    # Names and the frame rate default to those of the videos.
     assert [c.name for c in capture.cameras] == ["a", "b"]
     assert (capture.source, capture.fps) == ("videos", 8)
     for frame in capture.frames():
@@ -406,7 +406,7 @@ def test_one_mask_for_a_whole_video(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame.masks[1], mask > 0)
 
 
-def test_true_motion_is_read_where_there_is_some(images: Path, tmp_path: Path) -> None:
+def test_ground_truth_motion_is_read_if_present(images: Path, tmp_path: Path) -> None:
     folder = edited(images, tmp_path)
     (folder / "gt_cam01" / "mask").mkdir(parents=True)
     moves = np.zeros((18, 24), np.uint8)
@@ -453,7 +453,7 @@ def test_frames_by_the_number_in_their_names(images: Path, tmp_path: Path) -> No
             del row["timestamp"], row["camera"]
 
     capture = open_capture(edited(images, folder, edit))
-    # 10 comes after 8 and 9; suffixes and cameras come from where the files lie.
+    # 10 comes after 8 and 9; suffixes and camera names come from the paths.
     assert capture.available == range(8, 11)
     assert numbered(capture) == [["img_8", "img_9", "img_10"]] * 4
     assert [c.name for c in capture.cameras] == NAMES
@@ -467,7 +467,7 @@ def test_cameras_are_in_their_declared_order_however_frames_are_listed(images: P
     assert open_capture(folder).fingerprint() == open_capture(images).fingerprint()
 
 
-def test_intrinsics_stand_at_the_top_the_camera_or_the_frame(tmp_path: Path) -> None:
+def test_intrinsics_at_the_top_level_the_camera_or_the_frame(tmp_path: Path) -> None:
     folder = small_rig(tmp_path, fl_x=10, fl_y=11, k1=0.1)
     data = json.loads((folder / "transforms.json").read_text())
     data["cameras"] = [{"name": "right", "fl_x": 20, "cx": 3.5, "cy": 5.5, "p2": 0.2}]
@@ -480,21 +480,21 @@ def test_intrinsics_stand_at_the_top_the_camera_or_the_frame(tmp_path: Path) -> 
     assert (right.name, right.fx, right.fy, right.cx, right.cy) == ("right", 20, 11, 3.5, 4.5)
     assert right.distortion == (0.1, 0.0, 0.0, 0.2)
     assert (left.name, left.fx, left.fy, left.cx, left.cy) == ("left", 30, 11, 8, 6)
-    # Where no size is given, it is that of the pictures.
+    # The size defaults to that of the pictures.
     assert (left.width, left.height) == (16, 12)
 
 
-def test_an_angle_of_view_makes_a_focal_length(tmp_path: Path) -> None:
+def test_an_angle_of_view_gives_the_focal_length(tmp_path: Path) -> None:
     folder = small_rig(tmp_path, fl_x=None, camera_angle_x=np.pi / 2)
     camera = open_capture(folder).cameras[0]
     assert (camera.fx, camera.fy) == (pytest.approx(8), pytest.approx(8))
 
 
-def test_intrinsics_that_change_are_not_dropped_in_silence(images: Path, tmp_path: Path) -> None:
+def test_intrinsics_that_change_are_refused(images: Path, tmp_path: Path) -> None:
     refused(edited(images, tmp_path, lambda data: of(data, "cam01")[1].update(fl_x=5.0)), "cam01")
 
 
-def test_images_come_before_videos_unless_asked_for(images: Path, videos: Path, tmp_path: Path) -> None:
+def test_images_are_preferred_to_videos(images: Path, videos: Path, tmp_path: Path) -> None:
     for name in NAMES:
         shutil.copy(videos / f"{name}.mp4", tmp_path)
     folder = edited(images, tmp_path, lambda data: [row.update(video=f"{row['name']}.mp4") for row in data["cameras"]])
@@ -506,7 +506,7 @@ def test_images_come_before_videos_unless_asked_for(images: Path, videos: Path, 
     assert capture.fingerprint() != open_capture(folder).fingerprint()
 
 
-def test_a_folder_of_both_layouts_is_read_as_the_one_asked_for(images: Path, videos: Path, tmp_path: Path) -> None:
+def test_the_layout_of_an_ambiguous_folder_can_be_chosen(images: Path, videos: Path, tmp_path: Path) -> None:
     shutil.copytree(videos, tmp_path, dirs_exist_ok=True)
     folder = edited(images, tmp_path)
     assert open_capture(folder).layout == "transforms"
@@ -563,10 +563,10 @@ def test_a_calibration_for_larger_videos_is_scaled(videos: Path, tmp_path: Path)
     refused(tmp_path, "cam00.mp4: is 24x18, but its calibration is for 115x72")
 
 
-# What can be wrong.
+# Faults.
 
 
-def test_places_that_hold_no_capture(tmp_path: Path) -> None:
+def test_folders_without_a_capture(tmp_path: Path) -> None:
     refused(tmp_path / "gone", "gone: no such directory")
     (tmp_path / "file").touch()
     refused(tmp_path / "file", "file: not a directory")
@@ -590,7 +590,7 @@ def test_places_that_hold_no_capture(tmp_path: Path) -> None:
         ('{"cameras": [{"video": "a.mp4"}, {"name": "b"}]}', "'transform_matrix'|size|has no 'w'"),
     ],
 )
-def test_files_that_are_no_transforms(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_transforms_json(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "transforms.json").write_text(text)
     message = refused(tmp_path, "transforms.json")
     assert re.search(words, message)
@@ -616,13 +616,13 @@ def test_files_that_are_no_transforms(tmp_path: Path, text: str, words: str) -> 
         (lambda d: d["frames"][0].pop("file_path"), ["no 'file_path'"]),
     ],
 )
-def test_transforms_that_make_no_capture(
+def test_inconsistent_transforms_json(
     images: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object], words: list[str]
 ) -> None:
     refused(edited(images, tmp_path, edit), str(tmp_path / "transforms.json"), *words)
 
 
-def test_pictures_that_nothing_numbers(images: Path, tmp_path: Path) -> None:
+def test_pictures_without_a_frame_number(images: Path, tmp_path: Path) -> None:
     def edit(data: dict[str, Any]) -> None:
         row = of(data, "cam01")[2]
         del row["frame_index"], row["timestamp"]
@@ -642,7 +642,7 @@ def test_pictures_that_nothing_numbers(images: Path, tmp_path: Path) -> None:
         (lambda d: d["cameras"][1].update(w=25), ["cam01/0000.png: is 24x18", "calibration is for 25x18"]),
     ],
 )
-def test_pictures_that_do_not_fit_their_transforms(
+def test_pictures_that_do_not_match_transforms_json(
     images: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object], words: list[str]
 ) -> None:
     refused(edited(images, tmp_path, edit), str(tmp_path), *words)
@@ -662,7 +662,7 @@ def test_the_first_picture_missing_or_broken_is_named(images: Path, tmp_path: Pa
     refused(folder, "cam03/0000.png: no such image")
 
 
-def test_images_or_videos_that_are_not_there(images: Path, videos: Path) -> None:
+def test_images_or_videos_that_do_not_exist(images: Path, videos: Path) -> None:
     refused(images, "transforms.json: lists no videos (cameras[].video)", source="videos")
     refused(videos, "this layout has videos only", source="images")
 
@@ -681,7 +681,7 @@ def test_images_or_videos_that_are_not_there(images: Path, videos: Path) -> None
         (lambda rows: rows * np.where(np.arange(17) == 14, 0, 1), ["row 0 (cam00.mp4)", "focal length"]),
     ],
 )
-def test_poses_that_do_not_fit_their_videos(
+def test_poses_that_do_not_match_their_videos(
     videos: Path, tmp_path: Path, edit: Callable[[np.ndarray], np.ndarray], words: list[str]
 ) -> None:
     shutil.copytree(videos, tmp_path, dirs_exist_ok=True)
@@ -689,11 +689,11 @@ def test_poses_that_do_not_fit_their_videos(
     refused(tmp_path, str(tmp_path), *words)
 
 
-def test_poses_that_are_no_array(videos: Path, tmp_path: Path) -> None:
+def test_poses_that_are_not_an_array(videos: Path, tmp_path: Path) -> None:
     for text in (b"", b"not an array", (videos / "poses_bounds.npy").read_bytes()[:-9]):
         (tmp_path / "poses_bounds.npy").write_bytes(text)
         refused(tmp_path, "poses_bounds.npy: not a readable .npy file")
-    # An array of objects would run what the file says.
+    # Loading an array of objects would execute code from the file.
     np.save(tmp_path / "poses_bounds.npy", np.array([{}], object))
     refused(tmp_path, "poses_bounds.npy: not a readable .npy file")
 
@@ -760,9 +760,7 @@ def test_a_declared_video_that_is_missing_is_named(tmp_path: Path) -> None:
     ],
     ids=["test_cameras", "mask_path", "fps", "fl_y", "overflow"],
 )
-def test_values_that_make_no_sense_are_named(
-    images: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object]
-) -> None:
+def test_invalid_values_are_named(images: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     refused(edited(images, tmp_path, edit), "transforms.json")
 
 

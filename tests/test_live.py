@@ -1,4 +1,4 @@
-"""Encoding while it is filmed: alignment, latest first, deadlines, and the whole program on pipes."""
+"""Live encoding: matching by timestamp, latest frame first, deadlines, and the whole program on pipes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys
 FPS = Fraction(10)
 WIDTH, HEIGHT = 16, 12
 QUICK = ("--preset", "draft", "--steps", "3", "--key-seconds", "600", "--seconds-per-frame", "600")
-"""Deadlines that no machine misses; steps that end long before."""
+"""Deadlines that no machine misses, and few steps."""
 
 
 def image(value: int) -> np.ndarray:
@@ -48,38 +48,38 @@ def image(value: int) -> np.ndarray:
 
 
 def aligned(events: list[tuple[int, float, int]], cameras: int) -> list[SyncedImages]:
-    """What comes of images (camera, time stamp, value), each arriving at its place in the list."""
+    """The sets that images (camera, timestamp, value) form, each arriving at its place in the list."""
     aligner = Aligner(cameras, FPS)
     found = [aligner.add(c, stamp, image(value), float(place)) for place, (c, stamp, value) in enumerate(events)]
-    return [moment for moment in found if moment is not None]
+    return [synced for synced in found if synced is not None]
 
 
-def values(moment: SyncedImages) -> list[int]:
-    return [int(each[0, 0, 0]) for each in moment.images]
+def values(synced: SyncedImages) -> list[int]:
+    return [int(each[0, 0, 0]) for each in synced.images]
 
 
-def test_images_of_the_same_time_come_together_however_late_they_arrive() -> None:
+def test_images_are_matched_by_timestamp_however_late_they_arrive() -> None:
     # Camera 1 is three frames late, and its clock differs by 30 ms.
     events = [(0, k / 10, k) for k in range(4)]
     for k in range(8):
         events += [(1, k / 10 + 0.03, 100 + k), (0, (k + 4) / 10, k + 4)]
-    moments = aligned(events, 2)
-    assert [moment.number for moment in moments] == list(range(8))
-    assert [values(moment) for moment in moments] == [[k, 100 + k] for k in range(8)]
-    # Time stamps that are a frame's time but for rounding are taken as that time.
-    assert [moment.time for moment in moments] == [k / FPS for k in range(8)]
+    sets = aligned(events, 2)
+    assert [synced.number for synced in sets] == list(range(8))
+    assert [values(synced) for synced in sets] == [[k, 100 + k] for k in range(8)]
+    # Timestamps that differ from a frame's time by rounding are snapped to it.
+    assert [synced.time for synced in sets] == [k / FPS for k in range(8)]
 
 
-def test_what_one_camera_missed_is_missing_and_numbers_go_on() -> None:
+def test_a_frame_that_one_camera_missed_leaves_a_gap() -> None:
     events = [(c, k / 10, 10 * c + k) for k in range(6) for c in range(3) if (c, k) not in ((1, 2), (0, 4))]
-    moments = aligned(events, 3)
-    assert [moment.number for moment in moments] == [0, 1, 3, 5]
-    assert all(values(m) == [m.number, 10 + m.number, 20 + m.number] for m in moments)
+    sets = aligned(events, 3)
+    assert [synced.number for synced in sets] == [0, 1, 3, 5]
+    assert all(values(each) == [each.number, 10 + each.number, 20 + each.number] for each in sets)
 
 
 def test_uneven_times_are_kept() -> None:
-    moments = aligned([(c, t, 0) for t in (7.0, 7.131, 7.252) for c in range(2)], 2)
-    assert [(m.number, m.time) for m in moments] == [(0, 0), (1, Fraction(131, 1000)), (3, Fraction(252, 1000))]
+    sets = aligned([(c, t, 0) for t in (7.0, 7.131, 7.252) for c in range(2)], 2)
+    assert [(m.number, m.time) for m in sets] == [(0, 0), (1, Fraction(131, 1000)), (3, Fraction(252, 1000))]
 
 
 @given(
@@ -87,7 +87,7 @@ def test_uneven_times_are_kept() -> None:
     st.lists(st.integers(0, 3), min_size=10, max_size=60),
     st.sets(st.tuples(st.integers(0, 3), st.integers(0, 29))),
 )
-def test_moments_are_in_order_and_truly_at_the_same_time(
+def test_matched_images_are_in_order_and_of_the_same_time(
     offsets: list[float], order: list[int], missing: set[tuple[int, int]]
 ) -> None:
     cameras = len(offsets)
@@ -98,12 +98,12 @@ def test_moments_are_in_order_and_truly_at_the_same_time(
         k, sent[camera] = sent[camera], sent[camera] + 1
         if (camera, k) in missing:
             continue
-        moment = aligner.add(camera, 5 + k / 10 + offsets[camera], image(k), 0.0)
-        if moment is not None:
-            assert moment.number > last
-            assert moment.time > last_time
-            last, last_time = moment.number, moment.time
-            assert len(set(values(moment))) == 1
+        synced = aligner.add(camera, 5 + k / 10 + offsets[camera], image(k), 0.0)
+        if synced is not None:
+            assert synced.number > last
+            assert synced.time > last_time
+            last, last_time = synced.number, synced.time
+            assert len(set(values(synced))) == 1
 
 
 # latest first
@@ -113,7 +113,7 @@ def frame(number: int) -> LiveFrame:
     return LiveFrame(Frame(number, number / FPS, [], []), float(number))
 
 
-def test_who_is_slow_gets_the_newest_and_then_the_end() -> None:
+def test_a_slow_consumer_gets_the_latest_frame_and_then_the_end() -> None:
     newest = Newest()
     for number in range(5):
         newest.put(frame(number))
@@ -132,14 +132,14 @@ def test_who_is_slow_gets_the_newest_and_then_the_end() -> None:
         newest.take()
 
 
-def test_time_is_held_back_for_what_is_not_training() -> None:
+def test_time_is_reserved_for_coding() -> None:
     pace = _Pace(key_seconds=10, seconds_per_frame=1)
     for kind, coding in (("key", 0.5), ("delta", 0.1)):
         pace.observe(kind, coding, 0.05)
     assert 1 - 0.1 - 0.05 > pace.training(1, "delta") > 0.7
     assert 1 - 0.5 - 0.05 > pace.training(1, "key") > 0.3
     assert 10 - 0.5 > pace.training(0, "key") > 8
-    # One slow frame does not take all time from those after it, and is forgotten.
+    # One slow frame does not starve those after it, and is forgotten.
     before = pace.training(1, "delta")
     pace.observe("delta", 30.0, 20.0)
     assert before > pace.training(1, "delta") > 0.5
@@ -154,7 +154,7 @@ def test_time_is_held_back_for_what_is_not_training() -> None:
 
 
 def write_rig(path: Path, videos: list[str], per_camera: dict[str, list[object]] | None = None, **top: object) -> Path:
-    """Cameras side by side that look the same way, with keys of their own and at the top."""
+    """A rig of parallel cameras, with further keys per camera and at the top level."""
     cameras = []
     for index, video in enumerate(videos):
         pose = np.eye(4)
@@ -167,7 +167,7 @@ def write_rig(path: Path, videos: list[str], per_camera: dict[str, list[object]]
 
 
 def write_counting_video(path: Path, frames: int, first: int, camera: int) -> None:
-    """A lossless video whose frames say which they are."""
+    """A lossless video whose pixel values identify frame and camera."""
     data = b"".join(image(20 * (first + k) + camera).tobytes() for k in range(frames))
     subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
@@ -177,7 +177,7 @@ def write_counting_video(path: Path, frames: int, first: int, camera: int) -> No
 
 
 class Everything(Newest):
-    """Keeps all frames that are put there."""
+    """Keeps every frame that is put."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,12 +194,12 @@ def filmed(source: LiveSource) -> list[Frame]:
     return newest.all
 
 
-def told(frames: list[Frame]) -> list[list[int]]:
+def pixel_values(frames: list[Frame]) -> list[list[int]]:
     return [[int(each[0, 0, 0]) for each in frame.images] for frame in frames]
 
 
-def test_files_are_played_and_offsets_bring_them_together(tmp_path: Path) -> None:
-    # Camera 2 began to film two frames before the others.
+def test_files_are_played_and_offsets_align_them(tmp_path: Path) -> None:
+    # Camera 2 started two frames before the others.
     for camera, (frames, first) in enumerate([(5, 2), (5, 2), (7, 0)]):
         write_counting_video(tmp_path / f"{camera}.mkv", frames, first, camera)
     rig = write_rig(
@@ -211,13 +211,13 @@ def test_files_are_played_and_offsets_bring_them_together(tmp_path: Path) -> Non
     source = CameraRig(rig, downscale=1, holdout=None)
     assert [camera.held_out for camera in source.cameras] == [False, True, False]
     frames = filmed(source)
-    # Time 0 is that of the first image of all, two frames before the first moment that all cameras saw.
-    assert told(frames) == [[20 * k, 20 * k + 1, 20 * k + 2] for k in range(2, 7)]
+    # Time 0 is that of the earliest image, two frames before the first complete set.
+    assert pixel_values(frames) == [[20 * k, 20 * k + 1, 20 * k + 2] for k in range(2, 7)]
     assert [frame.number for frame in frames] == [2, 3, 4, 5, 6]
     assert [frame.time for frame in frames] == [k / FPS for k in range(2, 7)]
 
 
-def test_images_are_shrunk_where_they_are_read(tmp_path: Path) -> None:
+def test_images_are_downscaled_as_they_are_read(tmp_path: Path) -> None:
     for camera in range(2):
         write_counting_video(tmp_path / f"{camera}.mkv", 2, 0, camera)
     rig = write_rig(tmp_path / "rig.json", ["0.mkv", "1.mkv"])
@@ -242,7 +242,7 @@ def test_images_are_shrunk_where_they_are_read(tmp_path: Path) -> None:
         ({"video": [None, "b", "c"]}, "has no 'video'"),
     ],
 )
-def test_what_is_wrong_with_a_rig_is_said(tmp_path: Path, change: dict[str, list[object]], message: str) -> None:
+def test_faults_of_a_rig_are_named(tmp_path: Path, change: dict[str, list[object]], message: str) -> None:
     rig = write_rig(tmp_path / "rig.json", ["a", "b", "c"], change)
     with pytest.raises(CaptureError, match=message):
         CameraRig(rig, downscale=1, holdout=None)
@@ -252,7 +252,7 @@ def test_what_is_wrong_with_a_rig_is_said(tmp_path: Path, change: dict[str, list
             CameraRig(rig, downscale=1, holdout=None)
 
 
-def test_a_camera_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_camera_is_named(tmp_path: Path) -> None:
     for camera in range(2):
         write_counting_video(tmp_path / f"{camera}.mkv", 3, 0, camera)
     rig = write_rig(tmp_path / "rig.json", ["0.mkv", "gone.mkv"])
@@ -264,7 +264,7 @@ def test_raw_frames_hold_all_cameras_in_order(tmp_path: Path) -> None:
     rig = write_rig(tmp_path / "rig.json", ["", "", ""])
     data = b"".join(image(20 * k + camera).tobytes() for k in range(3) for camera in range(3))
     frames = filmed(RawPipe(rig, io.BytesIO(data), downscale=1, holdout=None))
-    assert told(frames) == [[20 * k, 20 * k + 1, 20 * k + 2] for k in range(3)]
+    assert pixel_values(frames) == [[20 * k, 20 * k + 1, 20 * k + 2] for k in range(3)]
     assert [(frame.number, frame.time) for frame in frames] == [(k, k / FPS) for k in range(3)]
     newest = Everything()
     with pytest.raises(CaptureError, match="ends inside frame 2"):
@@ -272,7 +272,7 @@ def test_raw_frames_hold_all_cameras_in_order(tmp_path: Path) -> None:
     assert len(newest.all) == 2
 
 
-def test_a_capture_is_played_again_and_again(capture: Path) -> None:
+def test_a_capture_loops(capture: Path) -> None:
     opened = open_capture(capture, frames=(1, 3))
     newest, stop = Everything(), threading.Event()
 
@@ -297,7 +297,7 @@ def rows(text: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def test_a_capture_is_encoded_as_if_it_were_filmed(cli: Cli, capture: Path, tmp_path: Path) -> None:
+def test_a_capture_is_encoded_live(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     result = cli("encode", capture, path, "--live", "--loop", "--frames", "2:9", *QUICK, "--progress", "json")
     assert result.code == 0, result.err
@@ -306,7 +306,7 @@ def test_a_capture_is_encoded_as_if_it_were_filmed(cli: Cli, capture: Path, tmp_
     assert numbers == sorted(set(numbers))
     assert numbers[0] >= 2
     assert numbers[-1] <= 8
-    # Whatever was not taken in time is a gap, and was counted.
+    # Frames that were not taken in time are gaps, and were counted.
     assert sum(report["dropped"] for report in reports) == numbers[-1] - numbers[0] + 1 - len(numbers)
     for report in reports:
         assert report["time"] == pytest.approx(report["frame"] / 10)
@@ -355,7 +355,7 @@ def test_pipes_that_ffmpeg_feeds_in_real_time(cli: Cli, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     numbers = [int(report["frame"]) for report in rows(result.err)]
     assert numbers == sorted(set(numbers))
-    # The last frame waits until it is taken.
+    # The last frame is kept until it is taken.
     assert numbers[-1] == 7
     assert cli("verify", path).code == 0
 
@@ -375,7 +375,7 @@ def test_raw_frames_on_standard_input(cli: Cli, tmp_path: Path, monkeypatch: pyt
     assert cli("verify", path).code == 0
 
 
-def test_ctrl_c_ends_a_recording_and_followers_have_all_of_it(cli: Cli, capture: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_recording_and_followers_get_all_of_it(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     process = subprocess.Popen(
         [*PROGRAM, "encode", str(capture), str(path), "--live", "--loop", "--serve", "0", *QUICK, "--progress", "json"],
@@ -398,10 +398,10 @@ def test_ctrl_c_ends_a_recording_and_followers_have_all_of_it(cli: Cli, capture:
     thread.start()
     for _ in range(3):
         assert process.stderr.readline().startswith("{")
-    # It may just be waiting to ask again.
+    # The follower may be about to poll.
     while not followed:
         time.sleep(0.01)
-    # The terminal tells all processes, the server's among them.
+    # A terminal signals all processes, including the server.
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(PATIENCE) == 0
     thread.join(PATIENCE)
@@ -414,7 +414,7 @@ def test_ctrl_c_ends_a_recording_and_followers_have_all_of_it(cli: Cli, capture:
     assert followed == numbers[-len(followed) :]
 
 
-def test_a_killed_encoder_takes_its_server_along(capture: Path, tmp_path: Path) -> None:
+def test_the_server_dies_with_a_killed_encoder(capture: Path, tmp_path: Path) -> None:
     command = [*PROGRAM, "encode", str(capture), str(tmp_path / "x.inv"), "--live", "--serve", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -436,7 +436,7 @@ def test_a_killed_encoder_takes_its_server_along(capture: Path, tmp_path: Path) 
     process.stderr.close()
 
 
-def test_what_makes_no_sense_is_refused(cli: Cli, capture: Path, tmp_path: Path) -> None:
+def test_invalid_options_are_refused(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.inv"
     for arguments in (
         (capture, path, "--loop"),
