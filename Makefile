@@ -5,13 +5,14 @@ READY := .venv/ready
 DATA ?= demo/capture
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: help demo test quick lint bench rate speed fuzz
+.PHONY: help demo test quick lint wheel bench rate speed fuzz
 
 help:
 	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
 	@echo "make test    run the tests, one process per core"
 	@echo "make quick   run the tests but the slow ones"
 	@echo "make lint    check style and types"
+	@echo "make wheel   build the wheel (in dist/)"
 	@echo "make fuzz    feed hostile files to the decoder"
 	@echo "make bench   print the README's tables again (DATA=DIR for a capture of your own)"
 	@echo "make rate    compare rate and distortion with other coders and with AV1 (DATA=DIR; takes a C++ compiler)"
@@ -42,6 +43,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+wheel: $(READY)
+	rm -rf build dist
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 
 fuzz: $(READY)
 	$(BIN)/python spec/fuzz.py --keep fuzz-crashes
