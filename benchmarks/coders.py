@@ -22,9 +22,11 @@ import zstandard
 from nncodec.extensions.deepCABAC import Decoder, Encoder, HdspMode
 
 from invcodec.coding.chain import StateReader
-from invcodec.coding.state import State, TensorKey, decode
+from invcodec.coding.codec import decode
+from invcodec.coding.state import State
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
+from invcodec.field.profile import TensorKey
 
 FPZIP_BITS = 16
 """Precision as in the paper: sign, exponent and 7 bits of mantissa."""

@@ -34,7 +34,7 @@ sys.path += [str(ROOT / "spec"), str(ROOT / "benchmarks")]
 from common import commit, machine  # noqa: E402
 from make_vectors import Maker, cameras, grid, header  # noqa: E402
 
-from invcodec.coding.entropy import CODER  # noqa: E402
+from invcodec.coding.coders import CODER  # noqa: E402
 from invcodec.coding.state import table  # noqa: E402
 from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats  # noqa: E402
 from invcodec.container.records import HEADER_BYTES, MAGIC, pack_record, parse_header  # noqa: E402

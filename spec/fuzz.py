@@ -23,7 +23,7 @@ from typing import Any
 
 import msgpack
 
-from invcodec.coding.state import apply
+from invcodec.coding.codec import apply
 from invcodec.container.canonical import packed_size
 from invcodec.container.info import describe
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header

@@ -31,7 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from invcodec.coding.state import Follower, State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
+from invcodec.coding.chain import Follower
+from invcodec.coding.codec import delta_frame, encode_delta, encode_key, key_frame
+from invcodec.coding.state import State
 from invcodec.container.canonical import pack, packed_size
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
@@ -41,6 +43,7 @@ from invcodec.container.scan import Scanner
 from invcodec.container.writer import Writer
 from invcodec.decoding.video import Video
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
+from invcodec.field.profile import TensorKey
 from invcodec.field.registry import build
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at

@@ -15,7 +15,8 @@ from files import a_camera
 
 from invcodec import limits
 from invcodec.coding.chain import StateReader
-from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key, key_frame
+from invcodec.coding.codec import delta_frame, encode_delta, encode_key, key_frame
+from invcodec.coding.state import State
 from invcodec.container.canonical import pack
 from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
@@ -24,6 +25,7 @@ from invcodec.container.reader import reopen
 from invcodec.container.records import MAGIC, SYNC, RecordHeader, RecordType, pack_record, parse_header
 from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
+from invcodec.field.profile import TensorKey
 
 KEYS: list[TensorKey] = [("scene", "w"), ("scene", "b")]
 SHAPES = [(4, 3), (5,)]

@@ -342,7 +342,7 @@ def both_hints(network: NetworkInfo, seed: int, is_delta: bool) -> list[np.ndarr
     """Hints of all tensors in coding order, the same from the package and from the reference decoder."""
     rng = np.random.default_rng(seed)
     guide = Guide(network, is_delta)
-    slow = reference.Hints(network.to_dict(), is_delta)
+    slow = reference.Hints(network.to_plain(), is_delta)
     result = []
     for index in order(network):
         info = network.tensors[index]
@@ -353,7 +353,7 @@ def both_hints(network: NetworkInfo, seed: int, is_delta: bool) -> list[np.ndarr
         changed = (rng.random(count) < 0.1).astype(np.uint8)
         before, values = rng.integers(0, 2, (2, *info.shape), dtype=np.int32)
         if info.name == "occupancy":
-            guide.learn(index, before if is_delta else None, values, changed)
+            guide.learn(index, before if is_delta else np.zeros_like(before), values, changed)
             slow.set_occupancy(values + before if is_delta else values)
         else:
             guide.learn(index, before, values, changed)

@@ -11,12 +11,14 @@ from files import a_camera
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from invcodec.coding.codec import delta_frame, encode_delta, encode_key
 from invcodec.coding.fit import MOST_STATS, fit_change, fit_key, largest_empty_delta
 from invcodec.coding.quantize import nearest_qp, step, to_lattice
-from invcodec.coding.state import State, TensorKey, delta_frame, encode_delta, encode_key
+from invcodec.coding.state import State
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.container.index import INDEX_ROW_BYTES, IndexRow, pack_index
 from invcodec.container.writer import Writer, bytes_without_frames, record_bytes
+from invcodec.field.profile import TensorKey
 
 TABLE, CELLS = ("n", "table"), ("n", "cells")
 SHAPES: dict[TensorKey, tuple[int, ...]] = {TABLE: (512, 2), CELLS: (8, 8, 8)}

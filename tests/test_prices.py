@@ -3,8 +3,11 @@
 import numpy as np
 from files import make_vectors
 
+from invcodec.coding.codec import encode_delta
+from invcodec.coding.entropy import Memory
 from invcodec.coding.prices import prices
-from invcodec.coding.state import State, TensorKey, encode_delta
+from invcodec.coding.state import State
+from invcodec.field.profile import TensorKey
 
 GRID = make_vectors.grid("ndc", resolutions=[3, 7, 11, 15], log2_table=10)
 Levels = dict[TensorKey, np.ndarray]
@@ -48,7 +51,9 @@ def test_what_changes_often_is_cheaper() -> None:
     state, rng = learned()
     found = prices(state, change(state, rng))
     assert found.keys() == state.levels.keys()
-    for key, history in state.history.items():
+    memory = state.memory
+    assert isinstance(memory, Memory)
+    for key, history in memory.history.items():
         price = found[key].nonzero
         assert (price.shape, price.dtype) == (state.levels[key].shape, np.float32)
         by_place = price.reshape(len(history), -1)

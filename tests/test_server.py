@@ -20,7 +20,7 @@ from conftest import Cli
 from files import PATIENCE, make_vectors
 
 from invcodec.coding.chain import StateReader
-from invcodec.coding.entropy import CODER
+from invcodec.coding.coders import CODER
 from invcodec.coding.state import table
 from invcodec.container import remote
 from invcodec.container.frame import DIGEST_BYTES, FrameHead

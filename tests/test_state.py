@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from invcodec.coding.codec import decode, delta_frame, encode_delta, encode_key, key_frame
+from invcodec.coding.entropy import Memory
 from invcodec.coding.quantize import MAX_LEVEL, step
-from invcodec.coding.state import State, TensorKey, decode, delta_frame, encode_delta, encode_key, key_frame, table
+from invcodec.coding.state import State, table
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, UnsupportedError
+from invcodec.field.profile import TensorKey
 
 HEAD = Head(
     frame_rate=Fraction(25),
@@ -61,16 +64,25 @@ def delta_record(before: State, levels: Levels) -> tuple[FrameHead, bytes, State
     return delta_frame(state, 1, 0), coded, state
 
 
+def memory_of(state: State) -> Memory:
+    assert isinstance(state.memory, Memory)
+    return state.memory
+
+
 def assert_same(a: State, b: State) -> None:
     assert a.qps == b.qps
-    for of, kind in (("levels", np.int32), ("recent", np.int8), ("history", np.uint8)):
-        left, right = getattr(a, of), getattr(b, of)
+    one, other = memory_of(a), memory_of(b)
+    for left, right, kind in (
+        (a.levels, b.levels, np.int32),
+        (one.recent, other.recent, np.int8),
+        (one.history, other.history, np.uint8),
+    ):
         assert left.keys() == right.keys()
         for key in left:
             assert left[key].dtype == right[key].dtype == kind
             np.testing.assert_array_equal(left[key], right[key])
-    np.testing.assert_array_equal(a.statistics.contexts, b.statistics.contexts)
-    np.testing.assert_array_equal(a.statistics.mixers, b.statistics.mixers)
+    np.testing.assert_array_equal(one.statistics.contexts, other.statistics.contexts)
+    np.testing.assert_array_equal(one.statistics.mixers, other.statistics.mixers)
 
 
 elements = st.one_of(st.integers(-3, 3), st.integers(-(MAX_LEVEL // 2), MAX_LEVEL // 2))
@@ -100,19 +112,19 @@ def test_decoder_follows_encoder(first: Levels, changes: list[tuple[Levels, set[
 
 def test_a_delta_remembers_what_changed() -> None:
     *_, state = key_record(some_levels(0))
-    assert (state.recent, state.history) == ({}, {})
+    assert (memory_of(state).recent, memory_of(state).history) == ({}, {})
     levels = dict(state.levels)
     levels["late", "w"] = levels["late", "w"] + np.array([0, 0, 9, 0], np.int32)
     _, changed, state = delta_record(state, levels)
-    assert list(state.recent) == list(state.history) == [("late", "w")]
-    assert state.recent["late", "w"].tolist() == [0, 0, 3, 0]
+    assert list(memory_of(state).recent) == list(memory_of(state).history) == [("late", "w")]
+    assert memory_of(state).recent["late", "w"].tolist() == [0, 0, 3, 0]
     for age in range(8):
-        assert state.history["late", "w"].tolist() == [0, 0, 128 >> age, 0]
+        assert memory_of(state).history["late", "w"].tolist() == [0, 0, 128 >> age, 0]
         _, data, state = delta_record(state, {})
-        assert state.recent == {}
+        assert memory_of(state).recent == {}
         # Nothing costs next to nothing.
         assert len(data) < len(changed)
-    assert state.history == {}
+    assert memory_of(state).history == {}
 
 
 def test_a_state_can_be_gone_on_from_several_times() -> None:

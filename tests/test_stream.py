@@ -17,7 +17,7 @@ from files import make_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invcodec.coding.state import Follower
+from invcodec.coding.chain import Follower
 from invcodec.container.records import MAGIC
 from invcodec.container.scan import Record, Scanner
 from invcodec.decoding.stream import FrameSelector, PipedFrame

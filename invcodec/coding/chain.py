@@ -1,23 +1,26 @@
-"""The decoded state at any frame of a file: the last keyframe and the deltas since."""
+"""Chains of records: the last keyframe and the deltas since, at any frame of a file or in the order of a stream."""
 
 from __future__ import annotations
 
 import os
 
-from invcodec.coding.state import State, decode
+from invcodec.coding.codec import decode
+from invcodec.coding.state import State
+from invcodec.container.head import Head
 from invcodec.container.reader import Reader
+from invcodec.container.scan import Record
 from invcodec.errors import DamagedError
 
 
 class StateReader(Reader):
-    """A `Reader` that also decodes; it keeps the last state, so that going on to the next frame takes one delta."""
+    """A `Reader` that also decodes. It keeps the last state, so that decoding frames in order takes one record each."""
 
     def __init__(self, path: str | os.PathLike[str], *, trust_index: bool = True) -> None:
         super().__init__(path, trust_index=trust_index)
         self._cached: tuple[int, State] | None = None
 
     def state_at(self, number: int) -> State:
-        """The decoded state at a frame: the last keyframe, and the deltas since.
+        """Decode a frame's state from the last keyframe and the deltas since.
 
         Raises:
             FrameNotFoundError: no such frame.
@@ -48,3 +51,40 @@ class StateReader(Reader):
             self._cached = (entry.number, state)
         assert state is not None
         return state
+
+
+class Follower:
+    """Decodes frames in the order in which a scanner finds them.
+
+    Attributes:
+        state: of the last frame, or None if it was lost.
+    """
+
+    def __init__(self) -> None:
+        self.state: State | None = None
+
+    def apply(self, head: Head, found: Record) -> State:
+        """Decode a frame whose record the scanner found good.
+
+        Raises:
+            DamagedError: this record, or one that it depends on, does not decode or its digest differs.
+            UnsupportedError: an unknown coder.
+        """
+        assert found.entry is not None
+        assert found.frame is not None
+        assert found.coded is not None
+        is_key = found.entry.reference is None
+        before, self.state = self.state, None
+        if not is_key and before is None:
+            raise DamagedError(
+                f"frame {found.entry.number} builds on frame {found.entry.reference}, which is lost",
+                offset=found.entry.offset,
+                frame=found.entry.number,
+            )
+        try:
+            self.state = decode(head, found.frame, found.coded, None if is_key else before)
+        except DamagedError as error:
+            raise DamagedError(
+                f"frame {found.entry.number}: {error}", offset=found.entry.offset, frame=found.entry.number
+            ) from None
+        return self.state

@@ -1,27 +1,30 @@
-"""The integers of a record to and from bytes (FORMAT.md, "Entropy coding").
+"""Coder 1: all tensors of a record in one range-coded stream (FORMAT.md, "Entropy coding").
 
-One range-coded stream holds all tensors. What it learns while it codes a delta goes on to the next one.
-`rangecoder` knows bytes, `mixing` predictions, `model` and `guide` what predicts a weight.
+The layers below it: `guide` (coding order and hints), `model` (the contexts of every bit of a tensor), `mixing`
+(adaptive probabilities) and `rangecoder` (bits to bytes).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from invcodec.coding import model, rangecoder
+from invcodec.coding.coder import Coder, Prices, Residuals
+from invcodec.coding.guide import coding_order
 from invcodec.coding.mixing import INPUTS
+from invcodec.coding.prediction import Prediction
 from invcodec.coding.quantize import MAX_LEVEL
+from invcodec.container.head import Head
 from invcodec.errors import DamagedError
-
-CODER = 1
-"""Id of this coder in the file (FORMAT.md, coder registry)."""
+from invcodec.field.profile import TensorKey
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What has been learned: adaptive contexts and mixers. Not to be changed."""
+    """Adaptive contexts `[CONTEXTS]` and mixers `[MIXERS, INPUTS + 1]`, see `model.fresh`. Immutable."""
 
     contexts: np.ndarray = field(default_factory=lambda: model.fresh()[0])
     mixers: np.ndarray = field(default_factory=lambda: model.fresh()[1])
@@ -29,12 +32,12 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a tensor before a delta.
+    """Context of a tensor in a DELTA, known before it is coded.
 
     Attributes:
-        before: its integers, int32 in its shape.
-        recent: int8 in its shape, the last record's residual, clipped to RECENT_LIMIT; or None where all are 0.
-        history: `[P]` uint8: in which of the last eight deltas the place changed, the last in bit 7; or None.
+        before: its predicted integers, int32 in its shape.
+        recent: its residual in the last record, int8 in its shape, clipped to RECENT_LIMIT; None: all are 0.
+        history: `[P]` uint8, in which of the last eight deltas each place changed, the last in bit 7; None: all are 0.
     """
 
     before: np.ndarray
@@ -46,10 +49,10 @@ RECENT_LIMIT = 3
 
 
 class RecordCoder:
-    """Codes one record, tensor by tensor: decodes `data`, or encodes where there is none.
+    """Codes one record, tensor by tensor: decodes `data`, or encodes if it is None.
 
     Args:
-        statistics: from the record before; left as they are.
+        statistics: of the record before; they are copied.
         data: all coded bytes of the record.
     """
 
@@ -62,11 +65,11 @@ class RecordCoder:
 
     @property
     def statistics(self) -> Statistics:
-        """What has been learned; the coder is not to be used again."""
+        """The statistics after this record; the coder must not be used again."""
         return Statistics(self._contexts, self._mixers)
 
     def changes(self, position: int, changes: bool = False) -> bool:
-        """Whether the tensor at a position of the table changes at all: takes it to encode, returns it."""
+        """Code whether the tensor at a position of the table changes; returns it. `changes` is for encoding only."""
         self._data, bit = model.code_flag(
             self._state, self._data, self._contexts, self._mixers, self._work, _set_of(position), int(changes)
         )
@@ -84,15 +87,15 @@ class RecordCoder:
 
         Args:
             position: in the table.
-            values: int32 in the tensor's shape, at most twice MAX_LEVEL in magnitude; None to decode.
-            known: of a tensor that changes; None at a keyframe.
+            values: int32 in the tensor's shape, at most twice MAX_LEVEL in magnitude, to encode; None: all are 0.
+            known: its context in a DELTA; None in a KEY.
             hints: see `invcodec.coding.guide`; None: all are 0.
 
         Returns:
-            The values, and `[P]` uint8: 1 at places where any is not 0.
+            The values, and `[P]` uint8: 1 at places where any value is not 0.
 
         Raises:
-            DamagedError: the bytes cannot have come from an encoder.
+            DamagedError: no encoder can have made these bytes.
         """
         kind, features, dims = model.places(shape)
         count = dims[0] * dims[1] * dims[2]
@@ -126,10 +129,10 @@ class RecordCoder:
         return flat.reshape(shape), changed
 
     def finish(self) -> bytes:
-        """The bytes of all that was encoded; of a decoder, nothing.
+        """End the record; returns the encoded bytes, or none from a decoder.
 
         Raises:
-            DamagedError: there are bytes that nothing was decoded from.
+            DamagedError: bytes are left over.
         """
         if self._decodes:
             rangecoder.finish_decoder(self._state, self._data)
@@ -139,3 +142,96 @@ class RecordCoder:
 
 def _set_of(position: int) -> int:
     return min(position, model.SETS - 1)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What coder 1 carries from one DELTA to the next (FORMAT.md, "State"); after a KEY all of it is fresh. Immutable.
+
+    Attributes:
+        recent: int8 by tensor, the last record's residuals, clipped to RECENT_LIMIT; only tensors that it changed.
+        history: `[P]` uint8 by tensor, in which of the last eight records each place changed; only tensors with any.
+        statistics: learned since the keyframe.
+    """
+
+    recent: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)
+    history: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=Statistics)
+
+    def after(self, coded: Mapping[TensorKey, tuple[np.ndarray, np.ndarray]], statistics: Statistics) -> Memory:
+        """The memory after a DELTA.
+
+        Args:
+            coded: by tensor that changes, its residual, and `[P]` uint8, 1 at places that change.
+        """
+        history = {key: old >> 1 for key, old in self.history.items()}
+        for key, (_, changed) in coded.items():
+            history[key] = history.get(key, 0) | changed << 7
+        return Memory(
+            {key: np.clip(r, -RECENT_LIMIT, RECENT_LIMIT).astype(np.int8) for key, (r, _) in coded.items()},
+            {key: each for key, each in history.items() if each.any()},
+            statistics,
+        )
+
+
+class MixingCoder(Coder):
+    """Context mixing and an adaptive binary range coder."""
+
+    def encode(
+        self, head: Head, prediction: Prediction, residuals: Residuals, memory: Memory | None
+    ) -> tuple[bytes, Memory]:
+        coder = RecordCoder(Statistics() if memory is None else memory.statistics)
+        _, after = _code(coder, head, prediction, residuals, memory)
+        return coder.finish(), after
+
+    def decode(
+        self, head: Head, prediction: Prediction, coded: bytes, memory: Memory | None
+    ) -> tuple[Residuals, Memory]:
+        coder = RecordCoder(Statistics() if memory is None else memory.statistics, coded)
+        residuals, after = _code(coder, head, prediction, {}, memory)
+        coder.finish()
+        return residuals, after
+
+    def prices(
+        self, head: Head, prediction: Prediction, residuals: Residuals, memory: Memory
+    ) -> dict[TensorKey, Prices]:
+        """See `Coder.prices`. A place's price follows from its history, and from the candidates on coarser levels of
+        its grid. Every value is priced alone: further features of one place cost less.
+        """
+        result = {}
+        for unit in coding_order(head, is_delta=True):
+            _, features, dims = model.places(unit.shape)
+            count = dims[0] * dims[1] * dims[2]
+            hints = unit.hints()
+            place, value, size = model.estimate(
+                memory.statistics.contexts,
+                _set_of(unit.position),
+                memory.history.get(unit.key, np.zeros(count, np.uint8)),
+                np.zeros(count, np.uint8) if hints is None else hints,
+            )
+            nonzero = np.repeat(place, features) + (value if features > 1 else 1.0)
+            result[unit.key] = Prices(nonzero.astype(np.float32).reshape(unit.shape), size)
+            residual = residuals.get(unit.key)
+            changed = None
+            if residual is not None:
+                changed = (residual.reshape(count, features) != 0).any(1).astype(np.uint8)
+            unit.learn(prediction[unit.key], residual, changed)
+        return result
+
+
+def _code(
+    coder: RecordCoder, head: Head, prediction: Prediction, residuals: Residuals, memory: Memory | None
+) -> tuple[dict[TensorKey, np.ndarray], Memory]:
+    """Encode or decode a record; returns the residuals of the tensors that it codes, and the memory after it."""
+    coded = {}
+    for unit in coding_order(head, is_delta=memory is not None):
+        key = unit.key
+        given = residuals.get(key)
+        known = None
+        if memory is not None:
+            known = Known(prediction[key], memory.recent.get(key), memory.history.get(key))
+        if known is None or coder.changes(unit.position, given is not None):
+            coded[key] = coder.tensor(unit.position, unit.shape, given, known, unit.hints())
+        unit.learn(prediction[key], *coded.get(key, (None, None)))
+    after = Memory() if memory is None else memory.after(coded, coder.statistics)
+    return {key: residual for key, (residual, _) in coded.items()}, after

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invcodec.coding.entropy import CODER
+from invcodec.coding.codec import encode_delta
+from invcodec.coding.coders import CODER
+from invcodec.coding.prediction import predict
 from invcodec.coding.quantize import STEP_BITS, from_lattice, to_lattice
-from invcodec.coding.state import State, TensorKey, encode_delta, table
+from invcodec.coding.state import State, table
 from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats
 from invcodec.container.head import Head
 from invcodec.container.writer import record_bytes
+from invcodec.field.profile import TensorKey
 
 _PARTS = 8
 """Dead zones are decided in eighths of a step, on integers."""
@@ -57,8 +60,9 @@ def fit_change(
         weights: float32 by tensor; tensors that are not named stay as they are.
         dead_zone: smallest change that is sent if there is room, in lattice steps (0.5 is plain rounding).
     """
+    prediction = predict(before.head, before)
     changes = {
-        key: to_lattice(value - from_lattice(before.levels[key], before.qps[key]), before.qps[key] - 3 * 2**STEP_BITS)
+        key: to_lattice(value - from_lattice(prediction[key], before.qps[key]), before.qps[key] - 3 * 2**STEP_BITS)
         for key, value in weights.items()
     }
 
@@ -67,9 +71,9 @@ def fit_change(
         levels = {}
         for key, change in changes.items():
             if key not in exact:
-                levels[key] = _moved(before.levels[key], change, least)
+                levels[key] = _moved(prediction[key], change, least)
             elif send_exact:
-                levels[key] = _moved(before.levels[key], change, _PARTS * dead_zone)
+                levels[key] = _moved(prediction[key], change, _PARTS * dead_zone)
         return encode_delta(before, levels)
 
     least = _PARTS * dead_zone

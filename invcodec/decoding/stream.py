@@ -7,7 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-from invcodec.coding.state import Follower, State
+from invcodec.coding.chain import Follower
+from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry

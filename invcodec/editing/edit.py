@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from invcodec.coding.chain import StateReader
-from invcodec.coding.entropy import CODER
-from invcodec.coding.state import State, encode_delta, encode_key, key_frame
+from invcodec.coding.codec import encode_delta, encode_key, key_frame
+from invcodec.coding.state import State
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.scan import Record, Scanner, scan
@@ -136,7 +136,7 @@ def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
             elif recoded is not None:
                 # What a coder has learned since the keyframe is another thing now.
                 coded, recoded = encode_delta(recoded, reader.state_at(entry.number).levels)
-                frame = replace(frame, coder=CODER)
+                frame = replace(frame, coder=recoded.coder)
             writer.frame(entry.number, frame, coded)
         writer.finish(True)
         return Cut(writer.entries, None if kept[0].is_key else writer.entries[0])

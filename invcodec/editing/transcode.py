@@ -16,9 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from invcodec.coding.chain import StateReader
+from invcodec.coding.codec import delta_frame, encode_key, key_frame
 from invcodec.coding.fit import fit_change
 from invcodec.coding.quantize import STEP_BITS, to_lattice
-from invcodec.coding.state import State, delta_frame, encode_key, key_frame
+from invcodec.coding.state import State
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry

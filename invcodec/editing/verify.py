@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from invcodec.coding.state import Follower
+from invcodec.coding.chain import Follower
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry

@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from invcodec.coding.entropy import CODER
+from invcodec.coding.codec import delta_frame, key_frame
+from invcodec.coding.coders import CODER
 from invcodec.coding.fit import MOST_STATS
-from invcodec.coding.state import delta_frame, key_frame, table
+from invcodec.coding.state import table
 from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry

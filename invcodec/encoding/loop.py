@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from invcodec.coding.codec import encode_key
 from invcodec.coding.fit import Fitted, fit_change, fit_key
 from invcodec.coding.quantize import nearest_qp, to_lattice
-from invcodec.coding.state import State, encode_key
+from invcodec.coding.state import State
 from invcodec.container.head import Head
 from invcodec.encoding.settings import Settings
 from invcodec.field.profile import TensorKey

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
-from invcodec.coding.chain import StateReader
-from invcodec.coding.state import Follower, State
+from invcodec.coding.chain import Follower, StateReader
+from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
