@@ -285,6 +285,7 @@ def test_every_truncation_keeps_every_whole_frame(save: Save) -> None:
                 assert_right(reader, entry.number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("finished", [True, False])
 def test_every_flipped_byte_is_reported_or_harmless(save: Save, finished: bool, whole: bool) -> None:

@@ -168,6 +168,7 @@ def test_verify_and_repair_find_what_is_expected(folder: Path, tmp_path: Path) -
         assert all(reader.state_at(n).digest().hex() == digests[n] for n in numbers)
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_found_by_verify(tmp_path: Path) -> None:
     made = make_vectors.two_segments()
     data, places = made.finish(), made.offsets()

@@ -76,6 +76,7 @@ def test_engines_render_what_the_reference_renders(engine: Engine, kind: str) ->
     assert np.mean(np.abs(a.s - b.s) < 1e-6) > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPACES)
 def test_engines_train_what_the_reference_trains(engine: Engine, kind: str) -> None:
     fast, plain = pair(engine, SPACES[kind], 3)

@@ -10,6 +10,7 @@ from files import load
 fuzz = load("fuzz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 1000, 100))
 def test_hostile_files_are_refused_or_decoded(first: int, tmp_path: Path) -> None:
     fuzzer = fuzz.Fuzzer()

@@ -254,6 +254,7 @@ def on_gpu(networks: Networks, **_: object) -> GpuEngine:
     return GpuEngine(networks, device=DEVICE)
 
 
+@pytest.mark.slow
 def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A whole encode with a network that is small enough for the interpreter; any engine decodes it."""
     if DEVICE == "cpu":
@@ -283,6 +284,7 @@ def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.Monke
     assert np.mean(np.isclose(twin.depth, shown.depth, rtol=1e-3)) > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux alone")
 def test_every_kernel_compiles_for_a_gpu_that_is_not_here() -> None:
     script = Path(__file__).with_name("compile_gpu_kernels.py")

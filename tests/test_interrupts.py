@@ -125,6 +125,7 @@ def assert_nothing_lost(path: Path, folder: Path, *, least: int = 0) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_an_encode_can_be_interrupted_at_every_line(capture: Capture, tmp_path: Path) -> None:
     def encode(name: str) -> Path:
         folder = tmp_path / name
@@ -146,6 +147,7 @@ def test_an_encode_can_be_interrupted_at_every_line(capture: Capture, tmp_path: 
     assert {(Interrupted, False), (Interrupted, True)} <= ends
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_resumed_encode_can_be_interrupted_at_every_line(capture: Capture, tmp_path: Path) -> None:
     start = tmp_path / "start.inv"
@@ -190,6 +192,7 @@ class Instant(LiveSource):
             newest.put(LiveFrame(frame, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_live_encode_can_be_interrupted_at_every_line(capture: Capture, tmp_path: Path) -> None:
     frames = list(capture.frames())

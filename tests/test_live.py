@@ -297,6 +297,7 @@ def rows(text: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.slow
 def test_a_capture_is_encoded_live(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     result = cli("encode", capture, path, "--live", "--loop", "--frames", "2:9", *QUICK, "--progress", "json")
@@ -325,6 +326,7 @@ def test_a_capture_is_encoded_live(cli: Cli, capture: Path, tmp_path: Path) -> N
             assert stats.psnr == pytest.approx(report["psnr"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_live_file_keeps_to_its_rate(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     target = ("--bitrate", "160k", "--max-frame-bytes", "700")
@@ -336,6 +338,7 @@ def test_a_live_file_keeps_to_its_rate(cli: Cli, capture: Path, tmp_path: Path) 
     assert cli("verify", path).code == 0
 
 
+@pytest.mark.slow
 def test_pipes_that_ffmpeg_feeds_in_real_time(cli: Cli, tmp_path: Path) -> None:
     names = ["0.pipe", "1.pipe", "2.pipe"]
     feeders = []
@@ -360,6 +363,7 @@ def test_pipes_that_ffmpeg_feeds_in_real_time(cli: Cli, tmp_path: Path) -> None:
     assert cli("verify", path).code == 0
 
 
+@pytest.mark.slow
 def test_raw_frames_on_standard_input(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = write_rig(tmp_path / "rig.json", ["", "", ""])
     data = b"".join(image(40 * k + 10 * camera).tobytes() for k in range(2) for camera in range(3))
@@ -375,6 +379,7 @@ def test_raw_frames_on_standard_input(cli: Cli, tmp_path: Path, monkeypatch: pyt
     assert cli("verify", path).code == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_recording_and_followers_get_all_of_it(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     process = subprocess.Popen(
@@ -453,6 +458,7 @@ def test_invalid_options_are_refused(cli: Cli, capture: Path, tmp_path: Path) ->
         assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_source_that_ends_too_soon_leaves_nothing(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = write_rig(tmp_path / "rig.json", ["", "", ""])
 

@@ -238,6 +238,7 @@ def sizes(path: Path) -> list[tuple[str, int]]:
         return [(entry.kind, entry.length) for entry in reader.frames]
 
 
+@pytest.mark.slow
 def test_a_file_of_a_size(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.inv"
     done = cli("encode", capture, path, "--steps", 12, "--target-size", "30k", "--progress", "json")
@@ -258,6 +259,7 @@ def test_a_file_of_a_size(cli: Cli, capture: Path, tmp_path: Path) -> None:
     assert len(sizes(path)) == 4
 
 
+@pytest.mark.slow
 def test_a_bit_rate_and_a_largest_frame(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "thin.inv"
     options = ("--bitrate", "160 kbit/s", "--max-frame-bytes", "700", "--progress", "json")
@@ -282,6 +284,7 @@ def test_a_missed_target_is_said_and_no_failure(cli: Cli, capture: Path, tmp_pat
     assert "requested 45.00 dB" in done.err
 
 
+@pytest.mark.slow
 def test_quality_decides_steps_and_size(cli: Cli, capture: Path, tmp_path: Path) -> None:
     found = []
     for quality in (10, 90):

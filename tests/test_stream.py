@@ -165,6 +165,7 @@ def piped(data: bytes, *arguments: object) -> subprocess.CompletedProcess[bytes]
     return subprocess.run([*PROGRAM, *map(str, arguments)], input=data, capture_output=True)
 
 
+@pytest.mark.slow
 def test_commands_read_and_write_pipes(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:
     data = encoded.read_bytes()
     assert cli("decode", encoded, "--frame", 2, "--pose", "cam03", "-o", tmp_path / "file.png").code == 0
