@@ -35,14 +35,14 @@ _FPZIP_ERROR = 2.0**-7
 
 @dataclass(frozen=True)
 class Setting:
-    """How DeepCABAC codes a tensor.
+    """DeepCABAC's settings for a tensor.
 
     Attributes:
-        rows: shape of the matrix that it takes the tensor for.
-        skip: whether rows that are zero cost one flag.
-        base: reference of its temporal contexts, an index, or None.
-        history: whether positions that were ever used have contexts of their own.
-        unary: flags before a magnitude's Exp-Golomb rest.
+        rows: shape of the matrix that the tensor is treated as.
+        skip: whether zero rows are signalled by one flag.
+        base: index of the reference of its temporal contexts, or None.
+        history: whether positions that were ever nonzero have contexts of their own.
+        unary: number of flags before the Exp-Golomb remainder of a magnitude.
         scan: 0 row by row, 1 to 4 in blocks of 8, 16, 32, 64.
     """
 
@@ -55,12 +55,12 @@ class Setting:
 
 
 class DeepCabac:
-    """One integer tensor under DeepCABAC's lossless settings.
+    """Finds DeepCABAC's best lossless settings for an integer tensor.
 
     Args:
         values: int32, 1 to 4 dimensions.
-        bases: tensors that the decoder has, any of which temporal contexts may refer to.
-        used: positions that were ever other than zero, bool, or None.
+        bases: tensors known to the decoder, any of which temporal contexts may refer to.
+        used: bool, positions that were ever nonzero, or None.
     """
 
     def __init__(self, values: np.ndarray, bases: Sequence[np.ndarray] = (), used: np.ndarray | None = None) -> None:
@@ -69,12 +69,12 @@ class DeepCabac:
         self._used = None if used is None else np.ascontiguousarray(used, np.int8)
 
     def best(self) -> tuple[bytes, Setting]:
-        """The shortest codeword, proven by decoding it, and its setting: the best tools, then the best numbers.
+        """The shortest codeword, verified by decoding it, and its setting: the best tools first, then the best numbers.
 
-        It is the arithmetic codeword alone: no unit header, and nothing that would tell the decoder the setting.
+        The codeword is the arithmetic code alone, without a unit header or the setting.
 
         Raises:
-            ValueError: it does not decode to what was coded.
+            ValueError: it does not decode to the values coded.
         """
         tried = {setting: self._encode(setting) for setting in self._tools()}
         best = min(tried, key=lambda setting: len(tried[setting]))
@@ -100,7 +100,7 @@ class DeepCabac:
 
     @staticmethod
     def _is_matrix(setting: Setting) -> bool:
-        """Rows, blocks and histories are for these alone."""
+        """Whether the tensor is a matrix; only these have rows, blocks and histories."""
         return len(setting.rows) > 1 and min(setting.rows) > 1
 
     def _mode(self, setting: Setting) -> tuple[HdspMode, np.ndarray]:
@@ -139,17 +139,17 @@ class DeepCabac:
 
 
 def zstd(parts: Sequence[np.ndarray]) -> int:
-    """Bytes of arrays back to back under zstd -19, as one frame."""
+    """Bytes of concatenated arrays under zstd -19, as one frame."""
     return len(zstandard.ZstdCompressor(level=19).compress(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)))
 
 
 def smallest(values: np.ndarray) -> np.ndarray:
-    """Integers in the smallest signed type that holds them."""
+    """Convert integers to the smallest signed type that holds them."""
     return values.astype(np.min_scalar_type(-int(np.abs(values).max(initial=0)) - 1))
 
 
 def fpzip_bytes(weights: np.ndarray) -> int:
-    """Bytes of float32 weights under fpzip at `FPZIP_BITS`, as matrices or as rows, whichever is less.
+    """Bytes of float32 weights under fpzip at `FPZIP_BITS`, as matrices or as rows, whichever is smaller.
 
     Args:
         weights: one frame's, or `[frames, ...]`, flattened to at most 3 dimensions.
@@ -177,19 +177,19 @@ CODERS = {
     "fpzip": "fpzip at 16 bits, each frame alone",
     "fpzip_stacked": "fpzip at 16 bits, stacked over frames",
 }
-"""What `measure` compares."""
+"""Coders that `measure` compares."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a record carries, and what its decoder has before it.
+    """The contents of a record, and what its decoder knows before it.
 
     Attributes:
         later: whether it is a delta after the warm-up.
-        record: bytes in the file, framing included.
+        record: bytes in the file, including framing.
         coded: bytes of the coded tensors alone.
-        values: integers by tensor: a keyframe's, or the difference to the frame before, of the tensors that it lists.
-        levels, weights: what those tensors are after it.
+        values: integers by tensor: those of a keyframe, or the residuals of the tensors that change.
+        levels, weights: those tensors after the record.
         bases: of a delta, by tensor, the residual of the frame before where it had one, and the integers before.
         used: by tensor, which values any delta since the keyframe has changed.
         decode_seconds: from the coded bytes to a state with the right digest, on one core, several times; of deltas.
@@ -207,7 +207,7 @@ class Frame:
 
 
 def read_frames(reader: StateReader) -> Iterator[Frame]:
-    """A file's frames as coders see them."""
+    """Yield a file's frames as coders see them."""
     recent: dict[TensorKey, np.ndarray] = {}
     used: dict[TensorKey, np.ndarray] = {}
     before: State | None = None
@@ -273,17 +273,17 @@ def _sizes(frame: Frame) -> dict[str, int]:
 
 
 def _is_flags(levels: np.ndarray) -> bool:
-    """Occupancy is no weight: coders of weights need not take it for floats."""
+    """Whether integers are flags, such as the occupancy, which coders of weights do not code as floats."""
     return bool(levels.min() >= 0 and levels.max() <= 1)
 
 
 def _matrix(tensor: np.ndarray) -> np.ndarray:
-    """As the paper stacks them: rows of the last dimension."""
+    """Reshape to rows of the last dimension, as the paper stacks them."""
     return tensor.reshape(-1, tensor.shape[-1])
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """Code the networks of a file again with every coder.
+    """Re-encode the networks of a file with every coder.
 
     Sizes other than our own are without any header. Coders of integers get what the records carry, coders of weights
     the same tensors' weights, whole, since they know no frame before. DeepCABAC may refer to the residual of the frame
