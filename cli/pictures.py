@@ -18,8 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from invcodec.errors import DamagedError, UsageError
 from invcodec.metrics import over_white
+from invcodec.mp4 import write_video
 from invcodec.output import check_output, written
-from invcodec.video import write_video
 
 from .progress import counted
 

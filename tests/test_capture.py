@@ -23,8 +23,8 @@ from invcodec.encoding.summary import summarise
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.metrics import psnr
+from invcodec.mp4 import write_video
 from invcodec.synth.write import write_synthetic
-from invcodec.video import write_video
 
 NAMES = ["cam00", "cam01", "cam02", "cam03"]
 EYE = np.eye(4).tolist()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from invcodec.capture.video import VideoInfo, area_downscale, image_size, probe, read_image, read_video
 from invcodec.errors import CaptureError, InvError
-from invcodec.video import write_video
+from invcodec.mp4 import write_video
 
 SIZE = (18, 26)
 COUNT = 12

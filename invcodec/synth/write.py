@@ -13,10 +13,10 @@ from PIL import Image
 
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
+from invcodec.mp4 import write_video
 from invcodec.names import Scene
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render
-from invcodec.video import write_video
 
 Images = Callable[[Camera], Iterator[np.ndarray]]
 """Yields all frames `[H, W, 3]` uint8 of a camera."""
