@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from invcodec.names import Source
+
 from .options import FORCE, Command, capture_options, group, resolve_settings, training_options
 from .values import Address, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from invcodec.capture.live.source import LiveSource
+    from invcodec.encoding.report import Progress
 
 
 @click.command(
@@ -83,15 +86,15 @@ def command(
     frames: tuple[int | None, int | None] | None,
     downscale: int,
     holdout: tuple[str, ...],
-    layout: Any,
-    source: Any,
+    layout: str | None,
+    source: Source | None,
     **training: Fraction | str | int | bool | None,
 ) -> None:
     """Encode the multi-view video in folder CAPTURE to the file OUTPUT, or to standard output if it is -.
 
-    CAPTURE contains transforms.json with images or videos, or camNN.mp4 with poses_bounds.npy; 'invcodec inspect'
-    shows how it is interpreted. Each frame is written as soon as it is finished. Ctrl-C leaves a valid, shorter file
-    that --resume continues; with --live it ends the recording.
+    CAPTURE contains images or videos and their camera calibration, in one of the layouts that --layout lists;
+    'invcodec inspect' shows how it is interpreted. Each frame is written as soon as it is finished. Ctrl-C leaves a
+    valid, shorter file that --resume continues; with --live it ends the recording.
     """
     from invcodec.capture.capture import open_capture
     from invcodec.encoding.encode import encode_capture
@@ -104,6 +107,8 @@ def command(
     to_pipe = str(output) == "-"
     if not live and (loop or stdin):
         raise click.UsageError(f"{'--loop' if loop else '--stdin'} requires --live", ctx)
+    if loop and stdin:
+        raise click.UsageError("--loop needs files, but --stdin reads standard input", ctx)
     if live and training["target_size"] is not None:
         raise click.UsageError("--target-size needs a known number of frames; with --live, use --bitrate", ctx)
     if serve and to_pipe:
@@ -119,9 +124,9 @@ def command(
             check_output(output, force)
         target = sys.stdout.buffer if to_pipe else output
         if live:
-            source = _source(capture, layout, source, downscale, holdout, loop=loop, stdin=stdin)
+            cameras = _live_source(capture, layout, source, downscale, holdout, loop=loop, stdin=stdin)
             with _served(output, serve):
-                _encode_live(ctx, source, target, training, frames, force, shown)
+                _encode_live(ctx, cameras, target, training, frames, force, shown)
             return
         settings = resolve_settings(ctx, training)
         opened = open_capture(
@@ -151,8 +156,15 @@ def _refuse_options(ctx: click.Context) -> None:
             raise click.UsageError(f"--resume takes all options from the file; remove {parameter.opts[-1]}", ctx)
 
 
-def _source(
-    path: Path, layout: Any, source: Any, downscale: int, holdout: tuple[str, ...], *, loop: bool, stdin: bool
+def _live_source(
+    path: Path,
+    layout: str | None,
+    source: Source | None,
+    downscale: int,
+    holdout: tuple[str, ...],
+    *,
+    loop: bool,
+    stdin: bool,
 ) -> LiveSource:
     """The live source: a folder is played back, a file describes a rig."""
     from invcodec.capture.capture import open_capture
@@ -170,8 +182,6 @@ def _source(
     if not path.exists():
         raise CaptureError(f"{path}: no such file; --live takes a rig's JSON file, or a folder to play back")
     if stdin:
-        if loop:
-            raise CaptureError("--loop: standard input cannot be restarted")
         return RawPipe(path, sys.stdin.buffer, downscale=downscale, holdout=chosen)
     return CameraRig(path, downscale=downscale, holdout=chosen, loop=loop)
 
@@ -183,7 +193,7 @@ def _encode_live(
     training: dict[str, Any],
     frames: tuple[int | None, int | None] | None,
     force: bool,
-    shown: Any,
+    shown: Progress,
 ) -> None:
     """Encode live; the deadlines default to the preset's training times."""
     from invcodec.encoding.live import encode_live

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from invcodec.names import Source
+
 from .options import JSON, Command, capture_options, resolve_settings, training_options
 from .values import bytes_text, frame_rate_text, seconds_text, table
 
@@ -40,8 +42,8 @@ def command(
     frames: tuple[int | None, int | None] | None,
     downscale: int,
     holdout: tuple[str, ...],
-    layout: Any,
-    source: Any,
+    layout: str | None,
+    source: Source | None,
     **training: Any,
 ) -> None:
     """Show how the folder CAPTURE is interpreted, and estimate the time and size of encoding it.
