@@ -30,7 +30,8 @@ def psnr_by_frame(capture: Any, settings: Settings, path: Path) -> list[float]:
     invcodec.encode_capture(capture, path, settings)
     with invcodec.open(path) as video:
         rows = evaluate(video, capture)["frames"]
-    return [mean(camera["psnr"] for camera in row["cameras"].values()) for row in rows]
+    seen = [[camera["psnr"] for camera in row["cameras"].values()] for row in rows]
+    return [mean(each for each in frame if each is not None) for frame in seen]
 
 
 def main() -> None:

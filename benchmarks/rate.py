@@ -72,10 +72,10 @@ def open_scene(spec: str, arguments: argparse.Namespace) -> Scene:
     """Open the capture named by `NAME@DOWNSCALE`."""
     name, _, factor = spec.partition("@")
     folder = arguments.data / name
-    frames = tuple(int(part) if part else None for part in arguments.frames.split(":"))
+    first, last = (int(part) if part else None for part in arguments.frames.split(":"))
     holdout = arguments.holdout or None
     downscale = int(factor or 1)
-    return Scene(folder, downscale, open_capture(folder, frames=frames, downscale=downscale, holdout=holdout))
+    return Scene(folder, downscale, open_capture(folder, frames=(first, last), downscale=downscale, holdout=holdout))
 
 
 def path_of(scene: Scene, point: str, arguments: argparse.Namespace, before: Path | None = None) -> Path:

@@ -25,7 +25,6 @@ sys.path.append(str(ROOT / "spec"))
 from make_vectors import Maker, cameras, grid, header
 
 from invcodec.coding.chain import StateReader
-from invcodec.decoding.video import Video
 
 FRAMES, KEY_EVERY = 10_000, 100
 
@@ -35,7 +34,7 @@ class Counting(io.FileIO):
 
     taken = 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
         self.taken += len(data)
         return data
@@ -71,7 +70,7 @@ def measure_length(folder: Path) -> dict[str, Any]:
     result["verify_mb"], result["verify_mb_tenth"] = (peak_memory("verify", each)[1] for each in (path, short))
     with StateReader(path) as reader:
         counting = Counting(path)
-        reader._file = counting  # type: ignore[assignment]
+        reader._file = counting
         number = 7345
         chain = [e for e in reader.frames if number // KEY_EVERY * KEY_EVERY <= e.number <= number]
         started = clock()
@@ -92,17 +91,17 @@ def measure_access(arguments: argparse.Namespace, folder: Path) -> list[dict[str
         command = ["encode", arguments.data, path, "-f", "--steps", arguments.steps, "--key-every", every]
         command += ["--downscale", arguments.downscale]
         subprocess.run([*PROGRAM, *map(str, command)], check=True)
-        with Video(path) as video:
-            numbers = [frame.number for frame in video] * 2
+        with StateReader(path) as reader:
+            numbers = [entry.number for entry in reader.frames] * 2
             random.Random(0).shuffle(numbers)
-            video.source.state_at(numbers[-1])
+            reader.state_at(numbers[-1])
             times = []
             for number in numbers:
-                video.source._cached = None  # type: ignore[union-attr]
+                reader._cached = None
                 started = clock()
-                video.source.state_at(number)
+                reader.state_at(number)
                 times.append(clock() - started)
-            size = video.size / len(video)
+            size = reader.size / len(reader.frames)
         rows.append(
             {"key_every": every, "bytes_per_frame": size, "mean_seconds": mean(times), "worst_seconds": max(times)}
         )

@@ -78,8 +78,8 @@ class Fuzzer:
         parts = records(rng.choice(self.sound))
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
             self._record(parts, rng)
-        data = joined(parts)
-        return with_right_digests(data) if rng.random() < 0.8 else data
+        whole = joined(parts)
+        return with_right_digests(whole) if rng.random() < 0.8 else whole
 
     def _bytes(self, data: bytearray, rng: random.Random) -> None:
         if not data:

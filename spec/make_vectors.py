@@ -130,6 +130,7 @@ def levels(head: Head, rng: np.random.Generator) -> tuple[dict[TensorKey, np.nda
         for tensor in network.tensors:
             key = (network.name, tensor.name)
             spread, qp = 40, -32
+            value: np.ndarray
             if tensor.name == "occupancy":
                 value = (rng.random(tensor.shape) < 0.8).astype(np.int32)
                 qp = 0
