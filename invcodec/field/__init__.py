@@ -1,1 +1,1 @@
-"""Part III of FORMAT.md: the networks (profiles) that turn positions into density and colour."""
+"""Part III of FORMAT.md: network profiles, which map positions and directions to density and colour."""

@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 
 class GridProfile(Profile):
-    """See the module. Widths must be multiples of 4, so that compiled kernels need no remainder loops.
+    """Profile `grid`. Widths are multiples of 4, so compiled kernels need no remainder loops.
 
     Args:
         resolutions: cells along each axis, one per level.
         log2_table: a level with more than 2^log2_table vertices is hashed into that many entries.
         hidden: width of the density network's hidden layer.
-        features: what it passes on to colour; `features + 1` is a multiple of 4.
+        features: number of features passed to the colour network; `features + 1` is a multiple of 4.
         colour_hidden: width of the colour network's two hidden layers.
         occupancy: cells of the occupancy grid along each axis.
-        samples: steps along the whole ray.
+        samples: steps along a ray.
     """
 
     id: ClassVar[int] = PROFILE_ID
     name: ClassVar[str] = "grid"
     version: ClassVar[int] = PROFILE_VERSION
-    # Most entries of a table see no ray in a step.
+    # In one step, most table entries receive no gradient.
     recipe: ClassVar[Recipe] = Recipe(betas=(0.9, 0.99), epsilon=1e-15, sparse=True)
 
     def __init__(
@@ -96,7 +96,7 @@ class GridProfile(Profile):
         return tuple(specs)
 
     def initialise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        # He initialisation, except that what leaves a network starts small: the first images are grey fog.
+        # He initialisation, except that output layers start small: the first images are grey fog.
         gain = {"density.1": 0.5, "colour.2": 0.1}
         weights: dict[str, np.ndarray] = {}
         for spec in self.tensors:
@@ -112,7 +112,7 @@ class GridProfile(Profile):
         return weights
 
     def encode(self, weights: Mapping[str, torch.Tensor], position: torch.Tensor) -> torch.Tensor:
-        """Trilinear look-up in every level: `[S, 3]` to `[S, 2 * levels]`."""
+        """Trilinear lookup in every level: `[S, 3]` to `[S, 2 * levels]`."""
         import torch
 
         out = []
@@ -132,7 +132,7 @@ class GridProfile(Profile):
             else:
                 index = (vertex[..., 0] * (r + 1) + vertex[..., 1]) * (r + 1) + vertex[..., 2]
             weight = torch.where(corners.bool(), fraction, 1 - fraction).prod(-1)
-            # Not table[index]: the backward of that is several times slower.
+            # The backward pass of table[index] is several times slower.
             entries = table.index_select(0, index.reshape(-1)).reshape(*index.shape, LEVEL_FEATURES)
             out.append((weight[..., None] * entries).sum(1))
         return torch.cat(out, 1)
@@ -159,7 +159,7 @@ class GridProfile(Profile):
         hidden = torch.cat([features, spherical_harmonics(direction)], 1)
         hidden = _dense(weights, "colour.0", hidden).relu()
         hidden = _dense(weights, "colour.1", hidden).relu()
-        # The first three features reach the output directly: a diffuse colour that needs no network.
+        # The first three features go straight to the output: a diffuse colour that needs no network.
         return opacity[:, None] * (features[:, :3] + _dense(weights, "colour.2", hidden)).sigmoid()
 
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class NerfProfile(Profile):
-    """See the module. The default configuration is the paper's, for each of its two networks.
+    """Profile `nerf`. The default configuration is the paper's, for each of its two networks.
 
     Args:
         depth: hidden layers before the heads.
-        width: of each; the direction layer has half of it.
-        structure_layers: how many of them hold structure; all later ones and the heads hold colour.
-        position_octaves: of the positional encoding.
-        direction_octaves: likewise, of the view direction.
-        samples: steps along the whole ray.
-        importance: samples that the network takes besides, where density was found: by the network of role
-            "coarse" for one of role "fine", by itself for one of role "scene".
+        width: of each hidden layer; the direction layer has half of it.
+        structure_layers: how many hidden layers hold structure; later ones and the heads hold colour.
+        position_octaves: octaves of the positional encoding.
+        direction_octaves: octaves of the encoding of the view direction.
+        samples: steps along a ray.
+        importance: further samples, placed where density was found: by the network of role "coarse" for one of
+            role "fine", by the network itself for one of role "scene".
     """
 
     id: ClassVar[int] = 1
@@ -127,7 +127,7 @@ class NerfProfile(Profile):
         opacity: torch.Tensor,
         direction: torch.Tensor,
     ) -> torch.Tensor:
-        # The features are colours: summed along a ray, they already are its premultiplied colour.
+        # Features are colours: summed along a ray, they are its premultiplied colour.
         return features
 
 

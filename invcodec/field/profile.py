@@ -1,10 +1,10 @@
-"""The plug point for networks: what a profile is, and how one is found.
+"""The interface of network profiles.
 
 A profile turns positions and directions into density and colour (FORMAT.md, part III). It owns its integer
 configuration, the named tensors that configuration implies, and plain-torch mathematics for them. Compiled
-twins of that mathematics live in `invcodec.field.kernels`.
+twins of that mathematics are in `invcodec.field.kernels`.
 
-A third party adds a profile through the entry-point group `invcodec.profiles`.
+Other packages add profiles through the entry-point group `invcodec.profiles`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TensorKey = tuple[str, str]
 """Name of a network, name of one of its tensors."""
 
 OCCUPANCY = "occupancy"
-"""Name of the tensor `[M, M, M]`, where a profile has one, that marks the cells of the unit cube that hold anything."""
+"""Name of a tensor `[M, M, M]` that marks the occupied cells of the unit cube, in profiles that have one."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TensorSpec:
         group: "structure" (where things are) or "colour" (INV, arXiv 2302.01532, section 3).
         step: lattice step at the default quality.
         exact: the tensor holds integers (step 1 whatever the quality), such as occupancy bits.
-        lead: among those that alone are trained once the warm-up is over, unless an encoder's settings choose others.
+        lead: whether it is still trained after the warm-up, unless an encoder's settings choose other tensors.
     """
 
     name: str
@@ -56,12 +56,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the weights of a profile are trained; of no concern to a decoder.
+    """How the weights of a profile are trained; decoders do not need it.
 
     Attributes:
         betas: Adam's decay rates of the first and second moment.
         epsilon: Adam's denominator floor.
-        sparse: a weight without gradient is left alone, moments included.
+        sparse: whether weights without gradient keep their values and moments.
         clip: largest norm of a network's gradient.
         noise: standard deviation of the noise added to the raw density.
     """
@@ -79,10 +79,10 @@ class Profile(ABC):
     Attributes:
         id: number in the file (FORMAT.md, profile registry).
         name: what `--profile` and `info` call it.
-        version: raised when the same configuration comes to mean something else.
+        version: raised when the meaning of a configuration changes.
         config: plain integers and lists of integers, stored in the file.
         samples: ray samples (steps along the whole ray) that rendering takes.
-        importance: further samples, drawn where those found something.
+        importance: further samples, placed where the guiding network found density.
         recipe: how its weights are trained.
     """
 
@@ -101,7 +101,7 @@ class Profile(ABC):
 
     @property
     def lead(self) -> frozenset[str]:
-        """Names of the lead tensors."""
+        """Names of the tensors with `lead` set."""
         return frozenset(spec.name for spec in self.tensors if spec.lead)
 
     @abstractmethod

@@ -1,6 +1,6 @@
-"""Which profiles there are, and how one is found by its id or name.
+"""Lookup of profiles by id or name.
 
-A third party adds a profile through the entry-point group `invcodec.profiles`.
+Other packages add profiles through the entry-point group `invcodec.profiles`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def build(key: int | str, config: Mapping[str, Any], version: int | None = None)
     """The profile with this id or name, configured.
 
     Raises:
-        UnsupportedError: nothing here knows the profile, or only an older version of it.
-        TypeError: the configuration is not one of this profile.
+        UnsupportedError: the profile, or this version of it, is not installed.
+        TypeError: the configuration does not fit the profile.
     """
     for kind in _registry():
         if key in (kind.id, kind.name):

@@ -1,4 +1,4 @@
-"""Rays to pixels, and back for training."""
+"""Rendering of rays by network profiles, and its gradients for training; the table of engines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from invcodec.errors import InvWarning, UsageError
 from invcodec.render.engine import Renderer, Trainer
 from invcodec.render.networks import Networks
 
-# Idle OpenMP threads must sleep, not spin, or they starve the kernels' own threads. Read when torch is loaded.
+# Idle OpenMP threads must sleep, not spin, or they starve the kernels' threads. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -27,7 +27,7 @@ class Engine:
         module, name: of its class, a `Renderer` or `Trainer`.
         device: type of the device on which it computes; None if on any.
         profile: name of the only profile that it computes; None if any.
-        requires: package that it needs beside those that are always installed.
+        requires: optional package that it needs.
     """
 
     module: str
@@ -53,7 +53,7 @@ ENGINES = (
     Engine("invcodec.render.gpu", "GpuEngine", device="cuda", profile="grid", requires="triton"),
     Engine("invcodec.render.reference", "TorchEngine"),
 )
-"""Fastest first; the last one computes every profile on every device."""
+"""Fastest first; the last one computes every profile on every device. An engine is added by its own file and a line."""
 
 
 def make_renderer(networks: Networks, *, device: str = "auto", threads: int | None = None) -> Renderer:
@@ -64,7 +64,7 @@ def make_renderer(networks: Networks, *, device: str = "auto", threads: int | No
         threads: to use on the CPU; all cores if None.
 
     Raises:
-        UsageError: no such device here.
+        UsageError: the device cannot be used on this machine.
     """
     return _make(networks, device, threads, Renderer)
 
@@ -108,7 +108,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _has_cuda() -> bool:
-    # Importing torch takes longer than decoding a view, so it is asked only where there is a driver.
+    # Importing torch takes longer than decoding a view, so torch is asked only if there is a driver.
     if sys.platform == "darwin" or (sys.platform == "linux" and not Path("/dev/nvidiactl").exists()):
         return False
     import torch

@@ -33,21 +33,21 @@ class CameraColour:
 
     @classmethod
     def of_some(cls, names: Sequence[str], chosen: Sequence[int], gain: np.ndarray, offset: np.ndarray) -> CameraColour:
-        """That of a whole rig from the gains and offsets `[len(chosen), 3]` of some cameras; others are neutral."""
+        """For a whole rig, from the gains and offsets `[len(chosen), 3]` of some cameras; others are neutral."""
         all_gain, all_offset = np.ones((len(names), 3), np.float32), np.zeros((len(names), 3), np.float32)
         all_gain[list(chosen)], all_offset[list(chosen)] = gain, offset
         return cls(tuple(names), all_gain, all_offset)
 
     def weights(self) -> dict[TensorKey, np.ndarray]:
-        """As a network's weights, by the names that `declare` gives them."""
+        """Gains and offsets as weights of the network that `declare` declares."""
         return {(NAME, _GAIN): self.gain, (NAME, _OFFSET): self.offset}
 
     def index(self, name: str) -> int | None:
-        """Number of the camera with this name, or None if there is none."""
+        """Index of the camera with this name, or None if there is none."""
         return self.names.index(name) if name in self.names else None
 
     def select(self, cameras: Sequence[int]) -> CameraColour:
-        """That of some cameras."""
+        """The colours of some cameras."""
         chosen = list(cameras)
         return CameraColour(tuple(self.names[i] for i in chosen), self.gain[chosen], self.offset[chosen])
 
@@ -56,14 +56,14 @@ class CameraColour:
 
         Args:
             rgb: `[N, 3]`, straight or composited colours of the scene.
-            camera: number of the camera, or of each colour's camera `[N]`.
-            place: brings arrays to where `rgb` is.
+            camera: index of the camera, or of each colour's camera `[N]`.
+            place: moves an array to the device of `rgb`.
         """
         return rgb * place(self.gain[camera]) + place(self.offset[camera])
 
 
 def declare(cameras: int) -> NetworkInfo:
-    """The network that holds the colours of a number of cameras, as the file declares it."""
+    """The file's declaration of the network that holds the colours of a number of cameras."""
     tensors = tuple(TensorInfo(name, (cameras, 3), "colour") for name in (_GAIN, _OFFSET))
     return NetworkInfo(
         NAME, ROLE, _PROFILE_ID, _PROFILE_NAME, _PROFILE_VERSION, {"cameras": cameras}, {}, tensors
@@ -71,17 +71,17 @@ def declare(cameras: int) -> NetworkInfo:
 
 
 def specs(cameras: int) -> dict[TensorKey, TensorSpec]:
-    """Its tensors."""
+    """The tensors of that network."""
     return {(NAME, t.name): TensorSpec(t.name, t.shape, "colour", _STEP) for t in declare(cameras).tensors}
 
 
 def is_declared_by(info: NetworkInfo) -> bool:
-    """Whether a network holds the colours of cameras."""
+    """Whether a network holds cameras' colours."""
     return info.role == ROLE and info.profile == _PROFILE_ID
 
 
 def check(info: NetworkInfo, cameras: int) -> None:
-    """Check such a network's declaration against the number of cameras in its header.
+    """Check the declaration of such a network against the number of cameras in the header.
 
     Raises:
         UnsupportedError: it is of another version.
@@ -98,7 +98,7 @@ def check(info: NetworkInfo, cameras: int) -> None:
 def split(
     head: Head, weights: Mapping[TensorKey, np.ndarray]
 ) -> tuple[dict[TensorKey, np.ndarray], CameraColour | None]:
-    """The weights of the networks that rays meet, and the colours of the header's cameras, or None without."""
+    """Separate a frame's weights into those of the scene's networks and the cameras' colours, None if it has none."""
     name = next((info.name for info in head.networks if is_declared_by(info)), None)
     scene = {key: value for key, value in weights.items() if key[0] != name}
     if name is None:

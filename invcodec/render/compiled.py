@@ -1,7 +1,7 @@
-"""The CPU engine of the `grid` profile: compiled kernels on plain threads.
+"""The CPU engine of the `grid` profile: compiled kernels on Python threads.
 
-The result of a step does not depend on the number of threads: rays are cut into fixed chunks, each with its own
-gradients, and tables are updated level by level.
+Results do not depend on the number of threads: rays are split into fixed chunks, each with its own gradients, and
+tables are updated level by level.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CompiledEngine(GridEngine):
         self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
         self._scratch_capacity = 0
         self._chunks = np.empty((0, 3, 0), f32), np.empty((0, 0, 0, BLOCK), f32)
-        # For two chunks at least: those of one alone would lie otherwise in memory, and need kernels of their own.
+        # For two chunks at least: gradients of one have another memory layout, which would need kernels of its own.
         self._gradients = self._new_layers(2)
         self._cell_weights = np.zeros((threads, *(layout.occupancy,) * 3), f32)
 
@@ -60,7 +60,7 @@ class CompiledEngine(GridEngine):
         return flat, Layers(*self._layout.layer_views(flat, OUTPUTS).values())
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        """Every tensor by name, as a view of what the kernels use (the occupancy aside)."""
+        """Every tensor but the occupancy by name, as a view of what the kernels use."""
         layers = self._layout.layer_views(self._flat, OUTPUTS).items()
         return self._layout.table_views(self._levels.table) | {
             name: padded[: self._layout.shapes[name][0]] for name, padded in layers
@@ -93,13 +93,13 @@ class CompiledEngine(GridEngine):
         return seen
 
     def _on_all_threads(self, work: Callable[[np.ndarray], None]) -> None:
-        """Call `work` on every thread, with the queue from which it is to take numbers."""
+        """Call `work` on every thread, with a shared counter from which it takes its share of the work."""
         queue = np.zeros(1, np.int64)
         for done in [self._pool.submit(work, queue) for _ in range(self._threads)]:
             done.result()
 
     def _with_scratch(self, capacity: int) -> None:
-        """Have scratch for chunks of up to `capacity` samples ready, one set per thread."""
+        """Ensure scratch for chunks of up to `capacity` samples, one set per thread."""
         capacity = -(-capacity // BLOCK) * BLOCK
         if capacity <= self._scratch_capacity:
             return
@@ -127,7 +127,7 @@ class CompiledEngine(GridEngine):
         n = len(rays)
         steps = self._samples
         self._with_scratch(CHUNK_RAYS * steps)
-        # Kernels compute with what is finite; a hostile file's spaces and cameras give other rays, too.
+        # Kernels need finite rays, and a hostile file's spaces and cameras may give others.
         origins, directions = (np.nan_to_num(a, posinf=0, neginf=0) for a in (rays.origins, rays.directions))
         pixels = Pixels(np.empty((n, 3), f32), np.empty(n, f32), np.empty(n, f32))
         back = np.asarray(background, f32)
@@ -144,7 +144,7 @@ class CompiledEngine(GridEngine):
         return pixels
 
     def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
-        # The kernels compute in float32 whatever `mixed` allows.
+        # The kernels always compute in float32.
         names = {name for _, name in trainable}
         self._moments = [np.zeros_like(a) for a in (self._levels.table, self._levels.table, self._flat, self._flat)]
         self._table_gradient = np.zeros_like(self._levels.table)
@@ -213,7 +213,7 @@ class CompiledEngine(GridEngine):
         return Step(float(losses.sum()), rgb)
 
     def _room_for(self, chunks: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-        """The sample positions and the encoding gradients of a number of chunks."""
+        """Buffers for the sample positions and encoding gradients of a number of chunks."""
         position, gradient = self._chunks
         blocks = -(-capacity // BLOCK)
         if chunks > len(position) or blocks > gradient.shape[1]:

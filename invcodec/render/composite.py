@@ -1,6 +1,6 @@
-"""Where a ray is sampled and how samples add up, in plain torch (FORMAT.md, "Sampling" and "Compositing").
+"""Sampling of rays and compositing of samples in plain torch (FORMAT.md, "Sampling" and "Compositing").
 
-R rays, N samples along each. Every sample stands for an interval of the ray parameter, `low` to `high`.
+R rays have N samples each. A sample represents an interval of the ray parameter, `low` to `high`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _IMPORTANCE_FLOOR = 1e-5
 
 
 class Samples(NamedTuple):
-    """Ray parameters `[R, N]`, increasing along each ray, of samples and of the ends of their intervals."""
+    """Ray parameters `[R, N]` of samples and of the ends of their intervals, increasing along each ray."""
 
     s: torch.Tensor
     low: torch.Tensor
@@ -24,12 +24,12 @@ class Samples(NamedTuple):
 
 
 class Composite(NamedTuple):
-    """What becomes of the light on its way.
+    """Composited samples.
 
     Attributes:
         weights: `[R, N]`, each sample's share of the colour.
-        opacity: `[R]`, their sum.
-        s: `[R]`, median depth as ray parameter, 1 where there is none.
+        opacity: `[R]`, the sum of the weights.
+        s: `[R]`, median depth as ray parameter, 1 if there is none.
     """
 
     weights: torch.Tensor
@@ -38,7 +38,7 @@ class Composite(NamedTuple):
 
 
 def uniform(count: int, jitter: torch.Tensor) -> Samples:
-    """Steps of equal length, each sampled at the fraction `jitter` `[R]` of it."""
+    """Steps of equal length, each sampled at the fraction `jitter` `[R]` of its length."""
     s = (torch.arange(count, device=jitter.device) + jitter[:, None]) / count
     half = 0.5 / count
     return Samples(s, s - half, s + half)
@@ -47,7 +47,7 @@ def uniform(count: int, jitter: torch.Tensor) -> Samples:
 def importance(weights: torch.Tensor, count: int, jitter: torch.Tensor) -> torch.Tensor:
     """Ray parameters `[R, count]` distributed like the weights `[R, N]` of N steps of equal length.
 
-    They are the inverse of the cumulative weights at `(k + jitter) / count`, jitter being `[R]`.
+    Samples are the inverse of the cumulative weights at `(k + jitter) / count`; `jitter` is `[R]`.
     """
     steps = weights.shape[1]
     share = weights + _IMPORTANCE_FLOOR
@@ -62,7 +62,7 @@ def importance(weights: torch.Tensor, count: int, jitter: torch.Tensor) -> torch
 
 
 def merge(samples: Samples, more: torch.Tensor) -> Samples:
-    """Both sets of samples in order; intervals end half-way to the neighbours, or at 0 and 1."""
+    """Both sets of samples, sorted; intervals end half-way to the neighbours, or at 0 and 1."""
     s = torch.cat([samples.s, more], 1).sort(1).values
     middle = (s[:, 1:] + s[:, :-1]) / 2
     return Samples(
@@ -80,10 +80,10 @@ def positions(origins: torch.Tensor, directions: torch.Tensor, s: torch.Tensor, 
 
 
 def lengths(origins: torch.Tensor, directions: torch.Tensor, samples: Samples, contracted: bool) -> torch.Tensor:
-    """Length `[R, N]` that each sample stands for, in the unit cube."""
+    """Length in the unit cube `[R, N]` of each sample's interval."""
     if not contracted:
         return (samples.high - samples.low) * directions.norm(dim=-1, keepdim=True)
-    # The end of the ray lies infinitely far away.
+    # The end of the ray is at infinity.
     high = samples.high.clamp(max=1 - 0.25 / samples.s.shape[1])
     a = positions(origins, directions, samples.low.clamp(min=0), contracted)
     b = positions(origins, directions, high, contracted)
@@ -91,9 +91,9 @@ def lengths(origins: torch.Tensor, directions: torch.Tensor, samples: Samples, c
 
 
 def composite(density: torch.Tensor, length: torch.Tensor, s: torch.Tensor) -> Composite:
-    """Absorb along rays; all arguments are `[R, N]`, the density per unit of length.
+    """Composite samples; all arguments are `[R, N]`, the density per unit of length.
 
-    A sample counts while more than `MIN_TRANSMITTANCE` of the light is left in front of it.
+    A sample contributes if more than `MIN_TRANSMITTANCE` of the light is left in front of it.
     """
     thickness = density * length
     counts = _shift(torch.exp(-thickness.cumsum(1))) > MIN_TRANSMITTANCE
@@ -107,5 +107,5 @@ def composite(density: torch.Tensor, length: torch.Tensor, s: torch.Tensor) -> C
 
 
 def _shift(after: torch.Tensor) -> torch.Tensor:
-    """The transmittance in front of each sample, from that behind it (both `[R, N]`)."""
+    """Transmittance in front of each sample from that behind each (both `[R, N]`)."""
     return torch.nn.functional.pad(after[:, :-1], (1, 0), value=1.0)

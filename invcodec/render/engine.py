@@ -1,7 +1,7 @@
-"""The seam between networks and the machine that computes them: rays in, pixels or a trained step out.
+"""The interfaces of engines, which compute networks on a device: rays in, pixels or a training step out.
 
-A `Renderer` is all that a player needs; a `Trainer` also changes the weights. Engines implement one or the other, agree
-on the same weights, and are listed in `invcodec.render.ENGINES`.
+Players need a `Renderer`; encoders need a `Trainer`, which also changes the weights. All engines agree on the results
+for the same weights, and are listed in `invcodec.render.ENGINES`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from invcodec.geometry.space import Rays
 from invcodec.render.networks import Networks
 
 MIN_TRANSMITTANCE = 1e-3
-"""A ray ends where no more light than this is left (FORMAT.md, "Compositing")."""
+"""A ray ends when no more than this share of its light is left (FORMAT.md, "Compositing")."""
 
 
 class Pixels(NamedTuple):
@@ -93,7 +93,7 @@ class Renderer(ABC):
         """
 
     def place(self, array: np.ndarray) -> Array:
-        """The array where rendering takes rays from without copying them."""
+        """Move an array to where rendering reads rays without copying them."""
         return array
 
     @abstractmethod
@@ -102,14 +102,14 @@ class Renderer(ABC):
 
     @abstractmethod
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
-        """Render deterministically over one background colour `[3]`; gives arrays of the kind that the rays have."""
+        """Render deterministically over a background colour `[3]`; arrays are of the same kind as those of the rays."""
 
 
 class Trainer(Renderer):
     """A renderer that also trains the weights it holds.
 
     Attributes:
-        steps_on_device: whether its steps are taken on batches that are drawn where it computes.
+        steps_on_device: whether batches are drawn on the device, without the host.
     """
 
     steps_on_device: ClassVar[bool] = False

@@ -1,6 +1,6 @@
-"""The GPU engine of the `grid` profile: Triton kernels, fed with tensors, that no step makes the host wait for.
+"""The GPU engine of the `grid` profile: Triton kernels on tensors; the host does not wait for a step.
 
-Gradients add up in whatever order they arrive, so that two runs differ in their last bits.
+Gradients are summed by atomic operations in no fixed order, so two runs differ in their last bits.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from invcodec.render.grid_engine import GridEngine
 from invcodec.render.networks import Networks
 
 BLOCK_RAYS, WARPS = 16, 4
-"""Rays to a program of `train` and `render`, the least that a matrix product takes, and its warps. With fewer warps, or
-more rays, `train` has more values than registers (for compute capability 9.0)."""
+"""Rays per program of `train` and `render`, the fewest that a matrix product takes, and warps per program. With fewer
+warps or more rays, `train` runs out of registers (on compute capability 9.0)."""
 _FIELD_POINTS = 64
 _OPTIMISER_BLOCK = 1024
 _LEAST_LEVELS, _LEAST_WIDTH = 8, 16
-"""Of tiles that are multiplied."""
+"""Smallest tiles that can be multiplied."""
 _MOST_LEVELS, _GREATEST_WIDTH = 16, 64
-"""Beyond, kernels take minutes to compile, or more memory than a multiprocessor has."""
+"""Beyond these, kernels take minutes to compile, or more shared memory than a multiprocessor has."""
 
 
 class DeviceBatch(NamedTuple):
@@ -47,7 +47,7 @@ class DeviceBatch(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a step saw, on the device: colours `[R, 3]` and their mean squared errors `[R]`."""
+    """Result of a step, on the device: colours `[R, 3]` and their mean squared errors `[R]`."""
 
     rgb: torch.Tensor
     error: torch.Tensor
@@ -66,13 +66,13 @@ class GpuEngine(GridEngine):
         columns = zip(*((level.resolution, level.first, level.hashed) for level in layout.levels), strict=True)
         self._levels = self._tensor(np.array(list(columns)), torch.int32)
         entries, dense = layout.entries, layout.layer_size()
-        # Graphs of recorded steps know all these by their addresses: they are never replaced.
+        # CUDA graphs of recorded steps hold the addresses of these tensors: they are never replaced.
         self._table, self._table_gradient, self._reference = (self._zeros(entries, LEVEL_FEATURES) for _ in range(3))
         self._half = self._zeros(entries, dtype=torch.int32)
         self._dense, self._dense_gradient, self._dense_mask = (self._zeros(dense) for _ in range(3))
         self._moments = [torch.zeros_like(each) for each in (self._table, self._table, self._dense, self._dense)]
         self.control = self._zeros(4)
-        """Rate of the tables, rate of the rest, price, and number of the step, as kernels read them."""
+        """Learning rate of the tables, of the dense layers, price, and step number, as kernels read them."""
         self._occupied = torch.ones(layout.occupancy**3, dtype=torch.uint8, device=self.device)
         self._cell_weights = self._zeros(layout.occupancy**3)
         self.trains_dense = False
@@ -96,15 +96,15 @@ class GpuEngine(GridEngine):
         profile = networks.shown.profile
         assert isinstance(profile, GridProfile)
         layout = profile.layout
-        # A program has all layers in registers at once.
+        # A program holds all layers in registers.
         if max(layout.hidden, 1 + layout.features, layout.colour_hidden) > _GREATEST_WIDTH:
-            return f"its layers are at most {_GREATEST_WIDTH} wide"
+            return f"it computes layers at most {_GREATEST_WIDTH} wide"
         if len(layout.levels) > _MOST_LEVELS:
-            return f"its grids have at most {_MOST_LEVELS} levels"
+            return f"it computes grids of at most {_MOST_LEVELS} levels"
         return super().obstacle(networks)
 
     def probe(self) -> None:
-        # Triton compiles what starts its kernels, too, at the first start.
+        # Triton compiles kernels, and their launcher in C, at the first launch.
         self.cell_density(np.random.default_rng(0))
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -119,11 +119,11 @@ class GpuEngine(GridEngine):
         return torch.tensor(array, device=self.device)
 
     def _here(self) -> AbstractContextManager[Any]:
-        """Kernels start on the current device."""
+        """Make the engine's device the current one, on which kernels are launched."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """Every tensor by name, as a view of what the kernels use (the occupancy aside)."""
+        """Every tensor but the occupancy by name, as a view of what the kernels use."""
         return self._layout.table_views(self._table) | self._layout.layer_views(self._dense)
 
     def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
@@ -174,7 +174,7 @@ class GpuEngine(GridEngine):
 
     @property
     def _pairs(self) -> torch.Tensor:
-        """The table `[entries]`, both features of an entry in one integer."""
+        """The table `[entries]`, with both features of an entry in one integer."""
         return self._table.view(torch.int64)[:, 0]
 
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
@@ -206,7 +206,7 @@ class GpuEngine(GridEngine):
         return opened
 
     def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
-        # Training always reads tables of float16 and multiplies 11 bits, whatever `mixed` allows.
+        # Training always reads float16 tables and multiplies with 11 bits.
         names = {name for _, name in trainable}
         for moment in self._moments:
             moment.zero_()
@@ -221,13 +221,13 @@ class GpuEngine(GridEngine):
         self.control[2].fill_(price)
 
     def set_rates(self, lead_rate: float, rate: float) -> None:
-        """Learning rates of the steps to come; does not wait for those under way."""
+        """Set the learning rates of later steps, without waiting for those under way."""
         self.control[0].fill_(lead_rate)
         self.control[1].fill_(rate)
 
     def warm_up(self) -> None:
         held = self.weights()
-        # Triton compiles anew for numbers that are multiples of 16, as those of rays are.
+        # Triton compiles a variant for integers that are multiples of 16, as numbers of rays are.
         some = np.full((16, 3), 0.5, np.float32)
         rays = Rays(some, some, some, some[:, 0], some[:, 0])
         for tensors in (self._tensors(), ()):
@@ -247,7 +247,7 @@ class GpuEngine(GridEngine):
         return Step(float((on_device.weight * seen.error).sum()), seen.rgb.cpu().numpy())
 
     def step_on_device(self, batch: DeviceBatch, steps: int) -> Seen:
-        """As `step`, at the rates of `set_rates`, without waiting: what it returns will hold its values in time.
+        """Like `step`, at the rates of `set_rates`, but asynchronous: the result is valid in stream order.
 
         Args:
             steps: along a ray.

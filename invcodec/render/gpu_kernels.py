@@ -1,11 +1,12 @@
 """The `grid` profile on a GPU, in Triton: rays to pixels in one kernel, and rays to gradients in another.
 
-A program takes a block of rays through everything, with samples, activations and gradients in registers. Nothing is
-kept per sample: the way back marches forward once more, since what light meets behind a sample is the whole ray's sum,
-known by then, without what it met before. So no memory grows with the number of samples, and no host needs to know it.
+A program processes a block of rays with samples, activations and gradients in registers. Nothing is stored per sample:
+the backward pass marches forward once more, as the sum over the samples behind one is the whole ray's sum, known from
+the first pass, minus the part before it. Memory thus does not grow with the number of samples, and the host need not
+know it.
 
-Tiles are `[rays, width]`, every width padded to a power of two with weights of zero. Column 0 of the density network's
-output is the raw density; a feature, and the colour that it is added to, keep their columns from 1 on throughout.
+Tiles are `[rays, width]`, with widths padded to powers of two by zero weights. Column 0 of the density network's output
+is the raw density; features, and the colours they are added to, are in columns from 1 on throughout.
 
 Twins: `invcodec.render.kernels` in numba, `invcodec.render.composite` and `invcodec.field.grid` in plain torch.
 """
@@ -19,7 +20,7 @@ from invcodec.field.grid_layout import DIRECTION_TERMS, HARMONICS, HASH_PRIMES, 
 from invcodec.render.engine import MIN_TRANSMITTANCE
 
 WORD = tl.constexpr(32)
-"""Steps of a ray whose occupancy one word holds, lowest bit first."""
+"""Steps of a ray whose occupancy one word holds, from the lowest bit up."""
 
 _MIN_T = tl.constexpr(MIN_TRANSMITTANCE)
 _RAW_MAX = tl.constexpr(MAX_RAW_DENSITY)
@@ -29,9 +30,9 @@ _PRIME_Z = tl.constexpr(HASH_PRIMES[2])
 _TERMS = tl.constexpr(DIRECTION_TERMS)
 _H0, _H1, _H2, _H3, _H4, _H5 = (tl.constexpr(each) for each in HARMONICS)
 _COLUMNS = tl.constexpr(16)
-"""Of a tile of harmonics."""
+"""Width of a tile of harmonics."""
 _REFILLS = tl.constexpr(4)
-"""Empty words that a ray skips before it takes part in a sample again."""
+"""Words that a ray may read to find its next open step; if all are empty, it sits out one sample."""
 
 
 @triton.jit
@@ -95,7 +96,7 @@ def find_open(
     origins, directions, jitter, occupied, opened, rays, steps,
     CELLS: tl.constexpr, CONTRACTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Which steps of each ray lie in an occupied cell.
+    """Find the steps of each ray that lie in an occupied cell.
 
     Args:
         origins, directions: `[R, 3]`. jitter: `[R]`. occupied: `[CELLS^3]` uint8.
@@ -122,7 +123,7 @@ def find_open(
 
 @triton.jit
 def _next_step(opened, row, word, bits, words, going):
-    """The next open step of each ray that goes on, and whether one was found; also the new `word` and `bits`."""
+    """The next open step of each ray in `going`, whether one was found, and the new `word` and `bits`."""
     for _ in tl.static_range(_REFILLS):
         refill = going & (bits == 0) & (word < words)
         bits = tl.load(opened + row * words + word, mask=refill, other=0) | bits
@@ -138,7 +139,7 @@ def _next_step(opened, row, word, bits, words, going):
 def _next_sample(
     opened, row, word, bits, words, going, jitter, width, ox, oy, oz, dx, dy, dz, CONTRACTED: tl.constexpr
 ):  # fmt: skip
-    """Ray parameter, place and length of each ray's next open step; the rest as `_next_step`."""
+    """Ray parameter, position and length of each ray's next open step; otherwise as `_next_step`."""
     step, found, word, bits = _next_step(opened, row, word, bits, words, going)
     s = (step + jitter) * width
     x, y, z = _position(ox, oy, oz, dx, dy, dz, s, CONTRACTED)
@@ -147,7 +148,7 @@ def _next_sample(
 
 @triton.jit
 def _corners(x0, y0, z0, fx, fy, fz, resolution, hashed, mask):
-    """Entries of the eight vertices around points within their levels, and their weights, `[BLOCK, LEVELS, 8]`."""
+    """Entries within their levels and trilinear weights of the eight vertices around points, `[BLOCK, LEVELS, 8]`."""
     corner = tl.arange(0, 8)[None, None, :]
     i, j, k = corner >> 2, (corner >> 1) & 1, corner & 1
     x, y, z = x0[:, :, None] + i, y0[:, :, None] + j, z0[:, :, None] + k
@@ -162,7 +163,7 @@ def _corners(x0, y0, z0, fx, fy, fz, resolution, hashed, mask):
 
 @triton.jit
 def _vertices(x, y, z, resolution):
-    """Lowest vertex around points `[rays]` in levels `[1, LEVELS]`, and the points' places between it and the next."""
+    """Lowest vertex of the cells of points `[rays]` in levels `[1, LEVELS]`, and the points' positions in the cells."""
     size = resolution.to(tl.float32)
     px = tl.minimum(tl.maximum(x, 0.0), _BELOW_ONE)[:, None] * size
     py = tl.minimum(tl.maximum(y, 0.0), _BELOW_ONE)[:, None] * size
@@ -189,14 +190,14 @@ def _encode(
     table, x, y, z, found, resolution, first, hashed, known, mask, BLOCK: tl.constexpr, LEVELS: tl.constexpr,
     HALF: tl.constexpr,
 ):  # fmt: skip
-    """Trilinear look-up in every level: `[BLOCK, 2 * LEVELS]`.
+    """Trilinear lookup in every level: `[BLOCK, 2 * LEVELS]`.
 
     Args:
-        table: `[entries]`; two float16 in an int32 if HALF, else two float32 in an int64, so that one load takes both.
+        table: `[entries]`; two float16 in an int32 if HALF, else two float32 in an int64, so that one load reads both.
     """
     x0, y0, z0, fx, fy, fz = _vertices(x, y, z, resolution)
     read = found[:, None] & known
-    # All eight vertices in one load: with one after the other, each would wait for the last to arrive.
+    # All eight vertices in one load: separate loads would wait for each other.
     entry, weight = _corners(x0, y0, z0, fx, fy, fz, resolution, hashed, mask)
     both = tl.load(table + (first[:, :, None] + entry), mask=read[:, :, None], other=0)
     if HALF:
@@ -226,7 +227,7 @@ def _places(
     stride: tl.constexpr, inputs: tl.constexpr, outputs: tl.constexpr, skip_in: tl.constexpr,
     skip_out: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr,
 ):  # fmt: skip
-    """Where weights `[outputs, stride]` belong in a tile `[IN, OUT]`, past `skip_in` rows and `skip_out` columns."""
+    """Addresses of weights `[outputs, stride]` for a tile `[IN, OUT]`, past `skip_in` rows and `skip_out` columns."""
     k = tl.arange(0, IN)[:, None] - skip_in
     n = tl.arange(0, OUT)[None, :] - skip_out
     return n * stride + k, (k >= 0) & (k < inputs) & (n >= 0) & (n < outputs)
@@ -264,7 +265,7 @@ def _add_bias(pointer, g, outputs: tl.constexpr, skip: tl.constexpr, OUT: tl.con
 
 @triton.jit
 def _harmonics(x, y, z, BLOCK: tl.constexpr):
-    """Real spherical harmonics of degree 0 to 2 of unit vectors: `[BLOCK, 16]`, of which 9 columns are used."""
+    """Real spherical harmonics of degree 0 to 2 of unit vectors: `[BLOCK, 16]`, 9 columns of it used."""
     k = tl.arange(0, _COLUMNS)[None, :]
     x, y, z = x[:, None], y[:, None], z[:, None]
     out = tl.where(k == 0, tl.full([BLOCK, _COLUMNS], _H0, tl.float32), 0.0)
@@ -283,7 +284,7 @@ def _density_layers(
     dense, ENCODED: tl.constexpr, HIDDEN: tl.constexpr, FEATURES: tl.constexpr, LEVELS: tl.constexpr, H: tl.constexpr,
     OUT: tl.constexpr,
 ):  # fmt: skip
-    """Tiles of the density network, with which `dense` begins."""
+    """Tiles of the density network, which is at the beginning of `dense`."""
     second = dense + HIDDEN * (ENCODED + 1)
     w0 = _weights(dense, ENCODED, ENCODED, HIDDEN, 0, 0, 2 * LEVELS, H)
     b0 = _bias(dense + HIDDEN * ENCODED, HIDDEN, 0, H)
@@ -294,7 +295,7 @@ def _density_layers(
 
 @triton.jit
 def _colour_layers(dense, FEATURES: tl.constexpr, COLOUR: tl.constexpr, C: tl.constexpr, OUT: tl.constexpr):
-    """Tiles of the colour network, which begins at `dense`: the first layer in two parts, for features and view."""
+    """Tiles of the colour network, which begins at `dense`; its first layer in two parts, for features and view."""
     second = dense + COLOUR * (FEATURES + _TERMS + 1)
     third = second + COLOUR * (COLOUR + 1)
     w0 = _weights(dense, FEATURES + _TERMS, FEATURES, COLOUR, 1, 0, OUT, C)
@@ -312,7 +313,7 @@ def _add_density_layers(
     dense, w0, b0, w1, b1, ENCODED: tl.constexpr, HIDDEN: tl.constexpr, FEATURES: tl.constexpr, LEVELS: tl.constexpr,
     H: tl.constexpr, OUT: tl.constexpr,
 ):  # fmt: skip
-    """Add gradients of what `_density_layers` loads; those of biases still have their rays, `[rays, width]`."""
+    """Add gradients of the tiles of `_density_layers`; those of biases are still per ray, `[rays, width]`."""
     second = dense + HIDDEN * (ENCODED + 1)
     _add_weights(dense, w0, ENCODED, ENCODED, HIDDEN, 0, 0, 2 * LEVELS, H)
     _add_bias(dense + HIDDEN * ENCODED, b0, HIDDEN, 0, H)
@@ -325,7 +326,7 @@ def _add_colour_layers(
     dense, w0, w0_view, b0, w1, b1, w2, b2, FEATURES: tl.constexpr, COLOUR: tl.constexpr, C: tl.constexpr,
     OUT: tl.constexpr,
 ):  # fmt: skip
-    """Add gradients of what `_colour_layers` loads; those of biases still have their rays, `[rays, width]`."""
+    """Add gradients of the tiles of `_colour_layers`; those of biases are still per ray, `[rays, width]`."""
     second = dense + COLOUR * (FEATURES + _TERMS + 1)
     third = second + COLOUR * (COLOUR + 1)
     _add_weights(dense, w0, FEATURES + _TERMS, FEATURES, COLOUR, 1, 0, OUT, C)
@@ -343,8 +344,8 @@ def _field(
     BLOCK: tl.constexpr, LEVELS: tl.constexpr, TRAINING: tl.constexpr,
 ):  # fmt: skip
     """Encoding `[BLOCK, 2 * LEVELS]`, hidden layer `[BLOCK, H]` and output `[BLOCK, OUT]` at points."""
-    # Tensor cores take 11 bits of what they multiply, which training does not notice. A picture is to agree with the
-    # CPU's: there each factor goes in three parts, which is nearly float32.
+    # Tensor cores multiply with 11 bits, which is enough for training. Pictures must agree with those of the CPU: for
+    # them each factor is split into three parts, which is nearly float32.
     PRECISION: tl.constexpr = "tf32" if TRAINING else "tf32x3"
     encoded = _encode(table, x, y, z, found, resolution, first, hashed, known, mask, BLOCK, LEVELS, TRAINING)
     hidden = tl.maximum(tl.dot(encoded, w0, input_precision=PRECISION) + b0, 0.0)
@@ -353,7 +354,7 @@ def _field(
 
 @triton.jit
 def _light(out, length, found, left):
-    """A sample's raw density, its optical thickness, and the light behind it; all `[rays]`."""
+    """A sample's raw density and optical thickness, and the light left behind it; all `[rays]`."""
     column = tl.arange(0, out.shape[1])[None, :]
     raw = tl.sum(tl.where(column == 0, out, 0.0), 1)
     thickness = tl.where(found, tl.exp(tl.minimum(raw, _RAW_MAX)) * length, 0.0)
@@ -366,7 +367,7 @@ def _march(
     w0, b0, w1, b1,
     CONTRACTED: tl.constexpr, LEVELS: tl.constexpr, OUT: tl.constexpr, BLOCK: tl.constexpr, TRAINING: tl.constexpr,
 ):  # fmt: skip
-    """Composite rays: light that is left `[rays]`, weighted sums of the output `[rays, OUT]`, median depth `[rays]`."""
+    """Composite rays: light left `[rays]`, weighted sums of the output `[rays, OUT]`, median depth `[rays]`."""
     width = 1.0 / steps
     left = tl.full([BLOCK], 1.0, tl.float32)
     median = tl.full([BLOCK], 1.0, tl.float32)
@@ -434,8 +435,8 @@ def render(
         background: `[3]`. opened: `[R, words]`, of `find_open`.
         levels: `[3, level_count]`, see `_level_table`. mask: entries of a hashed level, minus one.
         table: `[entries]`, see `_encode`. dense: weights and biases of all layers, in the profile's order.
-        LEVELS, H, OUT, C: powers of two, at least 8 and 16, that hold the levels and the widths HIDDEN, 1 + FEATURES
-            and COLOUR.
+        LEVELS, H, OUT, C: powers of two not less than the number of levels and 8, and than the widths HIDDEN,
+            1 + FEATURES and COLOUR and 16.
     """
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = ray < rays
@@ -468,11 +469,11 @@ def train(
     FEATURES: tl.constexpr, COLOUR: tl.constexpr, LEVELS: tl.constexpr, H: tl.constexpr, OUT: tl.constexpr,
     C: tl.constexpr, DENSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the rays' weighted squared error; arguments that `render` has, too, mean the same.
+    """Gradients of the rays' weighted squared error; for arguments not listed see `render`.
 
     Args:
         target, background: `[R, 3]`. weight, jitter: `[R]`.
-        table_gradient, dense_gradient: are added to, the latter if DENSE.
+        table_gradient, dense_gradient: incremented, the latter if DENSE.
         cell_weights: `[CELLS^3]` float32, raised to the largest compositing weight seen in each cell.
         rgb: `[R, 3]`, receives the colours. error: `[R]`, receives their mean squared error.
     """
@@ -517,7 +518,7 @@ def train(
             tl.dot(tl.trans(hidden1), g_logit), g_logit, FEATURES, COLOUR, C, OUT,
         )  # fmt: skip
 
-    # Once more along each ray. With g_i the gradient of what sample i would contribute at full weight:
+    # Once more along each ray. With g_i the gradient of what sample i contributes at full weight:
     # dL/d(density_i * length_i) = after_i * g_i - sum over j > i of weight_j * g_j.
     behind = g_opacity * (1 - left) + tl.sum(g_sums * sums, 1)
     g_w0 = tl.zeros([2 * LEVELS, H], tl.float32)
@@ -568,8 +569,8 @@ def adam(
     The gradient is zero afterwards. Twin: `invcodec.field.kernels.grid.adam`.
 
     Args:
-        control: `[4]` float32: rate of the tables, rate of the rest, price, and the number of this step.
-        rate_at: which of them is the rate here.
+        control: `[4]` float32: learning rate of the tables, of the dense layers, price, and number of this step.
+        rate_at: index of the learning rate in it.
         reference, packed: used if TABLE: the values that the price counts from, and `[N / 2]` int32, which receives the
             new values as pairs of float16.
     """
@@ -588,7 +589,7 @@ def adam(
     size = rate / (tl.sqrt(new_second * correct2) + EPSILON)
     new = old - size * new_first * correct1
     if TABLE:
-        # The threshold is scaled like the step itself, so that a change which does not earn its price goes to zero.
+        # The threshold is scaled like the step, so a change that does not earn its price goes to zero.
         origin = tl.load(reference + number, mask=valid, other=0.0)
         threshold = size * tl.load(control + 2)
         change = new - origin

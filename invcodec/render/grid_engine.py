@@ -1,4 +1,4 @@
-"""Common ground of the engines whose kernels compute one `grid` network."""
+"""Base of the engines that compute one `grid` network with kernels of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from invcodec.render.networks import Networks
 
 
 class GridEngine(Trainer):
-    """Its kernels train the tables of all levels at the lead rate, and the dense layers at the other."""
+    """Kernels train the tables of all levels at the lead rate, and the dense layers at the other rate."""
 
     def __init__(self, networks: Networks) -> None:
         profile = networks.shown.profile

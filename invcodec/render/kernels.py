@@ -47,7 +47,7 @@ from invcodec.field.kernels.simd import (
 from invcodec.render.engine import MIN_TRANSMITTANCE
 
 ROUND = 8
-"""Samples that a ray takes before the field is evaluated and the ray may end."""
+"""Samples that a ray takes before the field is evaluated, after which the ray may end."""
 
 f32 = np.float32
 _RAW_MAX = f32(MAX_RAW_DENSITY)
@@ -56,14 +56,14 @@ _BELOW_ONE = f32(1 - 2**-24)
 
 
 class Scratch(NamedTuple):
-    """Room for the samples of one chunk of rays.
+    """Buffers for the samples of one chunk of rays.
 
     Attributes:
         delta: `[samples]`, step lengths. s: `[samples]`, ray parameters. ray: `[samples]` int32.
-        light: `[2, samples]`, optical thickness of each sample, and what it lets through.
+        light: `[2, samples]`, optical thickness and transmittance of each sample.
         weight: `[samples]`, compositing weights. after: `[samples]`, transmittance behind each sample.
         x, hidden, out: `[blocks, features, BLOCK]`, the field's activations; `out` has a multiple of LANES of them.
-        sample: `[samples, features]`, `out` with one sample after the other.
+        sample: `[samples, features]`, `out` transposed to sample-major order.
         gradient_hidden: `[hidden, BLOCK]`.
     """
 
@@ -145,7 +145,7 @@ def _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open):
             cz = least(greatest(z, zero), below_one)
             cell = (ints(cx * size) * side + ints(cy * size)) * side + ints(cz * size)
             bits = gather(occupied, cell >> ints(5)) >> (cell & ints(31))
-            # What was moved to get into the cube lies outside.
+            # Points that clamping moved are outside the cube.
             moved = absolute(x - cx) + absolute(y - cy) + absolute(z - cz)
             bits = lanes_set(where_above(moved, zero, ints(0), bits))
             if first + LANES > steps:
@@ -157,7 +157,7 @@ def _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open):
 def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scratch, n):
     """Append the next occupied samples of each ray that has light left, ROUND of them at most, to the chunk.
 
-    Their bits in `is_open` `[R, words]` are cleared. Returns the new number of samples.
+    Clears their bits in `is_open` `[R, words]`. Returns the new number of samples.
     """
     width = f32(1) / f32(steps)
     for r in range(o.shape[0]):
@@ -181,7 +181,7 @@ def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scra
                     scratch.delta[n] = straight
                 scratch.s[n] = s
                 scratch.ray[n] = r
-                # Rounded differently than where it was found inside, it may be a little outside.
+                # Rounding may differ from that in `_find_open`, so the point may be slightly outside.
                 position[0, n] = min(max(x, f32(0)), _BELOW_ONE)
                 position[1, n] = min(max(y, f32(0)), _BELOW_ONE)
                 position[2, n] = min(max(z, f32(0)), _BELOW_ONE)
@@ -194,7 +194,7 @@ def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scra
 
 @kernel
 def _length(o, d, r, s, width):
-    """Contracted length of the step around the ray parameter s."""
+    """Length in the contracted cube of the step around the ray parameter s."""
     t = march_distance(max(s - f32(0.5) * width, f32(0)))
     x0, y0, z0 = contract(o[r, 0] + t * d[r, 0], o[r, 1] + t * d[r, 1], o[r, 2] + t * d[r, 2])
     t = march_distance(min(s + f32(0.5) * width, f32(1) - f32(0.25) * width))
@@ -204,7 +204,7 @@ def _length(o, d, r, s, width):
 
 @kernel
 def _absorb(out, first, end, scratch):
-    """Fill `scratch.light` for samples `first` to `end`, multiples of LANES, from the field's output."""
+    """Compute `scratch.light` of samples `first` to `end`, multiples of LANES, from the field's output."""
     for i in range(first, end, LANES):
         raw = load(out[i >> BLOCK_BITS], 0, i & (BLOCK - 1))
         density = exp(least(raw, floats(_RAW_MAX)))
@@ -245,7 +245,7 @@ def _composite(
         n = _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scratch, n)
         if n == first:
             break
-        # From strip to strip: some samples are evaluated again, and some that are nowhere.
+        # The field takes whole strips: some samples are evaluated again, and padding is too.
         start, end = first & -STRIP, (n + STRIP - 1) & -STRIP
         position[:, n:end] = f32(0)
         field(levels, layers, position, start, end - start, scratch.x, scratch.hidden, scratch.out)
@@ -294,10 +294,10 @@ def render_chunks(
     queue, size, levels, layers, o, d, view, contracted, steps, cells, occupied, background, position, scratch,
     rgb, opacity, depth,
 ):  # fmt: skip
-    """Render rays `[N, 3]`, chunks of `size` at a time, on any thread, as `_render_chunk` does.
+    """Render rays `[N, 3]` in chunks of `size`; called on every thread. See `_render_chunk`.
 
     Args:
-        queue: `[1]` int64, chunks that were begun so far, by whichever thread.
+        queue: `[1]` int64, number of chunks that some thread has started.
         cells, occupied: see `_composite`.
     """
     while True:
@@ -338,10 +338,10 @@ def train_chunks(
     queue, size, levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, target, background,
     ray_weight, train_layers, position, scratch, gradient, gradients, cell_weights, rgb, counts, losses,
 ):  # fmt: skip
-    """Losses and gradients of rays `[N, 3]`, chunks of `size` at a time, on any thread, as `_train_chunk` does.
+    """Losses and gradients of rays `[N, 3]` in chunks of `size`; called on every thread. See `_train_chunk`.
 
     Args:
-        queue: `[1]` int64, chunks that were begun so far, by whichever thread.
+        queue: `[1]` int64, number of chunks that some thread has started.
         cells, occupied: see `_composite`.
         position: `[chunks, 3, samples]` and
         gradient: `[chunks, blocks, 2 * levels, BLOCK]` receive samples and gradients of each chunk.
@@ -423,7 +423,7 @@ def _train_chunk(
         for r in range(rays):
             g_sums[c, r] += g_out[c, r]
 
-    # Back along each ray. With g_i the gradient of what sample i would contribute at full weight:
+    # Backwards along each ray. With g_i the gradient of what sample i contributes at full weight:
     # dL/d(density_i * delta_i) = after_i * g_i - sum over j > i of weight_j * g_j.
     width = scratch.sample.shape[1]
     g_lit = np.zeros((rays, width), f32)

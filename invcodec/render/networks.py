@@ -77,7 +77,7 @@ class Networks:
 
     @property
     def samples(self) -> int:
-        """Equal steps along a ray at which rendering samples first."""
+        """Number of equal steps that rendering takes along a ray."""
         return self.first.profile.samples
 
     @property
@@ -111,7 +111,7 @@ def declare(network: Network) -> NetworkInfo:
 
 
 def build_networks(head: Head) -> Networks:
-    """The networks of a file that rays meet.
+    """The networks that a file declares, but for those of cameras' colours.
 
     Raises:
         UnsupportedError: a role, profile, version or combination of networks that this decoder does not know.

@@ -1,7 +1,4 @@
-"""The engine for every profile on every device, in plain torch.
-
-On the CPU it is the slow twin of `invcodec.render.compiled`.
-"""
+"""The engine for every profile and role on every device, in plain torch: the reference for all others."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ class _TorchRays(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """One network's view of R rays: `rgb` is `[R, 3]`."""
+    """R rays rendered with one network: `rgb` is `[R, 3]`."""
 
     rgb: torch.Tensor
     light: Composite
@@ -51,7 +48,7 @@ class TorchEngine(Trainer):
         self._noise = torch.Generator(self._device)
         self._mixed = False
         self._specs = networks.tensors
-        # By network, and within it by tensor: a profile reads its own weights by name.
+        # By network, then by tensor: profiles read their own weights by name.
         self._weights: dict[str, dict[str, torch.Tensor]] = {network.name: {} for network in networks}
         for (network, name), spec in self._specs.items():
             self._weights[network][name] = torch.zeros(spec.shape, device=self._device)
@@ -147,7 +144,7 @@ class TorchEngine(Trainer):
                 views = self._trace(piece, jitter[part], background[part], steps, training=True)
                 losses = [(weight[part] * (seen.rgb - target[part]).square().mean(1)).sum() for seen in views]
                 total = torch.stack(losses).sum()
-                # A batch that meets only empty space has nothing to teach.
+                # A batch that meets only empty space has no gradient.
                 if total.requires_grad:
                     total.backward()
                 rgb[part] = views[-1].rgb.detach()
@@ -161,7 +158,7 @@ class TorchEngine(Trainer):
         return (slice(a, a + size) for a in range(0, rays, size))
 
     def place(self, array: np.ndarray) -> Array:
-        # Not every other device computes in float64, as geometry does.
+        # Geometry is computed in float64, which not every other device has.
         return torch.tensor(array, device=self._device) if self._device.type == "cuda" else array
 
     def _tensor(self, array: Array) -> torch.Tensor:
@@ -183,7 +180,7 @@ class TorchEngine(Trainer):
         steps: int,
         training: bool = False,
     ) -> list[_Seen]:
-        """What each network sees, the shown one last.
+        """Render rays with each network, the shown one last.
 
         Args:
             jitter: `[R]`.
@@ -208,7 +205,7 @@ class TorchEngine(Trainer):
     def _look(
         self, network: Network, rays: _TorchRays, samples: Samples, background: torch.Tensor, training: bool
     ) -> _Seen:
-        """Evaluate one network where the space is not known to be empty, and composite."""
+        """Evaluate one network at samples in occupied cells, and composite."""
         profile, weights = network.profile, self._weights[network.name]
         contracted = network.space.contracted
         n, steps = samples.s.shape
@@ -242,7 +239,7 @@ class TorchEngine(Trainer):
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 matrices; where that is emulated, it is slower than float32."""
+    """Whether the hardware multiplies bfloat16 matrices; emulation is slower than float32."""
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -251,7 +248,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def _coarser_products(device: torch.device) -> Iterator[None]:
-    """Let a GPU take 11 bits of what it multiplies, which is several times faster and enough for training."""
+    """Let a GPU multiply with 11 bits (TF32), which is several times faster and precise enough for training."""
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
@@ -265,7 +262,7 @@ class _Trained:
     """A tensor under training.
 
     Args:
-        price: of a change, in loss per unit of absolute difference from the value now.
+        price: of a change, in loss per unit of absolute difference from the current value.
     """
 
     def __init__(self, value: torch.Tensor, lead: bool, price: float) -> None:
@@ -278,9 +275,9 @@ class _Trained:
 
 
 class _Optimiser:
-    """Adam over one network's tensors, each step followed by the proximal step of the price of a change.
+    """Adam over one network's tensors, each step followed by the proximal step of an L1 price on the change.
 
-    The threshold is scaled like the step itself, so that a change which does not earn its price goes to zero.
+    The threshold is scaled like the step, so a change that does not earn its price goes to zero.
     """
 
     def __init__(self, tensors: list[_Trained], recipe: Recipe) -> None:
@@ -294,7 +291,7 @@ class _Optimiser:
 
     @torch.no_grad()
     def step(self, lead_rate: float, rate: float) -> None:
-        """Use up the gradients that have accumulated."""
+        """Apply and clear the accumulated gradients."""
         self._steps += 1
         b1, b2 = self._recipe.betas
         correct1, correct2 = 1 - b1**self._steps, 1 - b2**self._steps

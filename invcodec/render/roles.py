@@ -1,7 +1,7 @@
 """How networks of each role take part in a picture (FORMAT.md, "Roles").
 
-A role is added here: networks, engines and files read this table. Role `camera-colour` is not one of a network that
-rays meet; see `invcodec.render.camera_colour`.
+To add a role, add it here: networks, engines and files read this table. Role `camera-colour` is apart, as it applies to
+finished pictures and not along rays: see `invcodec.render.camera_colour`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Role:
-    """What a network does for a picture.
+    """The part of a network in a picture.
 
     Attributes:
         shown: whether it is composited to the picture; one network of a picture is.

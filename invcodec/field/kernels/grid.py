@@ -1,8 +1,8 @@
 """Compiled inner loops of the `grid` profile. Twins in plain torch: `invcodec.field.grid.GridProfile`.
 
 Samples lie in blocks of `BLOCK`: an array of features is `[blocks, features, BLOCK]`, so that one block of all
-features is contiguous, stays in the first-level cache, and every inner loop runs along samples with unit stride.
-Numbers of samples are padded to multiples of `STRIP`, so that no loop has a rest; padding gets no gradient.
+features is contiguous, stays in the L1 cache, and every inner loop runs along samples with unit stride. Numbers of
+samples are padded to multiples of `STRIP`, so no loop has a remainder; padding gets no gradient.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from invcodec.field.kernels.simd import (
 )
 
 OUTPUTS = 4
-"""Layers compute so many outputs at a time: their number is padded to a multiple."""
+"""Outputs that a dense layer computes at a time; their number is padded to a multiple."""
 BLOCK = 128
 BLOCK_BITS = 7
 STRIP = 2 * LANES
-"""Samples that a dense layer takes at once: enough sums for the processor to work on while others are under way."""
+"""Samples that a dense layer takes at a time: enough independent sums to hide the latency of each."""
 
 f32 = np.float32
 _LOWEST = np.finfo(f32).min
@@ -47,11 +47,11 @@ _EPSILON = f32(GridProfile.recipe.epsilon)
 
 
 class Levels(NamedTuple):
-    """The grid's tables, end to end.
+    """Tables of all levels, concatenated.
 
     Attributes:
         table: `[entries, 2]` float32, all levels.
-        offsets: `[levels + 1]` int64, first entry of each level.
+        offsets: `[levels + 1]` int64, first entry of each level, and one past the last.
         resolutions: `[levels]` int64.
         hashed: `[levels]` bool.
         mask: entries of a hashed level, minus one.
@@ -65,9 +65,9 @@ class Levels(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Weights `[out, in]` and biases `[out]` of the five dense layers; gradients take the same form.
+    """Weights `[out, in]` and biases `[out]` of the five dense layers, or their gradients.
 
-    `colour.2` has a fourth, unused row: kernels take outputs in fours.
+    `colour.2` has a fourth, unused row, see `OUTPUTS`.
     """
 
     density0: np.ndarray
@@ -196,7 +196,7 @@ def _corners(levels, level, position, p):
 
 @kernel
 def encode(levels, position, p0, n, x, x0):
-    """Trilinear look-up of `position[:, p0:p0+n]` (`[3, samples]`) into `x[:, x0:x0+n]` (`[2 * levels, BLOCK]`)."""
+    """Trilinear lookup of `position[:, p0:p0+n]` (`[3, samples]`) into `x[:, x0:x0+n]` (`[2 * levels, BLOCK]`)."""
     for level in range(levels.resolutions.shape[0]):
         table = levels.table[levels.offsets[level] :]
         for s in range(0, n, LANES):
@@ -230,7 +230,7 @@ def _scatter(levels, level, position, gradient, n, out, entries, weights):
     Args:
         position: `[3, samples]`.
         gradient: `[blocks, 2 * levels, BLOCK]`, with respect to the encoding of the first n samples.
-        entries, weights: `[8, LANES]` uint32 and float32, room for what LANES samples touch.
+        entries, weights: `[8, LANES]` uint32 and float32, scratch for the vertices of LANES samples.
     """
     for s in range(0, n, LANES):
         (i0, i1, i2, i3, i4, i5, i6, i7), (w0, w1, w2, w3, w4, w5, w6, w7) = _corners(levels, level, position, s)
@@ -262,10 +262,10 @@ def _scatter(levels, level, position, gradient, n, out, entries, weights):
 
 @kernel
 def update_levels(queue, levels, position, gradient, counts, sums, first, second, reference, rate, step, price):
-    """Gather the tables' gradients from all chunks and take an optimiser step, level by level; on any thread.
+    """Sum the tables' gradients over all chunks and take an optimiser step, level by level; called on every thread.
 
     Args:
-        queue: `[1]` int64, levels that were begun so far, by whichever thread.
+        queue: `[1]` int64, number of levels that some thread has started.
         position: `[chunks, 3, samples]`.
         gradient: `[chunks, blocks, 2 * levels, BLOCK]`.
         counts: `[chunks]`, samples of each.
@@ -275,7 +275,7 @@ def update_levels(queue, levels, position, gradient, counts, sums, first, second
     entries = np.empty((8, LANES), np.uint32)
     weights = np.empty((8, LANES), f32)
     while True:
-        # The hashed levels take longest, so they come first.
+        # Hashed levels take longest, so they come first.
         level = levels.resolutions.shape[0] - 1 - take_number(queue)
         if level < 0:
             return
@@ -295,7 +295,7 @@ def field(levels, layers, position, first, n, x, hidden, out):
 
     Args:
         position: `[3, samples]`.
-        x, hidden, out: `[blocks, features, BLOCK]`; written. Row 0 of out is the raw density.
+        x, hidden, out: `[blocks, features, BLOCK]`; receive encoding and activations. Row 0 of out is the raw density.
     """
     end = first + n
     while first < end:
@@ -310,10 +310,10 @@ def field(levels, layers, position, first, n, x, hidden, out):
 
 @kernel
 def field_gradient(layers, gradients, train_layers, n, x, hidden, out, scratch, gradient):
-    """Back through the density network.
+    """Backward pass through the density network.
 
     Args:
-        out: `[blocks, 1 + features, BLOCK]`, holding the gradient with respect to itself.
+        out: `[blocks, 1 + features, BLOCK]`, gradients with respect to the network's output.
         scratch: `[hidden, BLOCK]`.
         gradient: `[blocks, 2 * levels, BLOCK]`; receives the gradient with respect to the encoding.
     """
@@ -353,8 +353,8 @@ def harmonics(view, out, column):
 def adam(value, gradient, first, second, reference, rate, step, price):
     """Adam where a gradient arrived, then the proximal step of an L1 price on the change; all `[n]`, in place.
 
-    A value without gradient is left alone, moments included: most entries of a table see no ray in a step.
-    The threshold is scaled like the step itself, so that a change which does not earn its price goes to zero.
+    Values without gradient keep their moments too: in one step, most table entries receive none. The threshold is
+    scaled like the step, so a change that does not earn its price goes to zero.
     """
     c1 = f32(1) / (f32(1) - _BETA1**step)
     c2 = f32(1) / (f32(1) - _BETA2**step)

@@ -1,7 +1,7 @@
-"""Compile options of every kernel, in one place.
+"""Compile options shared by all kernels.
 
-Kernels release the interpreter lock and hold no threads of their own: callers run them on plain Python
-threads, so no second thread pool exists that could fight with torch's.
+Kernels release the GIL and start no threads: callers run them on Python threads, so that no second thread pool
+competes with torch's.
 """
 
 from numba import njit

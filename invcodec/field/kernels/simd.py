@@ -1,8 +1,8 @@
-"""Vectors of `LANES` numbers for compiled kernels: registers, where the machine has them that wide.
+"""SIMD vectors of `LANES` numbers for compiled kernels, held in registers on machines that have them that wide.
 
-A compiler that vectorises loops by itself keeps sums in memory, and gives up where a loop reads from many arrays.
-Kernels that say what lanes do are several times faster: `Floats` and `Ints` have the arithmetic operators between
-themselves, and the functions below. Nothing checks bounds.
+Automatic vectorisation keeps sums in memory, and gives up on loops that read from many arrays; explicit lanes are
+several times faster. `Floats` and `Ints` have the arithmetic operators among themselves and the functions below.
+Nothing checks bounds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 
 
 class _Vector(types.Type):
-    """Type of a vector as numba knows it."""
+    """Numba's type of a vector."""
 
     def __init__(self, name: str, native: ir.VectorType, element: types.Type) -> None:
         super().__init__(name)
@@ -75,7 +75,7 @@ _operator(operator.rshift, ints=lambda b, x, y: b.lshr(x, y))
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, indices: Sequence[Any], native: ir.Type) -> Any:
-    """Pointer to an array's element, as one to the native type."""
+    """Pointer to an array's element, cast to the native type."""
     struct = context.make_array(kind)(context, builder, array)
     pointer = cgutils.get_item_pointer(context, builder, kind, struct, indices, wraparound=False, boundscheck=False)
     return builder.bitcast(pointer, native.as_pointer())
@@ -97,7 +97,7 @@ def _call(builder: Any, name: str, native: ir.Type, args: Sequence[Any]) -> Any:
 
 @intrinsic
 def floats(typingctx, value):
-    """All lanes the same number, or a conversion of `Ints`."""
+    """A number in every lane, or `Ints` converted."""
 
     def codegen(context, builder, sig, args):
         if sig.args[0] == _ints:
@@ -109,7 +109,7 @@ def floats(typingctx, value):
 
 @intrinsic
 def ints(typingctx, value):
-    """All lanes the same number (modulo 2^32), or the whole parts of `Floats`."""
+    """A number modulo 2^32 in every lane, or `Floats` truncated."""
 
     def codegen(context, builder, sig, args):
         if sig.args[0] == _floats:
@@ -209,7 +209,7 @@ def greatest(typingctx, x, y):
 
 @intrinsic
 def absolute(typingctx, x):
-    """Floats without their signs."""
+    """Absolute values of floats."""
 
     def codegen(context, builder, sig, args):
         return _call(builder, "fabs", _FLOATS, args)
@@ -277,7 +277,7 @@ def lanes_set(typingctx, x):
 
 @intrinsic
 def lowest_set(typingctx, bits):
-    """Number of the lowest set bit of a nonzero number."""
+    """Index of the lowest set bit of a nonzero number."""
 
     def codegen(context, builder, sig, args):
         bits = context.cast(builder, args[0], sig.args[0], types.uint32)
@@ -297,7 +297,7 @@ def counting(typingctx):
 
 
 def _gather(builder: Any, base: Any, index: Any, native: ir.VectorType) -> Any:
-    """What lies at the element numbers `index` (unsigned) from the pointer `base` on."""
+    """Elements number `index` (unsigned) after the pointer `base`."""
     size = native.element.width // 8
     wide = ir.VectorType(ir.IntType(64), native.count)
     bits = ir.VectorType(ir.IntType(1), native.count)
@@ -366,7 +366,7 @@ def add_pair(typingctx, table, row, weight, a, b):
 
 @intrinsic
 def take_number(typingctx, counter):
-    """Element 0 of an int64 array, which is then one higher; threads that ask at the same time get different ones."""
+    """Atomically increment element 0 of an int64 array; gives its previous value."""
 
     def codegen(context, builder, sig, args):
         struct = context.make_array(sig.args[0])(context, builder, args[0])
@@ -377,9 +377,9 @@ def take_number(typingctx, counter):
 
 @kernel
 def exp(x):
-    """Exponential function of each lane, to the rounding of float32 (and 0 or a large number beyond its range)."""
+    """Exponential function of each lane, to float32 rounding; close to 0, or large, beyond its range."""
     x = least(greatest(x, floats(f32(-87))), floats(f32(88)))
-    # x = n ln 2 + r with n a whole number and r at most half of ln 2; the offset makes truncation round.
+    # x = n ln 2 + r with n an integer and |r| at most half of ln 2; the offset turns truncation into rounding.
     whole = ints(fma(x, floats(f32(1.4426950408889634)), floats(f32(128.5))))
     n = floats(whole) - floats(f32(128))
     r = fma(n, floats(f32(-0.693359375)), x)
