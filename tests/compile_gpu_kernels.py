@@ -1,8 +1,8 @@
-"""Compiles every kernel that the GPU engine starts, for GPUs that need not be there; to be run without the interpreter.
+"""Compiles every kernel that the GPU engine launches, for GPUs that need not be present; run without the interpreter.
 
     python tests/compile_gpu_kernels.py 80 90
 
-Takes compute capabilities, as 90 for 9.0, and prints the kernels with what they take.
+Takes compute capabilities, such as 90 for 9.0, and prints the size and shared memory of each kernel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from invcodec.training.schedule import Budget, Schedule
 
 
 class Driver:
-    """What Triton asks of a driver before it starts anything."""
+    """The part of a Triton driver that compiling uses."""
 
     def __init__(self, capability: int) -> None:
         self.capability = capability

@@ -1,4 +1,4 @@
-"""For tests of engines: a small field, dense enough that some rays end early, and rays and batches to see it with."""
+"""A small field for tests of engines, dense enough that some rays end early; rays and batches for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The colours of cameras: how a file declares them, how they are told from the scene, what they do to a picture."""
+"""Camera colours: their declaration in a file, their separation from the scene, their effect on a picture."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def colours(seed: int = 0) -> CameraColour:
     )
 
 
-def test_weights_are_told_apart_by_role_whatever_the_network_is_called() -> None:
+def test_weights_are_separated_by_role_not_by_name() -> None:
     scene = {("scene", "grid.0"): np.zeros((5, 5, 5, 2), np.float32)}
     held = colours()
     for name in (camera_colour.NAME, "exposures"):
@@ -87,7 +87,7 @@ def test_weights_have_the_declared_shapes() -> None:
     assert declared == {key: spec.shape for key, spec in specs.items()}
 
 
-def test_a_file_has_one_such_network_at_most_and_it_fits_its_cameras() -> None:
+def test_a_file_has_at_most_one_such_network_and_it_fits_the_cameras() -> None:
     assert [each.profile.tensors for each in build_networks(head(camera_colour.declare(3)))] == [PROFILE.tensors]
     with pytest.raises(DamagedError, match="do not fit the cameras"):
         build_networks(head(camera_colour.declare(4)))

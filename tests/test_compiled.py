@@ -1,4 +1,4 @@
-"""What the compiled engine promises beyond `test_engines`: threads, signatures, buffers, hostile rays."""
+"""The compiled engine beyond `test_engines`: threads, signatures, buffers, hostile rays."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def engine(space: Space, seed: int, threads: int = 2) -> CompiledEngine:
 
 
 @pytest.mark.parametrize("kind", SPACES)
-def test_rays_that_are_no_numbers_do_no_harm(kind: str) -> None:
+def test_rays_that_are_not_finite_do_no_harm(kind: str) -> None:
     compiled = engine(SPACES[kind], 1)
     good = rays(SPACES[kind], np.random.default_rng(2), 40)
     bad = rays(SPACES[kind], np.random.default_rng(2), 40)
@@ -83,7 +83,7 @@ def test_the_warm_up_compiles_what_training_needs_and_leaves_no_trace() -> None:
     assert all((compiled.weights()[key] == before[key]).all() for key in before)
     compiled.begin({("scene", "grid.1")}, 1e-6)
     compiled.step(batch(SPACES["box"], np.random.default_rng(1), 300), 0.01, 0.01, samples=20)
-    # Whatever the batch, its arrays are of the same types: more signatures are more to compile, while time is counted.
+    # Every batch has the same array types: another signature would be compiled while training is timed.
     assert len(train_chunks.signatures) == len(update_levels.signatures) == 1
 
 

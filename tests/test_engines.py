@@ -1,6 +1,6 @@
 """Every engine against the reference: the same pictures, the same training, the same occupancy.
 
-An engine in `invcodec.render.ENGINES` is tested here without further ado, where it can run.
+Every engine in `invcodec.render.ENGINES` that can run on this machine is tested without changes here.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def pair(engine: Engine, space: Space, seed: int) -> tuple[Any, TorchEngine]:
 @pytest.mark.parametrize("kind", SPACES)
 def test_engines_render_what_the_reference_renders(engine: Engine, kind: str) -> None:
     fast, plain = pair(engine, SPACES[kind], 1)
-    # Not a multiple of what an engine takes at once, so that the last part is partly filled.
+    # Not a multiple of an engine's chunk, so that the last chunk is partly filled.
     view = rays(SPACES[kind], np.random.default_rng(2), 150)
     background = np.array([0.2, 0.5, 0.9])
     a, b = fast.render(view, background), plain.render(view, background)
@@ -107,7 +107,7 @@ def test_only_trainable_tensors_change(engine: Engine) -> None:
     fast.begin({("scene", "grid.1"), ("scene", "colour.0.weight"), ("scene", "occupancy")}, 0.0)
     fast.step(batch(SPACES["box"], np.random.default_rng(0), 64), 0.01, 0.01, samples=10)
     changed = {name for (_, name), value in fast.weights().items() if (value != before["scene", name]).any()}
-    # Some engines train all tables together; the encoder sends those that it wants to.
+    # Some engines train all tables together; the encoder codes only those that it needs.
     assert {"grid.1", "colour.0.weight"} <= changed <= {*(f"grid.{level}" for level in range(4)), "colour.0.weight"}
 
 
@@ -205,15 +205,15 @@ def nerf(role: str) -> Network:
 
 
 @pytest.mark.filterwarnings("error::invcodec.errors.InvWarning")
-def test_the_fastest_engine_that_fits_is_taken() -> None:
+def test_the_fastest_engine_that_fits_is_chosen() -> None:
     for make in (make_renderer, make_trainer):
         assert type(make(networks(SPACES["box"]), device="cpu", threads=1)).__name__ == "CompiledEngine"
         assert isinstance(make(Networks([nerf("scene")]), device="cpu"), TorchEngine)
-        # The paper's own configuration: no engine is faster, so there is nothing to warn of.
+        # The paper's configuration: no engine is faster, so there is no warning.
         assert isinstance(make(Networks([nerf("coarse"), nerf("fine")]), device="cpu"), TorchEngine)
 
 
-def test_networks_that_only_together_need_the_slow_engine_are_told_of() -> None:
+def test_networks_that_need_the_slow_engine_only_together_cause_a_warning() -> None:
     both = Networks(Network(role, role, PROFILE, SPACES["box"]) for role in ("coarse", "fine"))
     with pytest.warns(
         InvWarning, match="through PyTorch alone, which is slow; CompiledEngine: it computes one network"
@@ -221,7 +221,7 @@ def test_networks_that_only_together_need_the_slow_engine_are_told_of() -> None:
         assert isinstance(make_renderer(both, device="cpu"), TorchEngine)
 
 
-def test_lead_tensors_that_the_kernels_do_not_know_are_told_of() -> None:
+def test_lead_tensors_that_the_kernels_cannot_train_cause_a_warning() -> None:
     own = Networks([Network("scene", "scene", PROFILE, SPACES["box"], frozenset({"grid.0"}))])
     with pytest.warns(InvWarning, match="its lead tensors are the grid's levels"):
         assert isinstance(make_trainer(own, device="cpu"), TorchEngine)
@@ -235,7 +235,7 @@ def test_lead_tensors_that_the_kernels_do_not_know_are_told_of() -> None:
         (OSError(), "OSError"),
     ],
 )
-def test_an_engine_whose_kernels_cannot_be_made_is_given_up_with_a_word(
+def test_an_engine_whose_kernels_cannot_be_compiled_is_skipped_with_a_warning(
     failure: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from invcodec.render.compiled import CompiledEngine
@@ -250,6 +250,6 @@ def test_an_engine_whose_kernels_cannot_be_made_is_given_up_with_a_word(
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu"])
-def test_a_device_that_is_not_here_is_refused(device: str) -> None:
+def test_a_missing_device_is_refused(device: str) -> None:
     with pytest.raises(UsageError, match=f"device '{device}' cannot be used here"):
         make_renderer(Networks([nerf("scene")]), device=device)

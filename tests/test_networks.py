@@ -1,4 +1,4 @@
-"""The networks of a picture: which roles go together, what a file declares, which tensors lead."""
+"""The networks of a picture: combinations of roles, declarations in files, lead tensors."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def head(*declared: Any, **changes: Any) -> Head:
     return Head(**(fields | changes))
 
 
-def test_what_is_shown_and_what_guides_it() -> None:
+def test_which_network_is_shown_and_which_guides_it() -> None:
     alone = Networks([network("scene")])
     assert alone.shown is alone.guide is alone.first
     fine, coarse = network("fine", replace_samples(16)), network("coarse")
     both = Networks([fine, coarse])
     assert list(both) == [fine, coarse]
     assert (both.shown, both.guide, both.first, both.space) == (fine, coarse, coarse, BOX)
-    # Rays are stepped along as the network wants that looks first.
+    # The number of steps is that of the network sampled first.
     assert both.samples == 8
 
 
@@ -82,7 +82,7 @@ def test_declarations_that_do_not_fit_are_refused() -> None:
     scene = declare(network("scene", PROFILE))
     for declared, error, match in (
         (replace(scene, role="dynamic"), UnsupportedError, "unknown role 'dynamic'"),
-        # Whatever else is new about it.
+        # Even if its profile and space are new too.
         (replace(scene, role="dynamic", space={}, profile=99), UnsupportedError, "unknown role 'dynamic'"),
         (replace(scene, role="camera-colour"), UnsupportedError, "unknown role 'camera-colour'"),
         (replace(scene, profile=99), UnsupportedError, "unknown profile"),
@@ -148,7 +148,7 @@ def test_a_role_and_a_profile_that_are_not_in_the_package(monkeypatch: pytest.Mo
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_profile_says_what_leads_unless_the_settings_do() -> None:
+def test_the_profile_chooses_lead_tensors_unless_the_settings_do() -> None:
     settings = {"name": "n", "role": "scene", "profile": "nerf", "config": NERF.config}
     (own,) = networks_from_settings([settings], BOX)
     assert own.lead == {"layers.0.weight", "layers.0.bias"}
