@@ -100,6 +100,12 @@ def test_every_public_name_is_documented() -> None:
         assert f"`{name}" in text or f"invcodec.{name}" in text, name
 
 
+def test_the_map_lists_every_package_and_module_at_the_bottom() -> None:
+    listed = set(re.findall(r"`(\w+)`", (ROOT / "ARCHITECTURE.md").read_text().partition("## The walk")[0]))
+    found = {path.stem for path in (ROOT / "invcodec").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert {name for name in found if not name.startswith("__")} - listed == {"version"}
+
+
 def test_extension_points_are_where_the_map_says() -> None:
     table = (ROOT / "ARCHITECTURE.md").read_text().partition("| seam |")[2]
     seams = re.findall(r"`([a-z_.]+\.[A-Z]\w+)`", table)
