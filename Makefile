@@ -1,4 +1,4 @@
-# Everything runs in .venv, which is made on first use; PYTHON must be 3.11 or later.
+# Everything runs in .venv, which is created on first use; PYTHON must be 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -10,11 +10,11 @@ PARALLEL := -n auto --dist worksteal
 help:
 	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
 	@echo "make test    run the tests, one process per core"
-	@echo "make quick   run the tests but the slow ones"
+	@echo "make quick   run all but the slow tests"
 	@echo "make lint    check style and types"
 	@echo "make wheel   build the wheel (in dist/)"
 	@echo "make fuzz    feed hostile files to the decoder"
-	@echo "make bench   print the README's tables again (DATA=DIR for a capture of your own)"
+	@echo "make bench   reprint the README's tables (DATA=DIR for a capture of your own)"
 	@echo "make rate    compare rate and distortion with other coders and with AV1 (DATA=DIR; takes a C++ compiler)"
 	@echo "make speed   measure times, memory and how they grow (DATA=DIR; takes an hour and more)"
 

@@ -1,6 +1,6 @@
-"""A tiny capture and its encoding, made once through the command line, and a way to run that.
+"""A tiny capture and its encoding, made once through the command line, and a fixture that runs commands.
 
-Under pytest-xdist these are made once for all workers, as are the machine code of kernels and whatever `shared` makes.
+Workers of pytest-xdist share the capture, the encoding, compiled kernels and everything else made by `shared`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from files import SPEC
 from hypothesis import settings
 from invcodec_cli import main
 
-# Read when Triton is imported: where there is no GPU, its kernels are interpreted.
+# Triton reads this on import: without a GPU its kernels are interpreted.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-# The same examples every time: a run that fails can be run again. However slow the machine.
+# The same examples in every run, without a deadline: results do not depend on chance or on the machine's speed.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command line gave."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -56,7 +56,7 @@ Shared = Callable[[str, Callable[[Path], object]], Path]
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    """Makes a folder of some name: the first worker that asks fills it, others wait until it is whole."""
+    """Makes a folder by name: the first worker to ask fills it, the others wait until it is complete."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -78,21 +78,21 @@ def command(*arguments: object) -> None:
 
 @pytest.fixture(scope="session")
 def capture(shared: Shared) -> Path:
-    """Six cameras, four frames; cam00 is marked as test. Not to be changed."""
+    """Six cameras, four frames; cam00 is marked as test. Do not modify."""
     size = ("--cameras", 7, "--size", "40x30", "--frames", 4)
     return shared("tiny", lambda folder: command("synth", folder / "capture", *size, "--scene", "moving")) / "capture"
 
 
 @pytest.fixture(scope="session")
 def encoded(capture: Path, shared: Shared) -> Path:
-    """The capture's first three frames, encoded as frames 1 to 3. Not to be changed."""
+    """The capture's first three frames, encoded as frames 1 to 3. Do not modify."""
     options = ("--frames", "1:4", "--steps", 250, "--key-every", 2, "--threads", 2)
     return shared("encoded", lambda folder: command("encode", capture, folder / "out.inv", *options)) / "out.inv"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled(request: pytest.FixtureRequest, shared: Shared) -> None:
-    """Compile the slowest kernels before parallel workers begin, each in one of them; numba keeps them on disk."""
+    """Compile the slowest kernels before parallel workers run tests, each in one of them; numba caches them."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:
         return
@@ -106,7 +106,7 @@ def _compiled(request: pytest.FixtureRequest, shared: Shared) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In continuous integration nothing is skipped but what needs a GPU."""
+    """In CI only tests that need a GPU may be skipped."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and os.environ.get("CI"):
         skipped = [report.longrepr[2] for report in reporter.stats.get("skipped", [])]

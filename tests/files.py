@@ -18,7 +18,7 @@ def a_camera(name: str, width: int, height: int) -> Camera:
 
 
 PATIENCE = 300.0
-"""Seconds that a test waits for what will surely happen; only a test that fails takes as long."""
+"""Seconds before a test gives up waiting; only a failing test waits this long."""
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
 

@@ -1,4 +1,4 @@
-"""What the benchmarks compute, against known answers."""
+"""Computations of the benchmarks, against known answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of packages: pyproject.toml states it in contracts that `lint-imports` checks."""
+"""The order of layers, as import-linter's contracts in pyproject.toml state it, and what is packaged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_imports_keep_to_the_layers() -> None:
         ("invcodec/loose.py", ""),
     ],
 )
-def test_what_breaks_the_order_is_found(module: str, line: str, tmp_path: Path) -> None:
+def test_violations_of_the_layers_are_found(module: str, line: str, tmp_path: Path) -> None:
     sources = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "invcodec", tmp_path / "invcodec", ignore=sources)
     shutil.copytree(ROOT / "cli", tmp_path / "invcodec_cli", ignore=sources)
@@ -51,13 +51,13 @@ def test_what_breaks_the_order_is_found(module: str, line: str, tmp_path: Path) 
     assert module.removesuffix(".py").replace("/", ".").rpartition(".")[2] in done.stdout
 
 
-def test_no_module_imports_one_that_imports_it() -> None:
+def test_no_module_is_part_of_an_import_cycle() -> None:
     graph = grimp.build_graph("invcodec", "invcodec_cli", cache_dir=None)
-    # Raises CycleError, which names the circle.
+    # Raises CycleError, which names the cycle.
     TopologicalSorter({m: graph.find_modules_directly_imported_by(m) for m in graph.modules}).prepare()
 
 
-def test_the_second_decoder_shares_nothing_with_the_first() -> None:
+def test_the_reference_decoder_is_independent_of_the_package() -> None:
     tree = ast.parse((SPEC / "reference.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
