@@ -16,6 +16,7 @@ from files import SPEC, make_vectors
 from invcodec.coding.chain import StateReader
 from invcodec.editing.edit import concat, cut
 from invcodec.editing.verify import repair, verify
+from invcodec.encoding.encode import resume
 from invcodec.errors import DamagedError, InvError, UsageError
 
 VECTORS = sorted(path.parent for path in SPEC.glob("vectors/*/*/expect.json"))
@@ -134,6 +135,34 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     # Another encoder's name and tags do not keep files apart.
     tagged = make_vectors.header([grid], rig, tags={}, encoder={"name": "other"})
     concat([first, save(tmp_path / "tagged.inv", make_vectors.Maker(tagged, 1).key(9, 400).finish())], io.BytesIO())
+
+
+def test_joined_files_claim_no_origin_but_their_common_one(tmp_path: Path) -> None:
+    rig, network = make_vectors.cameras("ndc"), make_vectors.grid("ndc")
+    paths = []
+    for number in range(3):
+        # The third comes from the same encode as the second.
+        origin = {"frames": [0, 1] if number == 0 else [1, 3], "fingerprint": "a" if number == 0 else "b"}
+        notes = {"name": "invcodec", "settings": {"preset": "fast" if number == 0 else "slow"}, "origin": origin}
+        head = make_vectors.header([network], rig, encoder=notes)
+        made = make_vectors.Maker(head, 1).key(number, 40 * number)
+        paths.append(save(tmp_path / f"{number}.inv", made.finish(complete=number < 2)))
+    for parts, kept in ((paths, {"name"}), (paths[1:], {"name", "settings", "origin"})):
+        out = io.BytesIO()
+        concat([str(part) for part in parts], out)
+        joined = save(tmp_path / "joined.inv", out.getvalue())
+        with StateReader(joined) as reader:
+            assert reader.head.encoder.keys() == kept
+            assert reader.status == "incomplete"
+        if "origin" not in kept:
+            with pytest.raises(UsageError, match="cannot be resumed"):
+                resume(joined, tmp_path)
+
+
+def test_a_path_and_a_stream_verify_alike(source: Path, tmp_path: Path) -> None:
+    assert verify(source) == verify(str(source)) == verdict(source)
+    with pytest.raises(UsageError, match=r"missing\.inv: cannot be read"):
+        verify(tmp_path / "missing.inv")
 
 
 @pytest.mark.parametrize("folder", VECTORS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")

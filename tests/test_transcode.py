@@ -101,7 +101,7 @@ def test_a_largest_frame_and_a_bit_rate(made: Any, encoded: Path) -> None:
 def test_what_cannot_be_is_said(cli: Cli, encoded: Path, tmp_path: Path, made: Any) -> None:
     path = tmp_path / "out.inv"
     for options, part in [
-        ((), "nothing is asked"),
+        ((), "nothing to do"),
         (("--quality", 60), "its quality is 50"),
         (("--quality", 20, "--target-psnr", 30), "are mutually exclusive"),
         (("--target-size", "1k"), "cannot hold 3 frames"),

@@ -1,6 +1,6 @@
-"""Records that fit into a number of bytes: what of a change to leave out, how coarse to make a keyframe.
+"""Records that fit a byte budget: the smallest changes of a delta are left out, a keyframe is made coarser.
 
-A change that is left out is not lost: the next frame is compared with what was sent, and may send it.
+A change that is left out is not lost: the next frame is coded against the decoder's state, and may send it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ from invcodec.container.head import Head
 from invcodec.container.writer import record_bytes
 from invcodec.field.profile import TensorKey
 
+DEAD_ZONE = 0.6
+"""Default of the smallest change that is sent, in lattice steps: slightly above plain rounding, which is 0.5."""
 _PARTS = 8
 """Dead zones are decided in eighths of a step, on integers."""
 _QUALITY_HALVINGS = 6
 
 MOST_STATS = Stats("refresh", 2**32 - 1, 2**32 - 1, 10_000, 2**53)
-"""No frame's take more bytes."""
+"""The statistics that take most bytes."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a record codes, the state that it leads to, and the bytes that it would have coded without a limit."""
+    """A record that fits its budget.
+
+    Attributes:
+        coded: its coded bytes.
+        state: the state after it.
+        needed: number of bytes that it would have coded without a limit.
+    """
 
     coded: bytes
     state: State
@@ -38,7 +46,7 @@ class Fitted:
 
 
 def largest_empty_delta(head: Head) -> int:
-    """Bytes that the record of a frame that changes nothing never exceeds: some 16 bits to say so of each tensor."""
+    """Upper bound in bytes of the record of a frame that changes nothing, which spends up to 16 bits on each tensor."""
     frame = FrameHead(2**53, 2**62, bytes(DIGEST_BYTES), CODER, None, MOST_STATS)
     return record_bytes(frame, b"") + 2 * len(table(head)) + 8
 
@@ -52,13 +60,15 @@ def fit_change(
 ) -> Fitted:
     """Code the change from a state to new weights, on the state's lattice, in at most `room` bytes.
 
-    The dead zone is raised as far as that takes, so that the smallest changes, which matter least, are left out first.
-    Tensors that are `exact` are sent or left out as a whole, before and after all others. In the end nothing changes;
-    that is coded whatever the room.
+    The dead zone is raised as far as needed, so the smallest changes, which matter least, are dropped first. Tensors
+    that are `exact` are sent or dropped as a whole, after all others. If even that does not fit, the record changes
+    nothing, whatever its size.
 
     Args:
-        weights: float32 by tensor; tensors that are not named stay as they are.
+        weights: float32 by tensor; tensors that are not named become what is predicted.
         dead_zone: smallest change that is sent if there is room, in lattice steps (0.5 is plain rounding).
+        room: bytes.
+        exact: tensors that hold integers.
     """
     prediction = predict(before.head, before)
     changes = {
@@ -67,7 +77,7 @@ def fit_change(
     }
 
     def attempt(least: float, send_exact: bool) -> tuple[bytes, State]:
-        """Code changes of at least so many eighths of a step."""
+        """Code the changes of at least `least` eighths of a step."""
         levels = {}
         for key, change in changes.items():
             if key not in exact:
@@ -98,16 +108,16 @@ def fit_change(
 
 
 def _moved(levels: np.ndarray, change: np.ndarray, least: float) -> np.ndarray:
-    """Integers after a change in eighths of a step, of which what is smaller than `least` is dropped."""
+    """Integers after a change in eighths of a step; elements smaller than `least` are dropped."""
     size = np.abs(change)
     return levels + np.sign(change) * np.where(size < least, 0, np.maximum((size + _PARTS // 2) // _PARTS, 1))
 
 
 def fit_key(attempt: Callable[[float], tuple[bytes, State]], quality: float, room: float) -> Fitted:
-    """Code a keyframe in at most `room` bytes, at the highest quality up to this one at which it fits, else at 0.
+    """Code a keyframe in at most `room` bytes: at the highest quality up to `quality` at which it fits, else at 0.
 
     Args:
-        attempt: codes it at a quality.
+        attempt: codes the keyframe at a quality.
     """
     best = attempt(quality)
     needed = len(best[0])

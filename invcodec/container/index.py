@@ -104,6 +104,10 @@ class FrameEntry:
         """ "key" or "delta"."""
         return "key" if self.is_key else "delta"
 
+    def precedes(self, number: int, time: Fraction) -> bool:
+        """Whether a frame may follow: number and time strictly increase (FORMAT.md, "Order of records")."""
+        return self.number < number and self.time < time
+
 
 class EndFlags(IntFlag):
     """Flags of the end mark. Readers ignore all others."""

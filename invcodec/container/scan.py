@@ -269,7 +269,7 @@ class Scanner:
         last = self.frames[-1] if self.frames else None
         if not entry.is_key and not (self._chained and last and entry.reference == last.number):
             raise DamagedError(f"it refers to frame {entry.reference}, which is missing")
-        if last is not None and (entry.number <= last.number or entry.time <= last.time):
+        if last is not None and not last.precedes(entry.number, entry.time):
             raise DamagedError(f"it does not come after frame {last.number}")
 
     def _take_index(self, header: RecordHeader, payload: bytes) -> None:

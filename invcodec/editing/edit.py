@@ -1,14 +1,11 @@
-"""Files made of other files, without training: joined, cut, repaired, verified.
-
-Records are copied as they are wherever that is possible.
-"""
+"""Cutting and joining files without training. Records are copied unchanged wherever possible."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import BinaryIO
 
 from invcodec.coding.chain import StateReader
@@ -22,14 +19,19 @@ from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 
 
-def concat(paths: Sequence[Path], out: BinaryIO) -> list[FrameEntry]:
+def concat(paths: Sequence[str | os.PathLike[str]], out: BinaryIO) -> list[FrameEntry]:
     """Join files, such as segments that were encoded on different machines.
 
-    Frames keep their numbers and times, so each file must go on after the one before it.
+    Frames keep their numbers and times, so each file must begin after the end of the one before it. Of the encoder's
+    notes in HEAD, those remain that are the same in all files: the result cannot be resumed as if it were one of them.
+
+    Args:
+        paths: in order; at least one.
+        out: writable binary file.
 
     Raises:
-        UsageError: files that do not belong together.
-        DamagedError: a file that is not whole.
+        UsageError: the files differ in what they declare, or their frames overlap.
+        DamagedError: a file is damaged or truncated.
     """
     with ExitStack() as stack:
         heads = [stack.enter_context(StateReader(path)).head for path in paths]
@@ -37,11 +39,12 @@ def concat(paths: Sequence[Path], out: BinaryIO) -> list[FrameEntry]:
     for path, other in zip(paths[1:], heads[1:], strict=True):
         if differing := _difference(head, other):
             raise UsageError(f"{path}: its {differing} is not that of {paths[0]}; only like files can be joined")
-    writer = Writer(out, head)
+    alike = {k: v for k, v in head.encoder.items() if all(k in h.encoder and h.encoder[k] == v for h in heads)}
+    writer = Writer(out, replace(head, encoder=alike))
     complete = True
     cameras = head.cameras
     for path in paths:
-        scanner = Scanner(str(path))
+        scanner = Scanner(os.fspath(path))
         first = True
         with open(path, "rb") as file:
             for found in scan(file, scanner):
@@ -49,7 +52,7 @@ def concat(paths: Sequence[Path], out: BinaryIO) -> list[FrameEntry]:
                     continue
                 _check_follows(writer, found.entry, path)
                 if first and found.frame.cameras is None and cameras != head.cameras:
-                    # The file before has moved its cameras; this one begins with the header's.
+                    # The file before moved its cameras; this one begins with those of the header.
                     _repack(writer, found, head.cameras)
                 else:
                     writer.copy(found.data, found.frame)
@@ -63,18 +66,18 @@ def concat(paths: Sequence[Path], out: BinaryIO) -> list[FrameEntry]:
 
 
 def _difference(a: Head, b: Head) -> str | None:
-    """Name of the first field in which headers differ; what encoders say of themselves may."""
+    """Name of the first field in which headers differ; the encoder's notes and the tags may."""
     for field in fields(Head):
         if field.name not in ("encoder", "tags") and getattr(a, field.name) != getattr(b, field.name):
             return field.name.replace("_", " ")
     return None
 
 
-def _check_follows(writer: Writer, entry: FrameEntry, path: Path) -> None:
+def _check_follows(writer: Writer, entry: FrameEntry, path: str | os.PathLike[str]) -> None:
     if not writer.entries:
         return
     last = writer.entries[-1]
-    if entry.number <= last.number or entry.time <= last.time:
+    if not last.precedes(entry.number, entry.time):
         raise UsageError(
             f"{path}: its frame {entry.number} at {float(entry.time):g} s does not come after frame {last.number} "
             f"at {float(last.time):g} s; give the files in order, with frames that do not overlap"
@@ -90,21 +93,26 @@ def _repack(writer: Writer, found: Record, cameras: tuple[Camera, ...]) -> None:
 
 @dataclass(frozen=True)
 class Cut:
-    """What `cut` did: the frames it kept, and the one that it coded anew as a keyframe, if any."""
+    """Result of `cut`: the frames that were kept, and the one that was re-encoded as a keyframe, if any."""
 
     frames: list[FrameEntry]
     recoded: FrameEntry | None
 
 
-def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
+def cut(path: str | os.PathLike[str], first: int | None, stop: int | None, out: BinaryIO) -> Cut:
     """Keep the frames from number `first` to before `stop`.
 
-    A first frame that is a delta is coded anew as a keyframe, and so are the deltas up to the next one: from their
-    integers and hence without loss.
+    If the first frame is a delta, it is re-encoded as a keyframe, and so are the deltas up to the next keyframe: from
+    their integers, hence without loss.
+
+    Args:
+        path: the source.
+        first, stop: frame numbers; None: from the beginning, to the end.
+        out: writable binary file.
 
     Raises:
         UsageError: there are no such frames.
-        DamagedError: a frame that is needed is lost.
+        DamagedError: a frame that is needed is damaged.
     """
     with StateReader(path) as reader:
         kept = [
@@ -134,7 +142,7 @@ def cut(path: Path, first: int | None, stop: int | None, out: BinaryIO) -> Cut:
                 coded, recoded = encode_key(head, state.levels, state.qps)
                 frame = key_frame(recoded, frame.time, frame.stats, frame.cameras)
             elif recoded is not None:
-                # What a coder has learned since the keyframe is another thing now.
+                # The coder's memory since the keyframe is different now.
                 coded, recoded = encode_delta(recoded, reader.state_at(entry.number).levels)
                 frame = replace(frame, coder=recoded.coder)
             writer.frame(entry.number, frame, coded)

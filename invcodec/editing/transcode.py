@@ -1,7 +1,7 @@
-"""A file made smaller without training: its weights on coarser lattices, small changes left out.
+"""Transcoding: a smaller file without training, with weights on coarser lattices and small changes dropped.
 
-The loop is closed as it is in the encoder: every change is taken from what was sent before, so errors do not add up. No
-capture is needed; quality is measured against what the source shows.
+The loop is closed as in the encoder: every change is taken from what was sent before, so errors do not accumulate. No
+capture is needed; quality is measured against renderings of the source.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.codec import delta_frame, encode_key, key_frame
-from invcodec.coding.fit import fit_change
+from invcodec.coding.fit import DEAD_ZONE, fit_change
 from invcodec.coding.quantize import STEP_BITS, to_lattice
 from invcodec.coding.state import State
 from invcodec.container.frame import FrameHead
@@ -26,6 +25,7 @@ from invcodec.container.index import FrameEntry
 from invcodec.container.writer import Writer, record_bytes
 from invcodec.encoding.rate import NO_TARGET, Costs, Result, Target, account
 from invcodec.encoding.report import Outcome
+from invcodec.encoding.settings import POINTS_PER_STEP_OCTAVE_UNTRAINED
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_QP
@@ -37,24 +37,21 @@ from invcodec.training.pixels import Views
 from invcodec.training.validation import seen
 from invcodec.version import __version__
 
-_DEAD_ZONE = 0.6
-_STEP_OCTAVE = 20.0
-"""Points of quality for which steps double. An encoder turns prices first; here steps are all there is to turn."""
 _HALVINGS = 7
 PASSES = _HALVINGS + 3
-"""How often the source is gone through at most."""
+"""Most passes over the source."""
 
 
 @dataclass(frozen=True)
 class Transcoded:
-    """What `transcode` did.
+    """Result of `transcode`.
 
     Attributes:
         frames: of the new file.
         size, source_size: bytes of both files.
-        quality: of the new file, on the scale on which the source has its own.
-        psnrs: for each frame, in dB against what the source shows of it, on the validation pixels of its cameras.
-        outcomes: what came of the target.
+        quality: of the new file, on the source's scale.
+        psnrs: of each frame, in dB against renderings of the source, on the validation pixels of its cameras.
+        outcomes: whether each target was met.
     """
 
     frames: list[FrameEntry]
@@ -71,7 +68,7 @@ class Transcoded:
 
 
 def transcode(
-    path: Path,
+    path: str | os.PathLike[str],
     out: BinaryIO,
     *,
     quality: float | None = None,
@@ -82,22 +79,24 @@ def transcode(
 ) -> Transcoded:
     """Write a smaller version of a file; its frames keep their numbers, times and cameras.
 
-    Tensors that hold integers, such as occupancy, and the cameras' colours stay as they are. What the encoder said of
-    its frames stays too, but not their PSNR, which was another. For a target, the quality is searched: the highest for
-    a size or bit rate, the lowest for a PSNR. The source is gone through some ten times, one frame at a time.
+    Tensors that hold integers, such as occupancy, and the cameras' colours stay as they are. So do the frames'
+    statistics, except for their PSNR, which no longer holds. A target is met by a search for the quality: the highest
+    for a size or bit rate, the lowest for a PSNR. That takes some ten passes over the source, one frame at a time.
 
     Args:
+        path: the source.
+        out: writable binary file.
         quality: constant, on the encoder's scale; not above the source's own.
-        target: `psnr` means against what the source shows.
+        target: its `psnr` is against renderings of the source.
         done: called after every frame, at most PASSES times the number of frames.
 
     Raises:
-        UsageError: nothing is asked, or what cannot be; no such file; it holds no frames.
-        DamagedError: the source is not whole.
-        UnsupportedError: its networks are not known here.
+        UsageError: neither quality nor target, or out of reach; no such file, or it holds no frames.
+        DamagedError: the source is damaged or truncated.
+        UnsupportedError: unknown networks.
     """
     if quality is None and target == NO_TARGET:
-        raise UsageError("nothing is asked; give a quality, a target size, a target PSNR, a bit rate or a frame size")
+        raise UsageError("nothing to do; give a quality, a target size, a target PSNR, a bit rate or a frame size")
     target.check_exclusive(quality)
     with StateReader(path) as reader:
         if not reader.frames:
@@ -127,7 +126,7 @@ def _search(meets: Callable[[float], bool], best: float, least: float) -> float:
 
 
 class _Source:
-    """A file that is gone through again and again."""
+    """A file that is read in several passes."""
 
     def __init__(
         self, reader: StateReader, target: Target, make_viewer: Callable[[], _Viewer], done: Callable[[], None]
@@ -143,7 +142,7 @@ class _Source:
             for tensor in network.tensors
             if network.name not in self._viewer.changeable or tensor.name not in self._viewer.changeable[network.name]
         }
-        # The target is refused here if nothing could meet it.
+        # Refuses a target that nothing could meet.
         head = self._head(self.quality)
         means = [[e.length for e in reader.frames if e.kind == kind] or [1] for kind in ("key", "delta")]
         self._costs = Costs.of(head, *(sum(sizes) / len(sizes) for sizes in means))
@@ -156,17 +155,17 @@ class _Source:
         return replace(head, encoder={"name": "invcodec", "version": __version__, "transcoded": made, **kept})
 
     def meets(self, quality: float) -> bool:
-        """Whether a file of this quality is what was asked."""
+        """Whether a file of this quality meets the target."""
         with open(os.devnull, "wb") as nowhere:
             tried = self.write(quality, nowhere, look=self._target.psnr is not None)
         return all(outcome.met for outcome in tried.outcomes)
 
     def write(self, quality: float, out: BinaryIO, *, look: bool) -> Transcoded:
-        """Write a file of this quality; `look` at its frames to measure them."""
-        octaves = (self.quality - quality) / _STEP_OCTAVE
-        # What is left between two steps of the lattice's own scale goes into the dead zone.
+        """Write a file of this quality; with `look`, measure its frames."""
+        octaves = (self.quality - quality) / POINTS_PER_STEP_OCTAVE_UNTRAINED
+        # qps are integers; the remainder goes into the dead zone.
         coarser = math.floor(octaves * 2**STEP_BITS)
-        dead_zone = _DEAD_ZONE * 2.0 ** (octaves - coarser / 2**STEP_BITS)
+        dead_zone = DEAD_ZONE * 2.0 ** (octaves - coarser / 2**STEP_BITS)
         head = self._head(quality)
         writer = Writer(out, head)
         result = Result(self._target, self._costs, head.frame_rate)
@@ -211,7 +210,7 @@ class _Source:
 
 
 def _quality_of(encoder: dict[str, Any]) -> float:
-    """The quality that a file's maker says it has."""
+    """The quality that a file was encoded or transcoded at."""
     for part in ("transcoded", "settings"):
         said = encoder.get(part)
         if isinstance(said, dict) and isinstance(said.get("quality"), (int, float)) and 0 <= said["quality"] <= 100:
@@ -230,7 +229,6 @@ class _Viewer:
         self._networks = build_networks(reader.head)
         self._engine = make_renderer(self._networks, device=device, threads=threads)
         self._transparent = reader.head.background is None
-        self._names = [camera.name for camera in reader.head.cameras]
         self._cameras: tuple[Camera, ...] = ()
         self._views: Views | None = None
         self._order: list[int] = []
@@ -240,7 +238,7 @@ class _Viewer:
         }
 
     def compare(self, a: State, b: State, cameras: tuple[Camera, ...]) -> float:
-        """PSNR in dB of two states, seen from the training cameras, or all where none is one."""
+        """PSNR in dB of two states, seen from the training cameras, or from all if there are none."""
         if self._views is None or cameras != self._cameras:
             self._cameras = cameras
             chosen = [index for index, camera in enumerate(cameras) if not camera.held_out]

@@ -1,10 +1,10 @@
-"""Every checksum and digest of a file, and what can be recovered of a damaged one."""
+"""Verification of every checksum and digest of a file, and recovery of damaged files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from invcodec.coding.chain import Follower
@@ -14,7 +14,7 @@ from invcodec.container.index import FrameEntry
 from invcodec.container.reader import Reader
 from invcodec.container.scan import Record, Scanner, scan
 from invcodec.container.writer import Writer
-from invcodec.errors import DamagedError
+from invcodec.errors import DamagedError, UsageError
 
 Done = Callable[[int], None]
 """Called with the number of bytes read so far."""
@@ -22,13 +22,14 @@ Done = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of a file whose every record was looked at and decoded.
+    """Result of reading and decoding every record of a file.
 
     Attributes:
-        status: as `Reader.status`; "damaged" also where a digest is wrong.
+        status: as `Reader.status`; "damaged" also if a digest is wrong.
         frames: those that decode to their digests.
-        lost: numbers of the others that are known of.
-        problems: one line for each thing that is wrong.
+        lost: numbers of all other frames that are known to have existed.
+        problems: one line each.
+        size: of the file, in bytes.
     """
 
     head: Head
@@ -39,20 +40,36 @@ class Verdict:
     size: int
 
 
-def verify(file: BinaryIO, name: str, done: Done = lambda count: None) -> Verdict:
-    """Check every checksum and every digest of a file or pipe. Profiles need not be known.
+def verify(
+    source: str | os.PathLike[str] | BinaryIO, name: str | None = None, done: Done = lambda count: None
+) -> Verdict:
+    """Check every checksum and every digest of a file. Unknown profiles are fine.
+
+    Args:
+        source: path of the file, or a binary file or pipe to read it from.
+        name: to use in messages, in place of the path.
 
     Raises:
         UsageError, UnsupportedError, LimitError, DamagedError: the file is refused as a whole.
     """
-    check = _Check(Scanner(name), done)
-    for _ in check.frames(file):
+    if isinstance(source, str | os.PathLike):
+        try:
+            with open(source, "rb") as file:
+                return verify(file, name or os.fspath(source), done)
+        except OSError as error:
+            raise UsageError(f"{source}: cannot be read ({error.strerror})") from None
+    check = _Check(Scanner(name or "file"), done)
+    for _ in check.frames(source):
         pass
     return check.verdict()
 
 
-def repair(path: Path, out: BinaryIO, done: Done = lambda count: None) -> Verdict:
-    """Write what is sound of a file to another one; returns what was found.
+def repair(path: str | os.PathLike[str], out: BinaryIO, done: Done = lambda count: None) -> Verdict:
+    """Write the sound frames of a file to another one.
+
+    Args:
+        path: the damaged file.
+        out: writable binary file.
 
     Raises:
         UsageError, UnsupportedError, LimitError: the file is refused as a whole.
@@ -60,9 +77,9 @@ def repair(path: Path, out: BinaryIO, done: Done = lambda count: None) -> Verdic
     """
     head = None
     with Reader(path, trust_index=False) as reader:
-        # Known from the beginning even where its first copy is damaged.
+        # Known from the start even if its first copy is damaged.
         head = reader.head
-    check = _Check(Scanner(str(path), head), done)
+    check = _Check(Scanner(os.fspath(path), head), done)
     writer = Writer(out, head)
     with open(path, "rb") as file:
         for found, frame in check.frames(file):
@@ -75,7 +92,7 @@ def repair(path: Path, out: BinaryIO, done: Done = lambda count: None) -> Verdic
 
 
 class _Check:
-    """Goes through a file once, and remembers what was good."""
+    """Reads a file once and collects the frames that are sound."""
 
     def __init__(self, scanner: Scanner, done: Done) -> None:
         self._scanner = scanner

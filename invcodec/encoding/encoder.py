@@ -263,7 +263,7 @@ class Encoder:
             number = last.number + 1 if last else 0
         time_base = self._recording.head.time_base
         ticks = round(Fraction(time) / time_base)
-        if last and (number <= last.number or ticks * time_base <= last.time):
+        if last and not last.precedes(number, ticks * time_base):
             raise UsageError(f"frame {number} at {float(time):g} s does not come after frame {last.number}")
         index = len(self.frames)
         return FramePlan(

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from invcodec.coding.fit import DEAD_ZONE
 from invcodec.encoding.rate import NO_TARGET, Target
 from invcodec.names import DEFAULT_QUALITY
 from invcodec.training.schedule import Budget, Schedule
 
-_PRICE_OCTAVE, _STEP_OCTAVE = 10.0, 30.0
+POINTS_PER_PRICE_OCTAVE, POINTS_PER_STEP_OCTAVE = 10.0, 30.0
 """Points of quality over which prices, and lattice steps, double. At low quality fewer weights serve better than
 coarser ones, so most of the saving is left to the price."""
+POINTS_PER_STEP_OCTAVE_UNTRAINED = 20.0
+"""The same of steps where nothing is trained: without prices, coarser steps have to do all of the saving."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Settings:
     delta: Schedule
     quality: float = DEFAULT_QUALITY
     fine_step: float = 1.0
-    dead_zone: float = 0.6
+    dead_zone: float = DEAD_ZONE
     warmup: int = 1
     key_every: int | None = None
     seed: int = 0
@@ -53,12 +56,12 @@ class Settings:
         points = self.quality - quality
 
         def priced(schedule: Schedule) -> Schedule:
-            return replace(schedule, price=schedule.price * 2.0 ** (points / _PRICE_OCTAVE))
+            return replace(schedule, price=schedule.price * 2.0 ** (points / POINTS_PER_PRICE_OCTAVE))
 
         return replace(
             self,
             quality=quality,
-            fine_step=self.fine_step * 2.0 ** (points / _STEP_OCTAVE),
+            fine_step=self.fine_step * 2.0 ** (points / POINTS_PER_STEP_OCTAVE),
             key=priced(self.key),
             warm=priced(self.warm),
             delta=priced(self.delta),
