@@ -74,11 +74,8 @@ def _text(summary: dict[str, Any], folder: Path) -> str:
     source = summary["source_size"]
     shrunk = f" (captured at {source[0]}x{source[1]})" if summary["downscale"] > 1 else ""
     expected = summary["encode"]
-    took = (
-        "the time depends on the machine"
-        if expected["seconds"] is None
-        else f"{seconds_text(expected['seconds'])} of training"
-    )
+    seconds = expected["seconds"]
+    training = "a machine-dependent time" if seconds is None else f"about {seconds_text(seconds)}"
     rows = [["camera", "file", "size", "distortion", "frames", "near", "far", ""]]
     for camera in cameras:
         lens = [camera[key] for key in ("k1", "k2", "p1", "p2")]
@@ -99,12 +96,12 @@ def _text(summary: dict[str, Any], folder: Path) -> str:
             f"{summary['capture']}: layout {summary['layout']}, {summary['source']}",
             f"frames    {first} to {stop - 1} ({count} of {high - low}), {frame_rate_text(rate)}, "
             f"{seconds_text(count * rate[1] / rate[0])}",
-            f"pictures  {cameras[0]['width']}x{cameras[0]['height']}{shrunk}"
+            f"images    {cameras[0]['width']}x{cameras[0]['height']}{shrunk}"
             + (", transparent background" if summary["transparent"] else ""),
             f"scene     {scene}",
             f"held out  {', '.join(summary['held_out']) or 'none'}",
-            f"encode    preset {expected['preset']}: about {took}, "
-            f"{bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} per frame)",
+            f"encode    preset {expected['preset']}: {training} of training, "
+            f"about {bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} per frame)",
             "",
             table(rows, left=2),
         ]
