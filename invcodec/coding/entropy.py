@@ -146,7 +146,7 @@ def _set_of(position: int) -> int:
 
 @dataclass(frozen=True)
 class Memory:
-    """What coder 1 carries from one DELTA to the next (FORMAT.md, "State"); after a KEY all of it is fresh. Immutable.
+    """Memory of coder 1 from one DELTA to the next (FORMAT.md, "State"); after a KEY it is fresh. Immutable.
 
     Attributes:
         recent: int8 by tensor, the last record's residuals, clipped to RECENT_LIMIT; only tensors that it changed.

@@ -1,4 +1,4 @@
-"""Predictions of bits: contexts that learn, and mixers that learn which contexts to believe.
+"""Adaptive probabilities of bits: contexts that learn, and mixers that learn how much to trust each of them.
 
 Logistic mixing of adaptive probabilities, as in the PAQ family (Mahoney 2005), in integers alone (FORMAT.md,
 "Adaptive bits").
@@ -13,11 +13,11 @@ import numpy as np
 from invcodec.coding.rangecoder import code_bit, jit
 
 INPUTS = 5
-"""Most contexts that one bit is predicted from."""
+"""Most contexts that predict one bit."""
 COUNT_BITS = 10
 _COUNT_LIMIT = (1 << COUNT_BITS) - 1
 _ONE = 1 << 22
-"""A context's probability is in units of 1 / _ONE, above its count in one 32-bit word."""
+"""A context is one 32-bit word: its probability in units of 1 / _ONE, and below that its count."""
 _LEARNING_SHIFT = 17
 _MAX_WEIGHT = 1 << 20
 _BIAS = 256
@@ -41,22 +41,22 @@ _SQUASH = _squash_table()
 _STRETCH = np.minimum(np.searchsorted(_SQUASH[1:] >> 4, np.arange(4096)) - 2047, 2047).astype(np.int32)
 """The inverse: the least log-odds whose probability, 12 bits, is not below."""
 _RATE = (131072 // (2 * np.arange(1 << COUNT_BITS) + 3)).astype(np.int32)
-"""How much of the way to its last bit a context goes: about 1 / (count + 1.5), of 65536."""
+"""Adaptation rate of a context by its count: about 1 / (count + 1.5), in units of 1 / 65536."""
 
 
 def fresh_contexts(count: int, probability: float) -> np.ndarray:
-    """`[count]` uint32 contexts that have seen nothing."""
+    """`[count]` uint32 contexts with an initial probability."""
     return np.full(count, int(probability * _ONE) << COUNT_BITS, np.uint32)
 
 
 def fresh_weights(inputs: int) -> list[int]:
-    """A mixer of so many inputs: alike, a little bolder than their mean, no bias."""
+    """Initial weights of a mixer: equal, slightly more confident than the mean of its inputs; no bias."""
     return [72000 // inputs] * inputs + [0] * (INPUTS + 1 - inputs)
 
 
 @jit
 def code_mixed(state, data, contexts, weights, mixer, work, inputs, bit):
-    """Code one bit, and learn from it; returns the bit.
+    """Code one bit and adapt to it; returns the bit.
 
     Args:
         state, data: the range coder's.
@@ -64,7 +64,7 @@ def code_mixed(state, data, contexts, weights, mixer, work, inputs, bit):
         weights: `[M, INPUTS + 1]` int32, of all mixers; the last of each that counts is the bias's.
         mixer: the one to use.
         work: `[2 * INPUTS]` int64: the contexts' indices, and room for as many numbers.
-        inputs: how many contexts there are.
+        inputs: number of contexts.
     """
     total: Any = np.int64(weights[mixer, inputs]) * _BIAS
     for i in range(inputs):

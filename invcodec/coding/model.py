@@ -1,8 +1,8 @@
-"""What is known of an integer before it is coded: one walk over a tensor, for encoding and decoding alike, so that
-the two cannot drift apart (FORMAT.md, "Walk").
+"""Context modelling: one walk over a tensor, shared by encoding and decoding so that the two cannot drift apart
+(FORMAT.md, "Walk").
 
 The values of one place of a tensor (the features of a table's entry) are coded together: first whether any of them
-changes, then each. Places that nothing speaks for are coded in blocks, most of which cost next to nothing.
+changes, then each. Cold places, where no change is expected, are coded in blocks, most of which cost next to nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from invcodec.coding.rangecoder import HALF, code_bit, decodes, jit, reserve
 BLOCK = 32
 """Places whose cold ones share a flag."""
 MAX_FEATURES = 4
-"""A last dimension of 2 to this many values, behind others, holds features of one place."""
+"""If a tensor has several dimensions and the last has at most this many values, these are features of one place."""
 MAX_SIZE_BITS = 25
 """Magnitudes are below 2 to the power of this."""
 SETS = 64
-"""Tensors that have contexts of their own; all others share the last ones."""
+"""Sets of contexts: one for each tensor, the last for all further ones."""
 HINTS = 16
-"""Levels of a hint: how much is known to happen at a place."""
+"""Levels of a hint, see `invcodec.coding.guide`."""
 _BLOCK_ROOM = 16384
 """Bytes that no block exceeds: 128 values of fewer than 90 bits, at most 12 bits each."""
 
@@ -67,7 +67,7 @@ _GROUPS = ((1, 1), (4, 2), (32, 5), (1, 3), (4, 3), (12, 4), (1, 2))
 
 
 def fresh() -> tuple[np.ndarray, np.ndarray]:
-    """Contexts `[CONTEXTS]` and mixers `[MIXERS, INPUTS + 1]` that have seen nothing."""
+    """Initial contexts `[CONTEXTS]` and mixers `[MIXERS, INPUTS + 1]`."""
     contexts = fresh_contexts(CONTEXTS, 1 / 2)
     contexts[_BLOCK_SET:_PLACE_HINT] = fresh_contexts(1, 1 / 4)
     contexts[_PLACE_HINT:_FEATURE_SET] = fresh_contexts(1, 1 / 16)
@@ -89,14 +89,16 @@ def places(shape: tuple[int, ...]) -> tuple[int, int, tuple[int, int, int]]:
 def estimate(
     contexts: np.ndarray, index: int, history: np.ndarray, hints: np.ndarray
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """What values of the tensor of a set cost by single contexts, without their mixing.
+    """Estimate the cost of values from single contexts, without mixing.
 
     Args:
-        history, hints: of its `P` places.
+        contexts: `[CONTEXTS]`.
+        index: of the tensor's set.
+        history, hints: `[P]` uint8, of its places.
 
     Returns:
-        `[P]`, bits that a place that changes costs more than one that does not; bits of one feature of several that is
-        not 0, its sign included; and `[MAX_SIZE_BITS]`, bits of each size of a magnitude more than the first.
+        `[P]`, bits of a place that changes over one that does not; bits of a nonzero value, sign included, where a
+        place has several features; and `[MAX_SIZE_BITS]`, bits of each size of a magnitude over the smallest.
     """
     chance = (contexts.astype(np.float64) / 2**32).clip(2**-16, 1 - 2**-16)
     age = np.digitize(history, (1, 32, 128))
@@ -138,7 +140,7 @@ def _sign(x):
 
 @jit
 def code_flag(state, data, contexts, weights, work, index, bit):
-    """Whether the tensor of set `index` changes at all."""
+    """Code whether the tensor of set `index` changes."""
     data = reserve(state, data, _BLOCK_ROOM)
     work[0] = _CHANGES + index
     return data, code_mixed(state, data, contexts, weights, _MIX_CHANGES, work, 1, bit)

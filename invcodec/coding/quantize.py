@@ -1,7 +1,7 @@
-"""Floats to and from the integer lattice (FORMAT.md, "Lattice").
+"""Quantisation: floats to and from the integer lattice (FORMAT.md, "Lattice").
 
-A weight is an int32 multiple of a step. The step comes from a small integer, the quantisation parameter qp, and
-is exact in float32, so that every machine rebuilds the same weights.
+A weight is an int32 multiple of a step. The step follows from a small integer, the quantisation parameter qp, and is
+exact in float32, so that every machine reconstructs the same weights.
 """
 
 from __future__ import annotations

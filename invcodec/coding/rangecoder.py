@@ -1,7 +1,7 @@
 """Bits to and from bytes: an adaptive binary range coder (FORMAT.md, "Bits").
 
-It knows probabilities and bytes, nothing of what the bits mean. Its state is an int64 array, so that compiled
-functions can share it and go on where the last one stopped.
+It deals in probabilities and bytes only, not in what the bits mean. Its state is an int64 array that compiled functions
+pass on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MASK32 = 0xFFFFFFFF
 
 
 def start(data: bytes | None) -> tuple[np.ndarray, np.ndarray]:
-    """A coder's state and its bytes: a decoder of `data`, or an encoder."""
+    """The state and bytes of a decoder of `data`, or of an encoder if it is None."""
     state = np.zeros(_SLOTS, np.int64)
     state[_RANGE] = _MASK32
     if data is None:
@@ -39,7 +39,7 @@ def start(data: bytes | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def finish_encoder(state: np.ndarray, data: np.ndarray) -> bytes:
-    """All that was coded. Bytes behind the end read as 0, so zeros at the end are left out."""
+    """The coded bytes. Decoders read 0 past the end, so trailing zeros are dropped."""
     data = reserve(state, data, 8)
     for _ in range(5):
         _shift_low(state, data)
@@ -47,7 +47,7 @@ def finish_encoder(state: np.ndarray, data: np.ndarray) -> bytes:
 
 
 def finish_decoder(state: np.ndarray, data: np.ndarray) -> None:
-    """There is one spelling: nothing is left over, and no zero byte stands at the end.
+    """Check that the encoding is canonical: no bytes left over, and no trailing zero byte.
 
     Raises:
         DamagedError
@@ -63,7 +63,7 @@ def decodes(state):
 
 @jit
 def reserve(state, data, count):
-    """The bytes, moved to a larger place if fewer than `count` more would fit. A decoder's stay as they are."""
+    """The bytes, reallocated if fewer than `count` more would fit. Those of a decoder are returned unchanged."""
     needed = state[_POSITION] + state[_PENDING] + count
     if state[_DECODES] or needed <= data.shape[0]:
         return data
@@ -74,7 +74,7 @@ def reserve(state, data, count):
 
 @jit
 def _shift_low(state, data):
-    """Move the top byte of `low` out, propagating a carry through the bytes that wait for one."""
+    """Output the top byte of `low`, propagating a carry through pending bytes."""
     low = state[_LOW]
     if low < 0xFF000000 or low > _MASK32:
         carry = low >> 32
