@@ -76,33 +76,42 @@ def command(*arguments: object) -> None:
     assert main([str(argument) for argument in arguments]) == 0
 
 
-@pytest.fixture(scope="session")
-def capture(shared: Shared) -> Path:
-    """Six cameras, four frames; cam00 is marked as test. Do not modify."""
+def _capture(shared: Shared) -> Path:
     size = ("--cameras", 7, "--size", "40x30", "--frames", 4)
     return shared("tiny", lambda folder: command("synth", folder / "capture", *size, "--scene", "moving")) / "capture"
 
 
-@pytest.fixture(scope="session")
-def encoded(capture: Path, shared: Shared) -> Path:
-    """The capture's first three frames, encoded as frames 1 to 3. Do not modify."""
-    options = ("--frames", "1:4", "--steps", 250, "--key-every", 2, "--threads", 2)
+def _encoded(shared: Shared) -> Path:
+    capture, options = _capture(shared), ("--frames", "1:4", "--steps", 250, "--key-every", 2, "--threads", 2)
     return shared("encoded", lambda folder: command("encode", capture, folder / "out.inv", *options)) / "out.inv"
 
 
+def _verified(shared: Shared) -> Path:
+    return shared("verified", lambda _: command("verify", SPEC / "vectors/valid/long-chain/input.inv"))
+
+
+@pytest.fixture(scope="session")
+def capture(shared: Shared) -> Path:
+    """Six cameras, four frames; cam00 is marked as test. Do not modify."""
+    return _capture(shared)
+
+
+@pytest.fixture(scope="session")
+def encoded(shared: Shared) -> Path:
+    """The capture's first three frames, encoded as frames 1 to 3. Do not modify."""
+    return _encoded(shared)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _compiled(request: pytest.FixtureRequest, shared: Shared) -> None:
+def _compiled(shared: Shared) -> None:
     """Compile the slowest kernels before parallel workers run tests, each in one of them; numba caches them."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:
         return
-    makers = [
-        lambda: request.getfixturevalue("encoded"),
-        lambda: shared("decoded", lambda _: command("verify", SPEC / "vectors/valid/long-chain/input.inv")),
-    ]
+    makers = [_encoded, _verified]
     first = int(worker.removeprefix("gw")) % len(makers)
     for make in makers[first:] + makers[:first]:
-        make()
+        make(shared)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
