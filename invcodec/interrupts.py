@@ -1,8 +1,9 @@
-"""Ctrl-C at safe points only: it can stop training or reading, and never falls between a step and its bookkeeping.
+"""Ctrl-C at safe points only: it stops training or reading, but never separates a write from its bookkeeping.
 
-Inside `deferred` a SIGINT is remembered and becomes a KeyboardInterrupt where the block ends, or at once where
-`interruptible` is open within it. Whatever must happen as a whole (write a record, rename a file, close a recording)
-goes into the first, whatever may be abandoned at any point (a training step, a blocking read) into the second.
+Inside `deferred` a SIGINT is held back until the block ends, or until an `interruptible` block within it. Whatever
+must happen as a whole (write a record, rename a file, close a recording) goes into the first, whatever may be abandoned
+at any point (a training step, a blocking read) into the second. Both apply where Python's own handler of SIGINT is in
+place: a program that handles or ignores the signal keeps doing so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
 
 
 class _Shield:
@@ -36,17 +36,12 @@ class _Shield:
 
     def let_through(self) -> None:
         if self.pending:
-            # What handles the interrupt must not be interrupted itself.
+            # Cleanup must not be interrupted in turn.
             self.pending = self.open = False
             raise KeyboardInterrupt
 
 
 _shield = _Shield()
-
-
-def _applies() -> bool:
-    """Signals reach Python code in the main thread alone."""
-    return threading.current_thread() is threading.main_thread()
 
 
 # Classes rather than generators: an interrupt between a generator and its caller would leave it suspended.
@@ -58,13 +53,16 @@ class deferred:
     """
 
     def __enter__(self) -> None:
-        self._applies = _applies()
+        # Python runs signal handlers in the main thread only.
+        main = threading.current_thread() is threading.main_thread()
+        ours = _shield.depth > 0 or signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._applies = main and ours
         if not self._applies:
             return
         self._was_open, _shield.open = _shield.open, False
         if not _shield.depth:
             _shield.pending = self._was_open = False
-            self._before: Any = signal.signal(signal.SIGINT, _shield.handle)
+            signal.signal(signal.SIGINT, _shield.handle)
         _shield.depth += 1
 
     def __exit__(
@@ -75,14 +73,11 @@ class deferred:
         _shield.depth -= 1
         if _shield.depth:
             _shield.open = self._was_open
-            if _shield.open:
-                _shield.let_through()
-            return
-        signal.signal(signal.SIGINT, self._before)
-        if _shield.pending:
-            _shield.pending = False
-            # Whoever handled SIGINT before decides what it means.
-            signal.raise_signal(signal.SIGINT)
+        else:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        # An exception that is already on its way says more than the interrupt.
+        if value is None and (_shield.open or not _shield.depth):
+            _shield.let_through()
 
 
 class interruptible:
@@ -93,7 +88,8 @@ class interruptible:
     """
 
     def __enter__(self) -> None:
-        self._opens = _applies() and _shield.depth > 0 and not _shield.open
+        main = threading.current_thread() is threading.main_thread()
+        self._opens = main and _shield.depth > 0 and not _shield.open
         if self._opens:
             _shield.open = True
             _shield.let_through()

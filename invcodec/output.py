@@ -57,7 +57,7 @@ class Output:
         with deferred():
             if self._published:
                 return
-            # mkstemp makes private files; the result gets what the umask grants, like any other.
+            # mkstemp makes private files; give the result the umask's permissions, like any other.
             mask = os.umask(0)
             os.umask(mask)
             self.part.chmod(0o666 & ~mask)

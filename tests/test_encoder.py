@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.estimate import estimate, usual_bytes
 from invcodec.encoding.presets import PRESETS, resolve
 from invcodec.encoding.rate import Bucket, Target
+from invcodec.encoding.report import Progress
 from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, UsageError
 from invcodec.interrupts import plain_interrupts
@@ -141,7 +143,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
         ({"images": MOMENTS[1], "time": 0.6, "number": 3}, "does not come after"),
         ({"images": MOMENTS[1], "time": 0.5}, "does not come after"),
         ({"images": MOMENTS[1][:2], "time": 0.6}, "2 images for 4 cameras"),
-        ({"images": [image[:, :5] for image in MOMENTS[1]], "time": 0.6}, "image is 5x16"),
+        (
+            {"images": [image[:, :5] for image in MOMENTS[1]], "time": 0.6},
+            r"uint8 \[16, 5, 3\], expected",
+        ),
     ]:
         with pytest.raises(UsageError, match=message):
             made.push(**arguments)  # type: ignore[arg-type]
@@ -260,3 +265,68 @@ def _encode_and_fail(path: Path, *, after: int) -> None:
         for index in range(after):
             made.push(MOMENTS[index], time=Fraction(index, 10))
         raise RuntimeError("the camera fell over")
+
+
+def test_what_no_decoder_would_accept_is_refused_before_training() -> None:
+    twins = [RIG[0], RIG[1], replace(RIG[2], name=RIG[1].name), RIG[3]]
+    for arguments, part in [
+        ({"cameras": twins}, "same name"),
+        ({"fps": 0}, "not positive"),
+        ({"downscale": 5000}, "downscale"),
+    ]:
+        given: dict[str, Any] = {"cameras": RIG, "fps": 10, **arguments}
+        with pytest.raises(UsageError, match=part):
+            Encoder(io.BytesIO(), given.pop("cameras"), small(), **given)
+
+
+def test_images_and_times_that_do_not_fit_are_refused() -> None:
+    made = encoder(io.BytesIO())
+    made.push(MOMENTS[0], time=0)
+    wrong = [
+        [image.astype(np.float32) / 255 for image in MOMENTS[1]],
+        [np.dstack([image, image[..., 0]]) for image in MOMENTS[1]],
+        [image[..., 0] for image in MOMENTS[1]],
+        [image[:-1] for image in MOMENTS[1]],
+    ]
+    for images in wrong:
+        with pytest.raises(UsageError, match=r"expected uint8 \[16, 20, 3\]"):
+            made.push(images, time=0.1)
+    for time, number in ((2**60, None), (0.1, 2**70)):
+        with pytest.raises(UsageError, match="out of range"):
+            made.push(MOMENTS[1], time=time, number=number)
+    assert made.push(MOMENTS[1], time=0.1).number == 1
+
+
+class _Abandoned(Progress):
+    """Raises in the middle of training a frame."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._now = number, -1
+
+    def frame_started(self, number: int, stage: str) -> None:
+        self._now = number
+
+    def step(self, fraction: float, loss: float, psnr: float) -> None:
+        if self._now == self._number and fraction > 0.5:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("abandoned", [0, 1])
+def test_a_frame_that_was_abandoned_leaves_no_trace(abandoned: int, tmp_path: Path) -> None:
+    files = []
+    for progress in (None, _Abandoned(10 * abandoned)):
+        out = io.BytesIO()
+        with Encoder(out, RIG, small(), fps=10, progress=progress) as made:
+            for index in range(2):
+                if progress and index == abandoned:
+                    with pytest.raises(KeyboardInterrupt):
+                        made.push(MOMENTS[3], time=Fraction(2 * index + 1, 20), number=10 * index)
+                    progress._number = -1
+                made.push(MOMENTS[index], time=Fraction(index + 1, 10), number=10 * index + 1)
+        path = tmp_path / f"{len(files)}.inv"
+        path.write_bytes(out.getvalue())
+        files.append(path)
+    with invcodec.open(files[0]) as plain, invcodec.open(files[1]) as resumed:
+        for ours, theirs in zip(plain, resumed, strict=True):
+            for name, weights in ours.weights().items():
+                np.testing.assert_array_equal(theirs.weights()[name], weights)

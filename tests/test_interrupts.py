@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
@@ -19,12 +20,14 @@ import invcodec
 from invcodec.capture.capture import Capture, Frame, open_capture
 from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
 from invcodec.container.reader import Reader
+from invcodec.container.records import RecordType, pack_record
 from invcodec.editing.verify import verify
 from invcodec.encoding.encode import encode_capture, resume
 from invcodec.encoding.live import encode_live
 from invcodec.encoding.presets import resolve
+from invcodec.encoding.recording import Recording
 from invcodec.encoding.settings import Settings
-from invcodec.errors import Interrupted
+from invcodec.errors import DamagedError, Interrupted
 from invcodec.interrupts import deferred, interruptible
 from invcodec.output import written
 from invcodec.synth.write import write_synthetic
@@ -278,6 +281,73 @@ def test_an_interrupt_that_was_held_back_arrives_where_work_can_be_abandoned_nex
         with pytest.raises(KeyboardInterrupt), interruptible():
             reached.append(np.nan)
     assert reached == []
+
+
+def test_a_program_that_handles_or_ignores_the_signal_keeps_doing_so() -> None:
+    heard: list[int] = []
+    for handler in (lambda number, frame: heard.append(number), signal.SIG_IGN):
+        before = signal.signal(signal.SIGINT, handler)
+        try:
+            with deferred(), interruptible():
+                signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is handler
+        finally:
+            signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIGINT]
+
+
+def test_an_interrupt_does_not_hide_an_error() -> None:
+    with pytest.raises(OSError, match="no space"):
+        _fail_and_interrupt()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _fail_and_interrupt() -> None:
+    with deferred():
+        signal.raise_signal(signal.SIGINT)
+        raise OSError("no space")
+
+
+class StalledPipe(io.BytesIO):
+    """A pipe that nobody reads any more from some write on, whose writer presses Ctrl-C."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.writes, self.after = 0, after
+
+    def seekable(self) -> bool:
+        return False
+
+    def write(self, data: Any) -> int:
+        self.writes += 1
+        if self.writes > self.after:
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("the interrupt was held back while the pipe blocks")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_ctrl_c_ends_an_encode_to_a_pipe_that_nobody_reads(capture: Capture, after: int) -> None:
+    pipe = StalledPipe(after)
+    with pytest.raises(Interrupted):
+        encode_capture(capture, pipe, settings())
+    # Nothing follows half a record.
+    assert pipe.writes == after + 1
+
+
+def test_a_file_whose_last_frame_is_wrong_is_not_touched_by_resuming(capture: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "out.inv"
+    encode_capture(replace(capture, numbers=range(1)), path, settings())
+    data = bytearray(path.read_bytes())
+    with Reader(path) as reader:
+        entry = reader.frames[0]
+        frame, coded = reader.frame(entry)
+    wrong = replace(frame, digest=bytes(8)).to_bytes() + coded
+    data[entry.offset : entry.offset + entry.length] = pack_record(RecordType.KEY, 0, wrong)
+    path.write_bytes(data)
+    with pytest.raises(DamagedError, match="digest"):
+        Recording.resume(path)
+    assert path.read_bytes() == bytes(data)
 
 
 def test_other_threads_are_not_interrupted() -> None:

@@ -18,10 +18,8 @@ from invcodec.capture.layouts.registry import recognise
 from invcodec.capture.video import area_downscale, has_alpha, image_size, probe, read_image, read_video
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import training_cameras
+from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
 from invcodec.names import Source
-
-MIN_TRAINING_CAMERAS = 2
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def resume(
 
 @contextmanager
 def recorded(recording: Recording, progress: Progress | None, frames: int | None) -> Iterator[Recording]:
-    """A recording under way, within `deferred`; progress is shown from before the first compilation to the end.
+    """Run a recording with progress, from before the first compilation to the end; call within `deferred`.
 
     Raises:
         Interrupted: Ctrl-C; the file is closed.
@@ -97,7 +97,7 @@ def _encode(
     origin: Mapping[str, Any],
     progress: Progress | None,
 ) -> list[FrameReport]:
-    """Push a capture's frames, from the last one that is already written on, which is only remembered."""
+    """Push the remaining frames; the last written one is only the reference for change detection."""
     reports: list[FrameReport] = []
     with Encoder(
         recording,
@@ -127,7 +127,7 @@ def _next(frames: Iterator[Frame]) -> Frame | None:
 
 
 def _origin(capture: Capture) -> dict[str, Any]:
-    """What `resume` needs to find the capture again. Reads a frame, so a broken capture is found before encoding."""
+    """Data by which `resume` identifies the capture. Reads a frame, so a broken capture is found before encoding."""
     return {
         "layout": capture.layout,
         "source": capture.source,

@@ -22,7 +22,6 @@ from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.writer import record_bytes
 from invcodec.encoding.estimate import usual_bytes
-from invcodec.encoding.keyframes import is_keyframe
 from invcodec.encoding.loop import Loop
 from invcodec.encoding.plan import FramePlan, Planner
 from invcodec.encoding.presets import resolve
@@ -30,9 +29,9 @@ from invcodec.encoding.rate import Controller, Costs
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
 from invcodec.encoding.settings import Settings
-from invcodec.errors import CaptureError, UsageError
+from invcodec.errors import CaptureError, InvError, UsageError
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import choose_space, training_cameras
+from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, choose_space, training_cameras
 from invcodec.interrupts import deferred, interruptible
 from invcodec.limits import MIN_QP
 from invcodec.render import camera_colour, make_trainer
@@ -76,9 +75,9 @@ class Encoder:
         downscale: the factor by which images were shrunk, for the record.
         transparent: whether images carry alpha, over a transparent background.
         frames: how many frames there will be; a target size needs to know.
-        pace: frames a second that will be pushed, where that is fewer than `fps`; a bit rate is shared among those.
+        pace: expected frames per second if below `fps`; a bit rate is divided accordingly.
         origin: what `invcodec.resume` needs to find the capture again; stored in the file.
-        progress: told how the encode goes.
+        progress: receives callbacks for each frame.
 
     Raises:
         CaptureError: too few cameras.
@@ -105,9 +104,13 @@ class Encoder:
         self.settings = settings = settings or resolve()
         self.progress = progress or Progress()
         self._training = training_cameras(self.cameras)
-        if len(self._training) < 2:
-            raise CaptureError(f"{len(self._training)} camera(s) to train on, at least 2 are needed")
+        if len(self._training) < MIN_TRAINING_CAMERAS:
+            count = len(self._training)
+            raise CaptureError(f"{count} camera(s) to train on, at least {MIN_TRAINING_CAMERAS} are needed")
         fps = Fraction(fps).limit_denominator(1001)
+        if fps <= 0:
+            raise UsageError(f"frame rate: {float(fps):g} is not positive")
+        self._channels = 4 if transparent else 3
         rig = [self.cameras[i] for i in self._training]
         space = choose_space(self.cameras, transparent=transparent)
         networks = networks_from_settings(settings.networks, space)
@@ -130,6 +133,11 @@ class Encoder:
                 "origin": dict(origin or {}),
             },
         )
+        try:
+            # What no decoder would accept is refused before anything is trained or written.
+            Head.from_bytes(head.to_bytes())
+        except InvError as error:
+            raise UsageError(str(error)) from None
         self._rate = Controller(
             settings.target,
             settings.quality,
@@ -150,11 +158,11 @@ class Encoder:
                 )
             occupancy = self._engine.occupancy()
             self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy))
-            self._planner = Planner(settings.warmup)
+            self._planner = Planner(settings.warmup, settings.key_every, head.time_base)
             self._loop = Loop(self._engine, head, settings, self._correction, self._training)
             self._last_pixels: FramePixels | None = None
             if (so_far := self._recording.so_far) is None:
-                self._loop.initialise(settings.seed)
+                self._loop.restart()
             else:
                 self._loop.go_on(so_far.state)
                 for entry, stats in zip(so_far.entries, so_far.stats, strict=True):
@@ -176,11 +184,11 @@ class Encoder:
 
     @property
     def frames(self) -> list[FrameEntry]:
-        """What has been written."""
+        """Frames written so far."""
         return self._recording.frames
 
     def remember(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None = None) -> None:
-        """Take images as those of the last written frame, against which change is measured after resuming."""
+        """Set the images of the last written frame, so that change detection works after resuming."""
         self._last_pixels = self._gather(images, masks)
 
     def push(
@@ -198,7 +206,8 @@ class Encoder:
         Ctrl-C abandons a frame that is being trained; one that is being written is finished first.
 
         Args:
-            images: for each camera, `[H, W, 3]` or `[H, W, 4]` uint8; None for held-out ones is fine.
+            images: for each camera `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha if the encoder is transparent;
+                anything, such as None, for held-out cameras.
             time: presentation time in seconds; later than the last frame's.
             number: the capture's frame number; the next one if None.
             masks: for each camera `[H, W]` bool (False: ignore the pixel) or None.
@@ -210,14 +219,19 @@ class Encoder:
         """
         started = clock()
         with deferred():
-            plan = self._plan(time, number, captured)
-            with interruptible():
-                pixels = self._gather(images, masks)
-                if self._last_pixels is not None:
-                    pixels = self._finder.find(pixels, self._last_pixels)
-                self.progress.frame_started(plan.number, plan.stage)
-                overhead = self._overhead(plan)
-                trained = self._train(plan, pixels, overhead, seconds)
+            plan = self._planner.plan(self.frames, time, number, captured)
+            try:
+                with interruptible():
+                    pixels = self._gather(images, masks)
+                    if self._last_pixels is not None:
+                        pixels = self._finder.find(pixels, self._last_pixels)
+                    self.progress.frame_started(plan.number, plan.stage)
+                    overhead = self._overhead(plan)
+                    trained = self._train(plan, pixels, overhead, seconds)
+            except BaseException:
+                # Another frame may be pushed: it starts from what the decoder has.
+                self._loop.restart()
+                raise
             room = self._rate.allowance.limit - overhead
             fitted = self._loop.code(key=plan.key, quality=self._rate.quality, room=room)
             self._loop.go_on(fitted.state)
@@ -257,23 +271,6 @@ class Encoder:
                 for outcome in self._rate.outcomes(self._recording.size):
                     self.progress.target_done(outcome)
 
-    def _plan(self, time: Fraction | float, number: int | None, captured: float | None) -> FramePlan:
-        last = self.frames[-1] if self.frames else None
-        if number is None:
-            number = last.number + 1 if last else 0
-        time_base = self._recording.head.time_base
-        ticks = round(Fraction(time) / time_base)
-        if last and not last.precedes(number, ticks * time_base):
-            raise UsageError(f"frame {number} at {float(time):g} s does not come after frame {last.number}")
-        index = len(self.frames)
-        return FramePlan(
-            number,
-            ticks,
-            is_keyframe(index, self.settings.key_every),
-            self._planner.stage(index),
-            None if captured is None else round(1000 * captured),
-        )
-
     def _train(self, plan: FramePlan, pixels: FramePixels, overhead: int, seconds: float | None) -> Trained:
         """Optimise one frame, steering its quality towards the target."""
         shown_at = plan.ticks * self._recording.head.time_base
@@ -307,10 +304,12 @@ class Encoder:
         if len(images) != len(self.cameras):
             raise UsageError(f"{len(images)} images for {len(self.cameras)} cameras")
         for i in self._training:
-            camera, shape = self.cameras[i], images[i].shape
-            if shape[:2] != (camera.height, camera.width):
+            camera, image = self.cameras[i], images[i]
+            expected = (camera.height, camera.width, self._channels)
+            if image.shape != expected or image.dtype != np.uint8:
                 raise UsageError(
-                    f"camera '{camera.name}': image is {shape[1]}x{shape[0]}, expected {camera.width}x{camera.height}"
+                    f"camera '{camera.name}': its image is {image.dtype} {list(image.shape)}, "
+                    f"expected uint8 {list(expected)} (height, width, channels)"
                 )
         chosen = [None if masks is None else masks[i] for i in self._training]
         pixels = FramePixels.gather([images[i] for i in self._training], chosen, self._views.validation)

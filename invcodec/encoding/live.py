@@ -31,9 +31,9 @@ _MARGIN = 1.1
 _SLACK = 0.01
 """Time reserved for everything but training: this factor of what it took before, plus this many seconds."""
 _FORGET = 0.2
-"""How fast earlier, longer times are forgotten."""
+"""Decay of earlier, longer times."""
 _OUTLIER = 2.0
-"""A time longer than before by this factor tells more about the machine than about the next frame."""
+"""Times longer than before by this factor are treated as outliers."""
 _LEAST = 1e-3
 
 
@@ -83,7 +83,7 @@ def encode_live(
         pace = _rehearse(source, settings, _Pace(key_seconds, seconds_per_frame))
         dropped = late = 0
         with _encoder(source, recording, settings, pace, timing) as encoder:
-            # Once there is a frame, Ctrl-C is a proper end.
+            # After the first frame, Ctrl-C ends the recording normally.
             with _ended_by_interrupt(encoder), source.filming() as newest:
                 received = 0
                 while (live := _take(source, newest, bool(encoder.frames))) is not None:
@@ -126,6 +126,7 @@ def _encoder(
         fps=source.fps,
         source_size=source.source_size,
         downscale=source.downscale,
+        transparent=source.transparent,
         pace=1 / Fraction(pace.seconds_per_frame).limit_denominator(1000),
         progress=progress,
     )
@@ -145,7 +146,7 @@ class _Pace:
 
     def training(self, index: int, kind: str) -> float:
         """Seconds to train frame `index`, which becomes a record of this kind."""
-        # A step that starts in time ends after it.
+        # The last step may overrun by its own length.
         rest = _MARGIN * self._rest[kind] + self._step + _SLACK
         if index == 0:
             # A trained scene, not seen yet, takes longer to code than a rehearsal's noise.
@@ -202,7 +203,7 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
         seconds=training,
         captured=live.arrived,
     )
-    # Steering that ran past the end of training must be reserved for as well.
+    # Also reserve time for steering that overran training.
     rest = report.seconds - min(timing.optimising, training)
     pace.observe(report.kind, rest, timing.optimising / max(report.steps, 1))
     done = LiveReport(
@@ -233,7 +234,8 @@ def _rehearse(source: LiveSource, settings: Settings, pace: _Pace) -> _Pace:
     timing = _Timing(Progress())
     encoder = _encoder(source, io.BytesIO(), brief, pace, timing)
     for index in range(6):
-        images = [rng.integers(0, 256, (c.height, c.width, 3), np.uint8) for c in source.cameras]
+        channels = 4 if source.transparent else 3
+        images = [rng.integers(0, 256, (c.height, c.width, channels), np.uint8) for c in source.cameras]
         report = encoder.push(images, time=index / source.fps)
         if index >= 2:
             pace.observe(report.kind, report.seconds - timing.optimising, timing.optimising / report.steps)

@@ -56,9 +56,14 @@ class Loop:
             self._specs |= camera_colour.specs(len(head.cameras))
         self._exact = {key for key, spec in self._specs.items() if spec.exact}
 
-    def initialise(self, seed: int) -> None:
-        """Start from fresh weights."""
-        self._engine.load(self._engine.networks.initialise(np.random.default_rng(seed)))
+    def restart(self) -> None:
+        """Drop training since the last frame: continue from the decoder's state, or from fresh weights."""
+        if self.state is not None:
+            self.go_on(self.state)
+            return
+        if self._correction:
+            self._correction.reset()
+        self._engine.load(self._engine.networks.initialise(np.random.default_rng(self._settings.seed)))
 
     def go_on(self, state: State) -> None:
         """Close the loop: continue from what the decoder has."""
@@ -70,7 +75,7 @@ class Loop:
             self._correction.gain, self._correction.offset = colour.gain, colour.offset
 
     def code(self, *, key: bool, quality: float, room: float) -> Fitted:
-        """Code the trainer's weights into a record whose coded part takes at most `room` bytes, if that can be.
+        """Code the trainer's weights into a record whose coded part takes at most `room` bytes, if possible.
 
         Args:
             key: whether the record is a KEY.

@@ -1,7 +1,7 @@
 """Rate control: targets for a file's size or quality, and the quality of each frame that meets them.
 
 The encoder has one knob, the quality from 0 to 100 (`invcodec.encoding.presets`). A `Controller` sets it before a
-frame and while the frame is trained. It deals in bytes and decibels only, not in how they arise.
+frame and while the frame is trained. It knows only bytes and decibels.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Bucket(Account):
         if key:
             wanted = min(max(plan, self._credit / 2) * self._key_share(ahead), 0.9 * self._credit)
             return Allowance(max(wanted, self._costs.empty), max(self._credit, self._costs.empty))
-        # Not all that a full bucket allows, or a briefly easy scene would spend the reserve.
+        # Stay below a full bucket's allowance, or an easy passage would spend the reserve.
         wanted = _clamp(plan / ahead, self._flow / 4, 2 * self._flow)
         limit = max(self._credit, self._flow / 2, self._costs.empty)
         return Allowance(_clamp(wanted, self._costs.empty, limit), limit)
@@ -299,7 +299,7 @@ class Controller:
             size: what the record would take now, in bytes, if `needs_size`.
             psnr: the frame's quality now, in dB, if `needs_psnr`.
         """
-        # Bytes follow the price at once. PSNR rises until training ends anyway: its corrections must not add up.
+        # Bytes respond immediately; PSNR rises anyway, so its corrections must not accumulate.
         self.quality = self._corrected(size, psnr, self._begun)
         return self.quality
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +17,8 @@ from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.reader import reopen
 from invcodec.container.writer import Writer
-from invcodec.errors import Interrupted
-from invcodec.interrupts import deferred
+from invcodec.errors import Interrupted, UsageError
+from invcodec.interrupts import deferred, interruptible
 from invcodec.output import Output, check_output
 
 
@@ -67,13 +68,16 @@ class Recording:
         Raises:
             UsageError, DamagedError: see `invcodec.container.reader.reopen`.
         """
-        file = reopen(path)
-        recording = cls(file)
-        recording._owns_file = True
-        with StateReader(path) as found:
+        # Everything that can fail comes before the file is touched.
+        with StateReader(path, trust_index=False) as found:
+            if not found.frames:
+                raise UsageError(f"{path}: holds no sound frame to go on from; encode it again with -f")
             stats = [found.frame(entry)[0].stats for entry in found.frames]
-            recording.so_far = Written(found.state_at(found.frames[-1].number), found.frames, stats)
-            recording._writer = Writer(file, found.head, found.frames)
+            so_far = Written(found.state_at(found.frames[-1].number), found.frames, stats)
+        recording = cls(reopen(path))
+        recording._owns_file = True
+        recording.so_far = so_far
+        recording._writer = Writer(recording._file, found.head, so_far.entries)
         return recording
 
     def __enter__(self) -> Recording:
@@ -82,7 +86,7 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # If the disk is what failed, that is the error to report.
+        # Do not mask the original error if the disk failed.
         with suppress(OSError):
             self.close(complete=False)
 
@@ -93,7 +97,7 @@ class Recording:
 
     @property
     def frames(self) -> list[FrameEntry]:
-        """What has been written."""
+        """Frames written so far."""
         return self._writer.entries if self._writer else []
 
     @property
@@ -110,13 +114,28 @@ class Recording:
         """Append a frame's record; from then on the file can be read up to it."""
         assert self._writer is not None, "begin comes first"
         with deferred():
-            entry = self._writer.frame(number, frame, coded)
+            with self._writing():
+                entry = self._writer.frame(number, frame, coded)
             if self._output is not None:
                 self._output.publish()
         return entry
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A write as a whole, except to a pipe, which may block for as long as nobody reads it."""
+        if self._file.seekable():
+            yield
+            return
+        try:
+            with interruptible():
+                yield
+        except KeyboardInterrupt:
+            # Half a record was sent, and nothing more would make sense behind it.
+            self._closed = True
+            raise
+
     def close(self, *, complete: bool) -> bool:
-        """Write index and end mark, and close the file; returns whether that was still to be done.
+        """Write index and end mark, and close the file; returns False if already closed.
 
         A file without frames is discarded.
 
@@ -129,7 +148,8 @@ class Recording:
             self._closed = True
             try:
                 if self._writer is not None:
-                    self._writer.finish(complete)
+                    with self._writing():
+                        self._writer.finish(complete)
             finally:
                 if self._output is not None:
                     self._output.close()

@@ -1,4 +1,4 @@
-"""What an encoder reports as it works."""
+"""Progress and per-frame reports of an encoder."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Progress:
     """Receives the progress of an encode; this base class ignores it."""
 
     def start(self, frames: int | None) -> None:
-        """Called once, with the number of frames to encode if known."""
+        """Called once by `encode_capture`, `resume` and `encode_live`, with the number of frames to encode if known."""
 
     def frame_started(self, number: int, stage: str) -> None: ...
 
@@ -80,4 +80,4 @@ class Progress:
         """Called for each target once the file is complete."""
 
     def finish(self) -> None:
-        """Called once at the end, also after an error."""
+        """Called once by the same functions at the end, also after an error."""

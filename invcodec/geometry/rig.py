@@ -19,6 +19,10 @@ _ORBIT_REACH = 0.8
 """Radius of the orbit in standard deviations of the camera positions: within the region that they cover."""
 
 
+MIN_TRAINING_CAMERAS = 2
+"""Depth cannot be learned from fewer."""
+
+
 def training_cameras(cameras: Sequence[Camera]) -> list[int]:
     """Indices of the cameras that are not held out."""
     return [index for index, camera in enumerate(cameras) if not camera.held_out]

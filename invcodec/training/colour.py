@@ -15,9 +15,14 @@ class ColourCorrection:
     _RIDGE = 0.02
 
     def __init__(self, cameras: int) -> None:
-        self.gain = np.ones((cameras, 3), np.float32)
-        self.offset = np.zeros((cameras, 3), np.float32)
-        self._sums = np.zeros((5, cameras, 3))
+        self._cameras = cameras
+        self.reset()
+
+    def reset(self) -> None:
+        """Make all cameras neutral and drop what was accumulated."""
+        self.gain = np.ones((self._cameras, 3), np.float32)
+        self.offset = np.zeros((self._cameras, 3), np.float32)
+        self._sums = np.zeros((5, self._cameras, 3))
 
     def neutral(self, colour: np.ndarray, camera: np.ndarray) -> np.ndarray:
         """Scene colours `[R, 3]` that cameras `[R]` (indices) see as these colours `[R, 3]`."""

@@ -20,12 +20,10 @@ from invcodec.training.steps import Steps
 
 @dataclass(frozen=True)
 class Trained:
-    """Cost and result of training one frame; loss and PSNR (dB) are of uniformly drawn training pixels."""
+    """Cost and result of training one frame; the loss is that of uniformly drawn training pixels."""
 
     steps: int
-    seconds: float
     loss: float
-    psnr: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ _LIGHT_CELL = 0.02
 """A keyframe keeps cells open where they or a neighbour had more than this compositing weight for some ray."""
 _CHANGED_CELL = 0.05
 """The same for cells of a later frame that may have changed. It is stricter since nothing else limits the growth of
-open cells from frame to frame, and every one costs time, bytes and, as fog, quality."""
+open cells from frame to frame, and each costs time and bytes, and fog costs quality."""
 
 
 class FrameTrainer:
@@ -186,7 +184,7 @@ class FrameTrainer:
         last = self.steps.finish()
         if last is not None and math.isnan(loss):
             loss = last
-        return Trained(step, time.perf_counter() - start, loss, _psnr(loss))
+        return Trained(step, loss)
 
 
 def _psnr(mean_squared_error: float) -> float:

@@ -18,7 +18,7 @@ _VALIDATION_SHARE, _VALIDATION_MOST = 0.02, 4096
 def validation_pixels(cameras: Sequence[Camera]) -> list[np.ndarray]:
     """For each training camera, the numbers `[V]` (row by row) of its validation pixels, in increasing order.
 
-    They follow from the cameras' sizes alone, so that encoder and evaluation mean the same ones. Scattered by a
+    They follow from the cameras' sizes alone, so that encoder and evaluation select the same ones. Scattered by a
     multiplicative hash (Knuth, The Art of Computer Programming 6.4): no row, column or block is preferred.
     """
     total = sum(camera.width * camera.height for camera in cameras)

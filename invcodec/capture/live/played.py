@@ -22,7 +22,14 @@ class PlayedCapture(LiveSource):
     """
 
     def __init__(self, capture: Capture, *, loop: bool = False) -> None:
-        super().__init__(str(capture.folder), capture.cameras, capture.fps, capture.source_size, capture.downscale)
+        super().__init__(
+            str(capture.folder),
+            capture.cameras,
+            capture.fps,
+            capture.source_size,
+            capture.downscale,
+            transparent=capture.transparent,
+        )
         self._capture = capture
         self._loop = loop
 

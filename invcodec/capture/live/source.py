@@ -86,16 +86,25 @@ class LiveSource(ABC):
         fps: nominal frame rate.
         source_size: width and height of the first camera before downscaling.
         downscale: the factor that the images are shrunk by.
+        transparent: whether images carry alpha, over a transparent background.
     """
 
     def __init__(
-        self, name: str, cameras: Sequence[Camera], fps: Fraction, source_size: tuple[int, int], downscale: int
+        self,
+        name: str,
+        cameras: Sequence[Camera],
+        fps: Fraction,
+        source_size: tuple[int, int],
+        downscale: int,
+        *,
+        transparent: bool = False,
     ) -> None:
         self.name = name
         self.cameras = tuple(cameras)
         self.fps = fps
         self.source_size = source_size
         self.downscale = downscale
+        self.transparent = transparent
 
     @abstractmethod
     def _run(self, newest: Newest, stop: threading.Event) -> None:
