@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from conftest import Cli
 from files import PATIENCE
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import invcodec
 from invcodec.capture.capture import Frame, open_capture
 from invcodec.capture.live.align import Aligner, SyncedImages
 from invcodec.capture.live.pipe import RawPipe
@@ -29,7 +33,8 @@ from invcodec.capture.live.played import PlayedCapture
 from invcodec.capture.live.rig import CameraRig
 from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
 from invcodec.container.reader import Reader
-from invcodec.encoding.live import _Pace
+from invcodec.encoding.live import _Pace, encode_live
+from invcodec.encoding.presets import resolve
 from invcodec.errors import CaptureError
 from invcodec.streaming.follow import follow_url
 
@@ -327,6 +332,22 @@ def test_a_capture_is_encoded_live(cli: Cli, capture: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_transparent_capture_stays_transparent(capture: Path, tmp_path: Path) -> None:
+    folder, path = tmp_path / "alpha", tmp_path / "out.inv"
+    shutil.copytree(capture, folder)
+    for name in folder.rglob("*.png"):
+        with Image.open(name) as picture:
+            picture.putalpha(200)
+            picture.save(name)
+    config = {"resolutions": [4, 9], "log2_table": 9, "occupancy": 8, "samples": 16}
+    settings = resolve("draft", steps=3, threads=1)
+    settings = replace(settings, networks=({**settings.networks[0], "config": config},))
+    encode_live(PlayedCapture(open_capture(folder)), path, settings, key_seconds=600, seconds_per_frame=600)
+    with invcodec.open(path) as video:
+        assert video.head.background is None
+        assert video.head.networks[0].space["kind"] == "box"
+
+
 def test_a_live_file_keeps_to_its_rate(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     target = ("--bitrate", "160k", "--max-frame-bytes", "700")
