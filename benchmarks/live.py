@@ -187,8 +187,9 @@ class Generated:
 
     def finish(self) -> None:
         growing = GrowingFile(self.path)
-        growing.poll()
-        self.file.write(stream_ending(growing.rows(), [StreamedRange(0, 2**62, 0)], self.file.tell(), True))
+        while growing.poll():
+            pass
+        self.file.write(stream_ending(growing.index(), [StreamedRange(0, 2**62, 0)], self.file.tell(), True))
         growing.close()
         self.file.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import socket
 import struct
 import threading
@@ -12,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from aiohttp import web
 from conftest import Cli
 from files import PATIENCE, make_vectors
 
@@ -24,12 +27,14 @@ from invcodec.coding.coders import CODER
 from invcodec.coding.state import table
 from invcodec.container import remote
 from invcodec.container.frame import DIGEST_BYTES, FrameHead
+from invcodec.container.index import unpack_index
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.remote import RemoteFile
 from invcodec.container.scan import Record, Scanner, scan
 from invcodec.editing.verify import verify
 from invcodec.errors import UsageError
-from invcodec.streaming import server
+from invcodec.streaming import follow, server
+from invcodec.streaming import growing as module_growing
 from invcodec.streaming.follow import follow_file, follow_url
 from invcodec.streaming.growing import FileId, GrowingFile, StreamedRange, stream_ending
 from invcodec.streaming.server import FileServer, address_of, listen
@@ -248,7 +253,7 @@ def test_a_slow_client_skips_to_the_last_keyframe(tmp_path: Path) -> None:
                 growing = GrowingFile(path)
                 growing.poll()
                 growing.close()
-                file.write(stream_ending(growing.rows(), [StreamedRange(0, 2**62, 0)], file.tell(), True))
+                file.write(stream_ending(growing.index(), [StreamedRange(0, 2**62, 0)], file.tell(), True))
             data = b""
             while piece := slow.recv(1 << 16):
                 data += piece
@@ -274,7 +279,7 @@ def test_connections_are_bounded_and_silent_ones_closed(tmp_path: Path, monkeypa
             with closing(each), suppress(ConnectionResetError):
                 assert each.recv(1) == b""
         # Who asks is served, however long it takes here.
-        monkeypatch.setattr(server, "_STALLED", PATIENCE)
+        monkeypatch.setattr(server, "_TIMEOUT", PATIENCE)
         ready(url)
 
 
@@ -330,19 +335,148 @@ def test_a_file_that_is_replaced_or_truncated_starts_over(tmp_path: Path) -> Non
     (tmp_path / "new").write_bytes(magic + head + frames[0])
     (tmp_path / "new").replace(path)
     assert growing.poll()
-    assert (growing.generation, growing.finished, len(growing.rows())) == (2, False, 1)
+    assert (growing.generation, growing.finished, len(unpack_index(growing.index()))) == (2, False, 1)
     with open(path, "ab") as file:
         file.write(frames[1])
     assert growing.poll()
-    assert (growing.generation, len(growing.rows())) == (2, 2)
+    assert (growing.generation, len(unpack_index(growing.index()))) == (2, 2)
     with open(path, "r+b") as file:
         file.truncate(len(magic + head + frames[0]))
     assert growing.poll()
-    assert (growing.generation, len(growing.rows())) == (3, 1)
+    assert (growing.generation, len(unpack_index(growing.index()))) == (3, 1)
     growing.close()
     stale = GrowingFile(path, FileId.of(path))
     assert not stale.poll()
     assert stale.head == b""
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = make_vectors.simple().finish(), make_vectors.two_segments().finish()
+    path, new = tmp_path / "live.inv", tmp_path / "new"
+    path.write_bytes(first)
+    new.write_bytes(second)
+    open_ = os.open
+
+    def opened(*arguments: Any) -> int:
+        file = open_(*arguments)
+        if new.exists():
+            new.replace(path)
+        return file
+
+    monkeypatch.setattr(os, "open", opened)
+    growing = GrowingFile(path)
+    assert growing.poll()
+    assert growing.size == len(first)
+    assert growing.poll()
+    assert (growing.generation, growing.size) == (2, len(second))
+    growing.close()
+
+
+def test_a_long_file_is_polled_in_parts_and_followed_from_its_last_keyframe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_growing, "_RECORDS_PER_POLL", 1)
+    path = tmp_path / "live.inv"
+    path.write_bytes(make_vectors.two_segments().finish())
+    growing = GrowingFile(path)
+    sizes = []
+    while growing.poll():
+        sizes.append(growing.size)
+    growing.close()
+    # The header, four frames, the index and the end mark.
+    assert (len(sizes), sizes == sorted(sizes), growing.finished) == (7, True, True)
+    numbers: list[int] = []
+    follow_all(follow_file(path, lambda: False), numbers)
+    assert numbers == [2, 3]
+
+
+def test_a_file_that_was_deleted_is_still_served(tmp_path: Path) -> None:
+    path = tmp_path / "live.inv"
+    data = make_vectors.two_segments().finish()
+    path.write_bytes(data)
+    with served(path) as url:
+        ready(url)
+        until(lambda: get(url) == (200, data))
+        path.unlink()
+        assert get(url) == (200, data)
+        assert get(url, Range="bytes=-12") == (206, data[-12:])
+
+
+def test_connections_that_have_sent_a_request_are_not_remembered() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="x")
+
+    async def remembered() -> list[int]:
+        app = web.Application()
+        app.router.add_get("/", answer)
+        listening = listen("127.0.0.1", 0)
+        context = server.serving(app, listening)
+        counts = []
+        async with context:
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            for _ in range(2):
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\nx")
+                counts.append(len(context._silent))
+            writer.close()
+        return counts
+
+    assert asyncio.run(remembered()) == [0, 0]
+
+
+class Answer:
+    """An HTTP response whose body is sent chunk by chunk; an exception among them is raised."""
+
+    def __init__(self, chunks: list[bytes | Exception], **headers: str) -> None:
+        self.status = 206
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._chunks = chunks
+
+    def read1(self, size: int) -> bytes:
+        chunk = self._chunks.pop(0) if self._chunks else b""
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
+
+    read = read1
+
+    def close(self) -> None:
+        pass
+
+
+def test_reconnecting_waits_longer_until_there_is_a_new_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    magic, head, *frames, _, _ = records(make_vectors.two_segments().finish())
+    start = magic + head + frames[0]
+    lost = ConnectionResetError("lost")
+    answers = [[start, lost], [start, frames[1][:9], lost], [start, lost], [start, frames[1], lost], [start, lost]]
+    waits: list[float] = []
+    monkeypatch.setattr(follow, "open_url", lambda url: Answer([*answers[len(waits)]], Inv_Answer="follow"))
+    monkeypatch.setattr(follow.time, "sleep", waits.append)
+    numbers: list[int] = []
+    follow_all(follow_url("http://x/live.inv", lambda: len(waits) == len(answers)), numbers)
+    assert numbers == [0, 1]
+    assert waits == [0.1, 0.2, 0.5, 0.1, 0.2]
+
+
+def test_a_connection_that_breaks_is_reported_in_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_vectors.two_segments().open()
+    reset = ConnectionResetError("Connection reset by peer")
+
+    def opened(url: str, headers: dict[str, str] | None = None) -> Answer:
+        if url.endswith("?index"):
+            return Answer([reset], Inv_Answer="index")
+        return Answer([data], Content_Range=f"bytes 0-{len(data) - 1}/{len(data)}")
+
+    monkeypatch.setattr(remote, "open_url", opened)
+    url = "http://x/live.inv"
+    with pytest.raises(UsageError, match=r"live\.inv: the connection broke"):
+        RemoteFile(url).ask("index", 1000)
+    # The frames are then found without the index.
+    result = cli("info", url)
+    assert (result.code, result.err) == (0, "")
+    monkeypatch.setattr(remote, "open_url", lambda *_: Answer([reset], Content_Range="bytes 0-9/10"))
+    result = cli("info", url)
+    assert (result.code, f"{url}: the connection broke" in result.err, result.err.count("\n")) == (2, True, 1)
 
 
 @pytest.mark.parametrize("flags", [0, 1, 2, 3, 2**31])

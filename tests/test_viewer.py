@@ -9,24 +9,32 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import aiohttp
 import numpy as np
 import pytest
 from browser import Browser, needs_chromium
 from conftest import Cli
-from files import PATIENCE
+from files import PATIENCE, make_vectors
 from PIL import Image
 
+from invcodec.coding.chain import StateReader
+from invcodec.coding.state import State
 from invcodec.container.records import HEADER_BYTES, MAGIC, parse_header
+from invcodec.container.scan import Record, Scanner
 from invcodec.decoding.video import Video
 from invcodec.errors import UsageError
+from invcodec.streaming import followed as followed_module
 from invcodec.streaming.followed import FollowedFile
 from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, _false_colours, scene
+from invcodec.streaming.viewer import _Session
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 
@@ -39,8 +47,11 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def records(path: Path) -> list[bytes]:
+    return records_of(path.read_bytes())
+
+
+def records_of(data: bytes) -> list[bytes]:
     """The magic number with the header, then each further record."""
-    data = path.read_bytes()
     ends = [len(MAGIC)]
     while ends[-1] < len(data):
         ends.append(parse_header(data[ends[-1] : ends[-1] + HEADER_BYTES], ends[-1]).end)
@@ -105,6 +116,143 @@ def test_a_file_that_replaces_another_starts_over(encoded: Path, tmp_path: Path)
     assert [entry.number for entry in followed.frames] == [3]
     assert [camera.name for camera in followed.head.cameras][-1] == "cam96"
     followed.close()
+
+
+class TrackedReader(StateReader):
+    """A reader that knows whether it is in use, and calls `during` with each frame number that it decodes."""
+
+    opened: ClassVar[list[TrackedReader]] = []
+    during: ClassVar[Callable[[int], None]]
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.used = False
+        self.closed_in_use = False
+        self.opened.append(self)
+
+    def state_at(self, number: int) -> State:
+        self.used = True
+        type(self).during(number)
+        state = super().state_at(number)
+        self.used = False
+        return state
+
+    def close(self) -> None:
+        self.closed_in_use |= self.used
+        super().close()
+
+
+@pytest.fixture
+def tracked(monkeypatch: pytest.MonkeyPatch) -> type[TrackedReader]:
+    monkeypatch.setattr(followed_module, "StateReader", TrackedReader)
+    monkeypatch.setattr(TrackedReader, "opened", [])
+    monkeypatch.setattr(TrackedReader, "during", lambda number: None, raising=False)
+    return TrackedReader
+
+
+def test_a_reader_is_not_closed_while_it_is_in_use(
+    encoded: Path, tracked: type[TrackedReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = FollowedFile(str(encoded))
+    threads: list[threading.Thread] = []
+
+    def replace_reader(number: int) -> None:
+        threads.append(threading.Thread(target=followed._catch_up))
+        threads[-1].start()
+        until(lambda: len(tracked.opened) == 2)
+        # It must wait for the frame, however long that takes.
+        threads[-1].join(0.2)
+
+    monkeypatch.setattr(tracked, "during", replace_reader)
+    followed.state_at(2)
+    threads[0].join()
+    old, new = tracked.opened
+    assert (old._file.closed, old.closed_in_use, new._file.closed) == (True, False, False)
+    followed.close()
+    assert new._file.closed
+
+
+def test_a_closed_file_opens_no_other_reader(encoded: Path, tracked: type[TrackedReader]) -> None:
+    followed = FollowedFile(str(encoded))
+    followed.close()
+    followed._catch_up()
+    assert len(tracked.opened) == 2
+    assert all(reader._file.closed for reader in tracked.opened)
+
+
+def test_closing_ends_the_thread_that_follows(encoded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "live.inv"
+    path.write_bytes(b"".join(records(encoded)[:2]))
+    followed = FollowedFile(str(path))
+    thread = followed._thread
+    assert thread.is_alive()
+    followed.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_read_error_ends_following(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> Generator[tuple[Scanner, Record]]:
+        raise OSError("Input/output error")
+        yield
+
+    monkeypatch.setattr(followed_module, "follow_file", failing)
+    path = tmp_path / "live.inv"
+    path.write_bytes(b"".join(records(encoded)[:2]))
+    changes: list[bool] = []
+    followed = FollowedFile(str(path), lambda: changes.append(True))
+    followed._thread.join(PATIENCE)
+    assert (followed.growing, followed.connected, changes) == (False, False, [True])
+    followed.close()
+
+
+def test_frames_stay_in_order_after_some_were_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_vectors.two_segments()
+    head, *frames = records_of(made.open())
+    path = tmp_path / "live.inv"
+    path.write_bytes(head + frames[0])
+    seen: list[list[int]] = []
+    page: list[int] = []
+
+    def show() -> None:
+        """Do what the page does."""
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        session._socket = SimpleNamespace(send_json=send)  # type: ignore[assignment]
+        asyncio.run(session._send_changes())
+        for message in sent:
+            if "frames" in message:
+                page[message["from"] :] = [number for number, *_ in message["frames"]]
+        seen.append(list(page))
+
+    def follow(*_: object) -> Generator[tuple[Scanner, Record]]:
+        ready.wait()
+        # The server skips frame 1, and the connection is lost before frame 3.
+        for parts in ([frames[0], frames[2]], [frames[2], frames[3]]):
+            scanner = Scanner("stream")
+            for found in scanner.feed(head + b"".join(parts)):
+                yield scanner, found
+                show()
+            path.write_bytes(made.open())
+
+    ready = threading.Event()
+    monkeypatch.setattr(followed_module, "follow_file", follow)
+    followed = FollowedFile(str(path))
+
+    async def begin() -> _Session:
+        return _Session(SimpleNamespace(file=followed), None)  # type: ignore[arg-type]
+
+    session = asyncio.run(begin())
+    ready.set()
+    followed._thread.join(PATIENCE)
+    numbers = [entry.number for entry in followed.frames]
+    assert [0, 2] in seen
+    assert (numbers, page) == ([0, 1, 2, 3], [0, 1, 2, 3])
+    with Video(followed) as video:
+        assert [video.at(entry.time).number for entry in followed.frames] == numbers
 
 
 # pictures

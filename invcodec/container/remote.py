@@ -6,7 +6,8 @@ import http.client
 import io
 import re
 from collections import OrderedDict
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
@@ -90,7 +91,7 @@ class RemoteFile(io.RawIOBase):
         """Fetch the blocks from `first` up to `stop`, as far as the file goes."""
         header = f"bytes={first * _BLOCK}-{stop * _BLOCK - 1}"
         try:
-            with closing(open_url(self.url, {"Range": header})) as answer:
+            with self._get(self.url, {"Range": header}) as answer:
                 total = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
                 if answer.status != 206 or not total:
                     raise UsageError(
@@ -99,8 +100,6 @@ class RemoteFile(io.RawIOBase):
                 data = answer.read((stop - first) * _BLOCK)
         except _NoSuchRange:
             return
-        except (OSError, http.client.HTTPException) as error:
-            raise UsageError(f"{self.url}: the connection broke ({error})") from None
         self.size = max(self.size, int(total[1]))
         self.fetched += len(data)
         for at in range(0, len(data), _BLOCK):
@@ -119,10 +118,19 @@ class RemoteFile(io.RawIOBase):
         """
         # The answer is about the file as it is now, so blocks that were not full are fetched again.
         self._blocks = OrderedDict((at, block) for at, block in self._blocks.items() if len(block) == _BLOCK)
-        with closing(open_url(with_query(self.url, what))) as answer:
+        with self._get(with_query(self.url, what)) as answer:
             if answer.headers.get("Inv-Answer") != what:
                 raise UsageError(f"{self.url}: its server does not support '?{what}'")
             return answer.read(limit)
+
+    @contextmanager
+    def _get(self, url: str, headers: dict[str, str] | None = None) -> Iterator[Any]:
+        """The response of the file's server to a GET request."""
+        try:
+            with closing(open_url(url, headers)) as answer:
+                yield answer
+        except (OSError, http.client.HTTPException) as error:
+            raise UsageError(f"{self.url}: the connection broke ({error})") from None
 
 
 class _NoSuchRange(Exception):

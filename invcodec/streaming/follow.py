@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _RETRY = (0.1, 0.2, 0.5, 1.0, 2.0)
 _CHUNK = 1 << 16
 
 
-def follow_file(path: Path, stopped: Callable[[], bool]) -> Iterator[tuple[Scanner, Record]]:
+def follow_file(path: Path, stopped: Callable[[], bool]) -> Generator[tuple[Scanner, Record]]:
     """Records of a local file, from its last keyframe on, each as soon as it is complete.
 
     Ends at the file's end mark. When another file takes the name, starts again with a new scanner.
@@ -31,7 +31,9 @@ def follow_file(path: Path, stopped: Callable[[], bool]) -> Iterator[tuple[Scann
     scanner = Scanner(str(path))
     try:
         while not stopped():
-            growing.poll()
+            if growing.poll():
+                # Catch up first, to begin at the last keyframe.
+                continue
             if generation != growing.generation and growing.key is not None:
                 generation, at, scanner = growing.generation, growing.key, Scanner(str(path))
                 for found in scanner.feed(growing.head):
@@ -52,7 +54,7 @@ def follow_file(path: Path, stopped: Callable[[], bool]) -> Iterator[tuple[Scann
 
 def follow_url(
     url: str, stopped: Callable[[], bool], status: Callable[[str], None] = lambda text: None
-) -> Iterator[tuple[Scanner, Record]]:
+) -> Generator[tuple[Scanner, Record]]:
     """Records of a file that a server is streaming, from its last keyframe on, each as soon as it is complete.
 
     After a lost connection it reconnects, and starts again at the last keyframe with a new scanner.
@@ -65,6 +67,7 @@ def follow_url(
         UsageError: the server does not support following.
     """
     attempt = 0
+    newest: int | None = None
     while not stopped():
         scanner = Scanner(url)
         try:
@@ -73,8 +76,10 @@ def follow_url(
                     raise UsageError(f"{url}: this server cannot stream growing files; use 'invcodec serve' there")
                 status("connected")
                 while data := answer.read1(_CHUNK):
-                    attempt = 0
                     for found in scanner.feed(data):
+                        # Each connection begins with frames that were received before: they are no progress.
+                        if found.entry is not None and (newest is None or found.entry.number > newest):
+                            attempt, newest = 0, found.entry.number
                         yield scanner, found
                     if scanner.says_complete or stopped():
                         return

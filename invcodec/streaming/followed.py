@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -22,6 +23,8 @@ from invcodec.streaming.follow import follow_file, follow_url
 
 _GROWING = ("open", "truncated")
 """Status of a file that may be growing."""
+_PATIENCE = 1.0
+"""Seconds that closing waits for the thread that follows the file."""
 _KEPT = 4
 """Number of the newest frames whose states are kept."""
 
@@ -49,7 +52,7 @@ class FollowedFile:
         changed: called from another thread after any change.
 
     Attributes:
-        frames: all known frames, in order.
+        frames: all known frames, in order. A list is only ever appended to; for a frame in between, it is replaced.
         arrivals: by number, for the newest frames that arrived since the file was opened.
         growing: whether more frames may arrive.
         connected: whether the server can be reached.
@@ -65,12 +68,16 @@ class FollowedFile:
         self._changed = changed
         self._stopped = threading.Event()
         self._lock = threading.Lock()
+        """For everything but the reader; held briefly, and taken after `_reading`."""
+        self._reading = threading.Lock()
+        """For using, replacing and closing the reader."""
         self.generation = 0
         self.connected = True
         self._begin(StateReader(name))
         self.growing = self._reader.status in _GROWING
+        self._thread = threading.Thread(target=self._follow, daemon=True)
         if self.growing:
-            threading.Thread(target=self._follow, daemon=True).start()
+            self._thread.start()
 
     def _begin(self, reader: StateReader) -> None:
         self._reader = reader
@@ -94,22 +101,36 @@ class FollowedFile:
 
     def close(self) -> None:
         self._stopped.set()
-        self._reader.close()
+        if self._thread.is_alive():
+            # It may be waiting for its server; then it ends by itself, and `_replace` refuses its reader.
+            self._thread.join(_PATIENCE)
+        with self._reading:
+            self._reader.close()
 
     def entry(self, number: int) -> FrameEntry:
         with self._lock:
             if number not in self._known:
-                raise not_found(self.name, number, list(self._known))
+                raise not_found(self.name, number, [entry.number for entry in self.frames])
             return self._known[number]
 
     def _follow(self) -> None:
         try:
-            records = (
-                follow_url(self.name, self._stopped.is_set, self._set_connected)
-                if is_url(self.name)
-                else follow_file(self.path, self._stopped.is_set)
-            )
-            follower, scanner = Follower(), None
+            self._take_all()
+        except (InvError, OSError):
+            self.connected = False
+        finally:
+            self.growing = False
+            self._changed()
+
+    def _take_all(self) -> None:
+        """Take frames as they arrive, until the file ends."""
+        records = (
+            follow_url(self.name, self._stopped.is_set, self._set_connected)
+            if is_url(self.name)
+            else follow_file(self.path, self._stopped.is_set)
+        )
+        follower, scanner = Follower(), None
+        with closing(records):
             for now, found in records:
                 if now is not scanner:
                     follower, scanner = Follower(), now
@@ -122,10 +143,6 @@ class FollowedFile:
                 except DamagedError:
                     continue
                 self._take(scanner.head, found, state, Arrival(arrived, time() - arrived))
-        except InvError:
-            self.connected = False
-        self.growing = False
-        self._changed()
 
     def _set_connected(self, status: str) -> None:
         self.connected = status == "connected"
@@ -141,26 +158,36 @@ class FollowedFile:
         except InvError:
             # Gone again; the next stream tries again.
             return
-        with self._lock:
+        with self._reading, self._lock:
+            if not self._replace(fresh):
+                return
             known = [self._known.get(entry.number) for entry in fresh.frames]
             same = all(
                 a is None or (a.time, a.length) == (b.time, b.length) for a, b in zip(known, fresh.frames, strict=True)
             )
             if fresh.head != self.head or not same or len(fresh.frames) < len(self.frames):
-                old = self._reader
                 self._begin(fresh)
                 self.generation += 1
             else:
-                old, self._reader = self._reader, fresh
-                for entry, there in zip(fresh.frames, known, strict=True):
-                    if there is None:
-                        self._add(entry)
-        old.close()
+                self._add([entry for entry, there in zip(fresh.frames, known, strict=True) if there is None])
         self._changed()
 
-    def _add(self, entry: FrameEntry) -> None:
-        self.frames.append(entry)
-        self._known[entry.number] = entry
+    def _replace(self, fresh: StateReader) -> bool:
+        """Replace the reader, whose lock is held; False if this file has been closed, and then `fresh` is, too."""
+        if self._stopped.is_set():
+            fresh.close()
+            return False
+        self._reader.close()
+        self._reader = fresh
+        return True
+
+    def _add(self, entries: list[FrameEntry]) -> None:
+        """Add new frames, which are in order themselves."""
+        self._known.update((entry.number, entry) for entry in entries)
+        if entries and self.frames and entries[0].number < self.frames[-1].number:
+            self.frames = sorted(self._known.values(), key=lambda entry: entry.number)
+        else:
+            self.frames.extend(entries)
 
     def _take(self, head: Head, found: Record, state: State, arrival: Arrival) -> None:
         entry = found.entry
@@ -169,7 +196,7 @@ class FollowedFile:
             if head != self.head:
                 return
             if entry.number not in self._known:
-                self._add(entry)
+                self._add([entry])
                 self.arrivals[entry.number] = arrival
             self._live[entry.number] = found, state
             for old in (self._live, self.arrivals):
@@ -177,22 +204,21 @@ class FollowedFile:
                     del old[next(iter(old))]
         self._changed()
 
-    def _reader_with(self, number: int) -> StateReader:
+    @contextmanager
+    def _reader_with(self, number: int) -> Iterator[StateReader]:
         """A reader that has a frame; the file is opened again if the frame is newer than the reader."""
-        with self._lock:
-            reader = self._reader
-        if number in reader:
-            return reader
-        fresh = StateReader(self.name)
-        with self._lock:
-            self._reader = fresh
-        reader.close()
-        return fresh
+        with self._reading:
+            if number not in self._reader:
+                self._replace(StateReader(self.name))
+            yield self._reader
 
     def state_at(self, number: int) -> State:
         with self._lock:
             live = self._live.get(number)
-        return live[1] if live else self._reader_with(number).state_at(number)
+        if live:
+            return live[1]
+        with self._reader_with(number) as reader:
+            return reader.state_at(number)
 
     def stats_at(self, number: int) -> Stats:
         """The encoder's statistics of a frame."""
@@ -200,7 +226,8 @@ class FollowedFile:
             live = self._live.get(number)
         if live and live[0].frame is not None:
             return live[0].frame.stats
-        return self._reader_with(number).stats_at(number)
+        with self._reader_with(number) as reader:
+            return reader.stats_at(number)
 
     def cameras_at(self, number: int) -> tuple[Camera, ...]:
         with self._lock:
@@ -210,4 +237,5 @@ class FollowedFile:
             return self.head.cameras
         if live and live[0].frame is not None and live[0].frame.cameras is not None:
             return live[0].frame.cameras
-        return self._reader_with(number).cameras_at(number)
+        with self._reader_with(number) as reader:
+            return reader.cameras_at(number)

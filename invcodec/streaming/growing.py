@@ -16,20 +16,22 @@ from invcodec.limits import MAX_HEAD_BYTES
 
 POLL = 0.01
 """Seconds between polls of a growing file: short beside the time of a frame, and cheap."""
+_RECORDS_PER_POLL = 100
+"""A poll reads no more records than this, which takes a few milliseconds."""
 
 
 @dataclass(frozen=True)
 class FileId:
-    """Identity of a file, which tells it from another one that takes its name."""
+    """Identity of a file, which distinguishes it from a file that replaces it."""
 
     device: int
     inode: int
 
     @classmethod
-    def of(cls, path: Path) -> FileId | None:
-        """The file that has this name now; None if there is none."""
+    def of(cls, file: Path | int) -> FileId | None:
+        """The file that has this path now, or that a descriptor refers to; None if there is none."""
         try:
-            found = path.stat()
+            found = os.stat(file)
         except OSError:
             return None
         return cls(found.st_dev, found.st_ino)
@@ -38,7 +40,7 @@ class FileId:
 class GrowingFile:
     """Tracks the complete records of a file while it is being written.
 
-    Of each frame only its index row is kept in memory.
+    Of each frame only its index row is kept in memory. One thread at a time may use an instance.
 
     Args:
         path: of the file, which need not exist yet.
@@ -84,29 +86,44 @@ class GrowingFile:
         """Whether the file has its end mark."""
         return self.end is not None
 
+    @property
+    def available(self) -> int:
+        """Bytes of the file, incomplete and unsound records included."""
+        assert self._file is not None
+        return os.fstat(self._file).st_size
+
     def poll(self) -> bool:
-        """Look for new records; returns whether anything has changed."""
+        """Look for new records; returns whether anything has changed.
+
+        A poll takes a few milliseconds at most. Of a file that was there before, it may read a part only; the last
+        records have been reached once a poll finds no change.
+        """
         before = (self.generation, self.size, self.broken)
         now = FileId.of(self.path)
         if now is None or now == self._stale:
             return False
-        if self._file is None or now != self._id or os.fstat(self._file).st_size < self.size:
-            self.close()
+        if self._file is None or now != self._id or self.available < self.size:
             with suppress(FileNotFoundError):
-                self._file = os.open(self.path, os.O_RDONLY)
-                self._id = FileId.of(self.path)
-                self.generation += 1
-                self._reset()
+                self._open()
         if self._file is not None and not self.finished and not self.broken:
             self._read_on()
         return before != (self.generation, self.size, self.broken)
 
+    def _open(self) -> None:
+        file = os.open(self.path, os.O_RDONLY)
+        self.close()
+        # The path may refer to another file by now.
+        self._file, self._id = file, FileId.of(file)
+        self.generation += 1
+        self._reset()
+
     def _read_on(self) -> None:
-        assert self._file is not None
-        available = os.fstat(self._file).st_size
+        available = self.available
         at = self.size or len(MAGIC)
         try:
-            while at + HEADER_BYTES <= available:
+            for _ in range(_RECORDS_PER_POLL):
+                if at + HEADER_BYTES > available:
+                    break
                 header = parse_header(self.read(at, HEADER_BYTES), at)
                 if header.end > available:
                     break
@@ -147,10 +164,6 @@ class GrowingFile:
         """The frames so far, as the payload of an INDEX record."""
         return pack_list(self._count, bytes(self._rows))
 
-    def rows(self) -> list[IndexRow]:
-        """The frames so far."""
-        return unpack_index(self.index())
-
 
 @dataclass
 class StreamedRange:
@@ -166,15 +179,16 @@ class StreamedRange:
     shift: int
 
 
-def stream_ending(rows: list[IndexRow], ranges: list[StreamedRange], position: int, complete: bool) -> bytes:
+def stream_ending(index: bytes, ranges: list[StreamedRange], position: int, complete: bool) -> bytes:
     """INDEX and END records for a stream that holds some of a file's frames.
 
     Args:
-        rows: all frames of the file.
+        index: all frames of the file, from `GrowingFile.index`.
         ranges: what the stream holds of it.
         position: offset in the stream at which these records will be.
         complete: whether the encode is complete.
     """
+    rows = unpack_index(index)
     streamed = [
         replace(row, offset=row.offset + part.shift)
         for part in ranges

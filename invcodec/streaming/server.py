@@ -15,6 +15,7 @@ import multiprocessing
 import signal
 import socket
 from contextlib import suppress
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import TracebackType
@@ -106,12 +107,16 @@ class FileServer:
 
     async def _watch(self) -> None:
         while True:
-            # The first poll of a long file takes a while.
+            # Not in another thread, so that requests never see the file's state while it changes.
+            changed = False
             with suppress(OSError):
-                if await asyncio.to_thread(self._growing.poll):
-                    async with self._changed:
-                        self._changed.notify_all()
-            await asyncio.sleep(_IDLE if self._growing.finished or self._growing.broken else POLL)
+                changed = self._growing.poll()
+            if changed:
+                async with self._changed:
+                    self._changed.notify_all()
+                await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(_IDLE if self._growing.finished or self._growing.broken else POLL)
 
     async def _greet(self, request: web.Request) -> web.Response:
         url = f"http://{request.host}/{quote(self._name)}"
@@ -127,34 +132,33 @@ class FileServer:
         if "follow" in request.query:
             return await self._follow(request)
         if "index" in request.query:
-            index = await asyncio.to_thread(self._growing.index)
-            return web.Response(body=index, headers={"Inv-Answer": "index", "Cache-Control": "no-store"})
+            return web.Response(
+                body=self._growing.index(), headers={"Inv-Answer": "index", "Cache-Control": "no-store"}
+            )
         return await self._range(request)
 
     async def _range(self, request: web.Request) -> web.StreamResponse:
         growing = self._growing
-        size = growing.size
-        if growing.finished or growing.broken:
-            # Bytes past the last record are served as well: the reader decides what they are.
-            size = await asyncio.to_thread(lambda: growing.path.stat().st_size)
+        generation = growing.generation
+        # Bytes past the last record are served as well: the reader decides what they are.
+        size = growing.available if growing.finished or growing.broken else growing.size
         try:
             asked = request.http_range
             first, stop, _ = asked.indices(size) if asked.start is not None else (0, size, 1)
         except ValueError:
             first, stop = size, size
-        partial = "Range" in request.headers
-        if partial and first >= stop:
+        is_partial = "Range" in request.headers
+        if is_partial and first >= stop:
             raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
         headers = {"Accept-Ranges": "bytes", "Content-Type": MEDIA_TYPE, "X-Content-Type-Options": "nosniff"}
         if not growing.finished:
             headers["Cache-Control"] = "no-store"
-        if partial:
+        if is_partial:
             headers["Content-Range"] = f"bytes {first}-{stop - 1}/{size}"
-        response = web.StreamResponse(status=206 if partial else 200, headers=headers)
+        response = web.StreamResponse(status=206 if is_partial else 200, headers=headers)
         response.content_length = stop - first
         await response.prepare(request)
         if request.method != "HEAD":
-            generation = growing.generation
             for at in range(first, stop, _CHUNK):
                 if growing.generation != generation:
                     break
@@ -205,8 +209,9 @@ class FileServer:
                 position += len(chunk)
                 ranges[-1].end = at
             elif growing.end is not None:
-                rows = await asyncio.to_thread(growing.rows)
-                await _send(request, response, stream_ending(rows, ranges, position, growing.complete))
+                ending = partial(stream_ending, growing.index(), ranges, position, growing.complete)
+                # A long index takes a while.
+                await _send(request, response, await asyncio.to_thread(ending))
                 return
             elif growing.broken:
                 return
@@ -235,7 +240,8 @@ class serving:
             app, handler_cancellation=True, access_log=None, keepalive_timeout=_TIMEOUT, shutdown_timeout=1.0
         )
         self._listening = listening
-        self._active: set[Any] = set()
+        self._silent: set[Any] = set()
+        """Connections that have not sent a request yet."""
 
     async def __aenter__(self) -> None:
         await self._runner.setup()
@@ -248,6 +254,7 @@ class serving:
                 if len(server.connections) >= MAX_CONNECTIONS:
                     return super().__new__(cls)
                 handler = server()
+                outer._silent.add(handler)
                 loop = asyncio.get_running_loop()
                 loop.call_later(_TIMEOUT, outer._close_if_silent, handler)
                 return handler
@@ -259,7 +266,7 @@ class serving:
 
     @web.middleware
     async def _track(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        self._active.add(request.protocol)
+        self._silent.discard(request.protocol)
         try:
             return await handler(request)
         except (ConnectionResetError, ConnectionAbortedError):
@@ -267,9 +274,10 @@ class serving:
             raise asyncio.CancelledError from None
 
     def _close_if_silent(self, handler: Any) -> None:
-        if handler not in self._active and handler.transport is not None:
-            handler.transport.abort()
-        self._active.discard(handler)
+        if handler in self._silent:
+            self._silent.discard(handler)
+            if handler.transport is not None:
+                handler.transport.abort()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from invcodec.container.index import FrameEntry
 from invcodec.errors import InvError
 from invcodec.streaming.followed import FollowedFile
 from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, scene
@@ -133,6 +134,7 @@ class _Session:
         self._error: str | None = None
         self._generation = -1
         self._sent_state: tuple[Any, ...] = ()
+        self._frames: list[FrameEntry] = []
         self._sent_frames = 0
         self._loop = asyncio.get_running_loop()
         self.client = Client(self._deliver)
@@ -178,6 +180,9 @@ class _Session:
             self._sent_frames = 0
             await self._socket.send_json({"scene": scene(file)})
         frames = file.frames
+        if self._frames is not frames:
+            # Frames were added before those that the page has.
+            self._frames, self._sent_frames = frames, 0
         state = (file.growing, file.connected, len(frames), file.generation)
         if state != self._sent_state:
             self._sent_state = state
