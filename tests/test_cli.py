@@ -323,6 +323,7 @@ def test_progress_json_has_a_line_per_frame_and_a_pipe_is_quiet(capture: Path, t
     assert [(line["frame"], line["kind"], line["steps"]) for line in lines] == [(0, "key", 9), (1, "delta", 9)]
 
 
+@pytest.mark.slow
 def test_a_progress_bar_ends_with_targets_and_a_summary(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.inv"
     done = cli("encode", capture, path, "--steps", 9, "--frames", "0:2", "--progress", "bar", "--target-size", "60k")

@@ -139,6 +139,7 @@ def test_a_name_that_nothing_provides_is_refused_with_those_that_there_are(toy: 
         open_capture(toy_capture, layout="colmap")
 
 
+@pytest.mark.slow
 def test_the_command_line_offers_what_other_packages_add(tmp_path: Path, toy_capture: Path) -> None:
     site = installed(tmp_path / "site")
     done = run(site, "inspect", toy_capture, "--layout", "toy", "--profile", "toy", "--json")
