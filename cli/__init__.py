@@ -119,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
+        # Reads and writes, those of standard output among them, do not say of which file.
+        return _fail(f"{error.filename or 'reading or writing failed'}: {error.strerror or error}", 1)
     except MemoryError:
         return _fail("out of memory; try a smaller --size, or --downscale when encoding", 1)
     except Exception as error:

@@ -52,8 +52,8 @@ Examples:
         flag_value="default",
         metavar="[POSE]",
         help="Viewpoint: a camera's name, 'orbit', or a JSON file with a 4x4 camera-to-world matrix, a camera with "
-        "the keys of transforms.json, or a nerfstudio camera path. Repeatable. Default: the first held-out camera, or "
-        "else the middle of the rig.",
+        "the keys of transforms.json, or a nerfstudio camera path. Repeatable. Default: the first held-out camera, "
+        "else the middle of a rig that faces one way, else the first camera.",
     ),
     click.option("--size", type=Size(), help="Picture size; the vertical field of view is kept."),
 )
@@ -69,9 +69,9 @@ Examples:
     click.option(
         "--depth",
         is_flag=True,
-        help="Output z-depth instead of colour. .npy and .tiff contain float32 in world units, infinite where nothing "
-        "is hit. .png contains 16-bit multiples of a unit that is printed and stored in the file, 0 where nothing is "
-        "hit.",
+        help="Output z-depth instead of colour. .npy and .tiff contain float32 in world units, infinite where opacity "
+        "is below one half. .png contains 16-bit multiples of a unit that is printed and stored in the file, 0 where "
+        "depth is infinite.",
     ),
     click.option(
         "--weights",

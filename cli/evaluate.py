@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -76,11 +77,9 @@ def command(
     with Video(file, device=device, threads=threads) as video:
         if not len(video):
             raise UsageError(f"{file}: holds no frames")
-        origin = video.head.encoder.get("origin") or {}
         opened = open_capture(
             capture,
-            layout=origin.get("layout"),
-            source=origin.get("source"),
+            **_origin(video.head.encoder),
             frames=(video.frames[0].number, video.frames[-1].number + 1),
             downscale=video.head.downscale,
         )
@@ -94,6 +93,14 @@ def command(
         for number in result["lost"]:
             print(f"invcodec: warning: frame {number} is lost", file=sys.stderr)
         return 3 if result["lost"] or video.status in ("damaged", "truncated") else 0
+
+
+def _origin(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """The capture's layout and source, as far as the file's free-form encoder information has them."""
+    origin = encoder.get("origin")
+    if not isinstance(origin, Mapping):
+        return {}
+    return {key: origin[key] for key in ("layout", "source") if isinstance(origin.get(key), str)}
 
 
 def _text(result: Evaluation) -> str:

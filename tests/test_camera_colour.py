@@ -14,6 +14,8 @@ from invcodec.container.head import Head
 from invcodec.errors import DamagedError, UnsupportedError
 from invcodec.render import camera_colour
 from invcodec.render.camera_colour import CameraColour
+from invcodec.render.display import displayed
+from invcodec.render.engine import Pixels
 from invcodec.render.networks import build_networks, declare
 from invcodec.synth.rig import synthetic_rig
 
@@ -96,3 +98,18 @@ def test_a_file_has_at_most_one_such_network_and_it_fits_the_cameras() -> None:
     twice = camera_colour.declare(3), replace(camera_colour.declare(3), name="again")
     with pytest.raises(UnsupportedError, match="combination"):
         build_networks(head(*twice))
+
+
+def test_displayed_colours_are_straight_then_those_of_the_camera_then_8_bit() -> None:
+    rgb = np.array([[0.1, 0.2, 0.3], [0.5, 0.5, 0.5], [1e-5, 0, 0]], np.float32)
+    opacity = np.array([0.5, 1, 0], np.float32)
+    pixels = Pixels(rgb, opacity, np.zeros(3, np.float32))
+    gain, offset = np.full((2, 3), 2, np.float32), np.array([[0, 0, 0], [0, 0, -0.4]], np.float32)
+    colour = CameraColour(("a", "b"), gain, offset)
+    levels = [[0.1, 0.2, 0.3], [0.5, 0.5, 0.5], [0, 0, 0]]
+    np.testing.assert_array_equal(displayed(pixels, transparent=False), np.rint(255 * np.array(levels, np.float32)))
+    straight = displayed(pixels, transparent=True, colour=colour, camera=None)
+    np.testing.assert_array_equal(straight, [[51, 102, 153], [128, 128, 128], [26, 0, 0]])
+    seen = displayed(pixels, transparent=True, colour=colour, camera=np.array([0, 1, 0]))
+    np.testing.assert_array_equal(seen, [[102, 204, 255], [255, 255, 153], [51, 0, 0]])
+    np.testing.assert_array_equal(displayed(pixels, transparent=True, colour=colour, camera=0)[0], seen[0])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -457,9 +458,11 @@ def test_damage_is_reported_and_the_rest_decodes(cli: Cli, capture: Path, encode
     assert not view.exists()
     # Frame 3 is a keyframe and does not need frame 2.
     assert cli("decode", damaged, "--frame", "3", "-o", view).code == 0
-    partly = cli("eval", damaged, capture)
+    partly = cli("eval", damaged, capture, "--validation", "--json")
     assert partly.code == 3
     assert "frame 2 is lost" in partly.err
+    report = json.loads(partly.out)
+    assert [[row["number"] for row in report[key]] for key in ("frames", "validation")] == [[1, 3], [1, 3]]
 
     cut = tmp_path / "cut.inv"
     cut.write_bytes(encoded.read_bytes()[: records[3]["offset"] + 100])
@@ -546,6 +549,30 @@ def test_stored_validation_psnr_is_that_of_the_decoded_pixels(cli: Cli, capture:
     for frame in frames:
         assert frame["psnr"] == pytest.approx(frame["stored"], abs=0.011)
     assert "validation PSNR dB" in cli("eval", encoded, capture, "--validation").out
+
+
+@pytest.mark.parametrize("origin", [None, 5, ["transforms"], {"layout": 5, "source": ["images"]}])
+def test_eval_recognises_the_capture_of_a_file_that_tells_nothing_useful_of_it(
+    cli: Cli, capture: Path, encoded: Path, tmp_path: Path, origin: object
+) -> None:
+    path = tmp_path / "other.inv"
+    with Reader(encoded) as reader:
+        head = replace(reader.head, encoder={"origin": origin})
+        key = next(record.data for record in reader.records() if record.entry is not None)
+    path.write_bytes(MAGIC + pack_record(RecordType.HEAD, 0, head.to_bytes()) + key)
+    result = cli("eval", path, capture)
+    assert (result.code, result.err) == (0, "")
+
+
+def test_a_failing_write_does_not_blame_standard_output(
+    cli: Cli, encoded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("invcodec.container.info.describe", fail)
+    result = cli("info", encoded)
+    assert (result.code, result.err) == (1, "invcodec: reading or writing failed: No space left on device\n")
 
 
 def test_a_warning_is_one_line_and_no_failure(

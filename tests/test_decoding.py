@@ -175,3 +175,26 @@ def test_a_video_takes_its_frames_from_any_source() -> None:
             np.testing.assert_array_equal(frame.render("cam01").rgb, whole[frame.number].render("cam01").rgb)
         with pytest.raises(KeyError):
             keys[1]
+
+
+def test_a_video_that_cannot_be_rendered_closes_what_it_opened_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    class Reader(StateReader):
+        def close(self) -> None:
+            closed.append(self.name)
+            super().close()
+
+    monkeypatch.setattr("invcodec.decoding.video.StateReader", Reader)
+    path = str(VALID / "grid-ndc" / "input.inv")
+    with pytest.raises(UsageError, match="device 'abacus'"):
+        Video(path, device="abacus")
+    assert closed == [path]
+    source = Reader(path)
+    with pytest.raises(UsageError, match="device 'abacus'"):
+        Video(source, device="abacus")
+    assert closed == [path]
+    # It still reads.
+    with Video(source, device="cpu", threads=1) as video:
+        video.frames[0].weights()
+    assert closed == [path, path]

@@ -109,6 +109,11 @@ class FrameEntry:
         return self.number < number and self.time < time
 
 
+def end_of_last(start: Fraction, frame_rate: Fraction) -> Fraction:
+    """When the last frame, which is shown from `start` on, ends: after one period of the nominal frame rate."""
+    return start + 1 / frame_rate
+
+
 class EndFlags(IntFlag):
     """Flags of the end mark. Readers ignore all others."""
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, BinaryIO, NotRequired, TypedDict, cast
 
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import FrameEntry, end_of_last
 from invcodec.container.reader import Reader
 from invcodec.container.records import RecordHeader, RecordType
 from invcodec.container.scan import Scanner, scan
@@ -165,7 +165,7 @@ def _describe(source: Reader | Scanner, name: str) -> Description:
     sizes = {"key": [e.length for e in frames if e.is_key], "delta": [e.length for e in frames if not e.is_key]}
     mean = {kind: sum(each) / len(each) if each else None for kind, each in sizes.items()}
     total = {kind: sum(each) for kind, each in sizes.items()}
-    duration = frames[-1].time - frames[0].time + 1 / head.frame_rate if frames else Fraction(0)
+    duration = end_of_last(frames[-1].time, head.frame_rate) - frames[0].time if frames else Fraction(0)
     settings = head.encoder.get("settings")
     description = {
         "schema": SCHEMA,

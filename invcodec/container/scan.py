@@ -1,6 +1,6 @@
 """Records out of a stream of bytes: a file, a pipe, a file that is still growing, or one that is damaged.
 
-FORMAT.md, "Record" and "Recovery". Nothing is sought, and at most one record is held.
+FORMAT.md, "Record" and "Recovery". Never seeks; buffers at most one record.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Scanner:
         yield from self._records()
 
     def finish(self) -> Iterator[Record]:
-        """There are no more bytes: decide what the rest means.
+        """Signal the end of the data and classify the rest.
 
         Raises:
             UsageError, UnsupportedError, LimitError: as `feed`.

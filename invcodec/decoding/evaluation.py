@@ -14,6 +14,7 @@ from PIL import Image
 from invcodec.capture.capture import Capture
 from invcodec.decoding.video import Frame, Video
 from invcodec.errors import CaptureError, DamagedError, UsageError
+from invcodec.geometry.rig import camera_named
 from invcodec.metrics import over_white, psnr, ssim_map
 from invcodec.training.pixels import validation_pixels
 
@@ -197,9 +198,11 @@ def validate(video: Video, capture: Capture, *, done: Callable[[], None] = lambd
     Args:
         video, capture, done: as for `evaluate`.
 
+    Returns:
+        One row per frame; frames that are damaged are left out.
+
     Raises:
         CaptureError: as for `evaluate`.
-        DamagedError: a frame is lost.
     """
     names = [camera.name for camera in video.cameras if not camera.held_out]
     capture = _only(capture, names, video)
@@ -208,17 +211,17 @@ def validate(video: Video, capture: Capture, *, done: Callable[[], None] = lambd
     for captured in _captured(capture, _common(video, capture)):
         frame = video[captured.number]
         pairs = []
-        for name, image, mask, pixels in zip(names, captured.images, captured.masks, chosen, strict=True):
-            kept = pixels if mask is None else pixels[mask.reshape(-1)[pixels]]
-            pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, _decoded(frame, name))])
-        expected, found = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        rows.append(
-            {
-                "number": frame.number,
-                "psnr": psnr(expected, found) if len(expected) else None,
-                "stored": frame.stats.psnr,
-            }
-        )
+        try:
+            for name, image, mask, pixels in zip(names, captured.images, captured.masks, chosen, strict=True):
+                kept = pixels if mask is None else pixels[mask.reshape(-1)[pixels]]
+                pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, _decoded(frame, name))])
+            stored = frame.stats.psnr
+        except DamagedError:
+            pass
+        else:
+            expected, found = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+            measured = psnr(expected, found) if len(expected) else None
+            rows.append({"number": frame.number, "psnr": measured, "stored": stored})
         done()
     return rows
 
@@ -238,10 +241,8 @@ def _choose(video: Video, cameras: Sequence[str] | None) -> tuple[list[str], str
     """Names of the cameras to compare, and why these."""
     rig = video.cameras
     if cameras:
-        known = [camera.name for camera in rig]
         for name in cameras:
-            if name not in known:
-                raise UsageError(f"{video.name}: no camera '{name}'; cameras are {', '.join(known)}")
+            camera_named(name, rig, video.name)
         return list(dict.fromkeys(cameras)), "named"
     held_out = [camera.name for camera in rig if camera.held_out]
     if held_out:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Protocol
 
+from invcodec.container.index import end_of_last
 from invcodec.decoding.poses import Pose
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import orbit
@@ -116,7 +117,7 @@ def film(pose: Pose, frames: Sequence[TimedFrame], frame_rate: Fraction) -> Film
 def _pace(frames: Sequence[TimedFrame], frame_rate: Fraction) -> tuple[list[Fraction], Fraction]:
     """When each frame is shown, in seconds since the first, and the duration of all."""
     times = [frame.time - frames[0].time for frame in frames]
-    return times, times[-1] + 1 / frame_rate
+    return times, end_of_last(times[-1], frame_rate)
 
 
 def _still(frame: TimedFrame, seconds: Fraction) -> tuple[list[TimedFrame], list[Fraction], Fraction]:

@@ -1,4 +1,4 @@
-"""One frame of a stream that cannot be sought in: read once, up to that frame, with one state in memory."""
+"""One frame of a non-seekable stream: read once, up to that frame, with one state in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from invcodec.coding.chain import Follower
 from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import FrameEntry, end_of_last
 from invcodec.container.scan import Scanner, scan
 from invcodec.errors import DamagedError, FrameNotFoundError, UsageError
 from invcodec.geometry.camera import Camera
@@ -100,10 +100,10 @@ class PipedFrame:
         return held
 
     def _check_end(self, held: tuple[FrameEntry, State] | None, selector: FrameSelector) -> None:
-        """The last frame stays on screen for one frame period only."""
+        """The last frame does not stay on screen for ever."""
         if held is None or selector.time is None:
             return
-        end = held[0].time + 1 / self.head.frame_rate
+        end = end_of_last(held[0].time, self.head.frame_rate)
         if selector.time >= end:
             raise UsageError(f"{self.name}: ends at {float(end):g} s, before {float(selector.time):g} s")
 

@@ -17,13 +17,15 @@ from invcodec.arrays import Array, namespace, on_host, single
 from invcodec.coding.chain import StateReader
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import FrameEntry, end_of_last
 from invcodec.decoding.source import StateSource
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import camera_named
 from invcodec.metrics import to_8_bit
 from invcodec.render import camera_colour, make_renderer
 from invcodec.render.camera_colour import CameraColour
+from invcodec.render.display import displayed
 from invcodec.render.networks import build_networks
 
 
@@ -115,12 +117,7 @@ class Frame:
         Raises:
             UsageError: there is none; the message lists the cameras.
         """
-        cameras = self.cameras
-        for camera in cameras:
-            if camera.name == name:
-                return camera
-        known = ", ".join(camera.name for camera in cameras)
-        raise UsageError(f"{self.video.name}: no camera '{name}'; cameras are {known}")
+        return camera_named(name, self.cameras, self.video.name)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Decoded float32 weights of the networks, by `network/tensor`; bit-identical on every machine.
@@ -190,7 +187,8 @@ class Video:
     False
 
     Args:
-        source: path or http address of the file, or another source of its frames.
+        source: path or http address of the file, or another source of its frames, which `close` closes; if this
+            constructor raises, such a source stays open.
         device: where to render: "auto", "cpu" or "cuda".
         threads: to render with on the CPU; all cores if None.
 
@@ -208,8 +206,13 @@ class Video:
     ) -> None:
         self.source: StateSource = StateReader(source) if isinstance(source, (str, os.PathLike)) else source
         self.frames: Sequence[Frame] = Frames(self)
-        self._networks = build_networks(self.head)
-        self._renderer = make_renderer(self._networks, device=device, threads=threads)
+        try:
+            self._networks = build_networks(self.head)
+            self._renderer = make_renderer(self._networks, device=device, threads=threads)
+        except BaseException:
+            if self.source is not source:
+                self.source.close()
+            raise
         self._loaded: int | None = None
         self._colour: CameraColour | None = None
 
@@ -329,8 +332,7 @@ class Video:
 
     @property
     def _end(self) -> Fraction:
-        """When the last frame has been shown for one period."""
-        return self.frames[-1].time + 1 / self.frame_rate
+        return end_of_last(self.frames[-1].time, self.frame_rate)
 
     def _render(self, number: int, camera: Camera, *, neutral_colour: bool) -> View:
         if self._loaded != number:
@@ -339,7 +341,7 @@ class Video:
             self._loaded = number
         background = np.zeros(3) if self.head.background is None else np.array(self.head.background)
         colour = None if neutral_colour else self._colour
-        # A hostile file may hold any cameras and weights: let values overflow, `to_8_bit` makes colours of them.
+        # A hostile file may hold any cameras and weights: let values overflow, `displayed` makes colours of them.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             parts = list(self._render_strips(camera, background, colour))
         rgb, alpha, depth = (np.concatenate([on_host(a) for a in arrays]) for arrays in zip(*parts, strict=True))
@@ -357,13 +359,10 @@ class Video:
             centres = camera.centres(range(top, min(top + rows, camera.height)), renderer.place)
             rays = space.march(*camera.rays(centres))
             pixels = renderer.render(rays, background)
-            rgb, alpha, s = pixels.rgb, pixels.opacity, pixels.s
-            if self.transparent:
-                rgb = rgb / alpha.clip(min=1e-4)[:, None]
-            if colour is not None and known is not None:
-                rgb = colour.apply(rgb, known, renderer.place)
+            rgb = displayed(pixels, transparent=self.transparent, colour=colour, camera=known, place=renderer.place)
+            s = pixels.s
             depth = namespace(s).where(s < 1, space.depth(s, rays), np.inf)
-            yield to_8_bit(rgb), alpha, single(depth)
+            yield rgb, pixels.opacity, single(depth)
 
 
 def open(path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None) -> Video:

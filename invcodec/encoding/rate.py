@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from invcodec.coding.fit import largest_empty_delta
 from invcodec.container.head import Head
-from invcodec.container.index import INDEX_ROW_BYTES
+from invcodec.container.index import INDEX_ROW_BYTES, end_of_last
 from invcodec.container.writer import bytes_without_frames
 from invcodec.encoding.keyframes import frames_to_keyframe, keyframes_among
 from invcodec.encoding.report import Outcome
@@ -426,7 +426,7 @@ class Result:
     @property
     def _durations(self) -> list[float]:
         """Seconds for which each frame is shown."""
-        ends = [*self._times[1:], self._times[-1] + 1 / self._frame_rate] if self._times else []
+        ends = [*self._times[1:], end_of_last(self._times[-1], self._frame_rate)] if self._times else []
         return [float(end - time) for time, end in zip(self._times, ends, strict=True)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.space import Space
 
@@ -26,6 +27,21 @@ MIN_TRAINING_CAMERAS = 2
 def training_cameras(cameras: Sequence[Camera]) -> list[int]:
     """Indices of the cameras that are not held out."""
     return [index for index, camera in enumerate(cameras) if not camera.held_out]
+
+
+def camera_named(name: str, cameras: Sequence[Camera], where: str) -> Camera:
+    """The camera with this name.
+
+    Args:
+        where: what has these cameras, for the error message.
+
+    Raises:
+        UsageError: there is none; the message lists the cameras.
+    """
+    for camera in cameras:
+        if camera.name == name:
+            return camera
+    raise UsageError(f"{where}: no camera '{name}'; cameras are {', '.join(camera.name for camera in cameras)}")
 
 
 def choose_space(cameras: Sequence[Camera], *, transparent: bool = False) -> Space:

@@ -6,6 +6,7 @@ import numpy as np
 
 from invcodec.metrics import BEST_PSNR, over_white, psnr, to_8_bit
 from invcodec.render.camera_colour import CameraColour
+from invcodec.render.display import displayed
 from invcodec.render.engine import Renderer
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
@@ -32,10 +33,7 @@ def seen(
         colour: of the cameras of `views`, or None.
     """
     found = engine.render(views.rays(pixels), np.zeros(3, np.float32))
-    rgb = found.rgb / np.maximum(found.opacity, 1e-4)[:, None] if transparent else found.rgb
-    if colour is not None:
-        rgb = colour.apply(rgb, views.camera_of(pixels))
-    picture = to_8_bit(rgb)
+    picture = displayed(found, transparent=transparent, colour=colour, camera=views.camera_of(pixels))
     if transparent:
         picture = np.concatenate([picture, to_8_bit(found.opacity[:, None])], 1)
     return over_white(picture)
