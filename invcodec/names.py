@@ -6,8 +6,12 @@ profiles and layouts through entry points.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from invcodec.errors import InvWarning, UsageError
 
 PRESETS = {
     "draft": "5 s, then 0.45 s per frame",
@@ -30,7 +34,7 @@ LAYOUT_GROUP = "invcodec.layouts"
 """Entry-point group of further layouts. An entry refers to an `invcodec.capture.layouts.listing.Layout`."""
 
 Source = Literal["images", "videos"]
-"""What a capture's frames are stored as."""
+"""Storage of a capture's frames."""
 SOURCES: tuple[Source, ...] = get_args(Source)
 """In order of preference."""
 
@@ -59,3 +63,28 @@ def layouts() -> tuple[str, ...]:
 def plugins(group: str) -> dict[str, EntryPoint]:
     """Entry points that installed packages register in a group, by name."""
     return {point.name: point for point in entry_points(group=group)}
+
+
+def load_plugin(point: EntryPoint) -> Any:
+    """The object that an entry point refers to.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    try:
+        return point.load()
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(f"plug-in '{point.name}' ({point.value}) cannot be loaded: {reason}") from error
+
+
+def loaded_plugins(group: str) -> Iterator[tuple[str, Any]]:
+    """Name and object of each plug-in of a group, loaded one by one; one that cannot be loaded is skipped and reported
+    as an `InvWarning`."""
+    for name, point in plugins(group).items():
+        try:
+            found = load_plugin(point)
+        except UsageError as error:
+            warnings.warn(f"{error}; it is ignored", InvWarning, stacklevel=2)
+            continue
+        yield name, found

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from invcodec import names
 from invcodec.capture.capture import open_capture
 from invcodec.capture.layouts.registry import load
 from invcodec.encoding import estimate, presets
-from invcodec.errors import UsageError
+from invcodec.errors import CaptureError, InvWarning, UnsupportedError, UsageError
 from invcodec.field import registry
 from invcodec.synth.write import WRITERS
 
@@ -45,16 +46,19 @@ LAYOUT = Layout(lambda folder: (folder / "toy.txt").is_file(), read, "toy.txt an
 '''
 
 
-def installed(folder: Path) -> Path:
+def installed(folder: Path, package: str = "toy_codec", name: str = "toy") -> Path:
     """A package with a toy profile and a toy layout, as pip would install it."""
-    info = folder / "toy_codec-1.0.dist-info"
+    info = folder / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-codec\nVersion: 1.0\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[invcodec.layouts]\ntoy = toy_codec:LAYOUT\n[invcodec.profiles]\ntoy = toy_codec:Toy\n"
+        f"[invcodec.layouts]\n{name} = {package}:LAYOUT\n[invcodec.profiles]\n{name} = {package}:Toy\n"
     )
-    (folder / "toy_codec.py").write_text(TOY)
+    (folder / f"{package}.py").write_text(TOY)
     return folder
+
+
+NERF = {"depth": 1, "width": 2, "structure_layers": 1, "position_octaves": 1, "direction_octaves": 1, "samples": 4}
 
 
 @pytest.fixture
@@ -62,9 +66,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder that the toy package is installed in."""
     folder = installed(tmp_path / "site")
     monkeypatch.syspath_prepend(folder)
-    registry._registry.cache_clear()
     yield folder
-    registry._registry.cache_clear()
     sys.modules.pop("toy_codec", None)
 
 
@@ -87,7 +89,7 @@ def run(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_every_name_has_what_implements_it() -> None:
     assert names.PRESETS.keys() == presets.PRESETS.keys()
-    assert {kind.name for kind in registry._registry()} >= set(names.PROFILES)
+    assert tuple(sorted(kind.name for kind in registry.BUILT_IN)) == tuple(sorted(names.PROFILES))
     assert tuple(WRITERS) == names.SYNTH_LAYOUTS
     for name in names.LAYOUTS:
         assert load(name).expects
@@ -139,7 +141,47 @@ def test_a_name_that_nothing_provides_is_refused_with_those_that_there_are(toy: 
         open_capture(toy_capture, layout="colmap")
 
 
-@pytest.mark.slow
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A profile and a layout whose package needs something that is not installed; the name of both."""
+    folder = installed(tmp_path / "broken-site", "broken_codec", "broken")
+    (folder / "broken_codec.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(folder)
+    return "broken"
+
+
+def test_built_in_names_load_no_plug_in(broken: str, capture: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_capture(capture).layout == "transforms"
+        for settings in (presets.resolve("fast"), presets.resolve("paper")):
+            assert estimate.usual_bytes(settings)[0] > 0
+        for kind in registry.BUILT_IN:
+            with pytest.raises(UnsupportedError, match="version 99"):
+                registry.build(kind.id, {}, 99)
+
+
+def test_a_broken_plug_in_is_named_and_skipped(toy: Path, broken: str, toy_capture: Path, tmp_path: Path) -> None:
+    reason = "plug-in 'broken' (broken_codec:LAYOUT) cannot be loaded: No module named 'no_such_package'"
+    with pytest.warns(InvWarning) as caught:
+        assert open_capture(toy_capture).layout == "toy"
+    assert [str(each.message) for each in caught] == [f"{reason}; it is ignored"]
+    with pytest.warns(InvWarning, match=r"'broken' \(broken_codec:Toy\) cannot be loaded"):
+        assert registry.build(77, NERF).name == "toy"
+    with pytest.warns(InvWarning), pytest.raises(UnsupportedError, match="unknown profile 78"):
+        registry.build(78, {})
+    with pytest.warns(InvWarning), pytest.raises(CaptureError, match=r"or toy\.txt and a folder 'inside'$"):
+        open_capture(tmp_path)
+
+
+def test_a_broken_plug_in_that_is_asked_for_is_an_error(broken: str, toy_capture: Path) -> None:
+    message = r"plug-in 'broken' \(.*\) cannot be loaded: No module named 'no_such_package'"
+    with pytest.raises(UsageError, match=message):
+        open_capture(toy_capture, layout=broken)
+    with pytest.raises(UsageError, match=message):
+        registry.build(broken, {})
+
+
 def test_the_command_line_offers_what_other_packages_add(tmp_path: Path, toy_capture: Path) -> None:
     site = installed(tmp_path / "site")
     done = run(site, "inspect", toy_capture, "--layout", "toy", "--profile", "toy", "--json")

@@ -70,6 +70,13 @@ def test_other_combinations_make_no_picture(roles: tuple[str, ...]) -> None:
         Networks(network(role) for role in roles)
 
 
+def test_an_unknown_role_in_settings_is_refused() -> None:
+    own = network("scene", PROFILE)
+    settings = {"name": "own", "role": "dynamic", "profile": own.profile.name, "config": own.profile.config}
+    with pytest.raises(UnsupportedError, match="network 'own' has the unknown role 'dynamic'"):
+        networks_from_settings([settings], own.space)
+
+
 def test_a_file_s_networks_are_those_that_were_declared() -> None:
     for own in ([network("coarse"), network("fine")], [network("scene", PROFILE)]):
         again = list(build_networks(head(*map(declare, own))))
@@ -119,7 +126,7 @@ class Fog(NerfProfile):
 
 def test_a_role_and_a_profile_that_are_not_in_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """One entry in the table of roles, one class in the registry: files, networks and engines follow."""
-    monkeypatch.setattr(registry, "_registry", lambda: (NerfProfile, GridProfile, Fog))
+    monkeypatch.setattr(registry, "BUILT_IN", (NerfProfile, GridProfile, Fog))
     declared = [declare(network("haze", Fog())), declare(network("seen"))]
     with pytest.raises(UnsupportedError, match="unknown role 'haze'"):
         build_networks(head(*declared))

@@ -53,11 +53,13 @@ class Networks:
         space: which they share.
 
     Raises:
-        UnsupportedError: a combination of roles that makes no picture.
+        UnsupportedError: an unknown role, or a combination of roles that makes no picture.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
         self._networks = tuple(networks)
+        for network in self._networks:
+            _check_role(network.name, network.role)
         by_role = {network.role: network for network in self._networks}
         shown = [network for network in self._networks if ROLES[network.role].shown]
         needed = {network.role for network in shown} | {ROLES[network.role].guide for network in shown}
@@ -129,9 +131,13 @@ def build_networks(head: Head) -> Networks:
     return networks
 
 
+def _check_role(name: str, role: str) -> None:
+    if role not in ROLES:
+        raise UnsupportedError(f"network '{name}' has the unknown role '{role}'; it needs a newer invcodec")
+
+
 def _build(info: NetworkInfo) -> Network:
-    if info.role not in ROLES:
-        raise UnsupportedError(f"network '{info.name}' has the unknown role '{info.role}'; it needs a newer invcodec")
+    _check_role(info.name, info.role)
     try:
         profile = build(info.profile, info.config, info.version)
     except InvError:

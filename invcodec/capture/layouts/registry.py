@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 from invcodec.capture.layouts.listing import Layout
 from invcodec.errors import CaptureError
-from invcodec.names import LAYOUT_GROUP, LAYOUTS, layouts, plugins
+from invcodec.names import LAYOUT_GROUP, LAYOUTS, layouts, load_plugin, loaded_plugins, plugins
 
 
 def load(name: str) -> Layout:
@@ -15,11 +16,12 @@ def load(name: str) -> Layout:
 
     Raises:
         CaptureError: there is none.
+        UsageError: it is a plug-in that cannot be loaded.
     """
     if name in LAYOUTS:
         return import_module(f"invcodec.capture.layouts.{name}").LAYOUT
     if (point := plugins(LAYOUT_GROUP).get(name)) is not None:
-        return point.load()
+        return load_plugin(point)
     raise CaptureError(f"unknown layout '{name}'; choose from {', '.join(layouts())}")
 
 
@@ -28,6 +30,7 @@ def recognise(folder: Path, name: str | None = None) -> tuple[str, Layout]:
 
     Raises:
         CaptureError: no such folder or layout, or none matches.
+        UsageError: the named layout is a plug-in that cannot be loaded.
     """
     if not folder.exists():
         raise CaptureError(f"{folder}: no such directory")
@@ -35,9 +38,15 @@ def recognise(folder: Path, name: str | None = None) -> tuple[str, Layout]:
         raise CaptureError(f"{folder}: not a directory; a capture is a directory with videos or images and their poses")
     if name is not None:
         return name, load(name)
-    known = {name: load(name) for name in layouts()}
-    for name, layout in known.items():
+    expected = []
+    for name, layout in _in_order():
         if layout.matches(folder):
             return name, layout
-    expected = " or ".join(layout.expects for layout in known.values())
-    raise CaptureError(f"{folder}: no capture recognised here; expected {expected}")
+        expected.append(layout.expects)
+    raise CaptureError(f"{folder}: no capture recognised here; expected {' or '.join(expected)}")
+
+
+def _in_order() -> Iterator[tuple[str, Layout]]:
+    """All layouts in order of preference; plug-ins are loaded only if no built-in one is taken."""
+    yield from ((name, load(name)) for name in LAYOUTS)
+    yield from ((name, layout) for name, layout in loaded_plugins(LAYOUT_GROUP) if name not in LAYOUTS)
