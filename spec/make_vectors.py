@@ -214,11 +214,11 @@ def head_record(head: Head) -> bytes:
     return pack_record(RecordType.HEAD, 0, head.to_bytes())
 
 
-def changed_head(change: Callable[[dict[str, Any]], Any]) -> bytes:
+def changed_head(change: Callable[[dict[str, Any]], Any], made: Maker | None = None) -> bytes:
     """A file with a modified header map and one good frame."""
     import msgpack
 
-    made = simple()
+    made = made or simple()
     fields = msgpack.unpackb(made.head.to_bytes())
     change(fields)
     first, second = made.offsets()[:2]
@@ -527,6 +527,19 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
         "faulty/bad-config",
         "a configuration that does not fit its tensors",
         changed_head(lambda f: f["networks"][0]["config"].update(hidden=8)),
+        (0, "cam00"),
+    )
+    coloured = Maker(header([grid("contract")], cameras("contract"), colour=True), 10).key(0, 0).delta(1, 40)
+    yield Vector(
+        "faulty/bad-colour-config",
+        "camera colour configured for another number of cameras",
+        changed_head(lambda f: f["networks"][1]["config"].update(cameras=7), coloured),
+        (0, "cam00"),
+    )
+    yield Vector(
+        "faulty/bad-colour-space",
+        "camera colour with a space",
+        changed_head(lambda f: f["networks"][1]["space"].update(kind="box"), coloured),
         (0, "cam00"),
     )
 

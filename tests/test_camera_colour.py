@@ -93,6 +93,9 @@ def test_a_file_has_at_most_one_such_network_and_it_fits_the_cameras() -> None:
     assert [each.profile.tensors for each in build_networks(head(camera_colour.declare(3)))] == [PROFILE.tensors]
     with pytest.raises(DamagedError, match="do not fit the cameras"):
         build_networks(head(camera_colour.declare(4)))
+    for other in ({"config": {"cameras": 7}}, {"config": {}}, {"config": {"cameras": 3.0}}, {"space": {"kind": "box"}}):
+        with pytest.raises(DamagedError, match="configuration or space do not fit"):
+            build_networks(head(replace(camera_colour.declare(3), **other)))
     with pytest.raises(UnsupportedError, match="version 2"):
         build_networks(head(replace(camera_colour.declare(3), version=2)))
     twice = camera_colour.declare(3), replace(camera_colour.declare(3), name="again")

@@ -249,7 +249,24 @@ def test_an_engine_whose_kernels_cannot_be_compiled_is_skipped_with_a_warning(
     assert str(caught[0].message).endswith(f"CompiledEngine: its kernels cannot be compiled here ({reason})")
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "tpu"])
+def test_a_device_can_be_named_with_its_index() -> None:
+    named = make_trainer(networks(SPACES["box"]), device="cpu:0", threads=1)
+    assert type(named) is type(make_trainer(networks(SPACES["box"]), device="cpu", threads=1))
+    assert isinstance(make_renderer(Networks([nerf("scene")]), device="cpu:0"), TorchEngine)
+
+
+def test_a_failed_assertion_of_an_engine_is_not_blamed_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    from invcodec.render.compiled import CompiledEngine
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(CompiledEngine, "__init__", fail)
+    with pytest.raises(AssertionError, match="a bug"):
+        make_renderer(networks(SPACES["box"]), device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "cpu:x"])
 def test_a_missing_device_is_refused(device: str) -> None:
     with pytest.raises(UsageError, match=f"device '{device}' cannot be used here"):
         make_renderer(Networks([nerf("scene")]), device=device)

@@ -26,7 +26,7 @@ def name(folder: Path) -> str:
 
 
 def reference_finds(data: bytes) -> dict[str, Any]:
-    """What the reference decoder finds, in the vectors' terms."""
+    """Findings of the reference decoder, in the vectors' terms."""
     try:
         file = reference.read(data)
         states = dict(reference.states(file))

@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from invcodec.errors import InvWarning, UsageError
-from invcodec.render.engine import Renderer, Trainer
+from invcodec.render.engine import Renderer, Trainer, device_type
 from invcodec.render.networks import Networks
 
 # Idle OpenMP threads must sleep, not spin, or they starve the kernels' threads. Read when torch is imported.
@@ -39,7 +39,7 @@ class Engine:
     def fits(self, networks: Networks, device: str) -> bool:
         """Whether it is made for this device and these profiles, and can be imported."""
         return (
-            self.device in (None, device.partition(":")[0])
+            self.device in (None, device_type(device))
             and all(self.profile in (None, network.profile.name) for network in networks)
             and (self.requires is None or find_spec(self.requires) is not None)
         )
@@ -60,7 +60,7 @@ def make_renderer(networks: Networks, *, device: str = "auto", threads: int | No
     """The fastest renderer that this machine has for these networks.
 
     Args:
-        device: "auto", "cpu", or a device as torch names it ("cuda", "cuda:1").
+        device: "auto", or a device as torch names it ("cuda", "cuda:1").
         threads: to use on the CPU; all cores if None.
 
     Raises:
@@ -79,6 +79,7 @@ def make_trainer(networks: Networks, *, device: str = "auto", threads: int | Non
 def _make(networks: Networks, device: str, threads: int | None, kind: type) -> Renderer:
     if device == "auto":
         device = "cuda" if _has_cuda() else "cpu"
+    _check_device(device)
     for engine in ENGINES:
         if not engine.fits(networks, device):
             continue
@@ -89,10 +90,8 @@ def _make(networks: Networks, device: str, threads: int | None, kind: type) -> R
         if reason is None:
             try:
                 made = found(networks, device=device, threads=threads or os.cpu_count() or 1)
-            except (RuntimeError, AssertionError) as error:
-                known = device.partition(":")[0] in ("cpu", "cuda")
-                reason = _first_line(error) if known else "choose auto, cpu or cuda"
-                raise UsageError(f"device '{device}' cannot be used here ({reason})") from None
+            except RuntimeError as error:
+                raise _unusable(device, error) from None
             try:
                 made.probe()
                 return made
@@ -101,6 +100,24 @@ def _make(networks: Networks, device: str, threads: int | None, kind: type) -> R
         message = f"{device} is used through PyTorch alone, which is slow; {found.__name__}: {reason}"
         warnings.warn(message, InvWarning, stacklevel=3)
     raise UsageError(f"no engine computes these networks on device '{device}'")
+
+
+def _check_device(device: str) -> None:
+    # Importing torch takes longer than decoding a view.
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    # The latter if torch is built without CUDA.
+    except (RuntimeError, AssertionError) as error:
+        raise _unusable(device, error) from None
+
+
+def _unusable(device: str, error: Exception) -> UsageError:
+    reason = _first_line(error) if device_type(device) in ("cpu", "cuda") else "choose auto, cpu or cuda"
+    return UsageError(f"device '{device}' cannot be used here ({reason})")
 
 
 def _first_line(error: Exception) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from invcodec.arrays import Array
+from invcodec.container.canonical import pack
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, UnsupportedError
 from invcodec.field.profile import TensorKey, TensorSpec
@@ -85,14 +86,16 @@ def check(info: NetworkInfo, cameras: int) -> None:
 
     Raises:
         UnsupportedError: it is of another version.
-        DamagedError: its tensors do not fit the cameras.
+        DamagedError: its tensors, configuration or space do not fit the cameras.
     """
     if info.version != _PROFILE_VERSION:
         raise UnsupportedError(
             f"profile '{_PROFILE_NAME}' version {info.version}: this decoder knows {_PROFILE_VERSION}; update invcodec"
         )
-    if info.tensors != declare(cameras).tensors:
-        raise DamagedError(f"network '{info.name}': its tensors do not fit the cameras")
+    fitting = replace(declare(cameras), name=info.name, profile_name=info.profile_name)
+    # As stored, since Python takes True for 1.
+    if pack(info.to_plain()) != pack(fitting.to_plain()):
+        raise DamagedError(f"network '{info.name}': its tensors, configuration or space do not fit the cameras")
 
 
 def split(

@@ -17,7 +17,7 @@ from invcodec.field.kernels.grid import BLOCK, OUTPUTS, STRIP, Layers, Levels, a
 from invcodec.field.kernels.simd import LANES
 from invcodec.field.profile import OCCUPANCY, TensorKey
 from invcodec.geometry.space import Rays
-from invcodec.render.engine import Batch, Pixels, Step
+from invcodec.render.engine import Batch, Pixels, Step, device_type
 from invcodec.render.grid_engine import GridEngine
 from invcodec.render.kernels import Scratch, render_chunks, train_chunks
 from invcodec.render.networks import Networks
@@ -33,7 +33,7 @@ class CompiledEngine(GridEngine):
 
     def __init__(self, networks: Networks, *, device: str = "cpu", threads: int) -> None:
         super().__init__(networks)
-        assert device == "cpu"
+        assert device_type(device) == "cpu"
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
         layout = self._layout

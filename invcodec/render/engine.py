@@ -61,6 +61,11 @@ class Step(NamedTuple):
     rgb: np.ndarray
 
 
+def device_type(device: str) -> str:
+    """Type of a device as torch names it: "cuda" of "cuda:1"."""
+    return device.partition(":")[0]
+
+
 class Renderer(ABC):
     """Holds one frame's weights and renders them.
 

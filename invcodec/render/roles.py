@@ -1,7 +1,8 @@
 """How networks of each role take part in a picture (FORMAT.md, "Roles").
 
-To add a role, add it here: networks, engines and files read this table. Role `camera-colour` is apart, as it applies to
-finished pictures and not along rays: see `invcodec.render.camera_colour`.
+A role that fits the pattern, one network that is shown and at most one other that guides its samples, is added here
+alone: networks, engines and files read this table. Others also need `invcodec.render.networks` and the engines. Role
+`camera-colour` is apart, as it applies to finished pictures and not along rays: see `invcodec.render.camera_colour`.
 """
 
 from __future__ import annotations
