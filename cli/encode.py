@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ from .values import Address, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from invcodec.capture.live.source import LiveSource
-    from invcodec.encoding.report import Progress
+    from invcodec.encoding.report import FrameReport, Progress
 
 
 @click.command(
@@ -137,13 +137,18 @@ def command(
         if to_pipe:
             return
     if isinstance(shown, BarProgress):
-        seconds = sum(report.seconds for report in reports)
-        size = output.stat().st_size
-        click.echo(
-            f"{output}: {len(reports)} frames in {seconds_text(seconds)}, "
-            f"{bytes_text(size)} ({bytes_text(size / len(reports))} per frame)",
-            err=True,
-        )
+        click.echo(_summary(output, reports), err=True)
+
+
+def _summary(output: Path, reports: Sequence[FrameReport]) -> str:
+    """One line: frames encoded now, and size of the whole file, which may hold earlier frames too."""
+    from invcodec.container.reader import Reader
+
+    with Reader(output) as reader:
+        total = len(reader.frames)
+    now = f"{total} frames" if len(reports) == total else f"{len(reports)} of {total} frames"
+    seconds, size = sum(report.seconds for report in reports), output.stat().st_size
+    return f"{output}: {now} in {seconds_text(seconds)}, {bytes_text(size)} ({bytes_text(size / total)} per frame)"
 
 
 def _refuse_options(ctx: click.Context) -> None:

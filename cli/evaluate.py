@@ -104,12 +104,7 @@ def _origin(encoder: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(result: Evaluation) -> str:
-    columns: list[Literal["psnr", "psnr_moving", "psnr_static", "ssim"]] = [
-        "psnr",
-        "psnr_moving",
-        "psnr_static",
-        "ssim",
-    ]
+    columns: list[_Column] = ["psnr", "psnr_moving", "psnr_static", "ssim"]
     rows = [["frame", "kind", "bytes", "PSNR dB", "moving", "static", "SSIM"]]
     for frame in result["frames"]:
         figures = list(frame["cameras"].values())

@@ -75,8 +75,7 @@ class JsonProgress(Progress):
         print(json.dumps(line), file=sys.stderr, flush=True)
 
     def target_done(self, outcome: Outcome) -> None:
-        line = {"target": outcome.name, "asked": outcome.asked, "achieved": outcome.achieved, "met": outcome.met}
-        print(json.dumps(line), file=sys.stderr, flush=True)
+        print(json.dumps(outcome.describe()), file=sys.stderr, flush=True)
 
 
 class BarProgress(Progress):
@@ -143,9 +142,7 @@ class BarProgress(Progress):
         self._bar.update(self._task, completed=self._done, size=bytes_text(self._bytes))
         if isinstance(report, LiveReport):
             self._dropped += report.dropped
-            late = (
-                f", {seconds_text(report.seconds - report.deadline)} late" if report.seconds > report.deadline else ""
-            )
+            late = f", {seconds_text(report.seconds - report.deadline)} late" if report.late else ""
             self._bar.update(self._task, left=f"{self._dropped} dropped{late}")
 
     def target_done(self, outcome: Outcome) -> None:

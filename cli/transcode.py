@@ -62,29 +62,15 @@ def command(
             threads=threads,
             done=advance,
         )
-    report = {
-        "schema": 1,
-        "file": str(output),
-        "source": str(file),
-        "frames": [
-            {"number": entry.number, "kind": entry.kind, "bytes": entry.length, "psnr": psnr}
-            for entry, psnr in zip(result.frames, result.psnrs, strict=True)
-        ],
-        "bytes": result.size,
-        "source_bytes": result.source_size,
-        "quality": result.quality,
-        "psnr": result.psnr,
-        "targets": [
-            {"target": each.name, "asked": each.asked, "achieved": each.achieved, "met": each.met}
-            for each in result.outcomes
-        ],
-    }
     text = [
         f"{output}: {count} frames, {bytes_text(result.size)}, was {bytes_text(result.source_size)}, "
         f"quality {result.quality:.4g}",
         f"PSNR against {file}: {result.psnr:.2f} dB, worst frame {min(result.psnrs):.2f} dB",
         *(f"target met: {target_text(outcome)}" for outcome in result.outcomes if outcome.met),
     ]
-    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(text), err=str(output) == "-")
+    click.echo(
+        json.dumps(result.describe(str(output), str(file)), indent=2) if as_json else "\n".join(text),
+        err=str(output) == "-",
+    )
     for outcome in result.outcomes:
         report_missed(outcome)

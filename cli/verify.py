@@ -34,23 +34,12 @@ def command(file: Path, as_json: bool) -> int:
 
     with opened(file) as (stream, name, size), measured("verifying", size) as done:
         verdict = verify(stream, name, done)
-    sound = verdict.status not in ("damaged", "truncated")
     if as_json:
-        result = {
-            "schema": 1,
-            "file": name,
-            "state": verdict.status,
-            "sound": sound,
-            "frames": len(verdict.frames),
-            "lost": verdict.lost,
-            "problems": verdict.problems,
-            "bytes": verdict.size,
-        }
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json.dumps(verdict.describe(name), indent=2))
     else:
         count = len(verdict.frames)
         good = f"{count} frame{'' if count == 1 else 's'} with valid checksums and digests"
         click.echo(f"{name}: {verdict.status}, {good}" + (f", {len(verdict.lost)} lost" if verdict.lost else ""))
         for problem in verdict.problems:
             print(f"invcodec: {problem}", file=sys.stderr)
-    return 0 if sound else 3
+    return 0 if verdict.sound else 3

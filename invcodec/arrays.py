@@ -1,4 +1,4 @@
-"""The common ground of numpy arrays and torch tensors, for code that runs on the host and on a GPU alike."""
+"""Helpers that accept NumPy arrays and torch tensors alike."""
 
 from __future__ import annotations
 

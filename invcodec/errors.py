@@ -64,4 +64,4 @@ class Interrupted(InvError):
 
 
 class InvWarning(UserWarning):
-    """What goes on in another way than was to be expected; a command line says it in one line."""
+    """A fallback was taken; the command line prints it on one line."""

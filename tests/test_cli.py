@@ -324,7 +324,6 @@ def test_progress_json_has_a_line_per_frame_and_a_pipe_is_quiet(capture: Path, t
     assert [(line["frame"], line["kind"], line["steps"]) for line in lines] == [(0, "key", 9), (1, "delta", 9)]
 
 
-@pytest.mark.slow
 def test_a_progress_bar_ends_with_targets_and_a_summary(cli: Cli, capture: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.inv"
     done = cli("encode", capture, path, "--steps", 9, "--frames", "0:2", "--progress", "bar", "--target-size", "60k")
@@ -368,6 +367,23 @@ def test_interrupting_leaves_a_valid_file_that_can_be_resumed(cli: Cli, capture:
     assert (info["state"], info["frames"]["count"]) == ("complete", 4)
     assert cli("eval", path, capture).code == 0
     assert cli("encode", capture, path, "--resume").code == 2, "nothing is left to do"
+
+
+def test_the_summary_of_a_resumed_encode_tells_new_frames_from_the_file_s(
+    cli: Cli, capture: Path, encoded: Path, tmp_path: Path
+) -> None:
+    path, whole = tmp_path / "cut.inv", encoded.read_bytes()
+    with Reader(encoded) as reader:
+        frames = reader.frames
+    size = r"[\d.]+ kB \([\d.]+ kB per frame\)"
+    for kept in (len(frames), 1):
+        # Cut off after the last frame, and after the first.
+        path.write_bytes(whole[: frames[kept - 1].offset + frames[kept - 1].length])
+        done = cli("encode", capture, path, "--resume", "--progress", "bar")
+        assert done.code == 0, done.err
+        summary = done.err.splitlines()[-1]
+        now = f"{len(frames) - kept} of {len(frames)} frames"
+        assert re.fullmatch(re.escape(f"{path}: {now}") + rf" in .*, {size}", summary), summary
 
 
 def test_resuming_refuses_another_capture(cli: Cli, capture: Path, encoded: Path, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from invcodec.container.fields import (
     nested,
     one_of,
     optional,
+    within,
 )
-from invcodec.errors import DamagedError, InvError, LimitError
+from invcodec.errors import DamagedError, FrameNotFoundError, InvError, LimitError
 
 HEX = Codec(lambda value: int(value, 16), hex)
 """A way to store a value that the package does not have."""
@@ -116,3 +117,11 @@ def test_a_missing_field_is_named() -> None:
     for value in (None, 5, [], "name"):
         with pytest.raises(DamagedError, match="not a map"):
             Lens.from_plain(value)
+
+
+def test_a_place_before_the_message_keeps_what_the_error_knows() -> None:
+    error = within("header", within("cameras", DamagedError("not a list", offset=80, frame=3)))
+    assert type(error) is DamagedError
+    assert (str(error), error.offset, error.frame) == ("header: cameras: not a list", 80, 3)
+    missing = within("frames", FrameNotFoundError("none"))
+    assert (type(missing), str(missing)) == (FrameNotFoundError, "frames: none")

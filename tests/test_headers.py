@@ -3,9 +3,9 @@
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 import msgpack
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from invcodec import limits
 from invcodec.container.canonical import pack, packed_size, unpack
+from invcodec.container.fields import INTEGER, optional
 from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.container.records import RecordHeader, RecordType
@@ -325,6 +326,19 @@ def test_an_unsound_head_is_refused(change: Change, error: type[InvError]) -> No
 def test_a_file_of_draft_0_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match="format draft 0"):
         Head.from_bytes(pack({**head_fields(), "version": 0, "reader": 0}))
+
+
+@dataclass(frozen=True)
+class LaterStats(Stats):
+    """Statistics of a later version, with one more."""
+
+    watts: Annotated[int | None, optional(INTEGER)] = None
+
+
+def test_older_files_stay_readable_when_a_statistic_is_added() -> None:
+    assert LaterStats.from_plain([1, 300]) == LaterStats("warmup", 300)
+    assert LaterStats.from_plain([1, 300, 2500, 3150, None, 60]).watts == 60
+    assert LaterStats.from_plain(Stats("warmup", 300, 2500, 3150, 9).to_plain()).captured == 9
 
 
 @pytest.mark.parametrize("key", sorted(set(head_fields()) - {"version"}))

@@ -168,7 +168,7 @@ def test_a_resumed_encode_can_be_interrupted_at_every_line(capture: Capture, tmp
         (folder / "out.inv").write_bytes(data)
         resume(folder / "out.inv", capture.folder)
 
-    for at in points(lambda: go_on("all"))[::2]:
+    for at in points(lambda: go_on("all")):
         interrupt(lambda at=at: go_on(str(at)), at)  # type: ignore[misc]
         path = tmp_path / str(at) / "out.inv"
         status, frames = frames_of(path)
@@ -206,7 +206,7 @@ def test_a_live_encode_can_be_interrupted_at_every_line(capture: Capture, tmp_pa
         source = Instant(capture, frames)
         encode_live(source, folder / "out.inv", settings(), key_seconds=5, seconds_per_frame=5)
 
-    for at in points(lambda: live("whole"))[::4]:
+    for at in points(lambda: live("whole"))[::3]:
         error = interrupt(lambda at=at: live(str(at)), at)  # type: ignore[misc]
         path = tmp_path / str(at) / "out.inv"
         assert [each for each in path.parent.iterdir() if each != path] == []

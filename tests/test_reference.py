@@ -143,7 +143,8 @@ def test_empty_space_shows_the_background():
     np.testing.assert_allclose(pixels.rgb, [[0.1, 0.2, 0.3]] * 5, rtol=1e-6)
     assert (pixels.opacity == 0).all()
     assert (pixels.s == 1).all()
-    assert made.render(rays[:0], np.zeros(3, np.float32)).rgb.shape == (0, 3)
+    none = BOX.march(*toy_rays(np.random.default_rng(0), 0))
+    assert made.render(none, np.zeros(3, np.float32)).rgb.shape == (0, 3)
 
 
 def test_training_on_empty_space_changes_nothing():

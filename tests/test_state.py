@@ -127,7 +127,7 @@ def test_a_delta_remembers_what_changed() -> None:
     assert memory_of(state).history == {}
 
 
-def test_a_state_can_be_gone_on_from_several_times() -> None:
+def test_several_deltas_can_follow_one_state() -> None:
     *_, state = key_record(some_levels(0))
     *_, state = delta_record(state, some_levels(1))
     first = delta_record(state, some_levels(2))

@@ -98,7 +98,7 @@ def test_a_largest_frame_and_a_bit_rate(made: Any, encoded: Path) -> None:
     assert report["targets"][0]["achieved"] <= 600_000
 
 
-def test_what_cannot_be_is_said(cli: Cli, encoded: Path, tmp_path: Path, made: Any) -> None:
+def test_impossible_requests_are_refused_with_the_reason(cli: Cli, encoded: Path, tmp_path: Path, made: Any) -> None:
     path = tmp_path / "out.inv"
     for options, part in [
         ((), "nothing to do"),

@@ -8,7 +8,8 @@ A structure is a frozen dataclass whose annotations say how each field is stored
         aperture: Annotated[float | None, optional(REAL)] = None
 
 `to_plain` writes by that declaration, `from_plain` reads and validates by it, and `describe` reports by it
-(FORMAT.md, "info as JSON"). A field is therefore added, changed or removed on one line.
+(FORMAT.md, "info as JSON"). A field is therefore added, changed or removed on one line; a reported one is also listed
+in `invcodec.container.info` and FORMAT.md.
 
 Readers raise `DamagedError` or `LimitError`, with the path to the field before the reason:
 "cameras: 'left': width: 0 is outside 1..16384".
@@ -19,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -153,7 +155,9 @@ class ListStructure(Structure):
 
 def within(place: str, error: InvError) -> InvError:
     """The same error, with the place where it was found before its message."""
-    return type(error)(f"{place}: {error}")
+    placed = copy(error)
+    placed.args = (f"{place}: {error}",)
+    return placed
 
 
 def read_map(value: Any, codecs: Mapping[str, Codec[Any]]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Stats(ListStructure):
 
     @classmethod
     def from_plain(cls, value: Any) -> Self:
-        return super().from_plain([*value, *[None] * 5] if isinstance(value, list) else value)
+        return super().from_plain([*value, *[None] * len(cls.fields())] if isinstance(value, list) else value)
 
 
 NO_STATS = Stats()

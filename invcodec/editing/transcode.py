@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.writer import Writer, record_bytes
 from invcodec.encoding.rate import NO_TARGET, Costs, Result, Target, account
-from invcodec.encoding.report import Outcome
+from invcodec.encoding.report import Outcome, OutcomeDescription
 from invcodec.encoding.settings import POINTS_PER_STEP_OCTAVE_UNTRAINED
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
@@ -36,6 +36,9 @@ from invcodec.render.networks import build_networks
 from invcodec.training.pixels import Views
 from invcodec.training.validation import seen
 from invcodec.version import __version__
+
+SCHEMA = 1
+"""Version of `TranscodedDescription`; raised when a field changes its meaning or is removed."""
 
 _HALVINGS = 7
 PASSES = _HALVINGS + 3
@@ -65,6 +68,52 @@ class Transcoded:
     def psnr(self) -> float:
         """Mean over frames."""
         return sum(self.psnrs) / len(self.psnrs)
+
+    def describe(self, name: str, source: str) -> TranscodedDescription:
+        """In types that JSON has.
+
+        Args:
+            name, source: of the new file and of the one that it was made from.
+        """
+        return {
+            "schema": SCHEMA,
+            "file": name,
+            "source": source,
+            "frames": [
+                {"number": entry.number, "kind": entry.kind, "bytes": entry.length, "psnr": psnr}
+                for entry, psnr in zip(self.frames, self.psnrs, strict=True)
+            ],
+            "bytes": self.size,
+            "source_bytes": self.source_size,
+            "quality": self.quality,
+            "psnr": self.psnr,
+            "targets": [outcome.describe() for outcome in self.outcomes],
+        }
+
+
+class TranscodedFrame(TypedDict):
+    """One frame."""
+
+    number: int
+    kind: str
+    bytes: int
+    psnr: float
+    """In dB against the source."""
+
+
+class TranscodedDescription(TypedDict):
+    """Result of `Transcoded.describe`."""
+
+    schema: int
+    file: str
+    source: str
+    frames: list[TranscodedFrame]
+    bytes: int
+    source_bytes: int
+    quality: float
+    psnr: float
+    """Mean over frames, in dB against the source."""
+    targets: list[OutcomeDescription]
 
 
 def transcode(

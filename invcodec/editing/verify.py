@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypedDict
 
 from invcodec.coding.chain import Follower
 from invcodec.container.frame import FrameHead
@@ -15,6 +15,9 @@ from invcodec.container.reader import Reader
 from invcodec.container.scan import Record, Scanner, scan
 from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError, UsageError
+
+SCHEMA = 1
+"""Version of `VerdictDescription`; raised when a field changes its meaning or is removed."""
 
 Done = Callable[[int], None]
 """Called with the number of bytes read so far."""
@@ -38,6 +41,42 @@ class Verdict:
     lost: list[int]
     problems: list[str]
     size: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is damaged or missing."""
+        return self.status not in ("damaged", "truncated")
+
+    def describe(self, name: str) -> VerdictDescription:
+        """In types that JSON has.
+
+        Args:
+            name: of the file.
+        """
+        return {
+            "schema": SCHEMA,
+            "file": name,
+            "state": self.status,
+            "sound": self.sound,
+            "frames": len(self.frames),
+            "lost": self.lost,
+            "problems": self.problems,
+            "bytes": self.size,
+        }
+
+
+class VerdictDescription(TypedDict):
+    """Result of `Verdict.describe`."""
+
+    schema: int
+    file: str
+    state: str
+    sound: bool
+    frames: int
+    """Number of sound frames."""
+    lost: list[int]
+    problems: list[str]
+    bytes: int
 
 
 def verify(

@@ -94,7 +94,7 @@ def encode_live(
                         continue
                     report = _push(encoder, live, pace, timing, max(skipped, 0) if encoder.frames else 0)
                     dropped += report.dropped
-                    late += report.seconds > report.deadline
+                    late += report.late
                     if stop is not None and live.frame.number == stop - 1:
                         break
             if not encoder.frames:

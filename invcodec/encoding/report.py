@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypedDict
 
 from invcodec.container.frame import Stage
 
@@ -52,12 +53,30 @@ class LiveReport(FrameReport):
     deadline: float = 0.0
     dropped: int = 0
 
+    @property
+    def late(self) -> bool:
+        """Whether the frame missed its deadline."""
+        return self.seconds > self.deadline
+
 
 @dataclass(frozen=True)
 class Outcome:
     """The result for one target; `name` is its field in `invcodec.encoding.rate.Target`."""
 
     name: str
+    asked: float
+    achieved: float
+    met: bool
+
+    def describe(self) -> OutcomeDescription:
+        """In types that JSON has."""
+        return {"target": self.name, "asked": self.asked, "achieved": self.achieved, "met": self.met}
+
+
+class OutcomeDescription(TypedDict):
+    """Result of `Outcome.describe`."""
+
+    target: str
     asked: float
     achieved: float
     met: bool

@@ -54,8 +54,8 @@ class Camera:
         """World rays through image points.
 
         Args:
-            pixels: `[N, 2]` float64 image coordinates (x, y), whose device the rays are on, too; by default all pixel
-                centres, row by row.
+            pixels: `[N, 2]` float64 image coordinates (x, y); by default all pixel centres, row by row. The rays
+                are on the same device.
 
         Returns:
             Origins and directions, `[N, 3]` float64. A direction is one unit of z-depth long, so the ray parameter

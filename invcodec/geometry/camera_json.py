@@ -93,7 +93,7 @@ class Fields:
 class Lens:
     """Intrinsics of a camera in pixels, and k1, k2, p1, p2 of OpenCV's model; each None if it is not given.
 
-    Of the focal lengths, one stands for both.
+    If only one focal length is given, it applies to both axes.
     """
 
     fx: float | None

@@ -12,7 +12,11 @@ from invcodec.arrays import Array, namespace
 
 
 def march_distance(s: Array) -> Array:
-    """tau(s) of a contracted space: linear up to 1 at s = 1/2, then as the reciprocal of what is left."""
+    """tau(s) of a contracted space: linear up to 1 at s = 1/2, then as the reciprocal of what is left.
+
+    Here s is clamped to 1 - 1e-6 before the reciprocal, in twins for lanes and GPUs to 1 - 2^-24, in the scalar one not
+    at all: they differ only at the very end of a ray.
+    """
     s = s.clip(max=1 - 1e-6)
     return namespace(s).where(s < 0.5, 2 * s, 1 / (2 - 2 * s))
 

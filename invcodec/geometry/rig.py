@@ -144,8 +144,8 @@ def _faces_forward(cameras: Sequence[Camera]) -> bool:
 def orbit(cameras: Sequence[Camera], count: int, start: Camera | None = None) -> tuple[Camera, ...]:
     """Cameras on one turn around the default view, all looking at its point of interest.
 
-    Cameras that face one way are circled on a small ellipse among them; others give way to a full turn around
-    the point that they surround.
+    Cameras that face one way are circled on a small ellipse among them; otherwise a full circle around their
+    point of interest.
 
     Args:
         cameras: the rig.

@@ -51,15 +51,6 @@ class Rays:
     def __len__(self) -> int:
         return len(self.origins)
 
-    def __getitem__(self, index: Any) -> Rays:
-        return Rays(
-            self.origins[index],
-            self.directions[index],
-            self.view[index],
-            self.depth_origin[index],
-            self.depth_scale[index],
-        )
-
 
 @dataclass(frozen=True)
 class Space:

@@ -1,4 +1,4 @@
-"""What a layout is, and what it reads from a folder."""
+"""Interface of layouts, and the listing that they read from a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every live source shares: a background thread that fills a one-frame mailbox.
+"""Base of live sources: a background thread that fills a one-frame mailbox.
 
 A consumer slower than the cameras always gets the latest frame; `Newest` keeps only that one.
 """
