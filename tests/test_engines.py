@@ -149,7 +149,7 @@ def test_occupancy_is_set_read_and_rendered(engine: Engine) -> None:
 
 def test_no_rays_are_no_pixels(engine: Engine) -> None:
     fast, _ = pair(engine, SPACES["box"], 1)
-    none = rays(SPACES["box"], np.random.default_rng(0), 3)[:0]
+    none = rays(SPACES["box"], np.random.default_rng(0), 0)
     assert fast.render(none, np.zeros(3)).rgb.shape == (0, 3)
 
 
