@@ -152,7 +152,7 @@ def test_an_encode_can_be_interrupted_at_every_line(capture: Capture, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.slow
-def test_a_resumed_encode_can_be_interrupted_at_every_line(capture: Capture, tmp_path: Path) -> None:
+def test_a_resumed_encode_can_be_interrupted_anywhere(capture: Capture, tmp_path: Path) -> None:
     start = tmp_path / "start.inv"
     one = replace(capture, numbers=range(1))
     encode_capture(one, start, settings())
@@ -197,7 +197,7 @@ class Instant(LiveSource):
 
 @pytest.mark.slow
 @pytest.mark.slow
-def test_a_live_encode_can_be_interrupted_at_every_line(capture: Capture, tmp_path: Path) -> None:
+def test_a_live_encode_can_be_interrupted_anywhere(capture: Capture, tmp_path: Path) -> None:
     frames = list(capture.frames())
 
     def live(name: str) -> None:

@@ -31,10 +31,13 @@ from invcodec.field.nerf import NerfProfile
 
 
 class Toy(NerfProfile):
-    """A NeRF under another name."""
+    """A NeRF under another name, as small as one can be."""
 
     id = 77
     name = "toy"
+
+    def __init__(self, depth=1, width=2, structure_layers=1, samples=4, importance=0, **octaves):
+        super().__init__(depth, width, structure_layers, samples=samples, importance=importance, **octaves)
 
 
 def read(folder, source):
