@@ -65,7 +65,7 @@ def main() -> None:
                 engine.begin(trainable, 0.0)
                 engine.step(batch(space, rng, 64), 0.1, 0.1)
             engine.render(rays(space, rng, 64), np.zeros(3))
-            engine.cell_density(rng)
+            engine.density(rng.random((64, 3), np.float32))
         for channels, correction in ((3, ColourCorrection(len(cameras))), (4, None)):
             images = [np.zeros((camera.height, camera.width, channels), np.uint8) for camera in cameras]
             views = Views(cameras, choose_space(cameras))

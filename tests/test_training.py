@@ -18,6 +18,7 @@ from invcodec.geometry.rig import choose_space
 from invcodec.render.engine import Batch, Step
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render
+from invcodec.training import change
 from invcodec.training.change import ChangeFinder, spread
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.frames import FrameTrainer, SteeringPoint
@@ -97,6 +98,23 @@ def test_what_moved_is_found_in_pixels_and_in_space() -> None:
         ball = np.array([[0.02 + 0.35 * np.sin(1.7 * time), -0.27 + 0.5 * height, 0.0]])
         assert found.hull[tuple(_cell(views, ball, cells))]
     assert 0 < found.hull.mean() < 0.3
+
+
+def test_a_hull_of_many_cells_is_found_on_coarser_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    none = [None] * len(cameras)
+    first, second = (
+        FramePixels.gather([render(camera, "moving", time, 1.0) for camera in cameras], none, views.validation)
+        for time in (0.0, 0.2)
+    )
+    coarse = ChangeFinder(views, 12).find(second, first).hull
+    monkeypatch.setattr(change, "_MOST_CELLS", 12)
+    fine = ChangeFinder(views, 24).find(second, first).hull
+    assert coarse is not None
+    assert fine is not None
+    np.testing.assert_array_equal(fine, coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2))
+    assert fine.any()
 
 
 def _cell(views: Views, point: np.ndarray, cells: int) -> np.ndarray:

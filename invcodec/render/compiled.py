@@ -165,7 +165,7 @@ class CompiledEngine(GridEngine):
         rays = Rays(one, one, one, one[0, :1], one[0, :1])
         self.begin([(self._name, name) for name in self._tensors()], 0.0)
         self.step(Batch(rays, one, one, one[0, :1], one[0, :1]), 0.0, 0.0)
-        self.cell_density(np.random.default_rng(0))
+        self.density(one)
         self.take_cell_weights()
         self.load(held)
 
@@ -223,25 +223,21 @@ class CompiledEngine(GridEngine):
             self._chunks = position, gradient
         return position, gradient
 
-    def cell_density(self, rng: np.random.Generator) -> np.ndarray:
-        m = self._layout.occupancy
-        out = np.empty(m**3, f32)
-        offsets = rng.random((3, m**3), f32)
+    def density(self, points: np.ndarray) -> np.ndarray:
+        out = np.empty(len(points), f32)
         self._with_scratch(_DENSITY_POINTS)
 
         def work(a: int) -> None:
-            index = np.arange(a, min(a + _DENSITY_POINTS, m**3))
-            n = len(index)
+            part = points[a : a + _DENSITY_POINTS]
+            n = len(part)
             held = self._scratch.get()
             position, scratch = held
-            cell = np.stack([index // (m * m), index // m % m, index % m])
             padded = n + -n % STRIP
-            position[:, :n] = (cell + offsets[:, a : a + n]) / m
+            position[:, :n] = part.T
             position[:, n:padded] = 0
             field(self._levels, self._layers, position, 0, padded, scratch.x, scratch.hidden, scratch.out)
-            raw = scratch.out[:, 0].reshape(-1)[:n]
-            out[a : a + n] = raw
+            out[a : a + n] = scratch.out[:, 0].reshape(-1)[:n]
             self._scratch.put(held)
 
-        list(self._pool.map(work, range(0, m**3, _DENSITY_POINTS)))
-        return np.exp(np.minimum(out, MAX_RAW_DENSITY)).reshape(m, m, m)
+        list(self._pool.map(work, range(0, len(points), _DENSITY_POINTS)))
+        return np.exp(np.minimum(out, MAX_RAW_DENSITY))

@@ -162,5 +162,5 @@ class Trainer(Renderer):
         """Largest compositing weight that training saw in each cell since the last call, `[M, M, M]` float32."""
 
     @abstractmethod
-    def cell_density(self, rng: np.random.Generator) -> np.ndarray:
-        """Density at one random point of each occupancy cell, `[M, M, M]` float32."""
+    def density(self, points: np.ndarray) -> np.ndarray:
+        """Density `[N]` float32 at points `[N, 3]` float32 of the unit cube, occupied or not."""

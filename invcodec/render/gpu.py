@@ -105,7 +105,7 @@ class GpuEngine(GridEngine):
 
     def probe(self) -> None:
         # Triton compiles kernels, and their launcher in C, at the first launch.
-        self.cell_density(np.random.default_rng(0))
+        self.density(np.full((1, 3), 0.5, np.float32))
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -157,20 +157,15 @@ class GpuEngine(GridEngine):
     def _cells(self, values: torch.Tensor) -> np.ndarray:
         return values.cpu().numpy().copy().reshape((self._layout.occupancy,) * 3)
 
-    def cell_density(self, rng: np.random.Generator) -> np.ndarray:
-        m = self._layout.occupancy
-        noise = torch.Generator(self.device)
-        noise.manual_seed(int(rng.integers(2**62)))
-        index = torch.arange(m**3, device=self.device)
-        cell = torch.stack([index // (m * m), index // m % m, index % m], 1)
-        points = (cell + torch.rand(m**3, 3, generator=noise, device=self.device)) / m
-        density = self._zeros(m**3)
+    def density(self, points: np.ndarray) -> np.ndarray:
+        count = len(points)
+        density = self._zeros(count)
         with self._here():
-            kernels.field_density[(cdiv(m**3, _FIELD_POINTS),)](
-                points, density, m**3, self._levels, len(self._layout.levels), self._layout.table_mask,
+            kernels.field_density[(cdiv(count, _FIELD_POINTS),)](
+                self._tensor(points), density, count, self._levels, len(self._layout.levels), self._layout.table_mask,
                 self._pairs, self._dense, **self._density_shape, BLOCK=_FIELD_POINTS,
             )  # fmt: skip
-        return self._cells(density)
+        return on_host(density)
 
     @property
     def _pairs(self) -> torch.Tensor:
@@ -233,7 +228,7 @@ class GpuEngine(GridEngine):
         for tensors in (self._tensors(), ()):
             self.begin([(self._name, name) for name in tensors], 0.0)
             self.step(Batch(rays, some, some, some[:, 0], some[:, 0]), 0.0, 0.0)
-        self.cell_density(np.random.default_rng(0))
+        self.density(np.full((1, 3), 0.5, np.float32))
         self.render(rays, some[0])
         self.take_cell_weights()
         self.load(held)

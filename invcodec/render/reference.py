@@ -83,19 +83,14 @@ class TorchEngine(Trainer):
         return seen
 
     @torch.no_grad()
-    def cell_density(self, rng: np.random.Generator) -> np.ndarray:
+    def density(self, points: np.ndarray) -> np.ndarray:
         profile = self._shown.profile
-        m = len(self._cell_weights)
-        offsets = self._tensor(rng.random((3, m**3), np.float32)).T
-        index = torch.arange(m**3, device=self._device)
-        cell = torch.stack([index // (m * m), index // m % m, index % m], 1)
-        points = (cell + offsets) / m
         # Density does not depend on the direction.
         out = [
             profile.activate(profile.density(self._weights[self._shown.name], part, part)[0])
-            for part in points.split(self._pass_samples)
+            for part in self._tensor(points).split(self._pass_samples)
         ]
-        return torch.cat(out).reshape(m, m, m).cpu().numpy()
+        return torch.cat(out).cpu().numpy()
 
     @torch.no_grad()
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:

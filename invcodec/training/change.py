@@ -14,6 +14,8 @@ _PERCEPTIBLE = 8
 _NOISE_FACTOR = 5.0
 _NOISE_PIXELS = 1 << 18
 """Enough pixels to estimate the noise from."""
+_MOST_CELLS = 64
+"""Cells of a hull along each axis, at most: every camera remembers where it sees each of them."""
 
 
 class ChangeFinder:
@@ -30,10 +32,13 @@ class ChangeFinder:
 
     def __init__(self, views: Views, cells: int | None) -> None:
         self.views = views
-        self.cells = cells
         self._projection: list[tuple[np.ndarray, np.ndarray, int]] = []
+        self._cells = min(cells or 0, _MOST_CELLS)
         if cells is None:
             return
+        # The hull's cell around the middle of each occupancy cell, along one axis.
+        self._within = (2 * np.arange(cells) + 1) * self._cells // (2 * cells)
+        cells = self._cells
         axis = (np.arange(cells) + 0.5) / cells
         centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
         world = views.space.world(centres)
@@ -59,15 +64,17 @@ class ChangeFinder:
         noise = float(np.median(largest[:: 1 + len(largest) // _NOISE_PIXELS]))
         moved = largest >= max(_PERCEPTIBLE, _NOISE_FACTOR * noise)
         around = np.empty_like(moved)
-        votes = np.zeros(self.cells**3 if self.cells else 0, np.int16)
+        votes = np.zeros(self._cells**3, np.int16)
         for index, camera in enumerate(self.views.cameras):
             part = slice(self.views.offsets[index], self.views.offsets[index + 1])
             picture = moved[part].reshape(camera.height, camera.width)
             around[part] = spread(picture, 1).reshape(-1)
-            if self.cells:
+            if self._cells:
                 seen, pixel, reach = self._projection[index]
                 votes[seen] += spread(picture, 1 + reach).reshape(-1)[pixel]
-        hull = (votes >= self._needed).reshape((self.cells,) * 3) if self.cells else None
+        hull = None
+        if self._cells:
+            hull = (votes >= self._needed).reshape((self._cells,) * 3)[np.ix_(*[self._within] * 3)]
         return replace(now, changed_mask=around & now.valid_mask, hull=hull)
 
 

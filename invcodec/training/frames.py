@@ -12,7 +12,7 @@ import numpy as np
 from invcodec.container.frame import Stage
 from invcodec.field.profile import TensorKey
 from invcodec.render.engine import Trainer
-from invcodec.training.change import spread
+from invcodec.training.carving import SHAPED, Carving
 from invcodec.training.pixels import FramePixels
 from invcodec.training.schedule import Schedule
 from invcodec.training.steps import Steps
@@ -48,22 +48,17 @@ Training = Generator[StepDone | SteeringPoint, float | None, Trained]
 _STEER_AT = (0.4, 0.55, 0.7, 0.8, 0.9)
 """Fractions of the budget at which a frame is steered: late enough to predict its size, early enough to change it."""
 
-_MIN_DENSITY = 6.0
-"""Density per unit of march length below which a cell counts as empty while a keyframe is trained."""
 _COARSE_STEPS = 64
-"""Opening steps of a keyframe, with few rays and samples, while all of space is still open."""
+"""Opening steps of a keyframe, with few rays, while all of space is still open."""
 _REVIEW_STEPS, _REVIEW_SHARE = 16, 1 / 400
 """Minimum steps, and share of the budget, between two updates of a keyframe's occupancy; three times as many once it
 has taken shape."""
-_LEAST_OPEN = 1e-3
-"""Smallest share of open cells that is plausible for any scene."""
 _SETTLED = 0.4
 """Fraction of a later frame's budget after which cells that contributed nothing are closed."""
-_LIGHT_CELL = 0.02
-"""A keyframe keeps cells open where they or a neighbour had more than this compositing weight for some ray."""
 _CHANGED_CELL = 0.05
-"""The same for cells of a later frame that may have changed. It is stricter since nothing else limits the growth of
-open cells from frame to frame, and each costs time and bytes, and fog costs quality."""
+"""Cells of a later frame that may have changed stay open where some ray gives them more than this compositing weight.
+It is stricter than in a keyframe: nothing else limits the growth of open cells from frame to frame, each costs time and
+bytes, and fog costs quality."""
 
 
 class FrameTrainer:
@@ -93,36 +88,23 @@ class FrameTrainer:
         return self._train_delta(frame, schedule, networks.lead if stage == "transfer" else networks.tensors.keys())
 
     def _train_keyframe(self, frame: FramePixels, schedule: Schedule) -> Training:
-        density: np.ndarray | None = None
-        light = np.zeros(1, np.float32)
         samples = self.engine.networks.samples
-        epoch = max(1, int(np.count_nonzero(frame.valid_mask)) // schedule.rays)
         coarse = _COARSE_STEPS if schedule.budget.steps is None else min(_COARSE_STEPS, schedule.budget.steps // 8)
         due, due_at = coarse, 0.0
-        if (cells := self.engine.occupancy()) is not None:
-            self.engine.set_occupancy(np.ones_like(cells))
+        carving = None if self.engine.occupancy() is None else Carving(self.engine, schedule.rays, self.rng)
 
         def before_step(step: int, fraction: float) -> tuple[int, int]:
-            nonlocal density, light, due, due_at
-            if cells is not None and step < coarse:
+            nonlocal due, due_at
+            if carving and step < coarse:
                 return max(schedule.rays // 4, 64), max(samples // 2, 1)
-            if cells is not None and step >= due and fraction >= due_at:
+            if carving and step >= due and fraction >= due_at:
                 apart = 1 if fraction < 0.3 else 3
                 due, due_at = step + apart * _REVIEW_STEPS, fraction + apart * _REVIEW_SHARE
-                now = self.engine.cell_density(self.rng)
-                density = now if density is None else np.maximum(0.8 * density, now)
-                light = np.maximum(light, self.engine.take_cell_weights())
-                open_cells = density > _MIN_DENSITY
-                if fraction > 0.15:
-                    open_cells &= spread(light > _LIGHT_CELL, 1)
-                # A scene that is still fog would be closed altogether and could never be learned.
-                if open_cells.mean() > _LEAST_OPEN:
-                    self.engine.set_occupancy(open_cells)
-            if step % epoch == 0:
-                light = 0.5 * light
+                carving.review(step, fraction)
             if step % 32 == 0 and 0.1 < fraction < 0.9:
                 self.steps.fit_colour()
-            return schedule.rays, samples
+            # Coarser steps will do until cells are closed: most of the time would be spent on empty space.
+            return schedule.rays, samples if carving is None or fraction > SHAPED else max(samples // 2, 1)
 
         everything = self.engine.networks.tensors.keys()
         return (yield from self._optimise(frame, schedule, everything, before_step, observe=True))

@@ -16,14 +16,18 @@ from invcodec.field.grid_layout import DIRECTION_TERMS, HARMONICS, HASH_PRIMES
 from invcodec.field.kernels.options import kernel
 from invcodec.field.kernels.simd import (
     LANES,
+    absolute,
     add_pair,
     floats,
     fma,
     gather_pairs,
     greatest,
     ints,
+    lanes_set,
     least,
     load,
+    root,
+    signed,
     store,
     take_number,
     total,
@@ -358,7 +362,12 @@ def adam(value, gradient, first, second, reference, rate, step, price):
     """
     c1 = f32(1) / (f32(1) - _BETA1**step)
     c2 = f32(1) / (f32(1) - _BETA2**step)
-    for i in range(value.shape[0]):
+    whole = value.shape[0] & -LANES
+    _adam_lanes(
+        value.reshape(1, -1), gradient.reshape(1, -1), first.reshape(1, -1), second.reshape(1, -1),
+        reference.reshape(1, -1), whole, rate, c1, c2, price,
+    )  # fmt: skip
+    for i in range(whole, value.shape[0]):
         g = gradient[i]
         if g == 0:
             continue
@@ -368,18 +377,32 @@ def adam(value, gradient, first, second, reference, rate, step, price):
         first[i] = m
         second[i] = v
         size = rate / (np.sqrt(v * c2) + _EPSILON)
-        new = value[i] - size * m * c1
-        if price > 0:
-            change = new - reference[i]
-            threshold = size * price
-            if change > threshold:
-                change -= threshold
-            elif change < -threshold:
-                change += threshold
-            else:
-                change = f32(0)
-            new = reference[i] + change
-        value[i] = new
+        change = value[i] - size * m * c1 - reference[i]
+        value[i] = reference[i] + np.copysign(max(abs(change) - size * price, f32(0)), change)
+
+
+@kernel
+def _adam_lanes(value, gradient, first, second, reference, n, rate, c1, c2, price):
+    """`adam` for the first n values, a multiple of LANES; arrays are `[1, values]`."""
+    zero, none, some = floats(f32(0)), ints(0), ints(1)
+    b1, r1 = floats(_BETA1), floats(f32(1) - _BETA1)
+    b2, r2 = floats(_BETA2), floats(f32(1) - _BETA2)
+    rates, prices, floor = floats(rate), floats(price), floats(_EPSILON)
+    correct1, correct2 = floats(c1), floats(c2)
+    for i in range(0, n, LANES):
+        g = load(gradient, 0, i)
+        size = absolute(g)
+        if lanes_set(where_above(size, zero, some, none)) == 0:
+            continue
+        store(gradient, 0, i, zero)
+        old, m, v, base = load(value, 0, i), load(first, 0, i), load(second, 0, i), load(reference, 0, i)
+        new_m, new_v = fma(b1, m, r1 * g), fma(b2, v, r2 * g * g)
+        rate_here = rates / (root(new_v * correct2) + floor)
+        change = old - rate_here * new_m * correct1 - base
+        new = base + signed(greatest(absolute(change) - rate_here * prices, zero), change)
+        store(first, 0, i, where_above(size, zero, new_m, m))
+        store(second, 0, i, where_above(size, zero, new_v, v))
+        store(value, 0, i, where_above(size, zero, new, old))
 
 
 assert DIRECTION_TERMS == 9

@@ -218,6 +218,16 @@ def absolute(typingctx, x):
 
 
 @intrinsic
+def root(typingctx, x):
+    """Square roots of floats."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, "sqrt", _FLOATS, args)
+
+    return _floats(x), codegen
+
+
+@intrinsic
 def signed(typingctx, x, y):
     """The absolute value of x with the sign of y, both floats."""
 
