@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from invcodec.field.grid import GridProfile
-from invcodec.geometry.rig import choose_space
+from invcodec.geometry.fitting import choose_space
 from invcodec.render.gpu import GpuEngine
 from invcodec.render.networks import Network, Networks
 from invcodec.synth.rig import synthetic_rig

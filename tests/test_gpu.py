@@ -22,7 +22,7 @@ from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.presets import resolve
 from invcodec.field.grid import GridProfile
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import choose_space
+from invcodec.geometry.fitting import choose_space
 from invcodec.geometry.space import Space
 from invcodec.render import composite
 from invcodec.render.networks import Networks

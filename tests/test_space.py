@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import average_pose, choose_space
+from invcodec.geometry.fitting import choose_space
+from invcodec.geometry.rig import average_pose
 from invcodec.geometry.space import Space
 from invcodec.render.composite import positions
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import choose_space
+from invcodec.geometry.fitting import choose_space
 from invcodec.render.engine import Batch, Step
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render

@@ -7,7 +7,7 @@ import os
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from invcodec.capture.layouts.listing import CameraFiles, Listing
 from invcodec.capture.layouts.registry import recognise
+from invcodec.capture.points import read_points
 from invcodec.capture.video import area_downscale, has_alpha, image_size, probe, read_image, read_video
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
@@ -55,6 +56,7 @@ class Capture:
         source_size: width and height of the first camera before downscaling.
         downscale: the factor that `frames` shrinks images by.
         transparent: whether the images have alpha.
+        points: `[N, 3]` reconstructed points of the scene, if the folder holds any.
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class Capture:
     source_size: tuple[int, int]
     downscale: int
     transparent: bool
+    points: np.ndarray | None = field(repr=False, compare=False)
 
     @property
     def training(self) -> list[int]:
@@ -198,6 +201,7 @@ def open_capture(
         (first_files.camera.width, first_files.camera.height),
         downscale,
         transparent,
+        read_points(folder, cameras),
     )
 
 

@@ -107,6 +107,7 @@ def _encode(
         source_size=capture.source_size,
         downscale=capture.downscale,
         transparent=capture.transparent,
+        points=capture.points,
         frames=len(capture.numbers),
         origin=origin,
         progress=progress,

@@ -31,7 +31,8 @@ from invcodec.encoding.report import FrameReport, Progress
 from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, InvError, UsageError
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, choose_space, training_cameras
+from invcodec.geometry.fitting import choose_space
+from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
 from invcodec.interrupts import deferred, interruptible
 from invcodec.limits import MIN_QP
 from invcodec.render import camera_colour, make_trainer
@@ -74,6 +75,7 @@ class Encoder:
         source_size: width and height before downscaling; the first camera's own if None.
         downscale: the factor by which images were shrunk, for the record.
         transparent: whether images carry alpha, over a transparent background.
+        points: `[N, 3]` reconstructed points of the scene, which help to choose its space.
         frames: how many frames there will be; a target size needs to know.
         pace: expected frames per second if below `fps`; a bit rate is divided accordingly.
         origin: what `invcodec.resume` needs to find the capture again; stored in the file.
@@ -81,7 +83,8 @@ class Encoder:
 
     Raises:
         CaptureError: too few cameras.
-        UsageError: the file exists or cannot be written, or a target that cannot be reached.
+        UsageError: the file exists or cannot be written, a target that cannot be reached, or cameras that do not fit
+            the space that the settings ask for.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Encoder:
         source_size: tuple[int, int] | None = None,
         downscale: int = 1,
         transparent: bool = False,
+        points: np.ndarray | None = None,
         frames: int | None = None,
         pace: Fraction | None = None,
         origin: Mapping[str, Any] | None = None,
@@ -112,7 +116,7 @@ class Encoder:
             raise UsageError(f"frame rate: {float(fps):g} is not positive")
         self._channels = 4 if transparent else 3
         rig = [self.cameras[i] for i in self._training]
-        space = choose_space(self.cameras, transparent=transparent)
+        space = choose_space(self.cameras, points=points, transparent=transparent, kind=settings.space)
         networks = networks_from_settings(settings.networks, space)
         self._correction = ColourCorrection(len(rig)) if settings.colour_correction else None
         declared = [declare(network) for network in networks]

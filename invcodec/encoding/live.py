@@ -127,6 +127,7 @@ def _encoder(
         source_size=source.source_size,
         downscale=source.downscale,
         transparent=source.transparent,
+        points=source.points,
         pace=1 / Fraction(pace.seconds_per_frame).limit_denominator(1000),
         progress=progress,
     )

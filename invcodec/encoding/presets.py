@@ -117,6 +117,7 @@ PRESETS = {
         fine_step=1.0,
         colour_correction=False,
         random_background=False,
+        space="ndc",
     ),
 }
 """Settings by name; `invcodec.names.PRESETS` describes them."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from invcodec.coding.fit import DEAD_ZONE
 from invcodec.encoding.rate import NO_TARGET, Target
+from invcodec.geometry.space import Kind
 from invcodec.names import DEFAULT_QUALITY
 from invcodec.training.schedule import Budget, Schedule
 
@@ -31,6 +32,7 @@ class Settings:
         dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
         warmup: frames after the first keyframe in which everything is trained.
         key_every: frames from one keyframe to the next, or None for a single one.
+        space: the kind of space, or None for the one that suits the rig best.
         target: for the file's size or quality; frames may differ from `quality` to meet it.
     """
 
@@ -49,6 +51,7 @@ class Settings:
     device: str = "auto"
     colour_correction: bool = True
     random_background: bool = True
+    space: Kind | None = None
     target: Target = NO_TARGET
 
     def at_quality(self, quality: float) -> Settings:

@@ -7,7 +7,7 @@ from typing import Any
 from invcodec.capture.capture import Capture
 from invcodec.encoding.estimate import estimate
 from invcodec.encoding.settings import Settings
-from invcodec.geometry.rig import choose_space
+from invcodec.geometry.fitting import choose_space
 
 SCHEMA = 1
 """Version of what `summarise` returns; raised when a field changes its meaning or goes away."""
@@ -19,7 +19,7 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
     `encode` holds an estimate: seconds of training (None where the budget is in steps), and bytes of the file.
     """
     expected = estimate(settings, len(capture.numbers), capture.fps)
-    space = choose_space(capture.cameras, transparent=capture.transparent)
+    space = choose_space(capture.cameras, points=capture.points, transparent=capture.transparent, kind=settings.space)
     return {
         "schema": SCHEMA,
         "capture": str(capture.folder),

@@ -1,4 +1,4 @@
-"""Geometry of a whole rig: the space for its scene, its average view, and paths around its point of interest."""
+"""Geometry of a whole rig: its average view, and paths around its point of interest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ import numpy as np
 
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.space import Space
 
-_NEAR_MARGIN = 0.95
-_FAR_MARGIN = 1.05
-_MIN_FORWARD_COSINE = 0.35
 _FORWARD_COSINE = 0.5
 """A rig faces forward if every camera looks within 60 degrees of the average direction."""
 _ORBIT_REACH = 0.8
@@ -44,80 +40,12 @@ def camera_named(name: str, cameras: Sequence[Camera], where: str) -> Camera:
     raise UsageError(f"{where}: no camera '{name}'; cameras are {', '.join(camera.name for camera in cameras)}")
 
 
-def choose_space(cameras: Sequence[Camera], *, transparent: bool = False) -> Space:
-    """The space for a rig, from its training cameras alone.
-
-    Forward-facing rigs with known depth bounds get `ndc`; captures with a transparent background a `box`
-    around what the cameras look at; all others `contract`.
-    """
-    rig = [cameras[index] for index in training_cameras(cameras)]
-    if not transparent and (space := _forward_space(rig)) is not None:
-        return space
-    centre, radius = _focus(rig)
-    if transparent:
-        radius *= 0.6
-    pose = np.concatenate([np.eye(3), centre[:, None]], 1)
-    return Space("box" if transparent else "contract", pose, np.full(3, -radius), np.full(3, radius))
-
-
-def _border_rays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    x = np.linspace(0, camera.width, 9)
-    y = np.linspace(0, camera.height, 9)
-    pixels = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    return camera.rays(pixels)
-
-
 def average_pose(cameras: Sequence[Camera]) -> np.ndarray:
     """Pose `[3, 4]` of the mean camera: mean position and viewing axis, and up as close to the mean up as possible."""
     poses = np.stack([camera.pose for camera in cameras])
     back = poses[:, :, 2].mean(0)
     back /= np.linalg.norm(back)
     return upright(poses[:, :, 3].mean(0), back, poses[:, :, 1].mean(0))
-
-
-def _forward_space(cameras: Sequence[Camera]) -> Space | None:
-    """NDC around everything that the cameras see between their bounds, or None for rigs that do not face forward."""
-    mean_back = np.mean([camera.pose[:, 2] for camera in cameras], 0)
-    if any(camera.near is None or camera.far is None for camera in cameras) or np.linalg.norm(mean_back) < 0.5:
-        return None
-    pose = average_pose(cameras)
-    depths, local = [], []
-    for camera in cameras:
-        origins, directions = _border_rays(camera)
-        o = (origins - pose[:, 3]) @ pose[:, :3]
-        d = directions @ pose[:, :3]
-        if (-d[:, 2] / np.linalg.norm(d, axis=-1)).min() < _MIN_FORWARD_COSINE:
-            return None
-        local.append((o, d))
-        assert camera.near is not None
-        assert camera.far is not None
-        depths.append([-(o + t * d)[:, 2] for t in (camera.near * _NEAR_MARGIN, camera.far * _FAR_MARGIN)])
-    behind = max(-o[:, 2].min() for o, _ in local)
-    near = min(d[0].min() for d in depths)
-    if near <= behind + 1e-3 * abs(near):
-        return None
-    far = max(d[1].max() for d in depths)
-    corners = []
-    for o, d in local:
-        for plane in (near, far):
-            t = (-plane - o[:, 2]) / d[:, 2]
-            corners.append((o + t[:, None] * d)[:, :2] / plane)
-    xy = np.concatenate(corners)
-    margin = 0.005 * (xy.max(0) - xy.min(0))
-    return Space("ndc", pose, np.append(xy.min(0) - margin, near), np.append(xy.max(0) + margin, far))
-
-
-def _focus(cameras: Sequence[Camera]) -> tuple[np.ndarray, float]:
-    """The point `[3]` closest to all optical axes, and the median distance of the cameras from it."""
-    axes = np.stack([camera.pose[:, 2] for camera in cameras])
-    centres = np.stack([camera.pose[:, 3] for camera in cameras])
-    project = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # A slight pull towards the rig keeps the system solvable for parallel axes.
-    spread = np.linalg.norm(centres - centres.mean(0), axis=-1).max() + 1e-6
-    matrix = project.sum(0) + 1e-3 * np.eye(3)
-    target = (project @ centres[:, :, None]).sum(0)[:, 0] + 1e-3 * (centres.mean(0) - spread * axes.mean(0))
-    focus = np.linalg.solve(matrix, target)
-    return focus, float(np.median(np.linalg.norm(centres - focus, axis=-1)))
 
 
 def default_view(cameras: Sequence[Camera]) -> Camera:

@@ -174,6 +174,28 @@ class Space:
             s = march_distance(s)
         return rays.depth_origin + s * rays.depth_scale
 
+    def pace(self, depth: np.ndarray, rays: Rays) -> np.ndarray:
+        """How much of the ray parameter goes by per unit of z-depth, at depths `[..., N]` on each of N rays."""
+        at = (depth - rays.depth_origin) / rays.depth_scale
+        if self.kind == "ndc":
+            at = 1 / (at * at * (1 / self.low[2] - 1 / self.high[2]))
+        elif self.kind == "contract":
+            at = 0.5 / np.maximum(at, 1) ** 2
+        else:
+            at = np.ones_like(at)
+        return at / rays.depth_scale
+
+    def density(self, points: np.ndarray) -> np.ndarray:
+        """Volume of the unit cube per volume of the world, `[N]`, around world points `[N, 3]` that the space holds."""
+        local = (points - self.pose[:, 3]) @ self.pose[:, :3]
+        size = self.high - self.low
+        if self.kind == "ndc":
+            return local[:, 2] ** -4.0 / (size[0] * size[1] * (1 / self.low[2] - 1 / self.high[2]))
+        if self.kind == "box":
+            return np.full(len(local), 1 / size.prod())
+        beyond = np.abs((local - self.low) / size * 2 - 1).max(1).clip(min=1)
+        return beyond**-4.0 / (2 * size).prod()
+
     def world(self, position: np.ndarray) -> np.ndarray:
         """Points of the unit cube `[N, 3]` back to world coordinates `[N, 3]`."""
         if self.kind == "ndc":

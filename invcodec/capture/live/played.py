@@ -29,6 +29,7 @@ class PlayedCapture(LiveSource):
             capture.source_size,
             capture.downscale,
             transparent=capture.transparent,
+            points=capture.points,
         )
         self._capture = capture
         self._loop = loop

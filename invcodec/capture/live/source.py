@@ -98,6 +98,7 @@ class LiveSource(ABC):
         downscale: int,
         *,
         transparent: bool = False,
+        points: np.ndarray | None = None,
     ) -> None:
         self.name = name
         self.cameras = tuple(cameras)
@@ -105,6 +106,7 @@ class LiveSource(ABC):
         self.source_size = source_size
         self.downscale = downscale
         self.transparent = transparent
+        self.points = points
 
     @abstractmethod
     def _run(self, newest: Newest, stop: threading.Event) -> None:
