@@ -15,7 +15,7 @@ from .values import bytes_text, frame_rate_text, seconds_text, table
 
 _SPACES = {
     "ndc": "forward-facing rig, normalised device coordinates (NDC)",
-    "box": "transparent background, bounding box",
+    "box": "bounded scene, box",
     "contract": "surrounding or unbounded rig, contracted space",
 }
 
@@ -69,6 +69,8 @@ def _text(summary: dict[str, Any], folder: Path) -> str:
     cameras = summary["cameras"]
     bounds = [(c["near"], c["far"]) for c in cameras if c["near"] is not None and c["far"] is not None]
     scene = _SPACES[summary["space"]["kind"]]
+    if summary["points"] is not None:
+        scene += f"; {summary['points']} points"
     if bounds:
         scene += f"; depths {min(near for near, _ in bounds):.3g} to {max(far for _, far in bounds):.3g}"
     source = summary["source_size"]

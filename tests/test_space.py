@@ -1,4 +1,4 @@
-"""Coordinate maps: march, position, world and depth agree; the choice of a map suits the rig."""
+"""Coordinate maps: march, position, world and depth agree, and so do their densities."""
 
 from dataclasses import fields, replace
 
@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.fitting import choose_space
 from invcodec.geometry.rig import average_pose
 from invcodec.geometry.space import Space
 from invcodec.render.composite import positions
@@ -32,14 +31,6 @@ def arc_rig():
     angles = np.linspace(-0.35, 0.35, 7)
     return [
         looking_at(f"cam{i:02}", (4 * np.sin(a), 0.3 * (i % 2), 4 * np.cos(a)), (0, 0, 0), near=2.0, far=9.0)
-        for i, a in enumerate(angles)
-    ]
-
-
-def surround_rig(centre=(5.0, -1.0, 2.0)):
-    angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
-    return [
-        looking_at(f"cam{i:02}", np.add(centre, (3 * np.sin(a), 0.5, 3 * np.cos(a))), centre, near=0.5, far=9.0)
         for i, a in enumerate(angles)
     ]
 
@@ -83,6 +74,26 @@ def test_position_on_a_ray_is_the_world_point_at_its_depth(name, seed, s):
     assert (space.depth(at * np.float32(0.9), rays) < depth).all()
 
 
+@pytest.mark.parametrize("name", SPACES)
+def test_densities_are_derivatives(name):
+    space = SPACES[name]
+    rng = np.random.default_rng(0)
+    cube = rng.uniform(0.05, 0.9, (50, 3))
+    step = 1e-5
+    columns = [(space.world(cube + axis) - space.world(cube - axis)) / (2 * step) for axis in step * np.eye(3)]
+    volume = np.abs(np.linalg.det(np.stack(columns, -1)))
+    # A contraction leaves the cube's edges empty; and away from the faces where it bends.
+    _, second, first = np.sort(np.abs(cube - 0.5), 1).T
+    filled = (second < 0.24) & (np.abs(first - 0.25) > 0.01) | (space.kind != "contract")
+    np.testing.assert_allclose((space.density(space.world(cube)) * volume)[filled], 1, rtol=1e-4)
+
+    # Rays that point forward and meet a box.
+    rays = space.march(rng.normal(0, 0.2, (50, 3)), np.append(rng.uniform(-0.2, 0.2, (50, 2)), -np.ones((50, 1)), 1))
+    s = rng.choice([0.1, 0.3, 0.7, 0.9], 50)
+    slope = (space.depth(s + step, rays) - space.depth(s - step, rays)) / (2 * step)
+    np.testing.assert_allclose(space.pace(space.depth(s, rays), rays) * slope, 1, rtol=1e-3)
+
+
 def test_box_is_entered_and_left_at_its_faces():
     space = SPACES["box"]
     origins, directions = np.array([[-4.0, 0.25, 0.0]] * 2), np.array([[2.0, 0, 0], [-2.0, 0, 0]])
@@ -120,53 +131,6 @@ def test_stored_and_read_back(name):
     assert again.kind == space.kind
     for key in ("pose", "low", "high"):
         np.testing.assert_array_equal(getattr(again, key), getattr(space, key))
-
-
-def test_forward_rig_gets_ndc_that_holds_all_it_sees():
-    rig = arc_rig()
-    space = choose_space(rig)
-    assert space.kind == "ndc"
-    for camera in rig:
-        origins, directions = camera.rays()
-        rays = space.march(origins, directions)
-        for depth in (2.0, 5.0, 9.0):
-            # The parameter at which the ray has this depth, found by bisection.
-            low, high = np.zeros(len(rays)), np.ones(len(rays))
-            for _ in range(30):
-                middle = (low + high) / 2
-                nearer = space.depth(middle, rays) < depth
-                low, high = np.where(nearer, middle, low), np.where(nearer, high, middle)
-            assert low.min() > 0
-            assert high.max() < 1
-            u = rays.origins + low[:, None] * rays.directions
-            assert ((u > 0) & (u < 1)).all()
-
-
-def test_forward_rig_without_bounds_is_contracted():
-    bare = [looking_at(c.name, c.pose[:, 3], (0, 0, 0)) for c in arc_rig()]
-    assert choose_space(bare).kind == "contract"
-
-
-def test_held_out_cameras_do_not_affect_the_space():
-    behind = looking_at("behind", (0, 0, -4), (0, 0, 0), near=2.0, far=9.0, held_out=True)
-    assert choose_space([*arc_rig(), behind]).to_dict() == choose_space(arc_rig()).to_dict()
-
-
-def test_surround_rig_is_contracted_around_its_focus():
-    space = choose_space(surround_rig())
-    assert space.kind == "contract"
-    np.testing.assert_allclose(space.pose[:, 3], [5, -1, 2], atol=0.1)
-    np.testing.assert_allclose(space.high, np.hypot(3, 0.5), rtol=0.05)
-
-
-@pytest.mark.parametrize("rig", [arc_rig(), surround_rig((0, 0, 0))])
-def test_transparent_capture_gets_a_box_between_the_cameras(rig):
-    space = choose_space(rig, transparent=True)
-    assert space.kind == "box"
-    inside = (np.array([camera.pose[:, 3] for camera in rig]) - space.pose[:, 3]) / space.high
-    assert (np.abs(inside).max(1) > 1).all()
-    centre = -space.pose[:, 3] / space.high
-    assert np.abs(centre).max() < 0.2
 
 
 def test_average_pose_is_a_rotation_between_the_cameras():

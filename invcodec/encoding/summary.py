@@ -32,6 +32,7 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
         "downscale": capture.downscale,
         "transparent": capture.transparent,
         "space": space.to_dict(),
+        "points": None if capture.points is None else len(capture.points),
         "held_out": [camera.name for camera in capture.cameras if camera.held_out],
         "cameras": [
             {

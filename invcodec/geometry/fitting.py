@@ -22,7 +22,7 @@ import numpy as np
 
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import training_cameras
+from invcodec.geometry.rig import training_cameras, upright
 from invcodec.geometry.space import Kind, Space
 
 _PIXELS = (11, 8)
@@ -37,6 +37,8 @@ the more the map is like a box."""
 _TAILS = (0.025, 0.05, 0.1, 0.15, 0.2, 0.25)
 """Share of the points that may lie beyond each face of the inner box of `contract`."""
 
+_PULL = 1e-3
+"""Weight of the first camera in the mean of axes."""
 _MIN_FORWARD_COSINE = 0.2
 """Between each camera and the mean one, for normalised device coordinates at all."""
 
@@ -79,9 +81,11 @@ def choose_space(
         UsageError: `ndc` is asked for, but the cameras do not face one way.
     """
     rig = [cameras[index] for index in training_cameras(cameras)]
-    bounded = all(camera.near is not None and camera.far is not None for camera in rig) or points is not None
-    rig = _with_bounds(rig, points, transparent)
+    if points is not None:
+        rig = [_narrowed(camera, points) for camera in rig]
+    bounded = all(camera.near is not None and camera.far is not None for camera in rig)
     frame = _frame(rig)
+    rig = _with_bounds(rig, frame, transparent)
     seen = _seen(rig, _OBJECT_QUORUM if transparent else 0.0)
     if kind == "ndc":
         return _published(rig, seen, frame, bounded)
@@ -135,57 +139,57 @@ def _fitness(space: Space, seen: _Seen) -> float:
     return float((volume + pace).mean(0) @ seen.weights)
 
 
-def _with_bounds(rig: Sequence[Camera], points: np.ndarray | None, transparent: bool) -> list[Camera]:
-    """The cameras, all with depth bounds: their own, as far as known and narrowed by points, else guessed."""
-    focus, spread = _focus(rig)
-    nearest, farthest = (_OBJECT_NEAREST, _OBJECT_FARTHEST) if transparent else (_NEAREST, _FARTHEST)
-    bounded = []
-    for camera in rig:
-        near, far = camera.near, camera.far
-        if points is not None and (depths := _depths(camera, points)) is not None:
-            near, far = max(near or 0.0, depths[0]), min(far or np.inf, depths[1])
-        distance = float((camera.pose[:, 3] - focus) @ camera.pose[:, 2])
-        if not (near or 0.1 * spread) < distance < (far or np.inf):
-            distance = 2 / (1 / near + 1 / far) if near and far else max(2 * (near or 0.0), 3 * spread)
-        if transparent:
-            near, far = max(near or 0.0, nearest * distance), min(far or np.inf, farthest * distance)
-        near, far = near or min(nearest * distance, 0.5 * (far or np.inf)), far or farthest * distance
-        bounded.append(replace(camera, near=near, far=max(far, 1.01 * near)))
-    return bounded
-
-
-def _depths(camera: Camera, points: np.ndarray) -> tuple[float, float] | None:
-    """Depth bounds from the points `[N, 3]` that a camera sees; None if these are too few."""
+def _narrowed(camera: Camera, points: np.ndarray) -> Camera:
+    """A camera with its depth bounds narrowed to the points `[N, 3]` that it sees, if these are enough to tell."""
     image, depth = camera.project(points)
     inside = (depth > 0) & (image >= 0).all(1) & (image[:, 0] < camera.width) & (image[:, 1] < camera.height)
     if np.count_nonzero(inside) < _MIN_POINTS:
-        return None
-    near, far = np.quantile(depth[inside], [_POINT_TAIL, 1 - _POINT_TAIL])
-    return float(near) / _POINT_MARGIN, float(far) * _POINT_MARGIN
+        return camera
+    nearest, farthest = np.quantile(depth[inside], [_POINT_TAIL, 1 - _POINT_TAIL])
+    near, far = max(camera.near or 0.0, nearest / _POINT_MARGIN), min(camera.far or np.inf, farthest * _POINT_MARGIN)
+    return replace(camera, near=float(near), far=float(far)) if near < far else camera
 
 
-def _focus(rig: Sequence[Camera]) -> tuple[np.ndarray, float]:
-    """The point `[3]` closest to all optical axes, and how far the cameras are apart."""
-    centres = np.stack([camera.pose[:, 3] for camera in rig])
-    middle = np.median(centres, 0)
-    spread = float(np.median(np.linalg.norm(centres - middle, axis=1))) or 1.0
-    axes = np.stack([camera.pose[:, 2] for camera in rig])
+def _with_bounds(rig: Sequence[Camera], frame: np.ndarray, transparent: bool) -> list[Camera]:
+    """The cameras, those without depth bounds with a guess: around the point where the optical axes meet."""
+    middle = frame[:, 3]
+    centres, axes = (np.stack([camera.pose[:, k] for camera in rig]) for k in (3, 2))
+    spread = float(np.median(np.linalg.norm(centres - middle, axis=1)))
+    if spread <= 1e-9 * np.abs(centres).max():
+        # Cameras in one place tell nothing of the scene's size.
+        spread = 1.0
     off_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    target = (off_axis @ (centres - middle)[:, :, None]).sum(0)[:, 0]
     # The minimum-norm solution: axes that are parallel meet nowhere in front.
-    return middle + np.linalg.lstsq(off_axis.sum(0), target, rcond=1e-6)[0], spread
+    target = (off_axis @ (centres - middle)[:, :, None]).sum(0)[:, 0]
+    focus = middle + np.linalg.lstsq(off_axis.sum(0), target, rcond=1e-6)[0]
+    nearest, farthest = (_OBJECT_NEAREST, _OBJECT_FARTHEST) if transparent else (_NEAREST, _FARTHEST)
+    bounded = []
+    for camera in rig:
+        near, far = camera.near or 0.0, camera.far or np.inf
+        distance = float((camera.pose[:, 3] - focus) @ camera.pose[:, 2])
+        if not max(near, 0.1 * spread) < distance < far:
+            distance = 2 / (1 / near + 1 / far) if near else min(3 * spread, far / 2)
+        if transparent or not near:
+            near = max(near, nearest * distance)
+        if transparent or far == np.inf:
+            far = min(far, farthest * distance)
+        bounded.append(replace(camera, near=near, far=far))
+    return bounded
 
 
 def _frame(rig: Sequence[Camera]) -> np.ndarray:
-    """Pose `[3, 4]` of the mean camera: median position, and the rotation that is closest to all of theirs.
+    """Pose `[3, 4]` of the mean camera: median position, and axes along what the cameras have most in common.
 
-    The first camera's rotation decides where the others cancel out, as those around a scene do.
+    That is where they look, or, of cameras around a scene, which way is up. The first camera decides where the others
+    cancel out.
     """
-    rotations = np.stack([camera.pose[:, :3] for camera in rig])
-    u, _, v = np.linalg.svd(rotations.mean(0) + 1e-3 * rotations[0])
-    rotation = u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
+    poses = np.stack([camera.pose for camera in rig])
+    up, back = (poses[:, :, axis].mean(0) + _PULL * poses[0, :, axis] for axis in (1, 2))
+    if np.linalg.norm(up) > np.linalg.norm(back):
+        back = back - up * (up @ back) / (up @ up)
+    rotation = upright(np.zeros(3), back / np.linalg.norm(back), up)[:, :3]
     # The median along these axes, so that it turns with the rig.
-    return np.append(rotation, rotation @ np.median([c.pose[:, 3] @ rotation for c in rig], 0)[:, None], 1)
+    return np.append(rotation, rotation @ np.median(poses[:, :, 3] @ rotation, 0)[:, None], 1)
 
 
 def _seen(rig: Sequence[Camera], quorum: float) -> _Seen:
@@ -239,7 +243,7 @@ def _grid(camera: Camera) -> np.ndarray:
 def _shared(
     origins: np.ndarray, directions: np.ndarray, limits: tuple[Any, Any], rig: Sequence[Camera], count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first and last ray parameters `[R]` within limits at which `count` cameras see a ray; first > last if none."""
+    """The first and last ray parameters `[R]` within limits at which `count` cameras see rays; first > last if none."""
     crossings = [_crossing(origins, directions, camera) for camera in rig]
     enter, leave = (np.stack(ends) for ends in zip(*crossings, strict=True))
     enter, leave = enter.clip(min=limits[0]), leave.clip(max=limits[1])
