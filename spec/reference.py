@@ -525,7 +525,7 @@ FRAME_RULES: list[Callable[[Any], bool]] = [
     lambda v: isinstance(v, bytes) and len(v) == 8,
     lambda v: is_int(v, 0, 255),
     lambda v: v is None or is_list(v, None, lambda qp: is_int(qp, -160, 64)),
-    lambda v: isinstance(v, list) and all(item is None or is_int(item) for item in v[:4]),
+    lambda v: isinstance(v, list) and all(item is None or is_int(item) for item in v[:3]),
     lambda v: v is None or isinstance(v, list),
 ]
 FRAME_FIELDS = ("time", "reference", "digest", "coder", "qps", "stats", "cameras")

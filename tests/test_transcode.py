@@ -46,7 +46,7 @@ def test_a_coarser_file_is_smaller_and_nearly_the_same(cli: Cli, encoded: Path, 
         assert [f["bytes"] for f in report["frames"]] == [entry.length for entry in small.frames]
         for a, b in zip(small.frames, source.frames, strict=True):
             one, other = (reader.frame(entry)[0].stats for reader, entry in ((small, a), (source, b)))
-            assert (one.stage, one.steps, one.milliseconds) == (other.stage, other.steps, other.milliseconds)
+            assert (one.stage, one.steps) == (other.stage, other.steps)
             # It would no longer be true.
             assert one.centidecibels is None
         assert small.head.cameras == source.head.cameras

@@ -45,7 +45,6 @@ class Stats(ListStructure):
     Attributes:
         stage: one of `STAGES`.
         steps: training steps.
-        milliseconds: time that the frame took.
         centidecibels: quality, as PSNR in hundredths of a decibel.
         captured: when a live frame was captured, in milliseconds since 1970 (UTC).
     """
@@ -54,7 +53,6 @@ class Stats(ListStructure):
 
     stage: Annotated[Stage | None, STAGE] = None
     steps: Annotated[int | None, optional(INTEGER)] = None
-    milliseconds: Annotated[int | None, optional(INTEGER)] = None
     centidecibels: Annotated[int | None, optional(INTEGER)] = None
     captured: Annotated[int | None, CAPTURED] = None
 

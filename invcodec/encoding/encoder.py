@@ -241,8 +241,7 @@ class Encoder:
             self._loop.go_on(fitted.state)
             psnr = measure(self._engine, self._views, pixels, self._correction)
             self._planner.observe(plan.stage, psnr)
-            milliseconds = round(1000 * (clock() - started))
-            stats = Stats(plan.stage, trained.steps, milliseconds, round(100 * psnr), plan.captured)
+            stats = Stats(plan.stage, trained.steps, round(100 * psnr), plan.captured)
             if plan.key:
                 frame = key_frame(fitted.state, plan.ticks, stats)
             else:
