@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from invcodec import names
 from invcodec.names import Source
 
 from .options import FORCE, Command, capture_options, group, resolve_settings, training_options
@@ -46,7 +47,8 @@ Examples:
         "--live",
         is_flag=True,
         help="Encode live from cameras: CAPTURE is a rig's JSON file, or a folder to play back in real time. "
-        "--key-seconds (for the first frame) and --seconds-per-frame are hard deadlines; frames that arrive in the "
+        f"--key-seconds (for the first frame, default {names.LIVE_KEY_SECONDS:g}) and --seconds-per-frame (default "
+        f"{names.LIVE_FRAME_SECONDS:g}) are hard deadlines in place of the preset's steps; frames that arrive in the "
         "meantime are dropped.",
     ),
     click.option("--loop", is_flag=True, help="With --live: restart files at their end."),
@@ -200,18 +202,15 @@ def _encode_live(
     force: bool,
     shown: Progress,
 ) -> None:
-    """Encode live; the deadlines default to the preset's training times."""
+    """Encode live, with deadlines in place of limits on training."""
     from invcodec.encoding.live import encode_live
 
     from .progress import BarProgress
 
-    deadlines = {}
-    preset = resolve_settings(ctx, {**training, "key_seconds": None, "seconds_per_frame": None, "steps": None})
-    for name, schedule in (("key_seconds", preset.key), ("seconds_per_frame", preset.delta)):
-        seconds = training[name] if training[name] is not None else schedule.budget.seconds
-        if seconds is None:
-            raise click.UsageError(f"preset {preset.preset} has no times; set --key-seconds and --seconds-per-frame")
-        deadlines[name] = float(seconds)
+    defaults = {"key_seconds": names.LIVE_KEY_SECONDS, "seconds_per_frame": names.LIVE_FRAME_SECONDS}
+    deadlines = {
+        name: default if training[name] is None else float(training[name]) for name, default in defaults.items()
+    }
     settings = resolve_settings(ctx, {**training, "key_seconds": None, "seconds_per_frame": None})
     done = encode_live(source, target, settings, **deadlines, frames=frames, force=force, progress=shown)
     if isinstance(shown, BarProgress):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .options import JSON
-from .values import Input, bytes_text, frame_rate_text, seconds_text, table
+from .values import Input, bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
 
 
 @click.command(
@@ -52,6 +52,8 @@ def _text(info: Mapping[str, Any]) -> str:
     if maker["name"]:
         preset = f", preset {maker['preset']}" if maker["preset"] else ""
         lines.append(f"encoder   {maker['name']} {maker['version']}{preset}")
+    if maker["key"]["rays"] is not None:
+        lines.append(f"training  {training_text(maker['key'], maker['later'])}")
     for network in info["networks"]:
         weights = network["weights"]
         lines.append(
@@ -59,6 +61,7 @@ def _text(info: Mapping[str, Any]) -> str:
             f"{network['profile_version']}, {sum(weights.values()):,} weights "
             f"({weights['structure']:,} structure, {weights['colour']:,} colour)"
         )
+        lines.append(f"          {network_text(network['profile'], network['config'])}")
     if frames["count"]:
         interval = f", a keyframe every {frames['key_interval']} frames" if frames["key_interval"] else ""
         lines.append(

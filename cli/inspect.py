@@ -11,7 +11,7 @@ import click
 from invcodec.names import Source
 
 from .options import JSON, Command, capture_options, resolve_settings, training_options
-from .values import bytes_text, frame_rate_text, seconds_text, table
+from .values import bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
 
 _SPACES = {
     "ndc": "forward-facing rig, normalised device coordinates (NDC)",
@@ -76,8 +76,8 @@ def _text(summary: dict[str, Any], folder: Path) -> str:
     source = summary["source_size"]
     shrunk = f" (captured at {source[0]}x{source[1]})" if summary["downscale"] > 1 else ""
     expected = summary["encode"]
-    seconds = expected["seconds"]
-    training = "a machine-dependent time" if seconds is None else f"about {seconds_text(seconds)}"
+    key, later = seconds_text(expected["key_seconds"]), seconds_text(expected["later_seconds"])
+    parts = f": keyframe {key}, then {later} a frame at most" if count > 1 else ""
     rows = [["camera", "file", "size", "distortion", "frames", "near", "far", ""]]
     for camera in cameras:
         lens = [camera[key] for key in ("k1", "k2", "p1", "p2")]
@@ -102,8 +102,14 @@ def _text(summary: dict[str, Any], folder: Path) -> str:
             + (", transparent background" if summary["transparent"] else ""),
             f"scene     {scene}",
             f"held out  {', '.join(summary['held_out']) or 'none'}",
-            f"encode    preset {expected['preset']}: {training} of training, "
-            f"about {bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} per frame)",
+            f"encode    preset {expected['preset']}: "
+            f"{training_text(expected['training']['key'], expected['training']['later'])}",
+            *(
+                f"network   {network['role']}: {network_text(network['profile'], network['config'])}"
+                for network in expected["networks"]
+            ),
+            f"time      about {seconds_text(expected['seconds'])} on this machine{parts} (an estimate)",
+            f"size      about {bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} per frame)",
             "",
             table(rows, left=2),
         ]

@@ -145,13 +145,15 @@ _training = group(
         "--preset",
         type=click.Choice(list(names.PRESETS)),
         default=names.DEFAULT_PRESET,
-        help=f"Trade-off between speed and quality. Default: {names.DEFAULT_PRESET}.\n\n\b\n"
+        help=f"Work per frame, the same on every machine; 'inspect' says how long it takes. Default: {names.DEFAULT_PRESET}.\n\n\b\n"
         + "\n".join(f"{name:7} {about}" for name, about in names.PRESETS.items()),
     ),
     click.option("--profile", type=click.Choice(names.profiles()), help="Kind of network. Default: the preset's."),
-    click.option("--seconds-per-frame", type=Duration(), help="Training time of every frame after the first."),
-    click.option("--key-seconds", type=Duration(), help="Training time of the first frame, e.g. 90, 90s or 500ms."),
-    click.option("--steps", type=Count(1, 2**31), help="Training steps of every frame, instead of a time."),
+    click.option("--seconds-per-frame", type=Duration(), help="Limit on the training time of every later frame."),
+    click.option(
+        "--key-seconds", type=Duration(), help="Limit on the training time of the first frame, e.g. 90, 90s or 500ms."
+    ),
+    click.option("--steps", type=Count(1, 2**31), help="Training steps of every frame, in place of the preset's."),
     click.option("--key-every", type=Count(1, 2**31), help="A keyframe every N frames. Default: only the first frame."),
     click.option(
         "--warmup",

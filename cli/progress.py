@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from invcodec.encoding.report import FrameReport, LiveReport, Outcome, Progress
+from invcodec.encoding.report import Estimate, FrameReport, LiveReport, Outcome, Progress
 
 from .values import bits_text, bytes_text, seconds_text
 
@@ -78,6 +78,44 @@ class JsonProgress(Progress):
         print(json.dumps(outcome.describe()), file=sys.stderr, flush=True)
 
 
+class TimeLeft:
+    """How long an encode will still take.
+
+    Attributes:
+        frames: that are still to be encoded, the current one included.
+        estimate: what this machine is expected to take, as far as that is known.
+        stage: of the current frame.
+    """
+
+    _TELLING = 0.1
+    """From this fraction of a frame on, its own pace tells more than the estimate: its first steps are small."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.estimate: Estimate | None = None
+        self.stage = ""
+        self._later: float | None = None
+
+    def now(self, fraction: float, elapsed: float) -> float | None:
+        """Seconds left once a fraction of the current frame is done, after `elapsed` seconds; None if unknown."""
+        key, later, share = None, self._later, 1.0
+        if self.estimate is not None:
+            key, later, share = self.estimate.key, later or self.estimate.later, self.estimate.later_share
+        this = key if self.stage == "key" else later
+        if this is None or fraction > self._TELLING:
+            if fraction <= 0:
+                return None
+            this = elapsed / min(fraction, 1.0)
+        if later is None:
+            later = share * this if self.stage == "key" else this
+        return max(0.0, this - elapsed) + (self.frames - 1) * later
+
+    def frame_done(self, report: FrameReport) -> None:
+        self.frames -= 1
+        if report.stage != "key":
+            self._later = report.seconds
+
+
 class BarProgress(Progress):
     """A bar over all frames, with loss and PSNR of the current one, bytes written and time left."""
 
@@ -95,20 +133,24 @@ class BarProgress(Progress):
             console=Console(stderr=True),
             refresh_per_second=4,
         )
-        self._frames: int | None = 0
+        self._left = TimeLeft()
         self._done = 0
         self._bytes = 0
         self._dropped = 0
-        self._last_seconds: float | None = None
         self._outcomes: list[Outcome] = []
 
     def start(self, frames: int | None) -> None:
         self._frames = frames
+        self._left.frames = frames or 0
         self._task = self._bar.add_task("preparing", total=frames, quality="", size="", left="")
         self._bar.start()
 
+    def prepared(self, estimate: Estimate) -> None:
+        self._left.estimate = estimate
+
     def frame_started(self, number: int, stage: str) -> None:
         self._began = monotonic()
+        self._left.stage = stage
         count = self._done + 1
         self._bar.update(
             self._task, description=f"frame {number} ({f'{count}/{self._frames}' if self._frames else count}, {stage})"
@@ -121,24 +163,13 @@ class BarProgress(Progress):
             quality=f"loss {loss:.5f}  {psnr:.2f} dB",
         )
         if self._frames is not None:
-            self._bar.update(self._task, left=self._time_left(fraction))
-
-    def _time_left(self, fraction: float) -> str:
-        """Time left; unknown beyond the first frame until a second one is done, since the first takes far longer."""
-        assert self._frames is not None
-        if fraction <= 0:
-            return ""
-        this = (monotonic() - self._began) * (1 / min(fraction, 1.0) - 1)
-        others = self._frames - self._done - 1
-        if others and self._last_seconds is None:
-            return f"{seconds_text(this)} left in this frame"
-        return f"{seconds_text(this + others * (self._last_seconds or 0))} left"
+            left = self._left.now(fraction, monotonic() - self._began)
+            self._bar.update(self._task, left="" if left is None else f"{seconds_text(left)} left")
 
     def frame_done(self, report: FrameReport) -> None:
         self._done += 1
         self._bytes += report.bytes
-        if report.kind != "key":
-            self._last_seconds = report.seconds
+        self._left.frame_done(report)
         self._bar.update(self._task, completed=self._done, size=bytes_text(self._bytes))
         if isinstance(report, LiveReport):
             self._dropped += report.dropped

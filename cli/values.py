@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -188,6 +188,29 @@ def seconds_text(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def network_text(profile: str, config: Mapping[str, Any]) -> str:
+    """The configuration of a network, such as `8 levels of 12 to 205 cells, tables of 2^15, ...`."""
+    if profile != "grid":
+        return ", ".join(f"{name} {value}" for name, value in config.items())
+    cells = config["resolutions"]
+    return (
+        f"{len(cells)} levels of {cells[0]} to {cells[-1]} cells, tables of 2^{config['log2_table']}, "
+        f"widths {config['hidden']}, {config['features']}, {config['colour_hidden']}, "
+        f"occupancy {config['occupancy']}^3, {config['samples']} samples a ray"
+    )
+
+
+def training_text(key: Mapping[str, Any], later: Mapping[str, Any]) -> str:
+    """How frames are trained, such as `2500 steps of 4096 rays, then 250 a frame`."""
+    return f"{_budget_text(key)} of {key['rays']} rays, then {_budget_text(later)} a frame"
+
+
+def _budget_text(training: Mapping[str, Any]) -> str:
+    parts = [] if training["steps"] is None else [f"{training['steps']:,} steps"]
+    parts += [] if training["seconds"] is None else [f"at most {seconds_text(training['seconds'])}"]
+    return " or ".join(parts)
 
 
 def table(rows: list[list[str]], *, left: int = 1) -> str:

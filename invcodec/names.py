@@ -14,14 +14,16 @@ from typing import Any, Literal, get_args
 from invcodec.errors import InvWarning, UsageError
 
 PRESETS = {
-    "draft": "5 s, then 0.45 s per frame",
-    "fast": "12 s, then 0.9 s per frame",
-    "medium": "30 s, then 1.8 s per frame",
-    "slow": "120 s, then 6 s per frame",
-    "paper": "as published: 10,000 steps per frame",
+    "draft": "400 steps, then 60 a frame",
+    "fast": "1,000 steps, then 120 a frame",
+    "medium": "2,500 steps, then 250 a frame",
+    "slow": "8,000 steps, then 800 a frame",
+    "paper": "as published: 10,000 steps a frame",
 }
 """Presets, each with a one-line description; `invcodec.encoding.presets` holds their settings."""
 DEFAULT_PRESET = "medium"
+LIVE_KEY_SECONDS, LIVE_FRAME_SECONDS = 30.0, 2.0
+"""Default deadlines of live encoding, of the first frame and of every later one."""
 
 PROFILES = ("grid", "nerf")
 """Built-in network profiles; `invcodec.field.registry` holds their classes."""

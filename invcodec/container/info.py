@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, BinaryIO, NotRequired, TypedDict, cast
@@ -17,12 +17,25 @@ SCHEMA = 1
 """Version of `Description`; incremented when a field changes its meaning or is removed."""
 
 
+class TrainingDescription(TypedDict):
+    """How one kind of frame was trained, at most; None where the file does not say or there is no limit."""
+
+    rays: int | None
+    """Of a step."""
+    steps: int | None
+    seconds: float | None
+
+
 class EncoderDescription(TypedDict):
-    """Which encoder wrote the file; None where the file does not say."""
+    """Which encoder wrote the file, and how; None where the file does not say."""
 
     name: str | None
     version: str | None
     preset: str | None
+    key: TrainingDescription
+    """The first frame."""
+    later: TrainingDescription
+    """Later frames."""
 
 
 class WeightCounts(TypedDict):
@@ -166,7 +179,7 @@ def _describe(source: Reader | Scanner, name: str) -> Description:
     mean = {kind: sum(each) / len(each) if each else None for kind, each in sizes.items()}
     total = {kind: sum(each) for kind, each in sizes.items()}
     duration = end_of_last(frames[-1].time, head.frame_rate) - frames[0].time if frames else Fraction(0)
-    settings = head.encoder.get("settings")
+    settings = _map(head.encoder, "settings")
     description = {
         "schema": SCHEMA,
         "file": name,
@@ -175,7 +188,9 @@ def _describe(source: Reader | Scanner, name: str) -> Description:
         "encoder": {
             "name": head.encoder.get("name"),
             "version": head.encoder.get("version"),
-            "preset": settings.get("preset") if isinstance(settings, dict) else None,
+            "preset": settings.get("preset"),
+            "key": _training(_map(settings, "key")),
+            "later": _training(_map(settings, "delta")),
         },
         **head.describe(),
         "frames": {
@@ -198,6 +213,25 @@ def _describe(source: Reader | Scanner, name: str) -> Description:
         "bit_rate": 8 * source.size / float(duration) if frames else None,
     }
     return cast(Description, description)
+
+
+def _map(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An entry of what an encoder says of itself, which may be anything, if it is a map."""
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _training(schedule: Mapping[str, Any]) -> TrainingDescription:
+    budget = _map(schedule, "budget")
+
+    def number(value: Any) -> Any:
+        return value if type(value) in (int, float) else None
+
+    return {
+        "rays": number(schedule.get("rays")),
+        "steps": number(budget.get("steps")),
+        "seconds": number(budget.get("seconds")),
+    }
 
 
 def _record(header: RecordHeader) -> RecordDescription:

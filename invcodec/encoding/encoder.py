@@ -21,7 +21,9 @@ from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.writer import record_bytes
-from invcodec.encoding.estimate import usual_bytes
+from invcodec.encoding.calibration import KINDS, Kind, Stopwatch, remembered
+from invcodec.encoding.capacity import fit
+from invcodec.encoding.estimate import estimate, usual_bytes
 from invcodec.encoding.loop import Loop
 from invcodec.encoding.plan import FramePlan, Planner
 from invcodec.encoding.presets import resolve
@@ -42,6 +44,7 @@ from invcodec.training.change import ChangeFinder
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.frames import FrameTrainer, SteeringPoint, Trained
 from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.schedule import Budget
 from invcodec.training.validation import measure
 from invcodec.version import __version__
 
@@ -105,7 +108,6 @@ class Encoder:
         progress: Progress | None = None,
     ) -> None:
         self.cameras = tuple(cameras)
-        self.settings = settings = settings or resolve()
         self.progress = progress or Progress()
         self._training = training_cameras(self.cameras)
         if len(self._training) < MIN_TRAINING_CAMERAS:
@@ -116,7 +118,9 @@ class Encoder:
             raise UsageError(f"frame rate: {float(fps):g} is not positive")
         self._channels = 4 if transparent else 3
         rig = [self.cameras[i] for i in self._training]
-        space = choose_space(self.cameras, points=points, transparent=transparent, kind=settings.space)
+        self._asked = settings or resolve()
+        space = choose_space(self.cameras, points=points, transparent=transparent, kind=self._asked.space)
+        self.settings = settings = fit(self._asked, self.cameras, space)
         networks = networks_from_settings(settings.networks, space)
         self._correction = ColourCorrection(len(rig)) if settings.colour_correction else None
         declared = [declare(network) for network in networks]
@@ -172,6 +176,10 @@ class Encoder:
                 for entry, stats in zip(so_far.entries, so_far.stats, strict=True):
                     self._rate.wrote(entry.is_key, entry.time, entry.length, stats.psnr)
             self._recording.begin(head)
+            self._stopwatch = Stopwatch(settings)
+            if frames is not None:
+                speeds = {kind: remembered(settings, kind) for kind in KINDS}
+                self.progress.prepared(estimate(settings, frames, fps, speeds))
         except BaseException as error:
             self._recording.__exit__(type(error), error, error.__traceback__)
             raise
@@ -215,7 +223,7 @@ class Encoder:
             time: presentation time in seconds; later than the last frame's.
             number: the capture's frame number; the next one if None.
             masks: for each camera `[H, W]` bool (False: ignore the pixel) or None.
-            seconds: training time at most, in place of that of the settings.
+            seconds: training time, in place of the budget of the settings; steps that were asked for still end it.
             captured: when the images were captured, in seconds since 1970, if the file is to say so.
 
         Raises:
@@ -231,7 +239,9 @@ class Encoder:
                         pixels = self._finder.find(pixels, self._last_pixels)
                     self.progress.frame_started(plan.number, plan.stage)
                     overhead = self._overhead(plan)
+                    began = clock()
                     trained = self._train(plan, pixels, overhead, seconds)
+                    training = clock() - began
             except BaseException:
                 # Another frame may be pushed: it starts from what the decoder has.
                 self._loop.restart()
@@ -260,6 +270,8 @@ class Encoder:
                 psnr=psnr,
                 bytes=entry.length,
             )
+            kind: Kind = "key" if plan.stage == "key" else "delta"
+            self._stopwatch.add(kind, trained.steps, training, report.seconds - training)
             self.progress.frame_done(report)
         return report
 
@@ -279,7 +291,10 @@ class Encoder:
         shown_at = plan.ticks * self._recording.head.time_base
         schedule = plan.schedule(self.settings.at_quality(self._rate.begin(plan.key, shown_at)))
         if seconds is not None:
-            schedule = replace(schedule, budget=replace(schedule.budget, seconds=seconds))
+            budget = Budget(seconds, plan.schedule(self._asked).budget.steps)
+        else:
+            budget = schedule.budget.for_change(pixels.change)
+        schedule = replace(schedule, budget=budget)
         trainer = FrameTrainer(self._engine, self._steps, np.random.default_rng([self.settings.seed, plan.number]))
         training = trainer.train(plan.stage, pixels, schedule)
         price: float | None = None

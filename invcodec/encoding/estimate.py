@@ -1,12 +1,14 @@
-"""Estimates of an encode's time and bytes, from its settings alone."""
+"""Estimates of an encode's time and bytes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from fractions import Fraction
 
+from invcodec.encoding.calibration import Kind, Speed
 from invcodec.encoding.keyframes import keyframes_among
 from invcodec.encoding.rate import POINTS_PER_OCTAVE
+from invcodec.encoding.report import Estimate
 from invcodec.encoding.settings import Settings
 from invcodec.field.registry import build
 from invcodec.names import DEFAULT_QUALITY
@@ -15,14 +17,6 @@ _BITS = {"grid": (0.4, 0.04), "nerf": (5.0, 0.3)}
 """Bits per weight of a keyframe and of a later frame, by profile; other profiles are taken to be like `nerf`."""
 _FREE_BITS = 3.0
 """Bits per weight of later frames whose changes have no price."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Estimated cost of an encode: seconds (None if the budget is in steps), and bytes of the file."""
-
-    seconds: float | None
-    bytes: int
 
 
 def usual_bytes(settings: Settings) -> tuple[float, float]:
@@ -39,17 +33,21 @@ def usual_bytes(settings: Settings) -> tuple[float, float]:
     return key * factor, delta * factor
 
 
-def estimate(settings: Settings, frames: int, frame_rate: Fraction) -> Estimate:
-    """Estimate an encode of `frames` frames from the settings alone; actual sizes depend on the scene."""
+def estimate(
+    settings: Settings, frames: int, frame_rate: Fraction, speeds: Mapping[Kind, Speed | None] | None = None
+) -> Estimate:
+    """Estimate an encode of `frames` frames; actual sizes depend on the scene.
+
+    Args:
+        settings: fitted to a rig.
+        speeds: of this machine, as far as they are known.
+    """
+    speeds = speeds or {}
+    first, later = (
+        None if (speed := speeds.get(kind)) is None else speed.frame(schedule.budget)
+        for kind, schedule in (("key", settings.key), ("delta", settings.delta))
+    )
     keys = keyframes_among(frames, settings.key_every)
-    warm = min(settings.warmup, frames - 1)
-    budgets = [(settings.key, 1), (settings.warm, warm), (settings.delta, frames - 1 - warm)]
-    seconds: float | None = 0.0
-    for schedule, count in budgets:
-        if schedule.budget.seconds is None:
-            seconds = None if count else seconds
-        elif seconds is not None:
-            seconds += schedule.budget.seconds * count
     key, delta = usual_bytes(settings)
     target = settings.target
     size = keys * key + (frames - keys) * min(delta, target.max_frame_bytes or delta)
@@ -57,4 +55,5 @@ def estimate(settings: Settings, frames: int, frame_rate: Fraction) -> Estimate:
         size = target.size
     elif target.bitrate is not None:
         size = float(target.bitrate / 8 * frames / frame_rate)
-    return Estimate(seconds, round(size))
+    share = (settings.delta.budget.steps or 0) / (settings.key.budget.steps or 1)
+    return Estimate(first, later, share, frames, round(size))

@@ -1,6 +1,7 @@
-"""Presets: a choice of quality against time, resolved into one settings object.
+"""Presets: a choice of quality against work, resolved into one settings object.
 
-The numbers come from the measurements in `benchmarks/`; docs/encode.md says what each preset costs and gives.
+Presets differ in their steps, which `invcodec.encoding.capacity` decides together with everything else that depends on
+the rig. The numbers come from the measurements in `benchmarks/`; docs/encode.md says what each preset costs and gives.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from invcodec.encoding.capacity import STEPS
 from invcodec.encoding.rate import NO_TARGET, Target
 from invcodec.encoding.settings import Settings
 from invcodec.errors import UsageError
@@ -33,13 +35,13 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
 
 
 _KEY_PRICE, _DELTA_PRICE = 1e-7, 1e-6
-"""Price of a change in the loss at quality 50. A keyframe's weights serve every frame up to the next one, so they are
-cheaper."""
+"""Price of a change in the loss at quality 50 and for small pictures. A keyframe's weights serve every frame up to the
+next one, so they are cheaper."""
 
 
-def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Settings:
+def _grid_settings(preset: str) -> Settings:
     delta = Schedule(
-        Budget(seconds=frame_seconds),
+        Budget(),
         # Noisy gradients move weights to no purpose, and every move costs bytes: few large batches, sampled close to
         # where a decoder samples, gave fewer bytes and more quality than many small ones.
         rays=4096,
@@ -53,7 +55,7 @@ def _grid_settings(preset: str, key_seconds: float, frame_seconds: float) -> Set
         jitter=0.1,
     )
     key = Schedule(
-        Budget(seconds=key_seconds),
+        Budget(),
         rays=4096,
         lead_rate=0.16,
         rate=0.02,
@@ -72,13 +74,8 @@ _PAPER = Schedule(
 )  # fmt: skip
 
 
-def _twice(budget: Budget) -> Budget:
-    assert budget.seconds is not None
-    return Budget(seconds=2 * budget.seconds)
-
-
 def _nerf_settings(preset: Settings) -> Settings:
-    """A preset of the grid profile applied to one small MLP: twice the time, since it learns more slowly."""
+    """A preset of the grid profile applied to one small MLP."""
     scene = {
         "name": "scene",
         "role": "scene",
@@ -86,10 +83,9 @@ def _nerf_settings(preset: Settings) -> Settings:
         # With 8 octaves, small pictures were learned more slowly.
         "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 48, "importance": 0},
     }
-    key = Schedule(_twice(preset.key.budget), rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
+    key = Schedule(Budget(), rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
     delta = replace(
         key,
-        budget=_twice(preset.delta.budget),
         # A high rate under a price moves few weights far; a low rate moves many a little.
         lead_rate=8e-3,
         rate=2e-3,
@@ -103,10 +99,7 @@ def _nerf_settings(preset: Settings) -> Settings:
 
 
 PRESETS = {
-    "draft": _grid_settings("draft", 5, 0.45),
-    "fast": _grid_settings("fast", 12, 0.9),
-    "medium": _grid_settings("medium", 30, 1.8),
-    "slow": _grid_settings("slow", 120, 6),
+    **{name: _grid_settings(name) for name in STEPS},
     "paper": Settings(
         "paper",
         _nerf(),
@@ -141,11 +134,13 @@ def resolve(
 ) -> Settings:
     """Settings of a preset, with the given options applied.
 
+    They are not fitted to a rig yet: the `Encoder` does that, since it knows the cameras.
+
     Args:
         profile: a profile's name (`invcodec.names.profiles`); the preset's own if None.
-        seconds_per_frame: training time of every frame after the first.
-        key_seconds: training time of the first keyframe.
-        steps: optimiser steps of every frame, in place of times.
+        seconds_per_frame: longest training time of every frame after the first.
+        key_seconds: longest training time of the first keyframe.
+        steps: optimiser steps of every frame, in place of the preset's.
         quality: 0 to 100; higher quality takes more bytes. DEFAULT_QUALITY if None.
         target: a target for the file, in place of a quality.
 
@@ -174,23 +169,16 @@ def resolve(
         raise UsageError(f"quality: {quality:g} is not between {least} and {most}")
     if profile is not None and {network["profile"] for network in settings.networks} != {profile}:
         settings = _nerf_settings(settings) if profile == "nerf" else replace(settings, networks=_scene(profile))
-    if steps is not None:
-        budget = Budget(steps=steps)
-        settings = replace(
-            settings,
-            key=replace(settings.key, budget=budget),
-            warm=replace(settings.warm, budget=budget),
-            delta=replace(settings.delta, budget=budget),
-        )
-    if key_seconds is not None:
-        settings = replace(settings, key=replace(settings.key, budget=Budget(seconds=key_seconds)))
-    if seconds_per_frame is not None:
-        budget = Budget(seconds=seconds_per_frame)
-        settings = replace(
-            settings, warm=replace(settings.warm, budget=budget), delta=replace(settings.delta, budget=budget)
-        )
+
+    def limited(schedule: Schedule, seconds: float | None) -> Schedule:
+        return replace(schedule, budget=Budget(seconds, steps or schedule.budget.steps))
+
+    settings = settings.at_quality(quality)
     return replace(
-        settings.at_quality(quality),
+        settings,
+        key=limited(settings.key, key_seconds),
+        warm=limited(settings.warm, seconds_per_frame),
+        delta=limited(settings.delta, seconds_per_frame),
         target=target,
         warmup=settings.warmup if warmup is None else warmup,
         key_every=key_every,

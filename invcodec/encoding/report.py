@@ -82,11 +82,40 @@ class OutcomeDescription(TypedDict):
     met: bool
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated cost of an encode.
+
+    Attributes:
+        key: seconds of the first frame, or None if nothing is known of this machine's speed.
+        later: seconds of each later frame at most, or None.
+        later_share: steps of a later frame over those of the first, where nothing is known.
+        frames: of the encode.
+        bytes: of the file.
+    """
+
+    key: float | None
+    later: float | None
+    later_share: float
+    frames: int
+    bytes: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole encode."""
+        if self.key is None or self.later is None:
+            return None
+        return self.key + (self.frames - 1) * self.later
+
+
 class Progress:
     """Receives the progress of an encode; this base class ignores it."""
 
     def start(self, frames: int | None) -> None:
         """Called once by `encode_capture`, `resume` and `encode_live`, with the number of frames to encode if known."""
+
+    def prepared(self, estimate: Estimate) -> None:
+        """Called once before the first frame, if the number of frames is known: what the encode is expected to take."""
 
     def frame_started(self, number: int, stage: str) -> None: ...
 

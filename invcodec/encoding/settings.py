@@ -1,4 +1,4 @@
-"""The settings of an encode: every choice that it depends on apart from the capture."""
+"""The settings of an encode: every choice that it depends on apart from the capture's pictures."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class Settings:
         key_every: frames from one keyframe to the next, or None for a single one.
         space: the kind of space, or None for the one that suits the rig best.
         target: for the file's size or quality; frames may differ from `quality` to meet it.
+        pixels: training pixels of the rig that the settings were fitted to (`invcodec.encoding.capacity`), or None
+            while networks, rays, prices and steps are still to be decided.
     """
 
     preset: str
@@ -53,6 +55,7 @@ class Settings:
     random_background: bool = True
     space: Kind | None = None
     target: Target = NO_TARGET
+    pixels: int | None = None
 
     def at_quality(self, quality: float) -> Settings:
         """These settings with the prices and steps of another quality, 0 to 100."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from invcodec.capture.capture import Capture
+from invcodec.encoding.calibration import calibrated
+from invcodec.encoding.capacity import fit
 from invcodec.encoding.estimate import estimate
 from invcodec.encoding.settings import Settings
+from invcodec.field.registry import build
 from invcodec.geometry.fitting import choose_space
 
 SCHEMA = 1
@@ -16,10 +19,16 @@ SCHEMA = 1
 def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
     """Cameras in order with their files, frames, scene bounds, and the cost of encoding with these settings.
 
-    `encode` holds an estimate: seconds of training (None where the budget is in steps), and bytes of the file.
+    `encode` holds the networks and steps that suit the rig, and an estimate: seconds of the first frame, of each later
+    one at most and of all on this machine, and bytes of the file.
+
+    Raises:
+        UsageError: the settings' device cannot be used on this machine.
     """
-    expected = estimate(settings, len(capture.numbers), capture.fps)
     space = choose_space(capture.cameras, points=capture.points, transparent=capture.transparent, kind=settings.space)
+    settings = fit(settings, capture.cameras, space)
+    speeds = calibrated(settings, capture.cameras, space)
+    expected = estimate(settings, len(capture.numbers), capture.fps, speeds)
     return {
         "schema": SCHEMA,
         "capture": str(capture.folder),
@@ -43,5 +52,19 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
             }
             for camera, files in zip(capture.cameras, capture.files, strict=True)
         ],
-        "encode": {"preset": settings.preset, "seconds": expected.seconds, "bytes": expected.bytes},
+        "encode": {
+            "preset": settings.preset,
+            "networks": [
+                {**network, "config": dict(build(network["profile"], network["config"]).config)}
+                for network in settings.networks
+            ],
+            "training": {
+                kind: {"rays": schedule.rays, "steps": schedule.budget.steps, "seconds": schedule.budget.seconds}
+                for kind, schedule in (("key", settings.key), ("later", settings.delta))
+            },
+            "key_seconds": expected.key,
+            "later_seconds": expected.later,
+            "seconds": expected.seconds,
+            "bytes": expected.bytes,
+        },
     }

@@ -76,10 +76,20 @@ def make_trainer(networks: Networks, *, device: str = "auto", threads: int | Non
     return made
 
 
-def _make(networks: Networks, device: str, threads: int | None, kind: type) -> Renderer:
+def chosen_device(device: str) -> str:
+    """The device that "auto" stands for on this machine; any other stays.
+
+    Raises:
+        UsageError: it cannot be used on this machine.
+    """
     if device == "auto":
         device = "cuda" if _has_cuda() else "cpu"
     _check_device(device)
+    return device
+
+
+def _make(networks: Networks, device: str, threads: int | None, kind: type) -> Renderer:
+    device = chosen_device(device)
     for engine in ENGINES:
         if not engine.fits(networks, device):
             continue

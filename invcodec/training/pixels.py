@@ -98,6 +98,13 @@ class FramePixels:
         """`[C]` numbers of the changed pixels among them."""
         return np.flatnonzero(self.changed_mask) if self.changed_mask is not None else np.empty(0, np.int64)
 
+    @property
+    def change(self) -> float:
+        """Share of the pixels to train on that changed since the last frame; 1 if unknown."""
+        if self.changed_mask is None:
+            return 1.0
+        return int(np.count_nonzero(self.changed_mask)) / max(1, int(np.count_nonzero(self.valid_mask)))
+
     @classmethod
     def gather(
         cls, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], validation: np.ndarray

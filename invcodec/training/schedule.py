@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When a frame's training ends: after a wall time in seconds or a number of steps, whichever comes first."""
+    """When a frame's training ends: after a wall time or a number of steps, whichever comes first.
+
+    Attributes:
+        seconds: wall time.
+        steps: training steps.
+        quiet_steps: steps of a frame in which nothing changed, if they are fewer.
+        full_change: share of the training pixels that have to change for a frame to take all of its steps.
+    """
 
     seconds: float | None = None
     steps: int | None = None
+    quiet_steps: int | None = None
+    full_change: float = 0.0
+
+    def for_change(self, share: float) -> Budget:
+        """The budget of a frame in which this share of the training pixels changed."""
+        if self.steps is None or self.quiet_steps is None or share >= self.full_change:
+            return self
+        steps = self.quiet_steps + (self.steps - self.quiet_steps) * share / self.full_change
+        return replace(self, steps=round(steps))
 
     def fraction(self, elapsed: float, step: int) -> float:
         parts = [elapsed / self.seconds if self.seconds else 0.0, step / self.steps if self.steps else 0.0]

@@ -1,0 +1,165 @@
+"""How large a network and how much work suit a rig: what settings leave open is decided here, before any training.
+
+Everything follows from the training pixels, the rig, and the preset, never from the machine. The result is stored in
+the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from invcodec.encoding.settings import Settings
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.contraction import contract, march_distance
+from invcodec.geometry.rig import training_cameras
+from invcodec.geometry.space import Space
+from invcodec.names import DEFAULT_PRESET
+from invcodec.training.schedule import Budget, Schedule
+
+SMALL_PIXELS, LARGE_PIXELS = 200_000, 5_600_000
+"""Training pixels of the two rigs that the pairs of numbers below were measured at: 16 cameras of 128x96, and 16 of
+676x507. Numbers between and beyond are interpolated on a logarithmic scale."""
+
+STEPS = {"draft": (400, 60), "fast": (1000, 120), "medium": (2500, 250), "slow": (8000, 800)}
+"""Steps of a keyframe and of every other frame. The same for all sizes: where there are more pixels, a step visits more
+of them, and more of the network is hashed."""
+NERF_STEPS = 0.25
+"""Share of these steps that one small MLP gets: its steps take many times as long."""
+QUIET_STEPS, FULL_CHANGE = 0.125, 0.08
+"""A frame in which nothing changed gets this share of the steps; one in which this share of the training pixels
+changed, as is usual where people move, gets all of them."""
+
+LEVELS = (8, 12)
+"""Levels of the grid, an even number. With those and the resolutions below, a level is 1.45 times as fine as the last
+one: coarser ladders leave gaps, finer ones cost a lookup per sample and level for little."""
+LEAST_LEVELS, MOST_LEVELS = 8, 16
+COARSEST = (12, 16)
+"""Cells along each axis of the coarsest level; a few tens of cells see the whole scene at once."""
+FINEST_RANGE = (64, 2048)
+"""Limits of the finest level, whose cells are about as large as a pixel's footprint: finer detail cannot be seen, and
+coarser cells blur."""
+LOG2_TABLE, LOG2_TABLE_RANGE = (15, 18), (14, 20)
+"""Logarithm of the entries of a hashed level. Surfaces grow with the pixels that show them; the table may grow more
+slowly, as large rigs see each surface more often."""
+OCCUPANCY, FINE_OCCUPANCY, FINE_OCCUPANCY_FROM = 64, 128, 8 * SMALL_PIXELS
+"""Occupancy cells along each axis, and the training pixels from which on there are more. Eight times as many cells take
+a while to review, which pays once a ray has many samples."""
+SAMPLES = (96, 256)
+"""Samples along a ray: about one for every second or fourth cell of the finest level."""
+RAYS_GROWTH, RAYS_RANGE, RAYS_MULTIPLE = 0.2, (4096, 16384), 1024
+"""Rays of a step grow with this power of the pixels: gradients of a large table are noisier."""
+PRICE_GROWTH = -0.5
+"""The loss is a mean over pixels: of more pixels, one weight explains a smaller share. Prices follow with this power of
+the pixels."""
+
+
+def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings:
+    """Settings with everything decided that they leave open: networks, rays, prices and steps for a rig.
+
+    A configuration or a number of steps that is given stays. Settings that were fitted stay as they are, so an
+    encode that is continued trains as before.
+
+    Args:
+        cameras: of the rig; those that are held out count for nothing.
+        space: of the scene.
+    """
+    if settings.pixels is not None:
+        return settings
+    rig = [cameras[index] for index in training_cameras(cameras)]
+    pixels = sum(camera.width * camera.height for camera in rig)
+    profile = settings.networks[0]["profile"]
+    networks = tuple(
+        {**network, "config": grid_config(pixels, cells_per_axis(rig, space))}
+        if network["profile"] == "grid" and not network["config"]
+        else network
+        for network in settings.networks
+    )
+    share = NERF_STEPS if profile == "nerf" else 1.0
+    key_steps, steps = (round(share * count) for count in STEPS.get(settings.preset, STEPS[DEFAULT_PRESET]))
+
+    def fitted(schedule: Schedule, open_budget: Budget) -> Schedule:
+        return replace(
+            schedule,
+            budget=replace(open_budget, seconds=schedule.budget.seconds)
+            if schedule.budget.steps is None
+            else schedule.budget,
+            rays=_rays(schedule.rays, pixels) if profile == "grid" else schedule.rays,
+            price=schedule.price * (pixels / SMALL_PIXELS) ** PRICE_GROWTH,
+        )
+
+    return replace(
+        settings,
+        pixels=pixels,
+        networks=networks,
+        key=fitted(settings.key, Budget(steps=key_steps)),
+        warm=fitted(settings.warm, Budget(steps=steps)),
+        delta=fitted(settings.delta, Budget(None, steps, round(QUIET_STEPS * steps), FULL_CHANGE)),
+    )
+
+
+def grid_config(pixels: int, finest: float) -> dict[str, Any]:
+    """Configuration of a `grid` network.
+
+    Args:
+        pixels: of all training cameras.
+        finest: cells along an axis of the unit cube that are as large as a pixel's footprint.
+    """
+    size = math.log(pixels / SMALL_PIXELS) / math.log(LARGE_PIXELS / SMALL_PIXELS)
+
+    def between(pair: tuple[int, int]) -> float:
+        return pair[0] + (pair[1] - pair[0]) * size
+
+    levels = _clip(2 * round(between(LEVELS) / 2), LEAST_LEVELS, MOST_LEVELS)
+    ladder = np.geomspace(_clip(between(COARSEST), *COARSEST), _clip(finest, *FINEST_RANGE), levels)
+    samples = SAMPLES[0] * (SAMPLES[1] / SAMPLES[0]) ** size
+    return {
+        "resolutions": [round(float(cells)) for cells in ladder],
+        "log2_table": _clip(round(between(LOG2_TABLE)), *LOG2_TABLE_RANGE),
+        "occupancy": FINE_OCCUPANCY if pixels >= FINE_OCCUPANCY_FROM else OCCUPANCY,
+        "samples": _clip(16 * round(samples / 16), *SAMPLES),
+    }
+
+
+def _rays(rays: int, pixels: int) -> int:
+    """Rays of a step, from those at `SMALL_PIXELS`."""
+    grown = rays * (pixels / SMALL_PIXELS) ** RAYS_GROWTH
+    return _clip(RAYS_MULTIPLE * round(grown / RAYS_MULTIPLE), *RAYS_RANGE)
+
+
+def _clip(value: Any, least: int, most: int) -> Any:
+    return min(max(value, least), most)
+
+
+_PLACES = 8
+"""Pixels along each side of a picture at which footprints are measured."""
+
+
+def cells_per_axis(cameras: Sequence[Camera], space: Space) -> float:
+    """Cells along an axis of the unit cube that are as large as a pixel's footprint half-way along the cameras' rays.
+
+    The median over a lattice of pixels of all cameras, so a few that see nothing, or the sky, do not matter.
+    """
+    sizes = []
+    for camera in cameras:
+        x, y = ((np.arange(_PLACES) + 0.5) / _PLACES * side for side in (camera.width, camera.height))
+        pixels = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+        here, right, below = (_half_way(camera, pixels + step, space) for step in ((0, 0), (1, 0), (0, 1)))
+        inside = ((here > 0) & (here < 1)).all(1)
+        sizes += [np.linalg.norm(next_to - here, axis=1)[inside] for next_to in (right, below)]
+    footprints = np.concatenate(sizes)
+    footprints = footprints[footprints > 0]
+    return 1 / float(np.median(footprints)) if len(footprints) else float(FINEST_RANGE[0])
+
+
+def _half_way(camera: Camera, pixels: np.ndarray, space: Space) -> np.ndarray:
+    """Points of the unit cube `[N, 3]` half-way along the rays through image points `[N, 2]`."""
+    rays = space.march(*camera.rays(pixels))
+    half = np.full(len(pixels), 0.5, np.float32)
+    if not space.contracted:
+        return rays.origins + half[:, None] * rays.directions
+    return contract(rays.origins + march_distance(half)[:, None] * rays.directions)
