@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from invcodec import names
-from invcodec.names import Source
 
 from .options import FORCE, Command, capture_options, group, resolve_settings, training_options
 from .values import Address, bytes_text, seconds_text
@@ -89,7 +88,7 @@ def command(
     downscale: int,
     holdout: tuple[str, ...],
     layout: str | None,
-    source: Source | None,
+    source: names.Source | None,
     **training: Fraction | str | int | bool | None,
 ) -> None:
     """Encode the multi-view video in folder CAPTURE to the file OUTPUT, or to standard output if it is -.
@@ -166,7 +165,7 @@ def _refuse_options(ctx: click.Context) -> None:
 def _live_source(
     path: Path,
     layout: str | None,
-    source: Source | None,
+    source: names.Source | None,
     downscale: int,
     holdout: tuple[str, ...],
     *,

@@ -145,8 +145,8 @@ _training = group(
         "--preset",
         type=click.Choice(list(names.PRESETS)),
         default=names.DEFAULT_PRESET,
-        help=f"Work per frame, the same on every machine; 'inspect' says how long it takes. Default: {names.DEFAULT_PRESET}.\n\n\b\n"
-        + "\n".join(f"{name:7} {about}" for name, about in names.PRESETS.items()),
+        help="Training steps, the same on every machine; 'inspect' says how long they take. Default: "
+        f"{names.DEFAULT_PRESET}.\n\n\b\n" + "\n".join(f"{name:7} {about}" for name, about in names.PRESETS.items()),
     ),
     click.option("--profile", type=click.Choice(names.profiles()), help="Kind of network. Default: the preset's."),
     click.option("--seconds-per-frame", type=Duration(), help="Limit on the training time of every later frame."),

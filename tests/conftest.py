@@ -103,7 +103,13 @@ def encoded(shared: Shared) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled(shared: Shared) -> None:
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What encodes remember of a machine's speed stays out of the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(shared: Shared, _cache: None) -> None:
     """Compile the slowest kernels before parallel workers run tests, each in one of them; numba caches them."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:

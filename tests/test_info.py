@@ -38,9 +38,16 @@ HEAD = Head(
             (TensorInfo("w", (4, 3), "structure"), TensorInfo("b", (5,), "colour"), TensorInfo("c", (2,), "colour")),
         ),
     ),
-    encoder={"name": "invcodec", "version": "0.1", "settings": {"preset": "fast"}},
+    encoder={
+        "name": "invcodec",
+        "version": "0.1",
+        "settings": {"preset": "fast", "key": {"rays": 512, "budget": {"steps": 40, "seconds": None}}},
+    },
     units="metres",
 )
+
+KEY = {"rays": 512, "steps": 40, "seconds": None}
+UNKNOWN = {"rays": None, "steps": None, "seconds": None}
 
 
 def build(frames: list[tuple[int, str]], *, finish: bool | None = True, head: Head = HEAD, extra: bytes = b"") -> bytes:
@@ -112,7 +119,7 @@ def test_everything_that_is_said_of_a_small_file(tmp_path: Path) -> None:
         "file": str(tmp_path / "file.inv"),
         "state": "complete",
         "problems": [],
-        "encoder": {"name": "invcodec", "version": "0.1", "preset": "fast"},
+        "encoder": {"name": "invcodec", "version": "0.1", "preset": "fast", "key": KEY, "later": UNKNOWN},
         "networks": [
             {
                 "name": "main",
@@ -181,10 +188,13 @@ def test_only_keyframes_leave_the_deltas_open(tmp_path: Path) -> None:
 
 
 def test_a_header_of_another_encoder_is_described(tmp_path: Path) -> None:
-    for settings in ({}, {"settings": None}, {"settings": "fast"}, {"settings": {}}):
+    odd = {"key": {"rays": "many", "budget": [3]}, "delta": 7}
+    for settings in ({}, {"settings": None}, {"settings": "fast"}, {"settings": {}}, {"settings": odd}):
         head = replace(HEAD, background=None, encoder=settings)
         result = info(tmp_path, build(kinds("kd"), head=head))
-        assert result["encoder"] == {"name": None, "version": None, "preset": None}
+        assert result["encoder"] == {
+            "name": None, "version": None, "preset": None, "key": UNKNOWN, "later": UNKNOWN
+        }  # fmt: skip
         assert result["background"] is None
 
 

@@ -470,7 +470,6 @@ def test_invalid_options_are_refused(cli: Cli, capture: Path, tmp_path: Path) ->
         (capture, "-", "--serve", "8080"),
         (capture, path, "--live", "--stdin", "--loop"),
         (tmp_path / "none.json", path, "--live"),
-        (capture, path, "--live", "--preset", "paper"),
         (capture, path, "--live", "--target-size", "1M"),
         (capture, path, "--live", "--bitrate", "2k"),
     ):

@@ -16,7 +16,7 @@ import pytest
 from invcodec import names
 from invcodec.capture.capture import open_capture
 from invcodec.capture.layouts.registry import load
-from invcodec.encoding import estimate, presets
+from invcodec.encoding import capacity, estimate, presets
 from invcodec.errors import CaptureError, InvWarning, UnsupportedError, UsageError
 from invcodec.field import registry
 from invcodec.synth.write import WRITERS
@@ -99,13 +99,10 @@ def test_every_name_has_what_implements_it() -> None:
     assert presets.resolve() == presets.resolve(names.DEFAULT_PRESET, quality=names.DEFAULT_QUALITY)
 
 
-def test_descriptions_of_presets_state_their_times() -> None:
-    for name, settings in presets.PRESETS.items():
-        key, delta = settings.key.budget, settings.delta.budget
-        if key.seconds is not None:
-            assert names.PRESETS[name] == f"{key.seconds:g} s, then {delta.seconds:g} s per frame"
-        else:
-            assert f"{delta.steps:,} steps per frame" in names.PRESETS[name]
+def test_descriptions_of_presets_state_their_steps() -> None:
+    for name, (key, later) in capacity.STEPS.items():
+        assert names.PRESETS[name] == f"{key:,} steps, then {later} a frame"
+    assert f"{presets.PRESETS['paper'].delta.budget.steps:,} steps a frame" in names.PRESETS["paper"]
 
 
 def test_names_and_help_import_nothing_heavy() -> None:

@@ -61,8 +61,8 @@ the pixels."""
 def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings:
     """Settings with everything decided that they leave open: networks, rays, prices and steps for a rig.
 
-    A configuration or a number of steps that is given stays. Settings that were fitted stay as they are, so an
-    encode that is continued trains as before.
+    A number of steps that is given stays, and so does a configuration with its rays. Settings that were fitted stay as
+    they are, so an encode that is continued trains as before.
 
     Args:
         cameras: of the rig; those that are held out count for nothing.
@@ -72,14 +72,12 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
         return settings
     rig = [cameras[index] for index in training_cameras(cameras)]
     pixels = sum(camera.width * camera.height for camera in rig)
-    profile = settings.networks[0]["profile"]
-    networks = tuple(
-        {**network, "config": grid_config(pixels, cells_per_axis(rig, space))}
-        if network["profile"] == "grid" and not network["config"]
-        else network
-        for network in settings.networks
-    )
-    share = NERF_STEPS if profile == "nerf" else 1.0
+    networks = settings.networks
+    is_open = all(network["profile"] == "grid" and not network["config"] for network in networks)
+    if is_open:
+        config = grid_config(pixels, cells_per_axis(rig, space))
+        networks = tuple({**network, "config": config} for network in networks)
+    share = NERF_STEPS if networks[0]["profile"] == "nerf" else 1.0
     key_steps, steps = (round(share * count) for count in STEPS.get(settings.preset, STEPS[DEFAULT_PRESET]))
 
     def fitted(schedule: Schedule, open_budget: Budget) -> Schedule:
@@ -88,7 +86,7 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
             budget=replace(open_budget, seconds=schedule.budget.seconds)
             if schedule.budget.steps is None
             else schedule.budget,
-            rays=_rays(schedule.rays, pixels) if profile == "grid" else schedule.rays,
+            rays=_rays(schedule.rays, pixels) if is_open else schedule.rays,
             price=schedule.price * (pixels / SMALL_PIXELS) ** PRICE_GROWTH,
         )
 

@@ -12,6 +12,7 @@ from invcodec.encoding.report import Estimate
 from invcodec.encoding.settings import Settings
 from invcodec.field.registry import build
 from invcodec.names import DEFAULT_QUALITY
+from invcodec.training.schedule import Schedule
 
 _BITS = {"grid": (0.4, 0.04), "nerf": (5.0, 0.3)}
 """Bits per weight of a keyframe and of a later frame, by profile; other profiles are taken to be like `nerf`."""
@@ -42,11 +43,11 @@ def estimate(
         settings: fitted to a rig.
         speeds: of this machine, as far as they are known.
     """
-    speeds = speeds or {}
-    first, later = (
-        None if (speed := speeds.get(kind)) is None else speed.frame(schedule.budget)
-        for kind, schedule in (("key", settings.key), ("delta", settings.delta))
-    )
+
+    def seconds(kind: Kind, schedule: Schedule) -> float | None:
+        speed = (speeds or {}).get(kind)
+        return None if speed is None else speed.frame(schedule.budget)
+
     keys = keyframes_among(frames, settings.key_every)
     key, delta = usual_bytes(settings)
     target = settings.target
@@ -56,4 +57,4 @@ def estimate(
     elif target.bitrate is not None:
         size = float(target.bitrate / 8 * frames / frame_rate)
     share = (settings.delta.budget.steps or 0) / (settings.key.budget.steps or 1)
-    return Estimate(first, later, share, frames, round(size))
+    return Estimate(seconds("key", settings.key), seconds("delta", settings.delta), share, frames, round(size))
