@@ -5,8 +5,8 @@
 
 Each row is one encode through the command line in a separate process. Quality is that of the held-out cameras as
 `invcodec eval` measures it; times run from process start to the flushed record. A row such as `medium:nerf` is a preset
-with another profile; one such as `paper@60/4` or `medium@60` has other training times (keyframe / later frames, in
-seconds).
+with another profile; one such as `paper@60/4` trains for seconds in place of the preset's steps (keyframe / later
+frames; `medium@60` gives every frame 60 s).
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from typing import Any
 
 import common
 
+_NO_LIMIT = 10**9
+"""Steps that no frame takes."""
+
 
 def options_of(row: str, arguments: argparse.Namespace) -> list[str]:
     """Options of `invcodec encode` for a row, including those of all rows."""
@@ -29,8 +32,8 @@ def options_of(row: str, arguments: argparse.Namespace) -> list[str]:
     key, _, frame = times.partition("/")
     options = ["--preset", preset]
     options += ["--profile", profile] if profile else []
-    options += ["--key-seconds", key] if key else []
-    options += ["--seconds-per-frame", frame] if frame else []
+    if key:
+        options += ["--steps", str(_NO_LIMIT), "--key-seconds", key, "--seconds-per-frame", frame or key]
     options += ["--downscale", str(arguments.downscale)]
     options += ["--frames", arguments.frames] if arguments.frames else []
     for name in arguments.holdout:

@@ -104,7 +104,7 @@ def test_rows_name_preset_profile_and_times() -> None:
     arguments = Namespace(downscale=2, frames=None, holdout=["a"])
     rest = ["--downscale", "2", "--holdout", "a"]
     assert quality.options_of("fast", arguments) == ["--preset", "fast", *rest]
-    times = ["--key-seconds", "60", "--seconds-per-frame", "4"]
+    times = ["--steps", "1000000000", "--key-seconds", "60", "--seconds-per-frame", "4"]
     assert quality.options_of("fast:nerf@60/4", arguments) == ["--preset", "fast", "--profile", "nerf", *times, *rest]
 
 
