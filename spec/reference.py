@@ -7,7 +7,6 @@ one another. `read` implements Part I, `states` and `weights` Part II, `render` 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import math
 import struct
@@ -726,7 +725,8 @@ class Walk:
         u = 0
         for start in range(0, self.count, 32):
             block = range(start, min(start + 32, self.count))
-            cold = [i for i in block if self.delta and self.past.history[i] == 0 and self.hints[i] == 0]
+            may_be_cold = self.delta or self.features > 1
+            cold = [i for i in block if may_be_cold and self.past.history[i] == 0 and self.hints[i] == 0]
             passed = set()
             if cold:
                 g = min(8 * len(cold) // 32, 7)
@@ -981,12 +981,14 @@ def decode_frame(head: dict[str, Any], frame: Frame, old: State, memory: Memory)
 
 
 def digest(state: State, shapes: dict[tuple[int, int], Any]) -> bytes:
-    """FORMAT.md "State": the first 8 bytes of SHA-256 over all tensors in table order."""
-    sha = hashlib.sha256()
-    for where in shapes:
-        sha.update(struct.pack("<i", state[where][0]))
-        sha.update(state[where][1].astype("<i4").tobytes())
-    return sha.digest()[:8]
+    """FORMAT.md "State": all qps and integers, each times a number that follows from its index, summed."""
+    qps = np.array([state[where][0] for where in shapes])
+    values = np.concatenate([qps, *(state[where][1].ravel() for where in shapes)]).astype(np.int64).view(np.uint64)
+    z = np.arange(1, len(values) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    z = z ^ (z >> np.uint64(32)) | np.uint64(1)
+    total = int((values * z).sum(dtype=np.uint64)) + 0x9E3779B97F4A7C15
+    return (total % 2**64).to_bytes(8, "little")
 
 
 def states(file: File) -> Iterator[tuple[int, State]]:

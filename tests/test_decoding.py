@@ -128,6 +128,20 @@ def test_frames_may_be_rendered_in_any_order() -> None:
         assert (neutral != expected[0]).any()
 
 
+def test_only_what_changed_is_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened("grid-ndc") as video:
+        states = [video.source.state_at(frame.number) for frame in video.frames]
+        loaded = []
+        load = video._renderer.load
+        monkeypatch.setattr(video._renderer, "load", lambda weights: (loaded.append(set(weights)), load(weights)))
+        for frame in video.frames:
+            frame.render("cam00")
+    assert loaded[0] == set(states[0].levels)
+    for before, after, keys in zip(states, states[1:], loaded[1:], strict=False):
+        differing = {key for key in after.levels if (after.levels[key] != before.levels[key]).any()}
+        assert differing <= keys < loaded[0]
+
+
 def test_rgba_is_colour_and_opacity_in_8_bits() -> None:
     with opened("grid-box-transparent") as video:
         assert video.transparent

@@ -16,6 +16,7 @@ from invcodec.coding.coder import Residuals
 from invcodec.coding.coders import CODER, find_coder
 from invcodec.coding.prediction import Prediction, predict
 from invcodec.coding.quantize import MAX_LEVEL
+from invcodec.coding.rangecoder import jit
 from invcodec.coding.state import State, table
 from invcodec.container.frame import NO_STATS, FrameHead, Stats
 from invcodec.container.head import Head
@@ -50,7 +51,7 @@ def encode_key(
     prediction = predict(head, None)
     residuals = _residuals(prediction, {key: levels[key] for key in prediction})
     coded, memory = find_coder(coder).encode(head, prediction, residuals, None)
-    return coded, State(head, _add(prediction, residuals), dict(qps), coder, memory)
+    return coded, State(head, _after(prediction, levels, residuals), dict(qps), coder, memory)
 
 
 def encode_delta(before: State, levels: Mapping[TensorKey, np.ndarray]) -> tuple[bytes, State]:
@@ -61,7 +62,7 @@ def encode_delta(before: State, levels: Mapping[TensorKey, np.ndarray]) -> tuple
     prediction = predict(before.head, before)
     residuals = _residuals(prediction, levels)
     coded, memory = find_coder(before.coder).encode(before.head, prediction, residuals, before.memory)
-    return coded, State(before.head, _add(prediction, residuals), before.qps, before.coder, memory)
+    return coded, State(before.head, _after(prediction, levels, residuals), before.qps, before.coder, memory)
 
 
 def decode(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> State:
@@ -85,12 +86,7 @@ def apply(head: Head, frame: FrameHead, coded: bytes, before: State | None) -> S
     qps = _qps(head, frame) if before is None else before.qps
     prediction = predict(head, before)
     residuals, memory = coder.decode(head, prediction, coded, None if before is None else before.memory)
-    levels = _add(prediction, residuals)
-    for key, values in levels.items():
-        unchanged = before is not None and values is before.levels[key]
-        if not unchanged and max(int(values.max()), -int(values.min())) > MAX_LEVEL:
-            raise DamagedError(f"tensor '{key[0]}/{key[1]}': a value exceeds {MAX_LEVEL}")
-    return State(head, levels, qps, frame.coder, memory)
+    return State(head, _add(prediction, residuals), qps, frame.coder, memory)
 
 
 def _qps(head: Head, frame: FrameHead) -> dict[TensorKey, int]:
@@ -112,6 +108,36 @@ def _residuals(prediction: Prediction, levels: Mapping[TensorKey, np.ndarray]) -
     return residuals
 
 
+def _after(
+    prediction: Prediction, levels: Mapping[TensorKey, np.ndarray], residuals: Residuals
+) -> dict[TensorKey, np.ndarray]:
+    """The integers that `_add` will find."""
+    return {key: np.asarray(levels[key], np.int32) if key in residuals else base for key, base in prediction.items()}
+
+
 def _add(prediction: Prediction, residuals: Residuals) -> dict[TensorKey, np.ndarray]:
-    """Inverse of `_residuals`."""
-    return {key: base + residuals[key] if key in residuals else base for key, base in prediction.items()}
+    """Integers from their prediction and their residuals.
+
+    Raises:
+        DamagedError: a sum exceeds MAX_LEVEL.
+    """
+    levels = {}
+    for key, base in prediction.items():
+        levels[key] = base
+        if key in residuals:
+            levels[key] = np.empty(base.shape, np.int32)
+            parts = (np.ascontiguousarray(each, np.int32).reshape(-1) for each in (base, residuals[key]))
+            if _sum(*parts, levels[key].reshape(-1)) > MAX_LEVEL:
+                raise DamagedError(f"tensor '{key[0]}/{key[1]}': a value exceeds {MAX_LEVEL}")
+    return levels
+
+
+@jit
+def _sum(a, b, out):
+    """Sum of integers `[N]` int32, wrapping around, into `out`; returns the largest magnitude."""
+    most = np.int64(0)
+    for i in range(a.shape[0]):
+        total = np.int64(a[i]) + b[i]
+        out[i] = total
+        most = max(most, abs(total))
+    return most

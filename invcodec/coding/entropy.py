@@ -36,7 +36,7 @@ class Known:
 
     Attributes:
         before: its predicted integers, int32 in its shape.
-        recent: its residual in the last record, int8 in its shape, clipped to RECENT_LIMIT; None: all are 0.
+        recent: its residual in the last record, int8 in its shape, clipped to `model.RECENT_LIMIT`; None: all are 0.
         history: `[P]` uint8, in which of the last eight deltas each place changed, the last in bit 7; None: all are 0.
     """
 
@@ -45,7 +45,19 @@ class Known:
     history: np.ndarray | None = None
 
 
-RECENT_LIMIT = 3
+@dataclass(frozen=True)
+class Coded:
+    """A tensor that has been coded.
+
+    Attributes:
+        values: int32 in its shape.
+        recent: the same, int8 and clipped to `model.RECENT_LIMIT`.
+        changed: `[P]` uint8, 1 at places where any value is not 0.
+    """
+
+    values: np.ndarray
+    recent: np.ndarray
+    changed: np.ndarray
 
 
 class RecordCoder:
@@ -59,7 +71,7 @@ class RecordCoder:
     def __init__(self, statistics: Statistics, data: bytes | None = None) -> None:
         self._contexts = statistics.contexts.copy()
         self._mixers = statistics.mixers.copy()
-        self._work = np.zeros(2 * INPUTS, np.int64)
+        self._work = np.zeros(INPUTS, np.uint32)
         self._state, self._data = rangecoder.start(data)
         self._decodes = data is not None
 
@@ -70,7 +82,8 @@ class RecordCoder:
 
     def changes(self, position: int, changes: bool = False) -> bool:
         """Code whether the tensor at a position of the table changes; returns it. `changes` is for encoding only."""
-        self._data, bit = model.code_flag(
+        self._data = rangecoder.reserve(self._state, self._data, model.BLOCK_ROOM)
+        bit = model.code_flag(
             self._state, self._data, self._contexts, self._mixers, self._work, _set_of(position), int(changes)
         )
         return bool(bit)
@@ -82,7 +95,7 @@ class RecordCoder:
         values: np.ndarray | None = None,
         known: Known | None = None,
         hints: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Coded:
         """Code one tensor.
 
         Args:
@@ -90,9 +103,6 @@ class RecordCoder:
             values: int32 in the tensor's shape, at most twice MAX_LEVEL in magnitude, to encode; None: all are 0.
             known: its context in a DELTA; None in a KEY.
             hints: see `invcodec.coding.guide`; None: all are 0.
-
-        Returns:
-            The values, and `[P]` uint8: 1 at places where any value is not 0.
 
         Raises:
             DamagedError: no encoder can have made these bytes.
@@ -107,26 +117,39 @@ class RecordCoder:
                 raise ValueError(f"a value exceeds {2 * MAX_LEVEL}")
         before = np.zeros(flat.size, np.int32) if known is None else known.before.reshape(-1)
         recent, history = (None, None) if known is None else (known.recent, known.history)
-        self._data, failed, changed = model.code_values(
-            self._state,
-            self._data,
-            self._contexts,
-            self._mixers,
-            self._work,
-            _set_of(position),
-            kind,
-            features,
-            dims,
-            known is not None,
-            flat,
-            before,
-            np.zeros(flat.size, np.int8) if recent is None else recent.reshape(-1),
-            np.zeros(count, np.uint8) if history is None else history,
-            np.zeros(count, np.uint8) if hints is None else hints,
-        )
-        if failed:
+        history = np.zeros(count, np.uint8) if history is None else history
+        hints = np.zeros(count, np.uint8) if hints is None else hints
+        coded = Coded(flat.reshape(shape), np.zeros(shape, np.int8), np.zeros(count, np.uint8))
+        walk = model.start_walk(kind, dims)
+        warm = model.warmth(features, known is not None, history, hints)
+        end = model.NO_ROOM
+        while end == model.NO_ROOM:
+            self._data = rangecoder.reserve(self._state, self._data, model.BLOCK_ROOM)
+            end = model.code_values(
+                self._state,
+                self._data,
+                self._contexts,
+                self._mixers,
+                self._work,
+                *walk,
+                _set_of(position),
+                kind,
+                features,
+                dims,
+                known is not None,
+                flat,
+                before,
+                np.zeros(flat.size, np.int8) if recent is None else recent.reshape(-1),
+                history,
+                hints,
+                warm,
+                warm.view(np.uint64),
+                coded.changed,
+                coded.recent.reshape(-1),
+            )
+        if end == model.TOO_LARGE:
             raise DamagedError("a coded value is too large")
-        return flat.reshape(shape), changed
+        return coded
 
     def finish(self) -> bytes:
         """End the record; returns the encoded bytes, or none from a decoder.
@@ -149,7 +172,8 @@ class Memory:
     """Memory of coder 1 from one DELTA to the next (FORMAT.md, "State"); after a KEY it is fresh. Immutable.
 
     Attributes:
-        recent: int8 by tensor, the last record's residuals, clipped to RECENT_LIMIT; only tensors that it changed.
+        recent: int8 by tensor, the last record's residuals, clipped to `model.RECENT_LIMIT`; only of tensors that it
+            changed.
         history: `[P]` uint8 by tensor, in which of the last eight records each place changed; only tensors with any.
         statistics: learned since the keyframe.
     """
@@ -158,17 +182,13 @@ class Memory:
     history: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=Statistics)
 
-    def after(self, coded: Mapping[TensorKey, tuple[np.ndarray, np.ndarray]], statistics: Statistics) -> Memory:
-        """The memory after a DELTA.
-
-        Args:
-            coded: by tensor that changes, its residual, and `[P]` uint8, 1 at places that change.
-        """
+    def after(self, coded: Mapping[TensorKey, Coded], statistics: Statistics) -> Memory:
+        """The memory after a DELTA that coded these tensors."""
         history = {key: old >> 1 for key, old in self.history.items()}
-        for key, (_, changed) in coded.items():
-            history[key] = history.get(key, 0) | changed << 7
+        for key, each in coded.items():
+            history[key] = history.get(key, 0) | each.changed << 7
         return Memory(
-            {key: np.clip(r, -RECENT_LIMIT, RECENT_LIMIT).astype(np.int8) for key, (r, _) in coded.items()},
+            {key: each.recent for key, each in coded.items()},
             {key: each for key, each in history.items() if each.any()},
             statistics,
         )
@@ -223,7 +243,7 @@ def _code(
     coder: RecordCoder, head: Head, prediction: Prediction, residuals: Residuals, memory: Memory | None
 ) -> tuple[dict[TensorKey, np.ndarray], Memory]:
     """Encode or decode a record; returns the residuals of the tensors that it codes, and the memory after it."""
-    coded = {}
+    coded: dict[TensorKey, Coded] = {}
     for unit in coding_order(head, is_delta=memory is not None):
         key = unit.key
         given = residuals.get(key)
@@ -231,7 +251,9 @@ def _code(
         if memory is not None:
             known = Known(prediction[key], memory.recent.get(key), memory.history.get(key))
         if known is None or coder.changes(unit.position, given is not None):
-            coded[key] = coder.tensor(unit.position, unit.shape, given, known, unit.hints())
-        unit.learn(prediction[key], *coded.get(key, (None, None)))
+            coded[key] = each = coder.tensor(unit.position, unit.shape, given, known, unit.hints())
+            unit.learn(prediction[key], each.values, each.changed)
+        else:
+            unit.learn(prediction[key], None, None)
     after = Memory() if memory is None else memory.after(coded, coder.statistics)
-    return {key: residual for key, (residual, _) in coded.items()}, after
+    return {key: each.values for key, each in coded.items()}, after

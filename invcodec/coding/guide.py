@@ -101,8 +101,8 @@ class Guide:
         self._network = network
         self._is_delta = is_delta
         self._cells = 0
-        # Cells `[C, 3]`, and the activity of all, `[M, M, M]`.
-        self._occupied = self._active = np.empty((0, 3), np.int64)
+        # Cells `[C, 3]` uint8, and the activity of all, `[M, M, M]`.
+        self._occupied = self._active = np.empty((0, 3), np.uint8)
         self._activity = np.empty(0, np.uint8)
         resolutions = network.config.get("resolutions")
         known = _is_grid(network) and isinstance(resolutions, list)
@@ -118,10 +118,11 @@ class Guide:
         if not self._may_visit(resolution, cells):
             return None
         size = math.prod(self._network.tensors[tensor].shape[:-1])
-        found = np.zeros(size, np.uint8 if self._is_delta else np.int32)
         if self._is_delta:
-            _spread(resolution, table, *_spans(resolution, self._cells), cells, self._activity, found)
-            return _HINTS[found]
+            hints = np.zeros(size, np.uint8)
+            _spread(resolution, table, *_spans(resolution, self._cells), cells, self._activity, hints)
+            return hints
+        found = np.zeros(size, np.int32)
         _count(resolution, table, *_spans(resolution, self._cells), cells, found)
         return np.minimum(np.frexp(found)[1], 15).astype(np.uint8)
 
@@ -137,8 +138,10 @@ class Guide:
         if _is_occupancy(self._network, tensor):
             if len(set(shape)) == 1 and len(shape) == 3 and shape[0] <= _MAX_CELLS:
                 self._cells = shape[0]
-                self._occupied = np.argwhere(base if residual is None else base + residual)
                 self._activity = np.zeros(shape, np.uint8)
+                integers = base if residual is None else base + residual
+                self._occupied = np.empty((np.count_nonzero(integers), 3), np.uint8)
+                _list_occupied(integers, self._occupied)
             return
         level = self._level(tensor)
         if level is None or not self._is_delta or tensor + 1 == len(self._resolutions):
@@ -147,11 +150,12 @@ class Guide:
         cells = self._active if table else self._occupied
         if self._may_visit(resolution, cells):
             flags = np.zeros(math.prod(shape[:-1]), np.uint8) if changed is None else changed
-            alive = np.zeros(len(cells), np.bool_)
+            active = np.empty_like(cells)
             # Rows along z: most of a dense level's have no change and are skipped.
             rows = flags if table else flags.reshape(-1, resolution + 1).max(1)
-            _gather(resolution, table, *_spans(resolution, self._cells), cells, self._activity, flags, rows, alive)
-            self._active = cells[alive]
+            spans = _spans(resolution, self._cells)
+            count = _gather(resolution, table, *spans, cells, self._activity, flags, rows, active)
+            self._active = active[:count]
 
     def _level(self, tensor: int) -> tuple[int, int] | None:
         """A level's resolution and its table size (0 if it is dense); None for any other tensor."""
@@ -196,22 +200,39 @@ def _count(resolution, table, first, stop, cells, found):
 
 
 @jit
-def _spread(resolution, table, first, stop, cells, activity, found):
-    """The highest activity of the cells that an entry's vertices touch."""
+def _list_occupied(integers, cells):
+    """The cells whose integer is not 0, in order, into `cells` `[C, 3]`."""
+    count = 0
+    for a in range(integers.shape[0]):
+        for b in range(integers.shape[1]):
+            for c in range(integers.shape[2]):
+                if integers[a, b, c] != 0:
+                    cells[count, 0], cells[count, 1], cells[count, 2] = a, b, c
+                    count += 1
+
+
+@jit
+def _spread(resolution, table, first, stop, cells, activity, hints):
+    """The hint of the highest activity of the cells that an entry's vertices touch."""
     for i in range(len(cells)):
         a, b, c = cells[i, 0], cells[i, 1], cells[i, 2]
-        own = activity[a, b, c]
+        own = _HINTS[activity[a, b, c]]
         for x in range(first[a], stop[a]):
             for y in range(first[b], stop[b]):
                 for z in range(first[c], stop[c]):
                     entry = _entry(resolution, table, x, y, z)
-                    if found[entry] < own:
-                        found[entry] = own
+                    if hints[entry] < own:
+                        hints[entry] = own
 
 
 @jit
-def _gather(resolution, table, first, stop, cells, activity, changed, rows, alive):
-    """The mean of a cell's activity and the share of its vertices that have changed; alive where it is not 0."""
+def _gather(resolution, table, first, stop, cells, activity, changed, rows, active):
+    """The mean of a cell's activity and the share of its vertices that have changed; lists cells where it is not 0.
+
+    Returns:
+        The number of cells in `active`.
+    """
+    listed = 0
     for i in range(len(cells)):
         a, b, c = cells[i, 0], cells[i, 1], cells[i, 2]
         count = 0
@@ -225,4 +246,7 @@ def _gather(resolution, table, first, stop, cells, activity, changed, rows, aliv
         if count:
             share = 32 * count // ((stop[a] - first[a]) * (stop[b] - first[b]) * (stop[c] - first[c]))
         activity[a, b, c] = (activity[a, b, c] + share) >> 1
-        alive[i] = activity[a, b, c] > 0
+        if activity[a, b, c] > 0:
+            active[listed, 0], active[listed, 1], active[listed, 2] = a, b, c
+            listed += 1
+    return listed

@@ -15,7 +15,9 @@ from invcodec.coding.rangecoder import code_bit, jit
 INPUTS = 5
 """Most contexts that predict one bit."""
 COUNT_BITS = 10
-_COUNT_LIMIT = (1 << COUNT_BITS) - 1
+# Unsigned, since indices that cannot be negative are faster.
+_COUNT_LIMIT = np.uint32((1 << COUNT_BITS) - 1)
+_COUNT_BITS, _LOG_STRETCH = np.uint32(COUNT_BITS), np.uint32(20)
 _ONE = 1 << 22
 """A context is one 32-bit word: its probability in units of 1 / _ONE, and below that its count."""
 _LEARNING_SHIFT = 17
@@ -63,27 +65,30 @@ def code_mixed(state, data, contexts, weights, mixer, work, inputs, bit):
         contexts: `[C]` uint32.
         weights: `[M, INPUTS + 1]` int32, of all mixers; the last of each that counts is the bias's.
         mixer: the one to use.
-        work: `[2 * INPUTS]` int64: the contexts' indices, and room for as many numbers.
+        work: `[INPUTS]` uint32, the contexts' indices.
         inputs: number of contexts.
     """
     total: Any = np.int64(weights[mixer, inputs]) * _BIAS
     for i in range(inputs):
-        odds: Any = np.int64(_STRETCH[contexts[work[i]] >> 20])
-        work[INPUTS + i] = odds
-        total += weights[mixer, i] * odds
+        total += weights[mixer, i] * np.int64(_STRETCH[contexts[work[i]] >> _LOG_STRETCH])
     total = min(max((total + 32768) >> 16, -2047), 2047)
     probability = np.int64(_SQUASH[total + 2048])
     bit = code_bit(state, data, probability, bit)
     error = (bit << 16) - probability
-    for i in range(inputs + 1):
-        odds = work[INPUTS + i] if i < inputs else _BIAS
-        weight = weights[mixer, i] + ((odds * error + (1 << (_LEARNING_SHIFT - 1))) >> _LEARNING_SHIFT)
-        weights[mixer, i] = min(max(weight, -_MAX_WEIGHT), _MAX_WEIGHT)
+    weights[mixer, inputs] = _learned(weights[mixer, inputs], _BIAS, error)
     target = (_ONE - 1) * bit
     for i in range(inputs):
-        word = np.int64(contexts[work[i]])
+        word = contexts[work[i]]
+        weights[mixer, i] = _learned(weights[mixer, i], np.int64(_STRETCH[word >> _LOG_STRETCH]), error)
         count = word & _COUNT_LIMIT
-        chance = word >> COUNT_BITS
+        chance = np.int64(word >> _COUNT_BITS)
         chance += ((target - chance) * _RATE[count]) >> 16
         contexts[work[i]] = (chance << COUNT_BITS) | min(count + 1, _COUNT_LIMIT)
     return bit
+
+
+@jit
+def _learned(weight, odds, error):
+    """A weight after a bit of which its input said `odds`."""
+    moved = weight + ((odds * error + (1 << (_LEARNING_SHIFT - 1))) >> _LEARNING_SHIFT)
+    return min(max(moved, -_MAX_WEIGHT), _MAX_WEIGHT)

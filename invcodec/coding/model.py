@@ -12,20 +12,24 @@ from typing import Any
 import numpy as np
 
 from invcodec.coding.mixing import code_mixed, fresh_contexts, fresh_weights
-from invcodec.coding.rangecoder import HALF, code_bit, decodes, jit, reserve
+from invcodec.coding.rangecoder import HALF, code_bit, decodes, has_room, jit
 
 BLOCK = 32
 """Places whose cold ones share a flag."""
 MAX_FEATURES = 4
 """If a tensor has several dimensions and the last has at most this many values, these are features of one place."""
+RECENT_LIMIT = 3
+"""Most that a residual counts in the next record."""
 MAX_SIZE_BITS = 25
 """Magnitudes are below 2 to the power of this."""
 SETS = 64
 """Sets of contexts: one for each tensor, the last for all further ones."""
 HINTS = 16
 """Levels of a hint, see `invcodec.coding.guide`."""
-_BLOCK_ROOM = 16384
+BLOCK_ROOM = 16384
 """Bytes that no block exceeds: 128 values of fewer than 90 bits, at most 12 bits each."""
+DONE, NO_ROOM, TOO_LARGE = range(3)
+"""How a walk ends: all values are coded; the bytes have less than BLOCK_ROOM left; a magnitude is too large."""
 
 VOLUME, TABLE, MATRIX, VECTOR = range(4)
 """Kinds of tensors by their places: three dimensions; one, of several features; two; one."""
@@ -138,56 +142,84 @@ def _sign(x):
     return 0 if x == 0 else 1 if x > 0 else 2
 
 
+def start_walk(kind: int, dims: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Progress of a walk over places, see `code_values`: `[6]`, and the sums of columns, if any; both int64."""
+    never = -dims[1] * dims[2] - 1
+    return np.array([0, 0, never, 0, 200, 0], np.int64), np.zeros(dims[2] if kind == MATRIX else 1, np.int64)
+
+
+def warmth(features: int, is_delta: bool, history: np.ndarray, hints: np.ndarray) -> np.ndarray:
+    """`[P]` uint8, 0 for places that are cold (FORMAT.md, "Walk"); 0 also behind them, to the end of the last block."""
+    warm = np.zeros(-(-len(history) // BLOCK) * BLOCK, np.uint8)
+    if is_delta or features > 1:
+        np.bitwise_or(history, hints, out=warm[: len(history)])
+    else:
+        warm[: len(history)] = 1
+    return warm
+
+
 @jit
 def code_flag(state, data, contexts, weights, work, index, bit):
-    """Code whether the tensor of set `index` changes."""
-    data = reserve(state, data, _BLOCK_ROOM)
+    """Code whether the tensor of set `index` changes; the bytes have BLOCK_ROOM."""
     work[0] = _CHANGES + index
-    return data, code_mixed(state, data, contexts, weights, _MIX_CHANGES, work, 1, bit)
+    return code_mixed(state, data, contexts, weights, _MIX_CHANGES, work, 1, bit)
 
 
 @jit
 def code_values(
-    state, data, contexts, weights, work, index, kind, features, dims, is_delta, values, before, recent, history, hints
-):
-    """Code all values of a tensor.
+    state, data, contexts, weights, work, progress, column_sums, index, kind, features, dims, is_delta, values, before,
+    recent, history, hints, warm, warm_words, changed, latest_residual,
+):  # fmt: skip
+    """Code the values of a tensor, as far as the bytes have room.
 
     Args:
         state, data: the range coder's.
         contexts, weights: see `fresh`.
-        work: `[2 * INPUTS]` int64, room.
+        work: `[INPUTS]` uint32, room.
+        progress, column_sums: see `start_walk`; where to continue.
         index: of the tensor's set.
         kind, features, dims: see `places`; `P` is the number of places.
         is_delta: whether `before`, `recent` and `history` mean anything.
         values: `[P * features]` int32; read when encoding, written (from zero) when decoding.
         before: `[P * features]` int32, integers before this record.
-        recent: `[P * features]` int8, the last record's residual, at most 3 in magnitude.
+        recent: `[P * features]` int8, the last record's residual, at most RECENT_LIMIT in magnitude.
         history: `[P]` uint8, bit 7: the place changed in the last record, bit 6: in the one before, ...
         hints: `[P]` uint8, below HINTS.
+        warm: see `warmth`; warm_words: the same as uint64.
+        changed: `[P]` uint8, from zero; receives 1 where a place changes.
+        latest_residual: `[P * features]` int8, from zero; receives what is `recent` in the next record.
 
     Returns:
-        The bytes (moved if they were too few), whether a magnitude was too large, and `[P]` uint8: 1 where a place
-        changed.
+        DONE, NO_ROOM or TOO_LARGE.
     """
     decode = decodes(state)
     count = history.shape[0]
     row = dims[2]
     plane = row * dims[1]
-    changed = np.zeros(count, np.uint8)
-    column_sums = np.zeros(row if kind == MATRIX else 1, np.int64)
-    row_sum = np.int64(0)
-    mean = np.int64(200)
-    last = 0
-    latest = -plane - 1  # The last place that changed.
-    window = 0
-    for start in range(0, count, BLOCK):
+    # Continue after the last block: its end, flag, last place that changed, recent places, mean and row.
+    first_start, last, latest, window, mean, row_sum = (
+        progress[0], progress[1], progress[2], progress[3], progress[4], progress[5],
+    )  # fmt: skip
+    for start in range(first_start, count, BLOCK):
+        if not has_room(state, data, BLOCK_ROOM):
+            progress[0], progress[1], progress[2], progress[3], progress[4], progress[5] = (
+                start, last, latest, window, mean, row_sum,
+            )  # fmt: skip
+            return NO_ROOM
         end = min(start + BLOCK, count)
-        data = reserve(state, data, _BLOCK_ROOM)
         cold = 0
-        used = 0
-        if is_delta:
+        used: Any = 0
+        word = start >> 3
+        all_cold = (warm_words[word] | warm_words[word + 1] | warm_words[word + 2] | warm_words[word + 3]) == 0
+        if all_cold:
+            cold = end - start
+            if not decode:
+                for i in range(start * features, end * features):
+                    used |= values[i]
+                used = 1 if used != 0 else 0
+        else:
             for place in range(start, end):
-                if history[place] == 0 and hints[place] == 0:
+                if not warm[place]:
                     cold += 1
                     if not decode:
                         for i in range(place * features, (place + 1) * features):
@@ -205,7 +237,7 @@ def code_values(
             work[1] = _BLOCK_KIND + (kind * 4 + near) * 8 + share
             used = code_mixed(state, data, contexts, weights, _MIX_BLOCK + kind, work, 2, used)
             last = used
-            if cold == end - start and not used:
+            if all_cold and not used:
                 window = 0
                 continue
         x, y = start % row - 1, start % plane - 1
@@ -219,11 +251,11 @@ def code_values(
             y += 1
             if y == plane:
                 y = 0
-            past = np.int64(history[place])
-            hint = np.int64(hints[place])
-            if is_delta and past == 0 and hint == 0 and not used:
+            if not used and not warm[place]:
                 window = (window << 1) & 255
                 continue
+            past = np.int64(history[place])
+            hint = np.int64(hints[place])
             first = place * features
             # Three earlier places nearby, or -1.
             if kind == TABLE:
@@ -358,7 +390,7 @@ def code_values(
                         break
                     size += 1
                     if size >= MAX_SIZE_BITS:
-                        return data, True, changed
+                        return TOO_LARGE
                 total = np.int64(1)
                 for shift in range(size - 1, -1, -1):
                     bit = magnitude >> shift & 1
@@ -370,11 +402,12 @@ def code_values(
                     else:
                         bit = code_bit(state, data, HALF, bit)
                     total = total << 1 | bit
-                if decode:
-                    values[i] = -total if negative else total
                 beside = -total if negative else total
+                if decode:
+                    values[i] = beside
+                latest_residual[i] = min(max(beside, -RECENT_LIMIT), RECENT_LIMIT)
                 mean += (128 * total - mean) >> 4
                 if kind == MATRIX:
                     row_sum += total
                     column_sums[x] += total
-    return data, False, changed
+    return DONE

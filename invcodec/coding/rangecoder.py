@@ -12,7 +12,9 @@ from numba import njit
 from invcodec.compiling import CACHE
 from invcodec.errors import DamagedError
 
-jit = njit(cache=CACHE, nogil=True, boundscheck=False)
+# Without the runtime of numba, nothing counts references to arrays, which took most of the time of a bit. In return
+# these functions cannot allocate.
+jit = njit(cache=CACHE, nogil=True, boundscheck=False, error_model="numpy", _nrt=False)
 
 PROBABILITY_BITS = 16
 HALF = 1 << (PROBABILITY_BITS - 1)
@@ -62,12 +64,16 @@ def decodes(state):
 
 
 @jit
-def reserve(state, data, count):
-    """The bytes, reallocated if fewer than `count` more would fit. Those of a decoder are returned unchanged."""
-    needed = state[_POSITION] + state[_PENDING] + count
-    if state[_DECODES] or needed <= data.shape[0]:
+def has_room(state, data, count):
+    """Whether the bytes have room for `count` more; those of a decoder always do."""
+    return state[_DECODES] == 1 or state[_POSITION] + state[_PENDING] + count <= data.shape[0]
+
+
+def reserve(state: np.ndarray, data: np.ndarray, count: int) -> np.ndarray:
+    """The bytes, reallocated if they have no room for `count` more."""
+    if has_room(state, data, count):
         return data
-    larger = np.empty(2 * needed, np.uint8)
+    larger = np.empty(2 * (state[_POSITION] + state[_PENDING] + count), np.uint8)
     larger[: state[_POSITION]] = data[: state[_POSITION]]
     return larger
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 
 from invcodec.coding.quantize import from_lattice
+from invcodec.coding.rangecoder import jit
 from invcodec.container.frame import DIGEST_BYTES
 from invcodec.container.head import Head
 from invcodec.field.profile import TensorKey
+
+_EMPTY = 0x9E3779B97F4A7C15
+"""Digest of zeros."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,43 @@ class State:
     coder: int
     memory: object
 
-    def weights(self) -> dict[TensorKey, np.ndarray]:
-        """Float32 weights, bit-identical on every machine."""
-        return {key: from_lattice(levels, self.qps[key]) for key, levels in self.levels.items()}
+    def weights(self, since: State | None = None) -> dict[TensorKey, np.ndarray]:
+        """Float32 weights, bit-identical on every machine.
+
+        Args:
+            since: leave out tensors that no record between this other state and this one changes.
+        """
+        return {
+            key: from_lattice(levels, self.qps[key])
+            for key, levels in self.levels.items()
+            if since is None or levels is not since.levels[key] or self.qps[key] != since.qps[key]
+        }
 
     def digest(self) -> bytes:
-        """SHA-256 over each tensor's qp (int32) and integers (int32), little-endian, in table order; 8 bytes."""
-        total = hashlib.sha256()
-        for key in table(self.head):
-            total.update(struct.pack("<i", self.qps[key]))
-            total.update(np.ascontiguousarray(self.levels[key], "<i4").data)
-        return total.digest()[:DIGEST_BYTES]
+        """The sum of every qp, and of every integer, each multiplied by a number that is its place's own; 8 bytes.
+
+        No number can change alone without changing it (FORMAT.md, "State").
+        """
+        keys = table(self.head)
+        parts = [np.array([self.qps[key] for key in keys]), *(self.levels[key] for key in keys)]
+        total, place = _EMPTY, 0
+        for part in parts:
+            total += int(_weighted_sum(np.ascontiguousarray(part, np.int32).reshape(-1), np.uint64(place)))
+            place += part.size
+        return (total % 2**64).to_bytes(DIGEST_BYTES, "little")
 
 
 def table(head: Head) -> list[TensorKey]:
     """Every tensor of every network, in their declared order."""
     return [(network.name, tensor.name) for network in head.networks for tensor in network.tensors]
+
+
+@jit
+def _weighted_sum(integers, first):
+    """Sum modulo 2^64 of integers `[N]` int32, weighted by their places, of which the first is `first`."""
+    total = np.uint64(0)
+    for i in range(integers.shape[0]):
+        z = (first + np.uint64(i + 1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+        total += np.uint64(np.int64(integers[i])) * ((z ^ (z >> np.uint64(32))) | np.uint64(1))
+    return total

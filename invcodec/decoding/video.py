@@ -15,6 +15,7 @@ import numpy as np
 
 from invcodec.arrays import Array, namespace, on_host, single
 from invcodec.coding.chain import StateReader
+from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry, end_of_last
@@ -214,6 +215,7 @@ class Video:
                 self.source.close()
             raise
         self._loaded: int | None = None
+        self._shown: State | None = None
         self._colour: CameraColour | None = None
 
     def __repr__(self) -> str:
@@ -336,9 +338,10 @@ class Video:
 
     def _render(self, number: int, camera: Camera, *, neutral_colour: bool) -> View:
         if self._loaded != number:
-            weights, self._colour = camera_colour.split(self.head, self.source.state_at(number).weights())
+            state = self.source.state_at(number)
+            weights, self._colour = camera_colour.split(self.head, state.weights(self._shown), self._colour)
             self._renderer.load(weights)
-            self._loaded = number
+            self._loaded, self._shown = number, state
         background = np.zeros(3) if self.head.background is None else np.array(self.head.background)
         colour = None if neutral_colour else self._colour
         # A hostile file may hold any cameras and weights: let values overflow, `displayed` makes colours of them.

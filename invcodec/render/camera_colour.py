@@ -99,12 +99,18 @@ def check(info: NetworkInfo, cameras: int) -> None:
 
 
 def split(
-    head: Head, weights: Mapping[TensorKey, np.ndarray]
+    head: Head, weights: Mapping[TensorKey, np.ndarray], before: CameraColour | None = None
 ) -> tuple[dict[TensorKey, np.ndarray], CameraColour | None]:
-    """Separate a frame's weights into those of the scene's networks and the cameras' colours, None if it has none."""
+    """Separate a frame's weights into those of the scene's networks and the cameras' colours, None if it has none.
+
+    Args:
+        before: colours that hold for tensors which the weights leave out.
+    """
     name = next((info.name for info in head.networks if is_declared_by(info)), None)
     scene = {key: value for key, value in weights.items() if key[0] != name}
     if name is None:
         return scene, None
     names = tuple(camera.name for camera in head.cameras)
-    return scene, CameraColour(names, weights[name, _GAIN], weights[name, _OFFSET])
+    known = {} if before is None else {(name, _GAIN): before.gain, (name, _OFFSET): before.offset}
+    known |= weights
+    return scene, CameraColour(names, known[name, _GAIN], known[name, _OFFSET])
