@@ -14,7 +14,7 @@ from invcodec.encoding.presets import PRESETS, resolve
 from invcodec.encoding.settings import Settings
 from invcodec.field.grid import GridProfile
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.rig import choose_space
+from invcodec.geometry.fitting import choose_space
 from invcodec.geometry.space import Space
 from invcodec.synth.rig import synthetic_rig
 from invcodec.training.schedule import Budget, Schedule
@@ -33,17 +33,18 @@ def fitted(cameras: Sequence[Camera], preset: str = "medium", **options: object)
 def test_two_rigs_get_what_was_measured_to_suit_them() -> None:
     small, large = fitted(rig(128, 96)), fitted(rig(676, 507))
     assert (small.pixels, large.pixels) == (16 * 128 * 96, 16 * 676 * 507)
-    assert small.networks[0]["config"] == {
-        "resolutions": [12, 18, 26, 38, 56, 82, 120, 176], "log2_table": 15, "occupancy": 64, "samples": 96
-    }  # fmt: skip
-    config = large.networks[0]["config"]
-    assert (len(config["resolutions"]), config["resolutions"][0], config["resolutions"][-1]) == (12, 16, 931)
-    assert (config["log2_table"], config["occupancy"], config["samples"]) == (18, 128, 256)
-    assert (small.key.rays, large.key.rays, large.delta.rays) == (4096, 8192, 8192)
+    small_config, config = small.networks[0]["config"], large.networks[0]["config"]
+    for found, size in ((small_config, (128, 96)), (config, (676, 507))):
+        finest = cells_per_axis(rig(*size)[1:], choose_space(rig(*size)))
+        assert (found["resolutions"][0], found["resolutions"][-1]) == (16, round(finest))
+    assert [small_config[key] for key in ("log2_table", "occupancy", "samples")] == [15, 64, 96]
+    assert [config[key] for key in ("log2_table", "occupancy", "samples")] == [17, 96, 384]
+    assert len(small_config["resolutions"]) == len(config["resolutions"]) == 8
+    assert small.key.rays == large.key.rays == 4096
     assert large.key.budget == Budget(steps=2500)
     assert large.delta.budget == Budget(steps=250, quiet_steps=31, full_change=0.08)
     # 28 times the pixels: a weight explains a smaller share of their mean.
-    assert large.delta.price == pytest.approx(small.delta.price * (128 * 96 / 676 / 507) ** 0.5)
+    assert large.delta.price == pytest.approx(small.delta.price * (676 * 507 / 128 / 96) ** capacity.PRICE_GROWTH)
 
 
 def test_fitting_twice_changes_nothing() -> None:
@@ -61,8 +62,6 @@ def test_more_pixels_never_get_less() -> None:
         assert found == sorted(found)
     for found in ([len(config["resolutions"]) for config in configs], [c["resolutions"][-1] for c in configs]):
         assert found == sorted(found)
-    rays = [capacity._rays(4096, pixels) for pixels in sizes]
-    assert rays == sorted(rays)
     for config in configs:
         # Every one is a network that can be built, with finer and finer levels.
         assert GridProfile(**config).config["samples"] == config["samples"]
@@ -76,7 +75,7 @@ def test_what_is_given_stays() -> None:
     given = replace(given, networks=({**given.networks[0], "config": config},))
     made = fit(given, cameras, choose_space(cameras))
     assert made.networks == given.networks
-    assert (made.key.rays, made.key.budget, made.delta.budget) == (4096, Budget(3, 7), Budget(steps=7))
+    assert (made.key.budget, made.delta.budget) == (Budget(3, 7), Budget(steps=7))
     limited = fitted(cameras, seconds_per_frame=2)
     assert limited.delta.budget == Budget(2, 250, 31, 0.08)
 
@@ -87,7 +86,6 @@ def test_the_published_configuration_is_as_published_and_the_small_mlp_keeps_its
     assert replace(paper, pixels=None) == resolve("paper")
     mlp, grid = fitted(cameras, profile="nerf"), fitted(cameras)
     assert mlp.networks == resolve(profile="nerf").networks
-    assert mlp.key.rays == resolve(profile="nerf").key.rays
     assert grid.key.budget.steps is not None
     assert mlp.key.budget.steps == capacity.NERF_STEPS * grid.key.budget.steps
 

@@ -21,9 +21,9 @@ from invcodec.geometry.space import Space
 from invcodec.names import DEFAULT_PRESET
 from invcodec.training.schedule import Budget, Schedule
 
-SMALL_PIXELS, LARGE_PIXELS = 200_000, 5_600_000
-"""Training pixels of the two rigs that the pairs of numbers below were measured at: 16 cameras of 128x96, and 16 of
-676x507. Numbers between and beyond are interpolated on a logarithmic scale."""
+SMALL_PIXELS = 200_000
+"""Training pixels that numbers below refer to: 16 cameras of 128x96. benchmarks/WAYS.md has the measurements behind
+them, on that rig and on ones of 5.5 and 27 million pixels."""
 
 STEPS = {"draft": (400, 60), "fast": (1000, 120), "medium": (2500, 250), "slow": (8000, 800)}
 """Steps of a keyframe and of every other frame. The same for all sizes: where there are more pixels, a step visits more
@@ -34,35 +34,31 @@ QUIET_STEPS, FULL_CHANGE = 0.125, 0.08
 """A frame in which nothing changed gets this share of the steps; one in which this share of the training pixels
 changed, as is usual where people move, gets all of them."""
 
-LEVELS = (8, 12)
-"""Levels of the grid, an even number. With those and the resolutions below, a level is 1.45 times as fine as the last
-one: coarser ladders leave gaps, finer ones cost a lookup per sample and level for little."""
-LEAST_LEVELS, MOST_LEVELS = 8, 16
-COARSEST = (12, 16)
-"""Cells along each axis of the coarsest level; a few tens of cells see the whole scene at once."""
-FINEST_RANGE = (64, 2048)
-"""Limits of the finest level, whose cells are about as large as a pixel's footprint: finer detail cannot be seen, and
-coarser cells blur."""
-LOG2_TABLE, LOG2_TABLE_RANGE = (15, 18), (14, 20)
-"""Logarithm of the entries of a hashed level. Surfaces grow with the pixels that show them; the table may grow more
-slowly, as large rigs see each surface more often."""
-OCCUPANCY, FINE_OCCUPANCY, FINE_OCCUPANCY_FROM = 64, 128, 8 * SMALL_PIXELS
-"""Occupancy cells along each axis, and the training pixels from which on there are more. Eight times as many cells take
-a while to review, which pays once a ray has many samples."""
-SAMPLES = (96, 256)
-"""Samples along a ray: about one for every second or fourth cell of the finest level."""
-RAYS_GROWTH, RAYS_RANGE, RAYS_MULTIPLE = 0.2, (4096, 16384), 1024
-"""Rays of a step grow with this power of the pixels: gradients of a large table are noisier."""
-PRICE_GROWTH = -0.5
+COARSEST, FINEST_RANGE = 16, (64, 2048)
+"""Cells along each axis of the coarsest level, and limits of those of the finest. Its cells are about as large as a
+pixel's footprint: finer detail cannot be seen, and coarser cells blur."""
+LADDER, LEVELS_RANGE = 1.8, (8, 16)
+"""A level has about as many times the cells of the last one as this, along each axis. Where levels lie closer, each
+lookup tells less; at equal bytes, twelve were no better than eight, and took 40 % longer."""
+LOG2_TABLE, LOG2_TABLE_GROWTH, LOG2_TABLE_RANGE = 15, 0.35, (13, 20)
+"""Logarithm of the entries of a hashed level, and its growth when pixels double. Each surface is seen by many cameras,
+so tables grow more slowly than pixels; where weights have a price, larger ones cost bytes."""
+OCCUPANCY, FINE_OCCUPANCY, FINE_OCCUPANCY_FROM = 64, 96, 8 * SMALL_PIXELS
+"""Occupancy cells along each axis, and the training pixels from which on there are more: then tighter cells save
+samples and floating matter, and with it bytes. With 128, cells took too many steps to close."""
+SAMPLES_PER_CELL, SAMPLES_RANGE, SAMPLES_MULTIPLE = 0.6, (64, 384), 32
+"""Steps along a ray, per cell of the finest level along an axis. Fewer blur surfaces, at more bytes; more gained nothing
+that their time did not."""
+PRICE_GROWTH = -0.7
 """The loss is a mean over pixels: of more pixels, one weight explains a smaller share. Prices follow with this power of
-the pixels."""
+the pixels, so that larger pictures take more bytes, but fewer per pixel."""
 
 
 def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings:
-    """Settings with everything decided that they leave open: networks, rays, prices and steps for a rig.
+    """Settings with everything decided that they leave open: networks, prices and steps for a rig.
 
-    A number of steps that is given stays, and so does a configuration with its rays. Settings that were fitted stay as
-    they are, so an encode that is continued trains as before.
+    A number of steps that is given stays, and so does a configuration. Settings that were fitted stay as they are, so
+    an encode that is continued trains as before.
 
     Args:
         cameras: of the rig; those that are held out count for nothing.
@@ -86,7 +82,6 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
             budget=replace(open_budget, seconds=schedule.budget.seconds)
             if schedule.budget.steps is None
             else schedule.budget,
-            rays=_rays(schedule.rays, pixels) if is_open else schedule.rays,
             price=schedule.price * (pixels / SMALL_PIXELS) ** PRICE_GROWTH,
         )
 
@@ -107,26 +102,18 @@ def grid_config(pixels: int, finest: float) -> dict[str, Any]:
         pixels: of all training cameras.
         finest: cells along an axis of the unit cube that are as large as a pixel's footprint.
     """
-    size = math.log(pixels / SMALL_PIXELS) / math.log(LARGE_PIXELS / SMALL_PIXELS)
-
-    def between(pair: tuple[int, int]) -> float:
-        return pair[0] + (pair[1] - pair[0]) * size
-
-    levels = _clip(2 * round(between(LEVELS) / 2), LEAST_LEVELS, MOST_LEVELS)
-    ladder = np.geomspace(_clip(between(COARSEST), *COARSEST), _clip(finest, *FINEST_RANGE), levels)
-    samples = SAMPLES[0] * (SAMPLES[1] / SAMPLES[0]) ** size
+    finest = _clip(finest, *FINEST_RANGE)
+    rungs = 1 + math.log(finest / COARSEST) / math.log(LADDER)
+    # Widths are multiples of 4, and a level has two features.
+    ladder = np.geomspace(COARSEST, finest, _clip(2 * round(rungs / 2), *LEVELS_RANGE))
+    entries = LOG2_TABLE + LOG2_TABLE_GROWTH * math.log2(pixels / SMALL_PIXELS)
+    samples = SAMPLES_MULTIPLE * round(SAMPLES_PER_CELL * finest / SAMPLES_MULTIPLE)
     return {
         "resolutions": [round(float(cells)) for cells in ladder],
-        "log2_table": _clip(round(between(LOG2_TABLE)), *LOG2_TABLE_RANGE),
+        "log2_table": _clip(round(entries), *LOG2_TABLE_RANGE),
         "occupancy": FINE_OCCUPANCY if pixels >= FINE_OCCUPANCY_FROM else OCCUPANCY,
-        "samples": _clip(16 * round(samples / 16), *SAMPLES),
+        "samples": _clip(samples, *SAMPLES_RANGE),
     }
-
-
-def _rays(rays: int, pixels: int) -> int:
-    """Rays of a step, from those at `SMALL_PIXELS`."""
-    grown = rays * (pixels / SMALL_PIXELS) ** RAYS_GROWTH
-    return _clip(RAYS_MULTIPLE * round(grown / RAYS_MULTIPLE), *RAYS_RANGE)
 
 
 def _clip(value: Any, least: int, most: int) -> Any:

@@ -60,6 +60,7 @@ def _grid_settings(preset: str) -> Settings:
         lead_rate=0.16,
         rate=0.02,
         hold=0.5,
+        decay=0.02,
         price=_KEY_PRICE,
         changed_share=0.0,
         jitter=0.3,
