@@ -47,8 +47,8 @@ OCCUPANCY, FINE_OCCUPANCY, FINE_OCCUPANCY_FROM = 64, 96, 8 * SMALL_PIXELS
 """Occupancy cells along each axis, and the training pixels from which on there are more: then tighter cells save
 samples and floating matter, and with it bytes. With 128, cells took too many steps to close."""
 SAMPLES_PER_CELL, SAMPLES_RANGE, SAMPLES_MULTIPLE = 0.6, (64, 384), 32
-"""Steps along a ray, per cell of the finest level along an axis. Fewer blur surfaces, at more bytes; more gained nothing
-that their time did not."""
+"""Steps along a ray, per cell of the finest level along an axis. Fewer blur surfaces and cost bytes; more gained too
+little for their time."""
 PRICE_GROWTH = -0.7
 """The loss is a mean over pixels: of more pixels, one weight explains a smaller share. Prices follow with this power of
 the pixels, so that larger pictures take more bytes, but fewer per pixel."""
