@@ -7,15 +7,21 @@ from typing import Any
 
 import click
 
-from invcodec.names import SCENES, SYNTH_LAYOUTS
+from invcodec.names import RIG_KINDS, SCENES, SYNTH_LAYOUTS
 
+from .options import Command, group
 from .values import Count, Size
 
 
 @click.command(
     "synth",
     short_help="Write a small ray-traced capture.",
-    epilog="\b\nExample:\n  invcodec synth scene/ && invcodec encode scene/ scene.inv --preset draft",
+    cls=Command,
+    epilog="""\b
+Examples:
+  invcodec synth scene/ && invcodec encode scene/ scene.inv --preset draft
+  invcodec synth macro/ --rig ring --cameras 12 --focal-length 3 --scale 0.02 --exposure -3
+  invcodec synth stadium/ --rig dome --cameras 20 --scale 16 --no-bounds""",
 )
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option(
@@ -43,12 +49,61 @@ from .values import Count, Size
     help="transforms: PNG images and transforms.json; n3dv: mp4 videos and poses_bounds.npy.",
 )
 @click.option("--fps", type=Count(1, 1000), default=10, show_default=True, help="Frames per second.")
+@group(
+    "Rig",
+    click.option(
+        "--rig",
+        type=click.Choice(RIG_KINDS),
+        default="arc",
+        show_default=True,
+        help="arc: cameras in front of the scene; ring: on a circle around it; dome: all over the upper hemisphere.",
+    ),
+    click.option(
+        "--focal-length",
+        type=click.FloatRange(0.5, 100),
+        metavar="WIDTHS",
+        help="Focal length in picture widths. Cameras with longer lenses stand farther away.  [default: 1.07, 50 "
+        "degrees]",
+    ),
+    click.option(
+        "--overlap",
+        type=click.FloatRange(0, 1),
+        default=1.0,
+        metavar="SHARE",
+        help="Turn cameras away from each other, until those that look farthest apart share this part of the picture.  "
+        "[default: 1, all look at one point]",
+    ),
+    click.option(
+        "--outlier",
+        type=click.FloatRange(1, 100),
+        default=1.0,
+        metavar="TIMES",
+        help="Place the last camera this many times farther away.",
+    ),
+    click.option(
+        "--scale",
+        type=click.FloatRange(1e-3, 1e3),
+        default=1.0,
+        metavar="FACTOR",
+        help="Factor on all lengths; at 1, cameras with the default lens are 3.1 units from the scene's middle.",
+    ),
+    click.option(
+        "--exposure",
+        type=click.FloatRange(-8, 8),
+        default=0.0,
+        metavar="STOPS",
+        help="Brighter, or darker if negative; each stop is a factor of 2 in light.",
+    ),
+    click.option("--bounds/--no-bounds", default=True, help="State depth bounds in the calibration.  [default: on]"),
+)
 def command(output: Path, **options: Any) -> None:
     """Write a small ray-traced capture to the new folder OUTPUT; the result is identical on every machine."""
+    from invcodec.synth.rig import FOCAL_LENGTH
     from invcodec.synth.write import write_synthetic
 
     from .progress import counted
 
+    options["focal_length"] = options["focal_length"] or FOCAL_LENGTH
     with counted("ray tracing", options["cameras"] * options["frames"]) as done:
         write_synthetic(output, **options, done=done)
     click.echo(output)

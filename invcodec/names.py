@@ -43,6 +43,9 @@ SOURCES: tuple[Source, ...] = get_args(Source)
 Scene = Literal["still", "moving", "changing"]
 """A synthetic scene."""
 SCENES: tuple[Scene, ...] = get_args(Scene)
+RigKind = Literal["arc", "ring", "dome"]
+"""How the cameras of a synthetic capture stand."""
+RIG_KINDS: tuple[RigKind, ...] = get_args(RigKind)
 SYNTH_LAYOUTS = ("transforms", "n3dv")
 """Layouts that a synthetic capture can be written in."""
 

@@ -1,19 +1,23 @@
 """The synthetic scene: a small room with moving objects, and their procedural textures.
 
-Right-handed world, y up, lengths in metres. The room is closed, so every ray hits a surface.
+Right-handed world, y up, lengths in metres. The room is closed, so every ray from inside it hits a surface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from invcodec.geometry.camera import Camera
 from invcodec.names import Scene
 
-_ROOM = np.array([[-2.6, -0.8, -2.2], [2.6, 2.4, 5.0]])
+ROOM = np.array([[-2.6, -0.8, -2.2], [2.6, 2.4, 5.0]])
+"""Low and high corner of the room, unless cameras need a larger one."""
+_CLEARANCE = 0.3
+"""Between a camera and the walls."""
 EPSILON = 1e-4
 
 Paint = Callable[[np.ndarray], np.ndarray]
@@ -79,16 +83,27 @@ class Box:
 Object = Sphere | Box
 
 
-def objects_at(scene: Scene, time: float, duration: float) -> list[Object]:
-    """All objects at a time in seconds, in a scene that lasts `duration` seconds; the room itself comes first."""
+def room_around(cameras: Sequence[Camera]) -> np.ndarray:
+    """Corners `[2, 3]` of the room that holds the scene and all cameras; its floor stays where it is."""
+    centres = np.stack([camera.pose[:, 3] for camera in cameras])
+    low = np.minimum(ROOM[0], centres.min(0) - _CLEARANCE)
+    high = np.maximum(ROOM[1], centres.max(0) + _CLEARANCE)
+    return np.stack([low, high])
+
+
+def objects_at(scene: Scene, time: float, duration: float, room: np.ndarray = ROOM) -> list[Object]:
+    """All objects at a time in seconds, in a scene that lasts `duration` seconds.
+
+    The room itself comes first; `room` `[2, 3]` holds its low and high corner.
+    """
     moving = 0.0 if scene == "still" else time
     progress = time / duration if scene == "changing" else 0.0
-    low, high = _ROOM
+    low, high = room
     # The ball bounces every 0.9 s.
     height = abs(np.sin(np.pi * (moving / 0.9 + 0.2)))
     drift = 0.35 * np.sin(1.7 * moving)
     objects: list[Object] = [
-        Box((low + high) / 2, (high - low) / 2, _paint_room, np.eye(3), hollow=True),
+        Box((low + high) / 2, (high - low) / 2, _paint_room(room), np.eye(3), hollow=True),
         Box(np.array([0.0, -0.62, -0.35]), np.array([0.95, 0.18, 0.6]), _paint_table(progress), _turn(0.25)),
         Box(np.array([-0.5, -0.24, -0.35]), np.array([0.2, 0.2, 0.2]), _paint_cube, _turn(0.5 + 1.6 * moving)),
         Sphere(np.array([0.52, -0.14, -0.45]), 0.3, _paint_mirror, np.eye(3), mirror=0.55),
@@ -124,30 +139,36 @@ def _soft(wave: np.ndarray, sharpness: float) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(sharpness * wave)
 
 
-def _paint_room(p: np.ndarray) -> np.ndarray:
-    low, high = (_ROOM[0] - _ROOM[1]) / 2, (_ROOM[1] - _ROOM[0]) / 2
-    x, y, z = p.T
-    board = np.floor(x / 0.26)
-    grain = 0.5 + 0.25 * np.sin(9 * z + 5 * np.sin(3 * board)) + 0.25 * np.sin(41 * x + 2.5 * np.sin(4 * z + board))
-    seam = _soft(0.08 - np.abs(x / 0.26 - board - 0.5) * 2 + 0.86, 30)
-    floor = _mix([0.16, 0.08, 0.04], _mix([0.52, 0.3, 0.15], [0.66, 0.42, 0.23], grain), seam)
-    # Wallpaper with a dado, and two pictures: rings and waves.
-    stripes = _soft(np.sin(7.5 * (x + z)), 4)
-    paper = _mix([0.2, 0.42, 0.5], [0.3, 0.54, 0.58], stripes)
-    wall = _mix([0.75, 0.7, 0.6], paper, _soft(y + 0.75, 40))
-    back = z < low[2] + 1e-3
-    for centre, kind in ((-0.95, "rings"), (0.95, "waves")):
-        u, v = x - centre, y + 0.2
-        frame = back & (np.abs(u) < 0.62) & (np.abs(v) < 0.46)
-        inner = back & (np.abs(u) < 0.54) & (np.abs(v) < 0.38)
-        if kind == "rings":
-            art = _mix([0.93, 0.78, 0.35], [0.75, 0.16, 0.14], _soft(np.sin(26 * np.hypot(u, v)), 3))
-        else:
-            art = _mix([0.1, 0.13, 0.3], [0.85, 0.87, 0.9], _soft(np.sin(15 * v + 2.2 * np.sin(7 * u)), 3))
-        wall = np.where(frame[:, None], [0.1, 0.07, 0.05], wall)
-        wall = np.where(inner[:, None], art, wall)
-    colour = np.where((y < low[1] + 1e-3)[:, None], floor, wall)
-    return np.where((y > high[1] - 1e-3)[:, None], [0.9, 0.9, 0.88], colour)
+def _paint_room(room: np.ndarray) -> Paint:
+    # Patterns stay where they are as the room grows: their origin is the middle of the usual one.
+    offset = room.mean(0) - ROOM.mean(0)
+    (_, bottom, back), (_, top, _) = room - ROOM.mean(0)
+
+    def paint(p: np.ndarray) -> np.ndarray:
+        x, y, z = (p + offset).T
+        board = np.floor(x / 0.26)
+        grain = 0.5 + 0.25 * np.sin(9 * z + 5 * np.sin(3 * board)) + 0.25 * np.sin(41 * x + 2.5 * np.sin(4 * z + board))
+        seam = _soft(0.08 - np.abs(x / 0.26 - board - 0.5) * 2 + 0.86, 30)
+        floor = _mix([0.16, 0.08, 0.04], _mix([0.52, 0.3, 0.15], [0.66, 0.42, 0.23], grain), seam)
+        # Wallpaper with a dado, and two pictures: rings and waves.
+        stripes = _soft(np.sin(7.5 * (x + z)), 4)
+        paper = _mix([0.2, 0.42, 0.5], [0.3, 0.54, 0.58], stripes)
+        wall = _mix([0.75, 0.7, 0.6], paper, _soft(y + 0.75, 40))
+        hung = z < back + 1e-3
+        for centre, kind in ((-0.95, "rings"), (0.95, "waves")):
+            u, v = x - centre, y + 0.2
+            frame = hung & (np.abs(u) < 0.62) & (np.abs(v) < 0.46)
+            inner = hung & (np.abs(u) < 0.54) & (np.abs(v) < 0.38)
+            if kind == "rings":
+                art = _mix([0.93, 0.78, 0.35], [0.75, 0.16, 0.14], _soft(np.sin(26 * np.hypot(u, v)), 3))
+            else:
+                art = _mix([0.1, 0.13, 0.3], [0.85, 0.87, 0.9], _soft(np.sin(15 * v + 2.2 * np.sin(7 * u)), 3))
+            wall = np.where(frame[:, None], [0.1, 0.07, 0.05], wall)
+            wall = np.where(inner[:, None], art, wall)
+        colour = np.where((y < bottom + 1e-3)[:, None], floor, wall)
+        return np.where((y > top - 1e-3)[:, None], [0.9, 0.9, 0.88], colour)
+
+    return paint
 
 
 def _paint_table(progress: float) -> Paint:

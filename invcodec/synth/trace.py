@@ -9,7 +9,7 @@ import numpy as np
 
 from invcodec.geometry.camera import Camera
 from invcodec.names import Scene
-from invcodec.synth.scene import EPSILON, Object, objects_at
+from invcodec.synth.scene import EPSILON, ROOM, Object, objects_at
 
 _SUBSAMPLES = 3
 """Rays per pixel side; each samples a different point of the lamp, for soft shadows."""
@@ -20,9 +20,17 @@ _RAYS_AT_ONCE = 1 << 13
 """Rays per task: few enough for their arrays to stay in a core's cache."""
 
 
-def render(camera: Camera, scene: Scene, time: float, duration: float) -> np.ndarray:
-    """A camera's image `[H, W, 3]` uint8, sRGB, at `time` seconds into a scene that lasts `duration` seconds."""
-    objects = objects_at(scene, time, duration)
+def render(
+    camera: Camera, scene: Scene, time: float, duration: float, *, room: np.ndarray = ROOM, exposure: float = 0.0
+) -> np.ndarray:
+    """A camera's image `[H, W, 3]` uint8, sRGB.
+
+    Args:
+        time: in seconds, of a scene that lasts `duration` seconds.
+        room: `[2, 3]`, its corners, see `invcodec.synth.scene.room_around`.
+        exposure: in stops; each doubles the light.
+    """
+    objects = objects_at(scene, time, duration, room)
     total = np.zeros((camera.height * camera.width, 3))
     y, x = np.mgrid[: camera.height, : camera.width]
     for sub in range(_SUBSAMPLES**2):
@@ -34,7 +42,7 @@ def render(camera: Camera, scene: Scene, time: float, duration: float) -> np.nda
         rays = camera.rays(np.stack([x, y], -1).reshape(-1, 2) + offset)
         light = _LAMP + np.array([shift[0], 0, shift[1]])
         total += trace(objects, *rays, light=light)[0]
-    linear = np.clip(total / _SUBSAMPLES**2, 0, 1)
+    linear = np.clip(2.0**exposure * total / _SUBSAMPLES**2, 0, 1)
     # The sRGB transfer function.
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.rint(255 * encoded).astype(np.uint8).reshape(camera.height, camera.width, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from PIL import Image
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.mp4 import write_video
-from invcodec.names import Scene
-from invcodec.synth.rig import synthetic_rig
+from invcodec.names import RigKind, Scene
+from invcodec.synth.rig import FOCAL_LENGTH, scaled, synthetic_rig
+from invcodec.synth.scene import room_around
 from invcodec.synth.trace import render
 
 Images = Callable[[Camera], Iterator[np.ndarray]]
@@ -31,6 +33,13 @@ def write_synthetic(
     scene: Scene = "moving",
     layout: str = "transforms",
     fps: int = 10,
+    rig: RigKind = "arc",
+    focal_length: float = FOCAL_LENGTH,
+    overlap: float = 1.0,
+    outlier: float = 1.0,
+    scale: float = 1.0,
+    exposure: float = 0.0,
+    bounds: bool = True,
     done: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the synthetic scene as a capture.
@@ -44,13 +53,22 @@ def write_synthetic(
             colour, and a sphere appears half-way through.
         layout: "transforms" for PNG images and transforms.json, "n3dv" for mp4 videos and poses_bounds.npy.
         fps: frames per second.
+        rig, focal_length, overlap, outlier: see `invcodec.synth.rig.synthetic_rig`.
+        scale: factor on all lengths. At 1, cameras with the usual lens stand 3.1 units from what they look at.
+        exposure: in stops, relative to the usual one.
+        bounds: whether the calibration states depth bounds.
         done: called after every image.
 
     Raises:
-        UsageError: the folder is not empty, or the layout is unknown.
+        UsageError: the folder is not empty, the layout or rig is unknown, or the layout requires bounds.
     """
     if layout not in WRITERS:
         raise UsageError(f"unknown layout '{layout}' for a synthetic capture; choose from {', '.join(WRITERS)}")
+    if layout == "n3dv" and not bounds:
+        raise UsageError("layout 'n3dv' always has depth bounds; without them, choose 'transforms'")
+    made = synthetic_rig(cameras, size, rig, focal_length=focal_length, overlap=overlap, outlier=outlier)
+    room = room_around(made)
+    in_scene = {camera.name: camera for camera in made}
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: already exists; choose a new or empty folder")
@@ -58,10 +76,14 @@ def write_synthetic(
 
     def images(camera: Camera) -> Iterator[np.ndarray]:
         for number in range(frames):
-            yield render(camera, scene, number / fps, frames / fps)
+            time, duration = number / fps, frames / fps
+            yield render(in_scene[camera.name], scene, time, duration, room=room, exposure=exposure)
             done()
 
-    WRITERS[layout](target, synthetic_rig(cameras, size), images, fps)
+    written = [scaled(camera, scale) for camera in made]
+    if not bounds:
+        written = [replace(camera, near=None, far=None) for camera in written]
+    WRITERS[layout](target, written, images, fps)
 
 
 def _write_transforms(folder: Path, rig: Sequence[Camera], images: Images, fps: int) -> None:
@@ -87,6 +109,7 @@ def _write_transforms(folder: Path, rig: Sequence[Camera], images: Images, fps: 
 
 
 def _transforms_row(camera: Camera) -> dict[str, Any]:
+    bounds = {"near": camera.near, "far": camera.far}
     return {
         "name": camera.name,
         "w": camera.width,
@@ -95,8 +118,7 @@ def _transforms_row(camera: Camera) -> dict[str, Any]:
         "fl_y": camera.fy,
         "cx": camera.cx,
         "cy": camera.cy,
-        "near": camera.near,
-        "far": camera.far,
+        **{name: value for name, value in bounds.items() if value is not None},
         "split": "test" if camera.held_out else "train",
         "transform_matrix": [*camera.pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
     }
