@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -31,7 +32,7 @@ from invcodec.encoding.rate import Controller, Costs
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
 from invcodec.encoding.settings import Settings
-from invcodec.errors import CaptureError, InvError, UsageError
+from invcodec.errors import CaptureError, InvError, InvWarning, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.fitting import choose_space
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
@@ -42,6 +43,7 @@ from invcodec.render.networks import declare, networks_from_settings
 from invcodec.training import make_steps
 from invcodec.training.change import ChangeFinder
 from invcodec.training.colour import ColourCorrection
+from invcodec.training.failure import NOT_FINITE, failure
 from invcodec.training.frames import FrameTrainer, SteeringPoint, Trained
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Budget
@@ -49,6 +51,8 @@ from invcodec.training.validation import measure
 from invcodec.version import __version__
 
 _TICKS_PER_FRAME = 1000
+_CAUTION = 4.0
+"""Divides the learning rates of a keyframe that is tried again."""
 
 
 class Encoder:
@@ -169,9 +173,7 @@ class Encoder:
             self._planner = Planner(settings.warmup, settings.key_every, head.time_base)
             self._loop = Loop(self._engine, head, settings, self._correction, self._training)
             self._last_pixels: FramePixels | None = None
-            if (so_far := self._recording.so_far) is None:
-                self._loop.restart()
-            else:
+            if (so_far := self._recording.so_far) is not None:
                 self._loop.go_on(so_far.state)
                 for entry, stats in zip(so_far.entries, so_far.stats, strict=True):
                     self._rate.wrote(entry.is_key, entry.time, entry.length, stats.psnr)
@@ -240,7 +242,8 @@ class Encoder:
                     self.progress.frame_started(plan.number, plan.stage)
                     overhead = self._overhead(plan)
                     began = clock()
-                    trained = self._train(plan, pixels, overhead, seconds)
+                    train = self._train_key if plan.key else self._train
+                    trained = train(plan, pixels, overhead, seconds)
                     training = clock() - began
             except BaseException:
                 # Another frame may be pushed: it starts from what the decoder has.
@@ -286,10 +289,39 @@ class Encoder:
                 for outcome in self._rate.outcomes(self._recording.size):
                     self.progress.target_done(outcome)
 
-    def _train(self, plan: FramePlan, pixels: FramePixels, overhead: int, seconds: float | None) -> Trained:
-        """Optimise one frame, steering its quality towards the target."""
+    def _train_key(self, plan: FramePlan, pixels: FramePixels, overhead: int, seconds: float | None) -> Trained:
+        """Optimise a keyframe; one that has failed is tried another way, unless it has a deadline.
+
+        Raises:
+            InvError: the weights are not finite, so they cannot be coded.
+        """
+        if self._loop.state is None:
+            self._loop.start_afresh(pixels.mean_colour())
+        trained = self._train(plan, pixels, overhead, seconds)
+        reason = self._failure(pixels, trained)
+        if reason and seconds is None:
+            self._loop.start_afresh(pixels.mean_colour(), attempt=1)
+            again = self._train(plan, pixels, overhead, seconds, caution=_CAUTION)
+            trained = replace(again, steps=trained.steps + again.steps)
+            reason = self._failure(pixels, trained)
+        if reason:
+            retried = "also at lower learning rates" if seconds is None else "with no time to try again"
+            message = f"frame {plan.number} was not learned: {reason}, {retried}; check poses and images"
+            if reason is NOT_FINITE:
+                raise InvError(message)
+            warnings.warn(message, InvWarning, stacklevel=3)
+        return trained
+
+    def _failure(self, pixels: FramePixels, trained: Trained) -> str | None:
+        return failure(self._engine, self._views, pixels, self._correction, trained)
+
+    def _train(
+        self, plan: FramePlan, pixels: FramePixels, overhead: int, seconds: float | None, *, caution: float = 1.0
+    ) -> Trained:
+        """Optimise one frame, steering its quality towards the target; learning rates are divided by `caution`."""
         shown_at = plan.ticks * self._recording.head.time_base
         schedule = plan.schedule(self.settings.at_quality(self._rate.begin(plan.key, shown_at)))
+        schedule = replace(schedule, lead_rate=schedule.lead_rate / caution, rate=schedule.rate / caution)
         if seconds is not None:
             budget = Budget(seconds, plan.schedule(self._asked).budget.steps)
         else:

@@ -57,13 +57,22 @@ class Loop:
         self._exact = {key for key, spec in self._specs.items() if spec.exact}
 
     def restart(self) -> None:
-        """Drop training since the last frame: continue from the decoder's state, or from fresh weights."""
+        """Drop training since the last frame: continue from the decoder's state, if there is one."""
         if self.state is not None:
             self.go_on(self.state)
-            return
-        if self._correction:
+
+    def start_afresh(self, colour: np.ndarray, attempt: int = 0) -> None:
+        """Continue from fresh weights.
+
+        Args:
+            colour: `[3]`, which the untrained networks show.
+            attempt: each has other weights.
+        """
+        if self.state is None and self._correction:
             self._correction.reset()
-        self._engine.load(self._engine.networks.initialise(np.random.default_rng(self._settings.seed)))
+        networks = self._engine.networks
+        seed = [self._settings.seed, attempt] if attempt else self._settings.seed
+        self._engine.load(networks.initialise(np.random.default_rng(seed)) | networks.tint(colour))
 
     def go_on(self, state: State) -> None:
         """Close the loop: continue from what the decoder has."""

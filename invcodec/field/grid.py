@@ -111,6 +111,9 @@ class GridProfile(Profile):
                 weights[spec.name] = np.zeros(spec.shape, np.float32)
         return weights
 
+    def tint(self, colour: np.ndarray) -> dict[str, np.ndarray]:
+        return {"colour.2.bias": np.log(colour / (1 - colour)).astype(np.float32)}
+
     def encode(self, weights: Mapping[str, torch.Tensor], position: torch.Tensor) -> torch.Tensor:
         """Trilinear lookup in every level: `[S, 3]` to `[S, 2 * levels]`."""
         import torch

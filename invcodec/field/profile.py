@@ -108,6 +108,14 @@ class Profile(ABC):
     def initialise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Fresh float32 weights, by tensor name."""
 
+    def tint(self, colour: np.ndarray) -> dict[str, np.ndarray]:
+        """Fresh weights to replace, by tensor name, so that training starts from a colour `[3]` in (0, 1).
+
+        Without it, the first steps of dark or bright pictures would drive an output far into saturation, where it has
+        no gradient.
+        """
+        return {}
+
     @abstractmethod
     def density(
         self, weights: Mapping[str, torch.Tensor], position: torch.Tensor, direction: torch.Tensor

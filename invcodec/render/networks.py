@@ -96,6 +96,10 @@ class Networks:
         """Fresh float32 weights."""
         return {(network.name, name): w for network in self for name, w in network.profile.initialise(rng).items()}
 
+    def tint(self, colour: np.ndarray) -> dict[TensorKey, np.ndarray]:
+        """Fresh weights to replace so that training starts from a colour `[3]` in (0, 1)."""
+        return {(network.name, name): w for network in self for name, w in network.profile.tint(colour).items()}
+
 
 def declare(network: Network) -> NetworkInfo:
     """The declaration of a network in a file's header."""

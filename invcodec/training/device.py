@@ -77,6 +77,7 @@ class DeviceSteps(Steps):
         self._offset = torch.zeros((cameras, 3), device=device)
         self._seen = torch.zeros((cameras, _STATISTICS, 3), dtype=torch.float64, device=device)
         self._error = torch.zeros((), device=device)
+        self._backgrounds = torch.zeros((2, 3), device=device)
         self._seed = torch.zeros(1, dtype=torch.int64, device=device)
         self._recordings: dict[_Kind, _Recording | None] = {}
         self._errors: deque[_Reading] = deque()
@@ -97,6 +98,7 @@ class DeviceSteps(Steps):
             self._counts[index] = len(found)
         self._any_changed = len(found) > 0
         self._visits.zero_()
+        self._backgrounds.copy_(torch.from_numpy(np.stack(frame.backgrounds())))
         self._take_over_colour()
         self._errors.clear()
 
@@ -169,8 +171,8 @@ class DeviceSteps(Steps):
         batch = DeviceBatch(origins, directions, view, target, background, weight, jitter)
         kernels.draw[(cdiv(n, _BLOCK),)](
             self._valid, self._changed, self._counts, self._visits, self._moved, self._rays, self._colour, self._ends,
-            self._gain, self._offset, self._seed, self._engine.control, *batch, seen, camera, n, kind.picked, cameras,
-            float(kind.changed_weight), float(kind.jitter), CHANNELS=self._colour.shape[1],
+            self._gain, self._offset, self._backgrounds, self._seed, self._engine.control, *batch, seen, camera, n,
+            kind.picked, cameras, float(kind.changed_weight), float(kind.jitter), CHANNELS=self._colour.shape[1],
             CORRECTED=self._correction is not None, RANDOM_BACKGROUND=self._random_background,
             CAMERAS=next_power_of_2(cameras), BLOCK=_BLOCK,
         )  # fmt: skip

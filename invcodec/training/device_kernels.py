@@ -50,7 +50,7 @@ def _random(seed, which: tl.constexpr, ray, draws):
 
 @triton.jit
 def draw(
-    valid, changed, counts, visits, moved, rays, colour, ends, gain, offset, seed, control,
+    valid, changed, counts, visits, moved, rays, colour, ends, gain, offset, backgrounds, seed, control,
     origins, directions, view, target, background, weight, jitter, seen, camera,
     draws, picked, cameras, changed_weight, jitter_share,
     CHANNELS: tl.constexpr, CORRECTED: tl.constexpr, RANDOM_BACKGROUND: tl.constexpr, CAMERAS: tl.constexpr,
@@ -63,6 +63,7 @@ def draw(
         counts, visits: `[2]` int64, how many of each of these are used, and were visited before.
         moved: `[P]` uint8. rays: `[P, 9]`, origin, direction and view of each pixel. colour: `[P, CHANNELS]` uint8.
         ends: `[C]` int64, the number behind each camera's last pixel. gain, offset: `[C, 3]`, used if CORRECTED.
+        backgrounds: `[2, 3]`, lowest and highest, used if RANDOM_BACKGROUND.
         seed: `[1]` int64. control: as in `invcodec.render.gpu_kernels.adam`, for its step number.
         origins to jitter: receive the batch. seen: `[R, 3]`, receives the cameras' colours. camera: `[R]` int64.
         CAMERAS: a power of two that holds them.
@@ -96,7 +97,8 @@ def draw(
         place = 3 * ray + channel
         back = tl.zeros([BLOCK], tl.float32)
         if RANDOM_BACKGROUND:
-            back = _random(state, 1 + channel, ray, draws)
+            lowest = tl.load(backgrounds + channel)
+            back = lowest + (tl.load(backgrounds + 3 + channel) - lowest) * _random(state, 1 + channel, ray, draws)
         value = tl.load(colour + CHANNELS * pixel + channel, mask=own, other=0).to(tl.float32) / 255
         if CHANNELS == 4:
             alpha = tl.load(colour + CHANNELS * pixel + 3, mask=own, other=0).to(tl.float32) / 255

@@ -70,6 +70,12 @@ class Views:
         return self.space.march(self._centre[:, camera].T, (right * x + up * y - back).T)
 
 
+_STATISTICS_PIXELS = 1 << 16
+"""Pixels that a frame's mean colour and spread are taken from, at most."""
+_LEAST_SPREAD = 0.02
+"""Smallest standard deviation of random backgrounds: pictures of one colour have to be learned as opaque as well."""
+
+
 @dataclass(frozen=True)
 class FramePixels:
     """One frame of all training cameras.
@@ -92,6 +98,32 @@ class FramePixels:
     def valid(self) -> np.ndarray:
         """`[N]` numbers of the pixels to train on."""
         return np.flatnonzero(self.valid_mask)
+
+    def _some_colours(self) -> np.ndarray:
+        """Colours `[N, 3]` or `[N, 4]` float32 in [0, 1] of pixels to train on, evenly spread."""
+        apart = -(-len(self.valid) // _STATISTICS_PIXELS)
+        return self.colour[self.valid[::apart]].astype(np.float32) / 255
+
+    def mean_colour(self) -> np.ndarray:
+        """Mean colour `[3]` float32, in (0, 1), of the pixels to train on, weighted by their alpha."""
+        colour = self._some_colours()
+        weight = colour[:, 3:] if colour.shape[1] == 4 else np.ones((len(colour), 1), np.float32)
+        mean = (weight * colour[:, :3]).sum(0) / max(weight.sum(), 1e-6)
+        return np.clip(mean, 1 / 255, 254 / 255)
+
+    def backgrounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest random background `[3]` float32 to train over.
+
+        Opaque pictures are trained over backgrounds that vary like their own colours. Where others would outweigh the
+        contrast of the pictures, fog closes in front of the cameras before anything behind it is learned. Pictures
+        with alpha show what is behind them, so they are trained over any colour.
+        """
+        colour = self._some_colours()
+        if colour.shape[1] == 4:
+            return np.zeros(3, np.float32), np.ones(3, np.float32)
+        # A uniform distribution's standard deviation is half its width, divided by the root of 3.
+        half = np.float32(3**0.5) * np.maximum(colour.std(0), np.float32(_LEAST_SPREAD))
+        return np.clip(colour.mean(0) - half, 0, 1), np.clip(colour.mean(0) + half, 0, 1)
 
     @cached_property
     def changed(self) -> np.ndarray:

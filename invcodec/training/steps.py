@@ -69,6 +69,8 @@ class HostSteps(Steps):
         # Masks seldom change, and numbering the valid pixels takes a while.
         if not np.array_equal(frame.valid_mask, self._valid_mask):
             self._valid_mask, self._valid = frame.valid_mask, frame.valid
+        self._lowest, highest = frame.backgrounds()
+        self._span = highest - self._lowest
         self._observes = observe and self._correction is not None
 
     def step(self, rays: int, samples: int, lead_rate: float, rate: float) -> float:
@@ -94,7 +96,7 @@ class HostSteps(Steps):
             self._changed_visits += picked
         background = np.zeros((rays, 3), np.float32)
         if self._random_background:
-            background = rng.random((rays, 3), np.float32)
+            background = self._lowest + self._span * rng.random((rays, 3), np.float32)
         seen = frame.target(pixels, background)
         target = seen
         if self._correction is not None:

@@ -16,11 +16,14 @@ def measure(engine: Renderer, views: Views, frame: FramePixels, correction: Colo
     """PSNR in dB of rendered against captured validation pixels of a frame; BEST_PSNR if there are none."""
     if not len(frame.validation):
         return BEST_PSNR
-    captured = frame.colour[frame.validation]
+    return psnr(over_white(frame.colour[frame.validation]), rendered(engine, views, frame, correction))
+
+
+def rendered(engine: Renderer, views: Views, frame: FramePixels, correction: ColourCorrection | None) -> np.ndarray:
+    """The validation pixels `[V, 3]` uint8 of a frame as the engine renders them; see `seen`."""
     names = tuple(camera.name for camera in views.cameras)
     colour = CameraColour(names, correction.gain, correction.offset) if correction else None
-    rendered = seen(engine, views, frame.validation, colour, transparent=captured.shape[1] == 4)
-    return psnr(over_white(captured), rendered)
+    return seen(engine, views, frame.validation, colour, transparent=frame.colour.shape[1] == 4)
 
 
 def seen(
