@@ -17,7 +17,7 @@ _LEAST_STEPS = 64
 """Training of fewer steps is merely short."""
 _LEAST_EXPLAINED = 0.1
 """Share of the variance of validation pixels, within each camera, that any picture of the scene explains."""
-_TOLERANCE = (3 / 255) ** 2
+_TOLERANCE = (6 / 255) ** 2
 """Mean squared error that is no failure even in pictures of a single colour."""
 
 

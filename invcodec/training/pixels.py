@@ -72,7 +72,7 @@ class Views:
 
 _STATISTICS_PIXELS = 1 << 16
 """Pixels that a frame's mean colour and spread are taken from, at most."""
-_LEAST_SPREAD = 0.02
+_LEAST_SPREAD = 0.05
 """Smallest standard deviation of random backgrounds: pictures of one colour have to be learned as opaque as well."""
 
 
