@@ -111,10 +111,10 @@ def test_long_lenses_show_the_target_as_large_from_farther_away() -> None:
 
 
 def test_little_overlap_leaves_that_share_of_pictures_that_turn_in_opposite_directions() -> None:
-    # Cameras 1 and 2 of a ring turn to the left and to the right.
+    # Cameras 1 and 2 of a ring turn to the left and to the right, so they see the target on the other side.
     rig = synthetic_rig(3, SIZE, "ring", overlap=0.25)
     left, right = (camera.project(np.array([[0.0, -0.15, -0.2]]))[0][0, 0] / SIZE[0] for camera in rig[1:])
-    assert right - left == pytest.approx(0.75, abs=0.06)
+    assert left - right == pytest.approx(0.75, abs=0.06)
     assert left + right == pytest.approx(1)
 
 

@@ -69,7 +69,7 @@ def synthetic_rig(
         )
     still = objects_at("still", 0.0, 1.0, room_around(rig))
     # Leave room for objects that later move in front of everything in the first frame.
-    room = 0.25 * min(1.0, FOCAL_LENGTH / focal_length)
+    room = min(0.25 * FOCAL_LENGTH / focal_length, 0.6)
     bounded = []
     for camera in rig:
         depth = trace(still, *camera.rays())[1]
