@@ -49,12 +49,12 @@ def scattered(cameras: list[Camera]) -> list[Camera]:
 
 
 def steps_taken(
-    folder: Path, cameras: list[Camera], images: list[np.ndarray] | np.ndarray, *, steps: int = 100, **options: float
+    folder: Path, cameras: list[Camera], images: list[np.ndarray] | np.ndarray, *, steps: int = 200, **options: float
 ) -> int:
     """Encode one frame; returns the steps that it took."""
     settings = resolve("draft", steps=steps, threads=2)
     settings = replace(settings, networks=({**settings.networks[0], "config": SMALL},))
-    settings = replace(settings, key=replace(settings.key, rays=512))
+    settings = replace(settings, key=replace(settings.key, rays=1024))
     progress = Counter()
     with Encoder(folder / "out.inv", cameras, settings, progress=progress, force=True) as encoder:
         encoder.push(list(images), time=0, **options)
@@ -63,26 +63,26 @@ def steps_taken(
 
 def test_noise_is_tried_twice_and_then_reported(tmp_path: Path) -> None:
     with pytest.warns(InvWarning, match="frame 0 was not learned: its pictures are hardly better than one colour"):
-        assert steps_taken(tmp_path, scattered(RIG), NOISE) == 200
+        assert steps_taken(tmp_path, scattered(RIG), NOISE) == 400
 
 
 def test_a_deadline_leaves_no_time_to_try_again(tmp_path: Path) -> None:
     with pytest.warns(InvWarning, match="no time to try again"):
-        assert steps_taken(tmp_path, scattered(RIG), NOISE, seconds=1000.0) == 100
+        assert steps_taken(tmp_path, scattered(RIG), NOISE, seconds=1000.0) == 200
 
 
 @pytest.mark.parametrize("level", [0, 120, 255])
 def test_pictures_of_one_colour_are_no_failure(tmp_path: Path, level: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", InvWarning)
-        assert steps_taken(tmp_path, RIG, np.full_like(NOISE, level)) == 100
+        assert steps_taken(tmp_path, RIG, np.full_like(NOISE, level)) == 200
 
 
 def test_a_scene_that_is_learned_and_training_that_is_merely_short_are_no_failures(tmp_path: Path) -> None:
     images = [render(camera, "still", 0.0, 1.0) for camera in RIG]
     with warnings.catch_warnings():
         warnings.simplefilter("error", InvWarning)
-        assert steps_taken(tmp_path, RIG, images) == 100
+        assert steps_taken(tmp_path, RIG, images) == 200
         assert steps_taken(tmp_path, RIG, images, steps=3) == 3
 
 
@@ -103,7 +103,7 @@ def test_a_first_attempt_that_fails_leaves_no_trace_in_the_second(
     images = [render(camera, "still", 0.0, 1.0) for camera in RIG]
     with warnings.catch_warnings():
         warnings.simplefilter("error", InvWarning)
-        assert steps_taken(tmp_path, RIG, images) == 200
+        assert steps_taken(tmp_path, RIG, images) == 400
     first, second = attempts
     assert all(np.isfinite(weight).all() for weight in second.values())
     assert any((first[key] != second[key]).any() for key in first)
@@ -130,4 +130,4 @@ def test_the_command_line_says_so_beside_its_progress(
     assert result.code == 0
     warning, report = result.err.splitlines()
     assert warning.startswith("invcodec: frame 0 was not learned: it is black, also at lower learning rates;")
-    assert json.loads(report)["steps"] == 2
+    assert json.loads(report)["steps"] == 4

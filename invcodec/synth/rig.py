@@ -18,7 +18,7 @@ from invcodec.synth.trace import trace
 
 _TARGET = np.array([0.0, -0.15, -0.2])
 _UP = np.array([0.0, 1.0, 0.0])
-FOCAL_LENGTH = 0.5 / np.tan(np.radians(25))
+FOCAL_LENGTH = float(0.5 / np.tan(np.radians(25)))
 """In picture widths: the field of view is 50 degrees wide."""
 _DISTANCE = 3.1
 """From the target, with that focal length."""

@@ -13,7 +13,7 @@ from invcodec.training.validation import rendered
 
 NOT_FINITE = "its weights are not finite"
 
-_LEAST_STEPS = 64
+_LEAST_STEPS = 200
 """Training of fewer steps is merely short."""
 _LEAST_EXPLAINED = 0.1
 """Share of the variance of validation pixels, within each camera, that any picture of the scene explains."""
