@@ -43,8 +43,9 @@ def test_two_rigs_get_what_was_measured_to_suit_them() -> None:
     assert small.key.rays == large.key.rays == 4096
     assert large.key.budget == Budget(steps=2500)
     assert large.delta.budget == Budget(steps=250, quiet_steps=31, full_change=0.08)
-    # 28 times the pixels: a weight explains a smaller share of their mean.
-    assert large.delta.price == pytest.approx(small.delta.price * (676 * 507 / 128 / 96) ** capacity.PRICE_GROWTH)
+    # 27 times the pixels that prices refer to: a weight explains a smaller share of their mean.
+    growth = (large.pixels / capacity.SMALL_PIXELS) ** capacity.PRICE_GROWTH
+    assert large.delta.price == pytest.approx(small.delta.price * growth)
 
 
 def test_fitting_twice_changes_nothing() -> None:

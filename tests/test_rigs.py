@@ -27,16 +27,20 @@ SIZE = (64, 48)
 STEPS, RAYS = 150, 1024
 
 CASES: dict[str, tuple[dict[str, Any], float]] = {
-    "ring": ({"count": 12, "kind": "ring"}, 0.7),
+    "arc, no bounds": ({"count": 8, "bounds": False}, 0.85),
+    "ring": ({"count": 12, "kind": "ring"}, 0.55),
+    "ring, no bounds": ({"count": 12, "kind": "ring", "bounds": False}, 0.55),
     "dark macro ring": (
         {"count": 12, "kind": "ring", "focal_length": 3, "scale": 0.0225, "exposure": -4, "bounds": False},
-        0.6,
+        0.65,
     ),
-    "wide ring": ({"count": 12, "kind": "ring", "focal_length": 0.5, "bounds": False}, 0.75),
-    "stadium dome": ({"count": 12, "kind": "dome", "scale": 16, "bounds": False}, 0.65),
-    "telecentric arc": ({"count": 8, "focal_length": 17}, 0.9),
-    "dark arc": ({"count": 10, "exposure": -4}, 0.8),
-    "bright arc": ({"count": 10, "exposure": 2}, 0.6),
+    "wide ring": ({"count": 12, "kind": "ring", "focal_length": 0.5, "bounds": False}, 0.5),
+    "stadium dome": ({"count": 12, "kind": "dome", "scale": 16, "bounds": False}, 0.4),
+    "telecentric arc": ({"count": 8, "focal_length": 17}, 0.85),
+    "telecentric arc, no bounds": ({"count": 8, "focal_length": 17, "bounds": False}, 0.5),
+    "telecentric ring, no bounds": ({"count": 12, "kind": "ring", "focal_length": 17, "bounds": False}, 0.4),
+    "dark arc": ({"count": 10, "exposure": -4}, 0.75),
+    "bright arc": ({"count": 10, "exposure": 2}, 0.4),
     "little overlap": ({"count": 12, "overlap": 0.2}, 0.85),
     "one camera far away": ({"count": 10, "outlier": 8, "bounds": False}, 0.85),
 }

@@ -58,6 +58,21 @@ def test_views_number_pixels_through_and_give_their_rays() -> None:
         np.testing.assert_allclose(rays.view[row], expected.view[0], atol=1e-6)
 
 
+def test_training_rays_begin_where_there_may_be_something() -> None:
+    cameras = rig()
+    space = replace(choose_space(cameras), kind="box", low=np.full(3, -50.0), high=np.full(3, 50.0))
+    nearest = np.linspace(0.5, 1.5, len(cameras))
+    views = Views(cameras, space, nearest)
+    pixels = np.array([0, int(views.offsets[1]) + 5, len(views) - 1])
+    whole, begun = views.rays(pixels), views.training_rays(pixels)
+    np.testing.assert_array_equal(begun.view, whole.view)
+    for row, camera in enumerate(views.camera_of(pixels)):
+        assert space.depth(np.zeros(1), whole)[row] == 0
+        start = space.world(begun.origins[row : row + 1].astype(np.float64))
+        _, depth = cameras[camera].project(start)
+        assert depth[0] == pytest.approx(nearest[camera], rel=1e-4)
+
+
 def test_masked_pixels_are_never_drawn_and_alpha_shows_the_background() -> None:
     image = np.zeros((2, 3, 4), np.uint8)
     image[..., :3], image[..., 3] = 100, [[0, 255, 51], [0, 0, 0]]

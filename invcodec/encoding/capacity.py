@@ -51,7 +51,8 @@ SAMPLES_PER_CELL, SAMPLES_RANGE, SAMPLES_MULTIPLE = 0.6, (64, 384), 32
 little for their time."""
 PRICE_GROWTH = -0.7
 """The loss is a mean over pixels: of more pixels, one weight explains a smaller share. Prices follow with this power of
-the pixels, so that larger pictures take more bytes, but fewer per pixel."""
+the pixels, so that larger pictures take more bytes, but fewer per pixel. Smaller ones than `SMALL_PIXELS` pay no more:
+their few weights could not be learned."""
 
 
 def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings:
@@ -82,7 +83,7 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
             budget=replace(open_budget, seconds=schedule.budget.seconds)
             if schedule.budget.steps is None
             else schedule.budget,
-            price=schedule.price * (pixels / SMALL_PIXELS) ** PRICE_GROWTH,
+            price=schedule.price * max(pixels / SMALL_PIXELS, 1.0) ** PRICE_GROWTH,
         )
 
     return replace(

@@ -34,7 +34,7 @@ from invcodec.encoding.report import FrameReport, Progress
 from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, InvError, InvWarning, UsageError
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.fitting import choose_space
+from invcodec.geometry.fitting import choose_space, nearest_depths
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
 from invcodec.interrupts import deferred, interruptible
 from invcodec.limits import MIN_QP
@@ -164,7 +164,8 @@ class Encoder:
                 # Compiles, which takes a while the first time.
                 self._engine = make_trainer(networks, device=settings.device, threads=settings.threads)
                 self._engine.warm_up()
-                self._views = Views(rig, space)
+                nearest = nearest_depths(self.cameras, points=points, transparent=transparent)
+                self._views = Views(rig, space, nearest)
                 self._steps = make_steps(
                     self._engine, self._views, self._correction, random_background=settings.random_background
                 )

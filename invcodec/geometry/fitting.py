@@ -45,6 +45,8 @@ _MIN_FORWARD_COSINE = 0.2
 _NEAREST, _FARTHEST = 0.25, 30.0
 """Depth bounds where none are known, in distances of the camera from what the rig looks at. What is farther hardly
 moves from camera to camera."""
+_CLEAR = 0.8
+"""Share of the nearest depth of a camera that is taken to be empty."""
 _OBJECT_NEAREST, _OBJECT_FARTHEST = 0.4, 1.6
 """The same around an object before a transparent background."""
 _OBJECT_QUORUM = 0.5
@@ -69,7 +71,8 @@ def choose_space(
     """The space for a rig, from its training cameras.
 
     Captures with a transparent background get a `box` around what most cameras see. All others get the best of `ndc`,
-    `box` and `contract`; without depth bounds for every camera it is `contract`, which loses nothing.
+    `box` and `contract`. Without depth bounds for every camera it is `contract` around what the rig looks at, which
+    loses nothing.
 
     Args:
         cameras: the rig; held-out cameras are ignored.
@@ -80,21 +83,29 @@ def choose_space(
     Raises:
         UsageError: `ndc` is asked for, but the cameras do not face one way.
     """
-    rig = [cameras[index] for index in training_cameras(cameras)]
-    if points is not None:
-        rig = [_narrowed(camera, points) for camera in rig]
-    bounded = all(camera.near is not None and camera.far is not None for camera in rig)
-    frame = _frame(rig)
-    rig = _with_bounds(rig, frame, transparent)
+    rig, frame, bounded = _bounded(cameras, points, transparent)
     seen = _seen(rig, _OBJECT_QUORUM if transparent else 0.0)
     if kind == "ndc":
         return _published(rig, seen, frame, bounded)
     if transparent:
         return next(_boxes("box", seen, frame, [0]))
-    candidates = [*_boxes("contract", seen, frame, _TAILS)]
-    if bounded:
-        candidates += [*_boxes("box", seen, frame, [0]), *_moved_back(rig, seen, frame)]
+    if not bounded:
+        return _around(rig, frame)
+    candidates = [*_boxes("contract", seen, frame, _TAILS), *_boxes("box", seen, frame, [0])]
+    candidates += _moved_back(rig, seen, frame)
     return max(candidates, key=lambda space: _fitness(space, seen))
+
+
+def nearest_depths(
+    cameras: Sequence[Camera], *, points: np.ndarray | None = None, transparent: bool = False
+) -> np.ndarray:
+    """The z-depth `[C]` before which there is nothing in front of each training camera.
+
+    Args:
+        points, transparent: see `choose_space`.
+    """
+    rig = _bounded(cameras, points, transparent)[0]
+    return _CLEAR * np.array([camera.near for camera in rig])
 
 
 @dataclass(frozen=True)
@@ -150,18 +161,21 @@ def _narrowed(camera: Camera, points: np.ndarray) -> Camera:
     return replace(camera, near=float(near), far=float(far)) if near < far else camera
 
 
+def _bounded(
+    cameras: Sequence[Camera], points: np.ndarray | None, transparent: bool
+) -> tuple[list[Camera], np.ndarray, bool]:
+    """The training cameras, all with depth bounds; their frame `[3, 4]`; and whether no bound is a guess."""
+    rig = [cameras[index] for index in training_cameras(cameras)]
+    if points is not None:
+        rig = [_narrowed(camera, points) for camera in rig]
+    bounded = all(camera.near is not None and camera.far is not None for camera in rig)
+    frame = _frame(rig)
+    return _with_bounds(rig, frame, transparent), frame, bounded
+
+
 def _with_bounds(rig: Sequence[Camera], frame: np.ndarray, transparent: bool) -> list[Camera]:
     """The cameras, those without depth bounds with a guess: around the point where the optical axes meet."""
-    middle = frame[:, 3]
-    centres, axes = (np.stack([camera.pose[:, k] for camera in rig]) for k in (3, 2))
-    spread = float(np.median(np.linalg.norm(centres - middle, axis=1)))
-    if spread <= 1e-9 * np.abs(centres).max():
-        # Cameras in one place tell nothing of the scene's size.
-        spread = 1.0
-    off_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # The minimum-norm solution: axes that are parallel meet nowhere in front.
-    target = (off_axis @ (centres - middle)[:, :, None]).sum(0)[:, 0]
-    focus = middle + np.linalg.lstsq(off_axis.sum(0), target, rcond=1e-6)[0]
+    focus, spread = _focus(rig, frame)
     nearest, farthest = (_OBJECT_NEAREST, _OBJECT_FARTHEST) if transparent else (_NEAREST, _FARTHEST)
     bounded = []
     for camera in rig:
@@ -175,6 +189,21 @@ def _with_bounds(rig: Sequence[Camera], frame: np.ndarray, transparent: bool) ->
             far = min(far, farthest * distance)
         bounded.append(replace(camera, near=near, far=far))
     return bounded
+
+
+def _focus(rig: Sequence[Camera], frame: np.ndarray) -> tuple[np.ndarray, float]:
+    """The point `[3]` where the optical axes meet, and the median distance of the cameras from their middle."""
+    middle = frame[:, 3]
+    centres, axes = (np.stack([camera.pose[:, k] for camera in rig]) for k in (3, 2))
+    spread = float(np.median(np.linalg.norm(centres - middle, axis=1)))
+    if spread <= 1e-9 * np.abs(centres).max():
+        # Cameras in one place tell nothing of the scene's size.
+        spread = 1.0
+    off_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # The minimum-norm solution: axes that are parallel meet nowhere in front.
+    target = (off_axis @ (centres - middle)[:, :, None]).sum(0)[:, 0]
+    focus = middle + np.linalg.lstsq(off_axis.sum(0), target, rcond=1e-6)[0]
+    return focus, spread
 
 
 def _frame(rig: Sequence[Camera]) -> np.ndarray:
@@ -287,6 +316,18 @@ def _boxes(kind: Kind, seen: _Seen, frame: np.ndarray, tails: Sequence[float]) -
             low, high = held.min(0), held.max(0)
         half = (0.5 + _MARGIN) * np.maximum(high - low, least)
         yield Space(kind, np.append(axes, (axes @ (low + high) / 2)[:, None], 1), -half, half)
+
+
+def _around(rig: Sequence[Camera], frame: np.ndarray) -> Space:
+    """`contract` around the point where the optical axes meet; half of the cameras stand within its inner cube.
+
+    A cube that only held what is likely to be in focus would leave the room between it and the cameras, where
+    matter that floats before one camera is hard to tell from the scene, with few samples and large cells.
+    """
+    focus, spread = _focus(rig, frame)
+    distance = float(np.median([np.linalg.norm(camera.pose[:, 3] - focus) for camera in rig]))
+    half = np.full(3, max(distance, spread))
+    return Space("contract", np.append(frame[:, :3], focus[:, None], 1), -half, half)
 
 
 def _moved_back(rig: Sequence[Camera], seen: _Seen, frame: np.ndarray) -> Iterator[Space]:

@@ -8,7 +8,8 @@ from invcodec.render.engine import Trainer
 from invcodec.training.change import spread
 
 _MIN_DENSITY = 6.0
-"""Density per unit of march length below which a cell counts as empty."""
+"""Density per unit of march length below which a cell counts as empty, once the scene has taken shape; before that, the
+threshold rises from 1, which is the density of a network that is not trained yet."""
 _LIGHT_CELL = 0.02
 """Cells stay open where they or a neighbour had more than this compositing weight for some ray."""
 _LEAST_OPEN = 1e-3
@@ -60,7 +61,7 @@ class Carving:
             candidates = spread(self._light.max(0) > _LIGHT_CELL, 1)
         self._look(np.flatnonzero(candidates))
         with np.errstate(invalid="ignore"):
-            closed = (self._density <= _MIN_DENSITY).reshape(self._shape)
+            closed = (self._density <= _MIN_DENSITY ** min(fraction / SHAPED, 1)).reshape(self._shape)
         open_cells = candidates & ~closed
         # A scene that is still fog would be closed altogether and could never be learned.
         if open_cells.mean() > _LEAST_OPEN:
