@@ -25,7 +25,7 @@ SMALL_PIXELS = 200_000
 """Training pixels that numbers below refer to: 16 cameras of 128x96. benchmarks/WAYS.md has the measurements behind
 them, on that rig and on ones of 5.5 and 27 million pixels."""
 
-STEPS = {"draft": (400, 60), "fast": (1000, 120), "medium": (2500, 250), "slow": (8000, 800)}
+STEPS = {"draft": (400, 60), "fast": (1200, 140), "medium": (3000, 300), "slow": (10_000, 1000)}
 """Steps of a keyframe and of every other frame. The same for all sizes: where there are more pixels, a step visits more
 of them, and more of the network is hashed."""
 NERF_STEPS = 0.25
@@ -49,7 +49,7 @@ samples and floating matter, and with it bytes. With 128, cells took too many st
 SAMPLES_PER_CELL, SAMPLES_RANGE, SAMPLES_MULTIPLE = 0.6, (64, 384), 32
 """Steps along a ray, per cell of the finest level along an axis. Fewer blur surfaces and cost bytes; more gained too
 little for their time."""
-PRICE_GROWTH = -0.7
+PRICE_GROWTH = -0.8
 """The loss is a mean over pixels: of more pixels, one weight explains a smaller share. Prices follow with this power of
 the pixels, so that larger pictures take more bytes, but fewer per pixel. Smaller ones than `SMALL_PIXELS` pay no more:
 their few weights could not be learned."""
