@@ -101,7 +101,7 @@ def test_every_name_has_what_implements_it() -> None:
 
 def test_descriptions_of_presets_state_their_steps() -> None:
     for name, (key, later) in capacity.STEPS.items():
-        assert names.PRESETS[name] == f"{key:,} steps, then {later} a frame"
+        assert names.PRESETS[name] == f"{key:,} steps, then {later:,} a frame"
     assert f"{presets.PRESETS['paper'].delta.budget.steps:,} steps a frame" in names.PRESETS["paper"]
 
 
