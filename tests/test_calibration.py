@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 from invcodec_cli.progress import TimeLeft
+from invcodec_cli.values import network_text
 
 from invcodec.encoding import calibration, capacity
 from invcodec.encoding.calibration import Speed, Stopwatch, calibrated, remember, remembered
 from invcodec.encoding.capacity import fit
 from invcodec.encoding.presets import resolve
 from invcodec.encoding.report import Estimate, FrameReport
-from invcodec.geometry.rig import choose_space
+from invcodec.field.grid import GridProfile
+from invcodec.geometry.fitting import choose_space
 from invcodec.synth.rig import synthetic_rig
 
 RIG = synthetic_rig(4, (20, 16))
@@ -101,15 +103,25 @@ def test_an_encode_teaches_inspect_how_long_it_takes(
         path.write_text(json.dumps({"step": 0.5, "rest": 2.0}))
     found = json.loads(cli("inspect", capture, "--json", "--frames", "0:3").out)["encode"]
     assert (found["key_seconds"], found["later_seconds"], found["seconds"]) == (14, 10, 34)
-    assert found["training"]["later"] == {"rays": 4096, "steps": 16, "seconds": None}
+    rays = found["training"]["key"]["rays"]
+    assert found["training"]["later"] == {"rays": rays, "steps": 16, "seconds": None}
+    training = f"24 steps of {rays} rays, then 16 steps a frame"
+    network = network_text("grid", found["networks"][0]["config"])
     text = cli("inspect", capture, "--frames", "0:3").out
     assert "time      about 34 s on this machine: keyframe 14 s, then 10 s a frame at most (an estimate)" in text
-    assert "encode    preset medium: 24 steps of 4096 rays, then 16 steps a frame" in text
-    network = "8 levels of 12 to 64 cells, tables of 2^14, widths 32, 15, 32, occupancy 64^3, 96 samples a ray"
+    assert f"encode    preset medium: {training}" in text
     assert f"network   scene: {network}" in text
     described = cli("info", tmp_path / "a.inv").out
+    assert f"training  {training}" in described
     assert network in described
-    assert "training  24 steps of 4096 rays, then 16 steps a frame" in described
+
+
+def test_networks_are_described_in_one_line() -> None:
+    config = dict(GridProfile(resolutions=[12, 30, 79, 205], log2_table=15, occupancy=64, samples=96).config)
+    assert network_text("grid", config) == (
+        "4 levels of 12 to 205 cells, tables of 2^15, widths 32, 15, 32, occupancy 64^3, 96 samples a ray"
+    )
+    assert network_text("nerf", {"depth": 5, "width": 128}) == "depth 5, width 128"
 
 
 def report(stage: str, seconds: float) -> FrameReport:

@@ -30,24 +30,29 @@ def fitted(cameras: Sequence[Camera], preset: str = "medium", **options: object)
     return fit(resolve(preset, **options), cameras, choose_space(cameras))  # type: ignore[arg-type]
 
 
-def test_two_rigs_get_what_was_measured_to_suit_them() -> None:
+def open_budget(steps: int) -> Budget:
+    """Of a later frame, whose steps follow from what changed."""
+    return Budget(steps=steps, quiet_steps=round(capacity.QUIET_STEPS * steps), full_change=capacity.FULL_CHANGE)
+
+
+def test_capacity_follows_the_pictures() -> None:
     small, large = fitted(rig(128, 96)), fitted(rig(676, 507))
     assert (small.pixels, large.pixels) == (16 * 128 * 96, 16 * 676 * 507)
     small_config, config = small.networks[0]["config"], large.networks[0]["config"]
     for found, size in ((small_config, (128, 96)), (config, (676, 507))):
         finest = cells_per_axis(rig(*size)[1:], choose_space(rig(*size)))
-        assert (found["resolutions"][0], found["resolutions"][-1]) == (16, round(finest))
-    assert [small_config[key] for key in ("log2_table", "occupancy", "samples")] == [15, 64, 96]
-    assert [config[key] for key in ("log2_table", "occupancy", "samples")] == [17, 96, 384]
-    assert len(small_config["resolutions"]) == len(config["resolutions"]) == 8
-    assert small.key.rays == large.key.rays == 4096
-    key_steps, steps = capacity.STEPS["medium"]
-    quiet = round(capacity.QUIET_STEPS * steps)
-    assert large.key.budget == Budget(steps=key_steps)
-    assert large.delta.budget == Budget(steps=steps, quiet_steps=quiet, full_change=capacity.FULL_CHANGE)
+        assert (found["resolutions"][0], found["resolutions"][-1]) == (capacity.COARSEST, round(finest))
+    # The numbers of the module are about a rig of this size.
+    assert (small_config["log2_table"], small_config["occupancy"]) == (capacity.LOG2_TABLE, capacity.OCCUPANCY)
+    assert config["log2_table"] > small_config["log2_table"]
+    assert config["occupancy"] == capacity.FINE_OCCUPANCY
+    assert config["samples"] > small_config["samples"]
     # 27 times the pixels that prices refer to: a weight explains a smaller share of their mean.
     growth = (large.pixels / capacity.SMALL_PIXELS) ** capacity.PRICE_GROWTH
     assert large.delta.price == pytest.approx(small.delta.price * growth)
+    key, later = capacity.STEPS["medium"]
+    assert large.key.budget == Budget(steps=key)
+    assert large.delta.budget == open_budget(later)
 
 
 def test_fitting_twice_changes_nothing() -> None:
@@ -80,8 +85,7 @@ def test_what_is_given_stays() -> None:
     assert made.networks == given.networks
     assert (made.key.budget, made.delta.budget) == (Budget(3, 7), Budget(steps=7))
     limited = fitted(cameras, seconds_per_frame=2)
-    free = fitted(cameras).delta.budget
-    assert limited.delta.budget == replace(free, seconds=2)
+    assert limited.delta.budget == replace(open_budget(capacity.STEPS["medium"][1]), seconds=2)
 
 
 def test_the_published_configuration_is_as_published_and_the_small_mlp_keeps_its_size() -> None:

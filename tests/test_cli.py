@@ -633,7 +633,7 @@ def test_presets_do_not_depend_on_the_clock(
         first = reader.frames[0]
     files[2].write_bytes(whole[: first.offset + first.length])
     monkeypatch.setitem(capacity.STEPS, "medium", (7, 7))
-    monkeypatch.setattr(capacity, "LEVELS", (12, 12))
+    monkeypatch.setattr(capacity, "OCCUPANCY", 16)
     assert cli("encode", capture, files[2], "--resume").code == 0
     assert files[2].read_bytes() == whole
 

@@ -16,6 +16,7 @@ import pytest
 from files import ROOT
 
 import invcodec
+from invcodec.encoding import capacity
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
 PACKAGES = {path.name for folder in (ROOT, ROOT / "invcodec") for path in folder.iterdir() if path.is_dir()}
@@ -81,7 +82,7 @@ def test_examples_run(
     (tmp_path / "capture").symlink_to(capture)
     if "encode_capture(" not in block:
         (tmp_path / "out.inv").write_bytes(encoded.read_bytes())
-    # A preset's times would take minutes.
+    # A preset's steps would take minutes.
     monkeypatch.setattr(invcodec, "resolve", partial(invcodec.resolve, steps=2), raising=False)
     exec(compile(block, page, "exec"), {})
 
@@ -98,6 +99,25 @@ def test_every_public_name_is_documented() -> None:
     text = (ROOT / "docs" / "api.md").read_text()
     for name in invcodec.__all__:
         assert f"`{name}" in text or f"invcodec.{name}" in text, name
+
+
+def test_the_manual_states_the_steps_of_presets() -> None:
+    for name, (key, later) in capacity.STEPS.items():
+        assert f"| `{name}` | {key:,} steps | {later:,} steps |" in (ROOT / "docs" / "encode.md").read_text()
+
+
+def test_the_manual_states_capacity() -> None:
+    rows = re.findall(
+        r"\| (\d+) of (\d+)x(\d+) \| (\d+), from (\d+) to about (\d+) cells \| 2\^(\d+) \| (\d+)\^3 \| (\d+) \|",
+        (ROOT / "docs" / "encode.md").read_text(),
+    )
+    assert len(rows) == 3
+    for cameras, width, height, levels, coarsest, finest, log2_table, occupancy, samples in (
+        map(int, row) for row in rows
+    ):
+        config = capacity.grid_config(cameras * width * height, finest)
+        assert (len(config["resolutions"]), config["resolutions"][0]) == (levels, coarsest)
+        assert (config["log2_table"], config["occupancy"], config["samples"]) == (log2_table, occupancy, samples)
 
 
 def test_the_map_lists_every_package_and_module_at_the_bottom() -> None:

@@ -109,6 +109,17 @@ def test_a_first_attempt_that_fails_leaves_no_trace_in_the_second(
     assert any((first[key] != second[key]).any() for key in first)
 
 
+def test_later_keyframes_go_on_from_the_scene_and_are_never_started_afresh(
+    cli: Cli, capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = []
+    monkeypatch.setattr("invcodec.encoding.encoder.failure", lambda *arguments: judged.append(arguments))
+    options = ("--frames", "0:3", "--steps", 2, "--key-every", 1, "--progress", "json")
+    result = cli("encode", capture, tmp_path / "out.inv", *options)
+    assert [json.loads(line)["steps"] for line in result.err.splitlines()] == [2, 2, 2]
+    assert len(judged) == 1
+
+
 def test_weights_that_stay_infinite_end_the_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = FrameTrainer.train
 

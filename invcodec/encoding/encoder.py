@@ -243,7 +243,7 @@ class Encoder:
                     self.progress.frame_started(plan.number, plan.stage)
                     overhead = self._overhead(plan)
                     began = clock()
-                    train = self._train_key if plan.key else self._train
+                    train = self._train_first if plan.stage == "key" else self._train
                     trained = train(plan, pixels, overhead, seconds)
                     training = clock() - began
             except BaseException:
@@ -290,14 +290,13 @@ class Encoder:
                 for outcome in self._rate.outcomes(self._recording.size):
                     self.progress.target_done(outcome)
 
-    def _train_key(self, plan: FramePlan, pixels: FramePixels, overhead: int, seconds: float | None) -> Trained:
-        """Optimise a keyframe; one that has failed is tried another way, unless it has a deadline.
+    def _train_first(self, plan: FramePlan, pixels: FramePixels, overhead: int, seconds: float | None) -> Trained:
+        """Optimise the first frame; if that has failed, it is tried another way, unless it has a deadline.
 
         Raises:
             InvError: the weights are not finite, so they cannot be coded.
         """
-        if self._loop.state is None:
-            self._loop.start_afresh(pixels.mean_colour())
+        self._loop.start_afresh(pixels.mean_colour())
         trained = self._train(plan, pixels, overhead, seconds)
         reason = self._failure(pixels, trained)
         if reason and seconds is None:

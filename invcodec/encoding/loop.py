@@ -62,13 +62,13 @@ class Loop:
             self.go_on(self.state)
 
     def start_afresh(self, colour: np.ndarray, attempt: int = 0) -> None:
-        """Continue from fresh weights.
+        """Begin the first frame with fresh weights and no correction of colours.
 
         Args:
             colour: `[3]`, which the untrained networks show.
             attempt: each has other weights.
         """
-        if self.state is None and self._correction:
+        if self._correction:
             self._correction.reset()
         networks = self._engine.networks
         seed = [self._settings.seed, attempt] if attempt else self._settings.seed
