@@ -424,6 +424,9 @@ def test_ctrl_c_ends_a_recording_and_followers_get_all_of_it(cli: Cli, capture: 
     thread.start()
     for _ in range(3):
         assert process.stderr.readline().startswith("{")
+    # Whatever else it says must not fill the pipe.
+    drain = threading.Thread(target=process.stderr.read, daemon=True)
+    drain.start()
     # The follower may be about to poll.
     while not followed:
         time.sleep(0.01)
@@ -431,6 +434,7 @@ def test_ctrl_c_ends_a_recording_and_followers_get_all_of_it(cli: Cli, capture: 
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(PATIENCE) == 0
     thread.join(PATIENCE)
+    drain.join(PATIENCE)
     process.stderr.close()
     info = json.loads(cli("info", path, "--json").out)
     assert info["state"] == scanners[-1].status == "complete"
