@@ -9,10 +9,15 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
+
+import numpy as np
+from llvmlite.binding import get_host_cpu_features
 
 ROOT = Path(__file__).resolve().parent.parent
 # -P: do not import from the current folder, which may be another checkout.
@@ -98,6 +103,57 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model}, {platform.system()}, Python {platform.python_version()}"
 
 
+def instruction_set() -> str:
+    """The vector instructions that kernels are compiled for, which NUMBA_CPU_NAME may restrict."""
+    from numba import config
+
+    if config.CPU_NAME:
+        return str(config.CPU_NAME)
+    features = {name for name, there in get_host_cpu_features().items() if there}
+    return next((name for name in ("avx512f", "avx2", "neon") if name in features), "none")
+
+
+@cache
+def samples_per_second(levels: int = 8, finest: int = 844, log2_table: int = 17) -> float:
+    """How many samples in order along short rays all cores look up, in a grid of 16 to `finest` cells an axis."""
+    from invcodec.field.grid_layout import GridLayout
+    from invcodec.field.kernels.grid import BLOCK, Levels, encode
+    from invcodec.field.kernels.options import kernel
+
+    @kernel
+    def look_up(tables, position, out):
+        for first in range(0, position.shape[1], BLOCK):
+            encode(tables, position, first, BLOCK, out, 0)
+
+    resolutions = tuple(np.geomspace(16, finest, levels).round().astype(int).tolist())
+    layout = GridLayout(resolutions, log2_table, 32, 15, 32, 64)
+    rng = np.random.default_rng(0)
+    tables = Levels(
+        rng.random((layout.entries, 2), np.float32),
+        np.array([0, *(level.last for level in layout.levels)], np.int64),
+        np.array(resolutions, np.int64),
+        np.array([level.hashed for level in layout.levels]),
+        np.uint32(layout.table_mask),
+    )
+    rays, steps = 256 * BLOCK, 16
+    starts, directions = rng.random((2, rays, 1, 3), np.float32)
+    along = np.arange(steps, dtype=np.float32)[None, :, None] / 384
+    position = np.clip(starts + along * (directions - np.float32(0.5)), 0, 0.999).reshape(-1, 3).T.copy()
+
+    def work(_: int) -> None:
+        look_up(tables, position, np.empty((2 * levels, BLOCK), np.float32))
+
+    work(0)
+    cores = os.cpu_count() or 1
+    times = []
+    with ThreadPoolExecutor(cores) as pool:
+        for _ in range(5):
+            started = monotonic()
+            list(pool.map(work, range(cores)))
+            times.append(monotonic() - started)
+    return cores * rays * steps / min(times)
+
+
 def commit(checkout: Path = ROOT) -> str:
     done = subprocess.run(["git", "-C", checkout, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     dirty = subprocess.run(["git", "-C", checkout, "status", "--porcelain"], capture_output=True, text=True).stdout
@@ -112,7 +168,14 @@ def shown(argument: str) -> str:
 def save(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON, with machine, commit, date and command."""
     command = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(shown, sys.argv[1:])]
-    about = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "command": " ".join(command)}
+    about = {
+        "machine": machine(),
+        "instructions": instruction_set(),
+        "million_samples_per_second": round(samples_per_second() / 1e6, 1),
+        "commit": commit(),
+        "date": date.today().isoformat(),
+        "command": " ".join(command),
+    }
     path.write_text(json.dumps({**about, **result}, indent=1) + "\n")
 
 

@@ -26,7 +26,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from common import commit, machine
+from common import commit, instruction_set, machine
 
 from invcodec.coding.codec import decode, delta_frame, encode_delta, encode_key, key_frame
 from invcodec.coding.state import State
@@ -55,12 +55,6 @@ def fastest(work: Callable[[], Any], repeats: int) -> tuple[Times, Any]:
 
 def shown(name: str, times: Times, more: str = "") -> None:
     print(f"{name:24} {1000 * times[0]:8.1f} ms, {1000 * times[1]:8.1f} ms on all cores{more}", flush=True)
-
-
-def instruction_set() -> str:
-    info = Path("/proc/cpuinfo")
-    flags = set(info.read_text().split()) if info.exists() else set()
-    return next((name for name in ("avx512f", "avx2", "asimd") if name in flags), "unknown")
 
 
 def measure_coding(states: list[State], share: float, repeats: int) -> None:
