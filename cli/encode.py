@@ -46,8 +46,8 @@ Examples:
         "--live",
         is_flag=True,
         help="Encode live from cameras: CAPTURE is a rig's JSON file, or a folder to play back in real time. "
-        f"--key-seconds (for the first frame, default {names.LIVE_KEY_SECONDS:g}) and --seconds-per-frame (default "
-        f"{names.LIVE_FRAME_SECONDS:g}) are hard deadlines in place of the preset's steps; frames that arrive in the "
+        f"--key-seconds (for the first frame, default {names.LIVE_KEY_SECONDS:g} s) and --seconds-per-frame (default "
+        f"{names.LIVE_FRAME_SECONDS:g} s) are hard deadlines in place of the preset's steps; frames that arrive in the "
         "meantime are dropped.",
     ),
     click.option("--loop", is_flag=True, help="With --live: restart files at their end."),

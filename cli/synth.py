@@ -20,7 +20,7 @@ from .values import Count, Size
     epilog="""\b
 Examples:
   invcodec synth scene/ && invcodec encode scene/ scene.inv --preset draft
-  invcodec synth macro/ --rig ring --cameras 12 --focal-length 3 --scale 0.02 --exposure -3
+  invcodec synth macro/ --rig ring --focal-length 3 --scale 0.02 --exposure -3
   invcodec synth stadium/ --rig dome --cameras 20 --scale 16 --no-bounds""",
 )
 @click.argument("output", type=click.Path(path_type=Path))
