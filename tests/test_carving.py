@@ -36,9 +36,10 @@ class Scene:
         return np.where(np.linalg.norm(points - 0.5, axis=1) < self.radius, 100, 0).astype(np.float32)
 
 
-def carved(scene: Any, rays: int = 10**6) -> Carving:
+def carved(scene: Any, empty: np.ndarray | None = None) -> Carving:
     """With as many rays, every window of steps is a single one."""
-    return Carving(scene, rays, np.random.default_rng(0))
+    none = np.zeros(scene.cells.shape, bool)
+    return Carving(scene, 10**6, np.random.default_rng(0), none if empty is None else empty)
 
 
 def test_all_cells_are_open_until_they_are_looked_at() -> None:
@@ -76,6 +77,17 @@ def test_cells_that_nobody_sees_are_closed_once_the_scene_has_taken_shape() -> N
         carving.review(step, SHAPED * 2)
     assert scene.cells[3:6, 3:6, 4:7].all()
     assert scene.cells.sum() == 27
+
+
+def test_cells_that_are_empty_for_certain_stay_closed() -> None:
+    scene = Scene()
+    scene.radius = 1
+    scene.light[:] = 1
+    empty = np.random.default_rng(0).random(scene.cells.shape) < 0.3
+    carving = carved(scene, empty)
+    for step, fraction in enumerate((0, 0, SHAPED, 2 * SHAPED, 1)):
+        np.testing.assert_array_equal(scene.cells, ~empty)
+        carving.review(step, fraction)
 
 
 def test_a_scene_that_is_still_fog_stays_open() -> None:

@@ -58,21 +58,6 @@ def test_views_number_pixels_through_and_give_their_rays() -> None:
         np.testing.assert_allclose(rays.view[row], expected.view[0], atol=1e-6)
 
 
-def test_training_rays_begin_where_there_may_be_something() -> None:
-    cameras = rig()
-    space = replace(choose_space(cameras), kind="box", low=np.full(3, -50.0), high=np.full(3, 50.0))
-    nearest = np.linspace(0.5, 1.5, len(cameras))
-    views = Views(cameras, space, nearest)
-    pixels = np.array([0, int(views.offsets[1]) + 5, len(views) - 1])
-    whole, begun = views.rays(pixels), views.training_rays(pixels)
-    np.testing.assert_array_equal(begun.view, whole.view)
-    for row, camera in enumerate(views.camera_of(pixels)):
-        assert space.depth(np.zeros(1), whole)[row] == 0
-        start = space.world(begun.origins[row : row + 1].astype(np.float64))
-        _, depth = cameras[camera].project(start)
-        assert depth[0] == pytest.approx(nearest[camera], rel=1e-4)
-
-
 def test_masked_pixels_are_never_drawn_and_alpha_shows_the_background() -> None:
     image = np.zeros((2, 3, 4), np.uint8)
     image[..., :3], image[..., 3] = 100, [[0, 255, 51], [0, 0, 0]]
@@ -130,6 +115,32 @@ def test_a_hull_of_many_cells_is_found_on_coarser_ones(monkeypatch: pytest.Monke
     assert fine is not None
     np.testing.assert_array_equal(fine, coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2))
     assert fine.any()
+
+
+def test_nothing_changes_right_before_a_camera() -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras, kind="ndc"))
+    none = [None] * len(cameras)
+    black = np.zeros((*SIZE[::-1], 3), np.uint8)
+    white = black.copy()
+    white[:, : SIZE[0] // 3] = 255
+    before, after = (FramePixels.gather([image] * len(cameras), none, views.validation) for image in (black, white))
+    assert not ChangeFinder(views, 16).empty.any()
+    nearest = np.full(len(cameras), 2.5)
+    finder = ChangeFinder(views, 16, nearest)
+    axis = (np.arange(16) + 0.5) / 16
+    centres = views.space.world(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3))
+    expected = np.zeros(16**3, bool)
+    for camera in cameras:
+        pixels, depth = camera.project(centres)
+        seen = (depth > 0) & (pixels >= 0).all(1) & (pixels < SIZE).all(1)
+        expected |= seen & (depth < 2.5)
+    np.testing.assert_array_equal(finder.empty.reshape(-1), expected)
+    assert 0.01 < expected.mean() < 0.9
+    hull = finder.find(after, before).hull
+    assert hull is not None
+    assert hull.any()
+    assert not (hull & finder.empty).any()
 
 
 def _cell(views: Views, point: np.ndarray, cells: int) -> np.ndarray:
@@ -307,7 +318,7 @@ def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
     frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
                                views.validation)  # fmt: skip
     engine: Any = Engine()
-    trainer = FrameTrainer(engine, HostSteps(engine, views, None), np.random.default_rng(0))
+    trainer = FrameTrainer(engine, HostSteps(engine, views, None), np.random.default_rng(0), np.zeros((0, 0, 0), bool))
     asked: list[float] = []
     schedule = Schedule(Budget(steps=100), 64, 0.1, 0.1, price=1.0)
     training = trainer._optimise(frame, schedule, set(), lambda step, fraction: (64, 8))

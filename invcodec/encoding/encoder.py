@@ -164,13 +164,13 @@ class Encoder:
                 # Compiles, which takes a while the first time.
                 self._engine = make_trainer(networks, device=settings.device, threads=settings.threads)
                 self._engine.warm_up()
-                nearest = nearest_depths(self.cameras, points=points, transparent=transparent)
-                self._views = Views(rig, space, nearest)
+                self._views = Views(rig, space)
                 self._steps = make_steps(
                     self._engine, self._views, self._correction, random_background=settings.random_background
                 )
             occupancy = self._engine.occupancy()
-            self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy))
+            nearest = nearest_depths(self.cameras, points=points, transparent=transparent)
+            self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy), nearest)
             self._planner = Planner(settings.warmup, settings.key_every, head.time_base)
             self._loop = Loop(self._engine, head, settings, self._correction, self._training)
             self._last_pixels: FramePixels | None = None
@@ -327,7 +327,9 @@ class Encoder:
         else:
             budget = schedule.budget.for_change(pixels.change)
         schedule = replace(schedule, budget=budget)
-        trainer = FrameTrainer(self._engine, self._steps, np.random.default_rng([self.settings.seed, plan.number]))
+        trainer = FrameTrainer(
+            self._engine, self._steps, np.random.default_rng([self.settings.seed, plan.number]), self._finder.empty
+        )
         training = trainer.train(plan.stage, pixels, schedule)
         price: float | None = None
         while True:

@@ -28,24 +28,26 @@ class Carving:
     """Closes cells that turn out to be empty, and opens them again where matter grows.
 
     Args:
-        engine: trains a network with occupancy; all its cells are opened.
+        engine: trains a network with occupancy; all its cells but `empty` are opened.
         rays: per step.
         rng: source of all randomness.
+        empty: `[M, M, M]` bool, cells that stay closed.
     """
 
-    def __init__(self, engine: Trainer, rays: int, rng: np.random.Generator) -> None:
+    def __init__(self, engine: Trainer, rays: int, rng: np.random.Generator, empty: np.ndarray) -> None:
         cells = engine.occupancy()
         assert cells is not None
         self._engine = engine
         self._rng = rng
         self._shape = cells.shape
+        self._possible = ~empty
         self._density = np.full(cells.size, np.nan, np.float32)
         # Of the current window of steps and of the one before it. A ray crosses M of M^3 cells.
         self._light = np.zeros((2, *cells.shape), np.float32)
         self._window = max(1, _CROSSINGS * cells.shape[0] ** 2 // rays)
         self._window_end = self._window
         self._reviews = 0
-        engine.set_occupancy(np.ones_like(cells))
+        engine.set_occupancy(self._possible)
         engine.take_cell_weights()
 
     def review(self, step: int, fraction: float) -> None:
@@ -56,9 +58,9 @@ class Carving:
             fraction: of the budget used so far.
         """
         self._light[0] = np.maximum(self._light[0], self._engine.take_cell_weights())
-        candidates = np.ones(self._shape, bool)
+        candidates = self._possible
         if fraction > SHAPED:
-            candidates = spread(self._light.max(0) > _LIGHT_CELL, 1)
+            candidates = candidates & spread(self._light.max(0) > _LIGHT_CELL, 1)
         self._look(np.flatnonzero(candidates))
         with np.errstate(invalid="ignore"):
             closed = (self._density <= _MIN_DENSITY ** min(fraction / SHAPED, 1)).reshape(self._shape)

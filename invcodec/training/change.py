@@ -26,14 +26,20 @@ class ChangeFinder:
     Args:
         views: the training pixels.
         cells: occupancy cells along each axis, or None if the network has no occupancy.
+        nearest: `[C]`, the z-depth before which there is nothing in front of each camera; 0 if None.
+
+    Attributes:
+        empty: `[M, M, M]` bool, cells nearer than that to a camera that looks at them. Matter there would explain the
+            pictures of that camera best, and no other one would contradict it.
     """
 
     _AGREEMENT = 0.7
 
-    def __init__(self, views: Views, cells: int | None) -> None:
+    def __init__(self, views: Views, cells: int | None, nearest: np.ndarray | None = None) -> None:
         self.views = views
         self._projection: list[tuple[np.ndarray, np.ndarray, int]] = []
         self._cells = min(cells or 0, _MOST_CELLS)
+        self.empty = np.zeros((0, 0, 0), bool)
         if cells is None:
             return
         # The hull's cell around the middle of each occupancy cell, along one axis.
@@ -43,11 +49,14 @@ class ChangeFinder:
         centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
         world = views.space.world(centres)
         seen_by = np.zeros(cells**3, np.int16)
-        for camera in views.cameras:
+        empty = np.zeros(cells**3, bool)
+        for index, camera in enumerate(views.cameras):
             pixels, depth = camera.project(world)
             with np.errstate(invalid="ignore"):
                 inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < (camera.width, camera.height)).all(1)
             seen_by += inside
+            if nearest is not None:
+                empty |= inside & (depth < nearest[index])
             seen = np.flatnonzero(inside)
             column, row = pixels[seen].astype(np.int32).T
             self._projection.append(
@@ -55,6 +64,11 @@ class ChangeFinder:
             )
         # How many of the cameras that see a cell must see a change there.
         self._needed = np.maximum(np.ceil(self._AGREEMENT * seen_by), 1).astype(np.int16)
+        self.empty = self._refined(empty)
+
+    def _refined(self, cells: np.ndarray) -> np.ndarray:
+        """Occupancy cells `[M, M, M]` from those of a hull, in any shape."""
+        return cells.reshape((self._cells,) * 3)[np.ix_(*[self._within] * 3)]
 
     def find(self, now: FramePixels, before: FramePixels) -> FramePixels:
         """`now`, with its changes since `before` filled in."""
@@ -74,7 +88,7 @@ class ChangeFinder:
                 votes[seen] += spread(picture, 1 + reach).reshape(-1)[pixel]
         hull = None
         if self._cells:
-            hull = (votes >= self._needed).reshape((self._cells,) * 3)[np.ix_(*[self._within] * 3)]
+            hull = self._refined(votes >= self._needed) & ~self.empty
         return replace(now, changed_mask=around & now.valid_mask, hull=hull)
 
 

@@ -63,7 +63,7 @@ class DeviceSteps(Steps):
         n, cameras = len(views), len(views.cameras)
         self._rays = torch.empty((n, 9), device=device)
         for a in range(0, n, _CHUNK):
-            rays = views.training_rays(np.arange(a, min(a + _CHUNK, n)))
+            rays = views.rays(np.arange(a, min(a + _CHUNK, n)))
             part = np.concatenate([rays.origins, rays.directions, rays.view], 1)
             self._rays[a : a + len(part)] = torch.from_numpy(part).to(device)
         self._ends = torch.tensor(views.offsets[1:], device=device)

@@ -68,12 +68,14 @@ class FrameTrainer:
         engine: holds the weights.
         steps: of that engine.
         rng: source of all randomness.
+        empty: `[M, M, M]` bool, occupancy cells that stay closed; of no meaning if there is no occupancy.
     """
 
-    def __init__(self, engine: Trainer, steps: Steps, rng: np.random.Generator) -> None:
+    def __init__(self, engine: Trainer, steps: Steps, rng: np.random.Generator, empty: np.ndarray) -> None:
         self.engine = engine
         self.steps = steps
         self.rng = rng
+        self.empty = empty
 
     def train(self, stage: Stage, frame: FramePixels, schedule: Schedule) -> Training:
         """Train a frame from the weights that the engine holds.
@@ -91,7 +93,7 @@ class FrameTrainer:
         samples = self.engine.networks.samples
         coarse = _COARSE_STEPS if schedule.budget.steps is None else min(_COARSE_STEPS, schedule.budget.steps // 8)
         due, due_at = coarse, 0.0
-        carving = None if self.engine.occupancy() is None else Carving(self.engine, schedule.rays, self.rng)
+        carving = None if self.engine.occupancy() is None else Carving(self.engine, schedule.rays, self.rng, self.empty)
 
         def before_step(step: int, fraction: float) -> tuple[int, int]:
             nonlocal due, due_at

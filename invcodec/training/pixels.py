@@ -39,16 +39,14 @@ class Views:
     Args:
         cameras: the training cameras.
         space: where their rays run.
-        nearest: `[C]`, the z-depth before which each camera sees nothing; 0 if None.
 
     Attributes:
         validation: `[V]` pixel numbers that are never trained on.
     """
 
-    def __init__(self, cameras: Sequence[Camera], space: Space, nearest: np.ndarray | None = None) -> None:
+    def __init__(self, cameras: Sequence[Camera], space: Space) -> None:
         self.cameras = tuple(cameras)
         self.space = space
-        self._nearest = np.zeros(len(cameras)) if nearest is None else nearest
         self.offsets = np.cumsum([0] + [camera.width * camera.height for camera in cameras])
         chosen = validation_pixels(cameras)
         self.validation = np.concatenate([own + first for own, first in zip(chosen, self.offsets[:-1], strict=True)])
@@ -66,23 +64,10 @@ class Views:
         return np.searchsorted(self.offsets, pixels, side="right") - 1
 
     def rays(self, pixels: np.ndarray) -> Rays:
-        """Rays of pixels `[R]`, whole, as decoders march them."""
-        return self.space.march(*self._lines(pixels))
-
-    def training_rays(self, pixels: np.ndarray) -> Rays:
-        """Rays of pixels `[R]` that begin at `nearest`.
-
-        Right before one camera, matter that no other one sees would explain its pictures best.
-        """
-        origins, directions = self._lines(pixels)
-        return self.space.march(origins + self._nearest[self.camera_of(pixels), None] * directions, directions)
-
-    def _lines(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Origins and directions `[R, 3]`, of one unit of z-depth."""
         camera = self.camera_of(pixels)
         x, y = self._plane[pixels].T
         right, up, back = self._rotation[:, 0, camera], self._rotation[:, 1, camera], self._rotation[:, 2, camera]
-        return self._centre[:, camera].T, (right * x + up * y - back).T
+        return self.space.march(self._centre[:, camera].T, (right * x + up * y - back).T)
 
 
 _STATISTICS_PIXELS = 1 << 16

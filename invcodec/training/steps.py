@@ -102,7 +102,7 @@ class HostSteps(Steps):
         if self._correction is not None:
             target = self._correction.neutral(seen, self._views.camera_of(pixels))
         batch = Batch(
-            self._views.training_rays(pixels),
+            self._views.rays(pixels),
             target,
             background,
             self._share(pixels, picked),
