@@ -7,12 +7,15 @@ The parts, each of which can be run alone:
 
     agree      the same file rendered on the CPU and on the GPU
     steps      milliseconds of a training step: fused kernels with and without a recorded graph, and plain torch
-    captured   a capture (`studio_hd`), with the rows of --rows: held-out quality, bytes, seconds
-    paper      its first frame with the full published configuration
-    synthetic  a ray-traced capture of 18 training cameras at 1352x1014: seconds a frame, rendered frames a second
+    captured   each of --captures with the rows of --rows: held-out quality, bytes, seconds
+    paper      the first frame of each with the full published configuration
+    synthetic  a ray-traced capture of 20 training cameras with wide lenses at 1352x1014: seconds a frame, rendered
+               frames a second
 
-`--data` is a folder of captures. The synthetic one is written to `--synthetic` unless it exists; this needs no GPU, so
-do it beforehand. Rows and times are those of `speed.py`.
+`--data` is a folder of captures; each holds out a camera. Parts `agree` and `steps` take the first of --captures, which
+needs two frames. The synthetic capture is written to `--synthetic` unless it exists; this needs no GPU, so do it
+beforehand. Rows and times are those of `speed.py`. The first row of a capture compiles the kernels for its networks,
+which takes a minute: the one that has targets comes later.
 """
 
 from __future__ import annotations
@@ -42,10 +45,12 @@ from invcodec.render.networks import Networks, build_networks
 from invcodec.training.change import ChangeFinder
 from invcodec.training.pixels import FramePixels, Views
 
-CAPTURED = "studio_hd"
-CAMERAS, SIZE, FRAMES = 19, "1352x1014", 4
-"""Number of cameras of the synthetic capture; one is held out."""
-ROWS = ("medium@30/0.5", "medium@60/0.8", "medium")
+CAPTURES = ("studio_hd", "flame_steak_f0")
+SYNTHETIC = "--rig arc --cameras 21 --focal-length 0.54 --size 1352x1014 --frames 4 --scene changing".split()
+"""A rig like that of the real capture: a forward arc of wide lenses, one of them held out."""
+ROWS = ("fast", "medium", "slow")
+TARGETS = {"medium": (15, 1)}
+"""Seconds of a keyframe and of a later frame to be reached on one H100, by row."""
 STEP_RAYS, STEP_REPEATS = (1024, 4096, 16384), 100
 """Numbers of rays of the timed steps, and number of steps that each time is averaged over."""
 AGREEMENT = 50.0
@@ -57,7 +62,7 @@ def measure_agreement(arguments: Namespace, folder: Path, results: Results) -> N
     for row in ("draft", "draft:nerf"):
         file = folder / "agree.inv"
         options = [*quality.options_of(row, few(arguments, 2)), *_DEVICE]
-        common.encode(PROGRAM, arguments.data, file, options, row)
+        common.encode(PROGRAM, first(arguments), file, options, row)
         views = []
         for device in ("cpu", "cuda"):
             with Video(file, device=device) as video:
@@ -79,11 +84,11 @@ def measure_agreement(arguments: Namespace, folder: Path, results: Results) -> N
 
 
 def measure_steps(arguments: Namespace, folder: Path, results: Results) -> None:
-    """Time steps on the second frame of the capture, starting from the weights of a draft of the first."""
+    """Time steps on the second frame of a capture, starting from the weights of a draft of the first."""
     file = folder / "steps.inv"
     options = [*quality.options_of("draft", few(arguments, 1)), *_DEVICE]
-    common.encode(PROGRAM, arguments.data, file, options, "steps")
-    capture = open_capture(arguments.data, frames=(0, 2))
+    common.encode(PROGRAM, first(arguments), file, options, "steps")
+    capture = open_capture(first(arguments), frames=(0, 2))
     chosen = [i for i, camera in enumerate(capture.cameras) if not camera.held_out]
     with Video(file, device="cpu") as video:
         networks = build_networks(video.head)
@@ -142,28 +147,34 @@ def step_times(
 
 
 def measure_captured(arguments: Namespace, folder: Path, results: Results) -> None:
-    for row in arguments.rows:
-        results.keep("captured", row, encoded(row, arguments, folder))
+    for name in arguments.captures:
+        for row in arguments.rows:
+            results.keep("captured", f"{name}, {row}", encoded(row, arguments.data / name, arguments, folder))
 
 
 def measure_paper(arguments: Namespace, folder: Path, results: Results) -> None:
-    results.keep("paper", "paper", encoded("paper", few(arguments, 1), folder))
+    for name in arguments.captures:
+        results.keep("paper", name, encoded("paper", arguments.data / name, few(arguments, 1), folder))
 
 
 def measure_synthetic(arguments: Namespace, folder: Path, results: Results) -> None:
     made = arguments.synthetic or folder / "synthetic"
     if not made.exists():
-        size = ["--cameras", str(CAMERAS), "--size", SIZE, "--frames", str(FRAMES)]
-        subprocess.run([*PROGRAM, "synth", str(made), *size, "--scene", "changing"], check=True)
+        subprocess.run([*PROGRAM, "synth", str(made), *SYNTHETIC], check=True)
     for row in arguments.rows:
-        here = Namespace(**{**vars(arguments), "data": made, "frames": None, "holdout": []})
-        results.keep("synthetic", row, encoded(row, here, folder))
+        results.keep("synthetic", row, encoded(row, made, arguments, folder))
 
 
-def encoded(row: str, arguments: Namespace, folder: Path) -> dict[str, Any]:
+def first(arguments: Namespace) -> Path:
+    """The first capture."""
+    return arguments.data / arguments.captures[0]
+
+
+def encoded(row: str, capture: Path, arguments: Namespace, folder: Path) -> dict[str, Any]:
     """The figures of a row, and how fast the GPU renders its result."""
     file = folder / "out.inv"
-    return {**quality.encode(row, arguments, file, _DEVICE), **rendering(file, "cuda")}
+    here = Namespace(**{**vars(arguments), "data": capture})
+    return {"capture": capture.name, **quality.encode(row, here, file, _DEVICE), **rendering(file, "cuda")}
 
 
 def tables(parts: dict[str, dict[str, Any]]) -> str:
@@ -176,19 +187,21 @@ def tables(parts: dict[str, dict[str, Any]]) -> str:
     if steps := parts.get("steps"):
         out += ["", "| a step of a later frame | time |", "|---|---|"]
         out += [f"| {name} | {row['milliseconds']:.3f} ms |" for name, row in steps.items()]
-    rows = [(part, row) for part in ("captured", "paper", "synthetic") for row in parts.get(part, {}).values()]
+    rows = [row for part in ("captured", "paper", "synthetic") for row in parts.get(part, {}).values()]
     if rows:
-        out += ["", "| capture | preset | held-out PSNR | keyframe | later frames: mean, worst | bytes | a view |"]
+        out += ["", "| capture | preset | held-out PSNR, SSIM | keyframe | later frames: mean, worst | bytes | a view |"]
         out += ["|---|---|---|---|---|---|---|"]
-    for part, row in rows:
-        later = "-"
+    for row in rows:
+        key, later = f"{row['key_seconds']:.1f} s", "-"
         if row["frame_seconds_mean"] is not None:
             later = f"{row['frame_seconds_mean']:.2f} s, {row['frame_seconds_max']:.2f} s"
-        sizes = ", ".join(kB(row[key]) for key in ("key_bytes", "later_bytes_mean"))
+        if targets := TARGETS.get(row["row"]):
+            key, later = (f"{time} (target: {target} s)" for time, target in zip((key, later), targets, strict=True))
+        sizes = ", ".join(kB(row[name]) for name in ("key_bytes", "later_bytes_mean"))
         width, height = row["size"]
         out.append(
-            f"| {CAPTURED if part != 'synthetic' else 'synthetic'}, {width}x{height} | `{row['row']}` "
-            f"| {row['psnr']:.2f} dB | {row['key_seconds']:.1f} s | {later} | {sizes} "
+            f"| {row['capture']}, {width}x{height} | `{row['row']}` | {row['psnr']:.2f} dB, {row['ssim']:.3f} "
+            f"| {key} | {later} | {sizes} "
             f"| {1000 * row['render_seconds']:.1f} ms ({1 / row['render_seconds']:.1f}/s) |"
         )
     return "\n".join(out).strip()
@@ -215,14 +228,16 @@ PARTS = {
 
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help=f"folder of captures, {CAPTURED} among them")
+    parser.add_argument("--data", type=Path, required=True, help="folder of captures")
+    parser.add_argument("--captures", nargs="+", default=CAPTURES, help=f"in it; default: {' '.join(CAPTURES)}")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS], help="default: all")
     parser.add_argument("--rows", nargs="+", default=ROWS, help="of parts captured and synthetic")
     parser.add_argument("--synthetic", type=Path, help="folder of the synthetic capture; default: a temporary one")
     parser.add_argument("--save", type=Path, help="put the results there, as JSON")
     arguments = parser.parse_args(given)
     device = gpu()
-    arguments.data /= CAPTURED
+    if missing := [name for name in arguments.captures if not (arguments.data / name).is_dir()]:
+        raise SystemExit(f"{arguments.data}: has no folder {missing[0]}; name captures with --captures")
     arguments.downscale, arguments.frames, arguments.holdout = 1, None, []
     results = Results(arguments.save, {"gpu": device})
     with tempfile.TemporaryDirectory() as folder:

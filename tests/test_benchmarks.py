@@ -122,3 +122,61 @@ def test_results_are_merged_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     }
     with pytest.raises(SystemExit, match="another capture"):
         common.Results(path, {"capture": "b"})
+
+
+def test_the_table_of_peers_goes_by_contestant_and_time() -> None:
+    def row(decibels: float, samples: str) -> dict[str, object]:
+        return {"psnr": decibels, "ssim": 0.9, "steps": 7, "rays": 4096, "samples": samples, "instructions": "avx2"}
+
+    lines = peers.table({"medium": {"300": row(31, "384"), "60": row(30, "384")}, "nerfacto": {"60": row(20, "9 + 4")}})
+    assert lines.splitlines()[2:] == [
+        "| medium | 60 s | 30.00 dB | 0.900 | 7 | 4096 | 384 | avx2 |",
+        "| medium | 300 s | 31.00 dB | 0.900 | 7 | 4096 | 384 | avx2 |",
+        "| nerfacto | 60 s | 20.00 dB | 0.900 | 7 | 4096 | 9 + 4 | avx2 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--rows", "medium", "tensorf"], "tensorf needs --tensorf"),
+        (["--rows", "nerfacto", "--tensorf", "x"], "nerfacto needs --nerfstudio"),
+    ],
+)
+def test_a_peer_needs_its_folder(options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        peers.main(["--data", "anywhere", *options])
+    assert complaint in capsys.readouterr().err
+
+
+def test_peers_get_the_rays_of_every_pixel_and_are_scored_on_those_held_out(tmp_path: Path) -> None:
+    write_capture(tmp_path / "capture", synthetic_rig(4, (8, 6)), frames=1)
+    capture = open_capture(tmp_path / "capture")
+    for space in (None, peers.bounded_space(capture)):
+        peers.write_rays(tmp_path / "rays.npz", capture, space)
+        rays = np.load(tmp_path / "rays.npz")
+        assert rays["colours"].shape == rays["origins"].shape == (3 * 48, 3)
+        assert rays["shown_directions"].shape == (48, 3)
+        camera = capture.cameras[capture.training[1]]
+        # The middle of the second picture, half-way between near and far.
+        at = 48 + 3 * 8 + 4
+        assert rays["camera"][at] == 1
+        along = rays["origins"][at] + 0.5 * rays["directions"][at]
+        if space is None:
+            np.testing.assert_allclose(camera.project(along[None])[0], [[4.5, 3.5]], atol=1e-3)
+        else:
+            assert ((along > 0) & (along < 1)).all()
+    truth = next(capture.frames()).images[0]
+    assert peers.scores(capture, truth.reshape(-1, 3) / 255) == {"psnr": BEST_PSNR, "ssim": pytest.approx(1)}
+    assert peers.scores(capture, truth.reshape(-1, 3) / 255 * 0.9)["psnr"] < 40
+
+
+def test_the_gpu_benchmark_names_its_targets_and_needs_its_captures(tmp_path: Path) -> None:
+    figures = {"capture": "a", "psnr": 30.0, "ssim": 0.9, "key_seconds": 12.0, "key_bytes": 5000, "size": [8, 6]}
+    later = {"frame_seconds_mean": 0.5, "frame_seconds_max": 0.75, "later_bytes_mean": 100, "render_seconds": 0.01}
+    table = gpu.tables({"captured": {name: {"row": name, **figures, **later} for name in ("fast", "medium")}})
+    fast, medium = table.splitlines()[2:]
+    assert "| 12.0 s | 0.50 s, 0.75 s |" in fast
+    assert "| 12.0 s (target: 15 s) | 0.50 s, 0.75 s (target: 1 s) |" in medium
+
+
