@@ -46,7 +46,7 @@ from invcodec.training.change import ChangeFinder
 from invcodec.training.pixels import FramePixels, Views
 
 CAPTURES = ("studio_hd", "flame_steak_f0")
-SYNTHETIC = "--rig arc --cameras 21 --focal-length 0.54 --size 1352x1014 --frames 4 --scene changing".split()
+SYNTHETIC = ["--rig=arc", "--cameras=21", "--focal-length=0.54", "--size=1352x1014", "--frames=4", "--scene=changing"]
 """A rig like that of the real capture: a forward arc of wide lenses, one of them held out."""
 ROWS = ("fast", "medium", "slow")
 TARGETS = {"medium": (15, 1)}
@@ -62,7 +62,7 @@ def measure_agreement(arguments: Namespace, folder: Path, results: Results) -> N
     for row in ("draft", "draft:nerf"):
         file = folder / "agree.inv"
         options = [*quality.options_of(row, few(arguments, 2)), *_DEVICE]
-        common.encode(PROGRAM, first(arguments), file, options, row)
+        common.encode(PROGRAM, leading(arguments), file, options, row)
         views = []
         for device in ("cpu", "cuda"):
             with Video(file, device=device) as video:
@@ -87,8 +87,8 @@ def measure_steps(arguments: Namespace, folder: Path, results: Results) -> None:
     """Time steps on the second frame of a capture, starting from the weights of a draft of the first."""
     file = folder / "steps.inv"
     options = [*quality.options_of("draft", few(arguments, 1)), *_DEVICE]
-    common.encode(PROGRAM, first(arguments), file, options, "steps")
-    capture = open_capture(first(arguments), frames=(0, 2))
+    common.encode(PROGRAM, leading(arguments), file, options, "steps")
+    capture = open_capture(leading(arguments), frames=(0, 2))
     chosen = [i for i, camera in enumerate(capture.cameras) if not camera.held_out]
     with Video(file, device="cpu") as video:
         networks = build_networks(video.head)
@@ -165,7 +165,7 @@ def measure_synthetic(arguments: Namespace, folder: Path, results: Results) -> N
         results.keep("synthetic", row, encoded(row, made, arguments, folder))
 
 
-def first(arguments: Namespace) -> Path:
+def leading(arguments: Namespace) -> Path:
     """The first capture."""
     return arguments.data / arguments.captures[0]
 
@@ -189,7 +189,10 @@ def tables(parts: dict[str, dict[str, Any]]) -> str:
         out += [f"| {name} | {row['milliseconds']:.3f} ms |" for name, row in steps.items()]
     rows = [row for part in ("captured", "paper", "synthetic") for row in parts.get(part, {}).values()]
     if rows:
-        out += ["", "| capture | preset | held-out PSNR, SSIM | keyframe | later frames: mean, worst | bytes | a view |"]
+        out += [
+            "",
+            "| capture | preset | held-out PSNR, SSIM | keyframe | later frames: mean, worst | bytes | a view |",
+        ]
         out += ["|---|---|---|---|---|---|---|"]
     for row in rows:
         key, later = f"{row['key_seconds']:.1f} s", "-"

@@ -250,10 +250,8 @@ def main() -> None:
     peer = PEERS[arguments.peer](arguments.folder.resolve(), rays["poses"])
     steps, seconds = train(peer, rays, arguments.rays, arguments.seconds)
     with torch.no_grad():
-        parts = [
-            peer.render(*(torch.from_numpy(rays[name][at : at + _CHUNK]) for name in ("shown_origins", "shown_directions")))
-            for at in range(0, len(rays["shown_origins"]), _CHUNK)
-        ]
+        shown = (torch.from_numpy(rays[name]).split(_CHUNK) for name in ("shown_origins", "shown_directions"))
+        parts = [peer.render(*chunk) for chunk in zip(*shown, strict=True)]
     np.save(arguments.exchange / "pictures.npy", torch.cat(parts).numpy())
     report = {
         "steps": steps,

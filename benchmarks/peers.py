@@ -11,9 +11,9 @@ https://github.com/nerfstudio-project/nerfstudio, and make an environment for th
     python -m venv venv && venv/bin/pip install torch numpy jaxtyping matplotlib nerfacc==0.5.2 rich tyro pyyaml
 
 `--nerfstudio` may also be the `site-packages` folder of an environment that has nerfstudio installed. Seconds are those
-of training alone: reading pictures, compiling, rendering and, of invcodec, coding do not count. Quality is that of 8-bit
-pictures; invcodec's are decoded from its file. Samples are what a ray takes at most: TensoRF, nerfacto and invcodec
-leave out or move some of them.
+of training alone: reading pictures, compiling, rendering and, of invcodec, coding do not count. Quality is that of
+8-bit pictures; invcodec's are decoded from its file. Samples are what a ray takes at most: all contestants but nerfacto
+leave out those where they found nothing, and that one moves them.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ def of_peer(name: str, seconds: float, arguments: Namespace, folder: Path) -> di
 
 def open_first(arguments: Namespace) -> Capture:
     """The capture, of which the first frame is used."""
-    return open_capture(
-        arguments.data, frames=(0, 1), downscale=arguments.downscale, holdout=arguments.holdout or None
-    )
+    return open_capture(arguments.data, frames=(0, 1), downscale=arguments.downscale, holdout=arguments.holdout or None)
 
 
 def bounded_space(capture: Capture) -> Space:

@@ -8,16 +8,23 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from files import ROOT, load
 from hypothesis import given
 from hypothesis import strategies as st
+
+from invcodec.capture.capture import open_capture
+from invcodec.metrics import BEST_PSNR
+from invcodec.synth.write import write_synthetic
 
 bjontegaard = load("bjontegaard", ROOT / "benchmarks")
 simulcast = load("simulcast", ROOT / "benchmarks")
 common = load("common", ROOT / "benchmarks")
 quality = load("quality", ROOT / "benchmarks")
 speed = load("speed", ROOT / "benchmarks")
+peers = load("peers", ROOT / "benchmarks")
+gpu = load("gpu", ROOT / "benchmarks")
 
 ANCHOR = [(9487.76, 40.037), (4593.60, 38.615), (2486.44, 36.845), (1358.24, 34.851)]
 TEST = [(9787.80, 40.121), (4469.00, 38.651), (2451.52, 36.970), (1356.24, 34.987)]
@@ -150,16 +157,16 @@ def test_a_peer_needs_its_folder(options: list[str], complaint: str, capsys: pyt
 
 
 def test_peers_get_the_rays_of_every_pixel_and_are_scored_on_those_held_out(tmp_path: Path) -> None:
-    write_capture(tmp_path / "capture", synthetic_rig(4, (8, 6)), frames=1)
+    write_synthetic(tmp_path / "capture", cameras=4, size=(12, 8), frames=1)
     capture = open_capture(tmp_path / "capture")
     for space in (None, peers.bounded_space(capture)):
         peers.write_rays(tmp_path / "rays.npz", capture, space)
         rays = np.load(tmp_path / "rays.npz")
-        assert rays["colours"].shape == rays["origins"].shape == (3 * 48, 3)
-        assert rays["shown_directions"].shape == (48, 3)
+        assert rays["colours"].shape == rays["origins"].shape == (3 * 96, 3)
+        assert rays["shown_directions"].shape == (96, 3)
         camera = capture.cameras[capture.training[1]]
-        # The middle of the second picture, half-way between near and far.
-        at = 48 + 3 * 8 + 4
+        # A pixel of the second picture, half-way along its ray.
+        at = 96 + 3 * 12 + 4
         assert rays["camera"][at] == 1
         along = rays["origins"][at] + 0.5 * rays["directions"][at]
         if space is None:
@@ -171,7 +178,7 @@ def test_peers_get_the_rays_of_every_pixel_and_are_scored_on_those_held_out(tmp_
     assert peers.scores(capture, truth.reshape(-1, 3) / 255 * 0.9)["psnr"] < 40
 
 
-def test_the_gpu_benchmark_names_its_targets_and_needs_its_captures(tmp_path: Path) -> None:
+def test_the_gpu_benchmark_states_targets_beside_its_figures() -> None:
     figures = {"capture": "a", "psnr": 30.0, "ssim": 0.9, "key_seconds": 12.0, "key_bytes": 5000, "size": [8, 6]}
     later = {"frame_seconds_mean": 0.5, "frame_seconds_max": 0.75, "later_bytes_mean": 100, "render_seconds": 0.01}
     table = gpu.tables({"captured": {name: {"row": name, **figures, **later} for name in ("fast", "medium")}})
@@ -180,3 +187,7 @@ def test_the_gpu_benchmark_names_its_targets_and_needs_its_captures(tmp_path: Pa
     assert "| 12.0 s (target: 15 s) | 0.50 s, 0.75 s (target: 1 s) |" in medium
 
 
+def test_the_gpu_benchmark_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="needs a CUDA GPU"):
+        gpu.main(["--data", str(tmp_path)])

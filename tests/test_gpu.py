@@ -18,6 +18,7 @@ from fields import EVERYTHING, PROFILE, SPACES, batch, networks, rays, weights
 from invcodec.capture.capture import open_capture
 from invcodec.decoding.evaluation import validate
 from invcodec.decoding.video import Video
+from invcodec.encoding.capacity import grid_config
 from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.presets import resolve
 from invcodec.field.grid import GridProfile
@@ -107,6 +108,43 @@ def test_rays_find_what_lies_behind_much_empty_space() -> None:
     assert 0.1 < b.opacity.mean() < 0.9
     np.testing.assert_allclose(a.opacity, b.opacity, atol=2e-4)
     np.testing.assert_allclose(a.rgb, b.rgb, atol=2e-4)
+
+
+@pytest.mark.parametrize(("pixels", "finest"), [(200_000, 200.0), (27_000_000, 1600.0), (10**9, 1e9)])
+def test_every_network_that_pictures_get_fits(pixels: int, finest: float) -> None:
+    profile = GridProfile(**grid_config(pixels, finest))
+    assert GpuEngine.obstacle(networks(SPACES["box"], profile)) is None
+
+
+def test_networks_of_large_pictures_are_rendered_and_trained_as_by_their_twin() -> None:
+    """Ten levels, of which sixteen fill a tile; 96 cells along an axis, no power of two; 384 steps along a ray."""
+    config = {**grid_config(27_000_000, 1e9), "log2_table": 8}
+    assert (len(config["resolutions"]), config["occupancy"], config["samples"]) == (10, 96, 384)
+    profile, rng = GridProfile(**config), np.random.default_rng(3)
+    held = {("scene", name): value for name, value in profile.initialise(rng).items()}
+    for key, value in held.items():
+        if key[1].startswith("grid."):
+            # What float16 can hold, so that training reads the same tables.
+            held[key] = (1000 * value).astype(np.float16).astype(np.float32)
+    held["scene", "occupancy"] = (rng.random((96, 96, 96)) < 0.1).astype(np.float32)
+    large = networks(SPACES["box"], profile)
+    fused, plain = GpuEngine(large, device=DEVICE), TorchEngine(large)
+    drawn = batch(SPACES["box"], rng, 12)
+    pictures, steps, cells = [], [], []
+    for engine in (fused, plain):
+        engine.load(held)
+        pictures.append(engine.render(drawn.rays, np.zeros(3)))
+        engine.begin({("scene", f"grid.{level}") for level in range(10)}, 0.0)
+        steps.append(engine.step(drawn, 0.01, 0.0))
+        cells.append(engine.take_cell_weights())
+    assert 0.05 < pictures[1].opacity.mean() < 0.999
+    np.testing.assert_allclose(pictures[0].rgb, pictures[1].rgb, atol=2e-4)
+    np.testing.assert_allclose(steps[0].rgb, steps[1].rgb, atol=2e-4 if EXACT else 5e-3)
+    np.testing.assert_allclose(cells[0], cells[1], atol=2e-4 if EXACT else 5e-3)
+    assert (cells[1] > 0.01).any()
+    for key in (("scene", f"grid.{level}") for level in range(10)):
+        moved, expected = (engine.weights()[key] - held[key] for engine in (fused, plain))
+        assert np.isclose(moved, expected, atol=1e-4).mean() > (0.99 if EXACT else 0.9), key
 
 
 def test_only_what_may_change_changes() -> None:
