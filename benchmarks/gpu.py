@@ -13,9 +13,9 @@ The parts, each of which can be run alone:
                frames a second
 
 `--data` is a folder of captures; each holds out a camera. Parts `agree` and `steps` take the first of --captures, which
-needs two frames. The synthetic capture is written to `--synthetic` unless it exists; this needs no GPU, so do it
-beforehand. Rows and times are those of `speed.py`. The first row of a capture compiles the kernels for its networks,
-which takes a minute: the one that has targets comes later.
+needs two frames. The synthetic capture is written to `--synthetic` unless it exists. This needs no GPU, so do it
+beforehand, with the options of `SYNTHETIC`. Rows and times are those of `speed.py`. The first row of a capture compiles
+the kernels for its networks, which may take a minute: the one that has targets comes later.
 """
 
 from __future__ import annotations
