@@ -46,8 +46,9 @@ class Batch:
 
 
 class Peer(Protocol):
-    samples: str
-    """Along a ray, now."""
+    @property
+    def samples(self) -> str:
+        """Along a ray, now."""
 
     def step(self, batch: Batch, share: float) -> None:
         """Take an optimiser's step.
