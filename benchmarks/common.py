@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from llvmlite.binding import get_host_cpu_features
 
+from invcodec.encoding.calibration import processor
+
 ROOT = Path(__file__).resolve().parent.parent
 # -P: do not import from the current folder, which may be another checkout.
 _MAIN = ["-P", "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
@@ -96,11 +98,7 @@ def evaluate(program: Sequence[str], file: Path, capture: Path, cameras: Sequenc
 
 
 def machine() -> str:
-    model = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} cores of {model}, {platform.system()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {processor()}, {platform.system()}, Python {platform.python_version()}"
 
 
 def instruction_set() -> str:

@@ -203,7 +203,7 @@ def network_text(profile: str, config: Mapping[str, Any]) -> str:
 
 
 def training_text(key: Mapping[str, Any], later: Mapping[str, Any]) -> str:
-    """How frames are trained, such as `2500 steps of 4096 rays, then 250 a frame`."""
+    """How frames are trained, such as `3,000 steps of 4096 rays, then 300 steps a frame`."""
     return f"{_budget_text(key)} of {key['rays']} rays, then {_budget_text(later)} a frame"
 
 

@@ -167,7 +167,7 @@ def _machine(settings: Settings) -> list[str | int]:
     device = chosen_device(settings.device)
     about: list[str | int] = [
         platform.machine(),
-        _processor(),
+        processor(),
         binding.get_host_cpu_name(),
         binding.get_host_cpu_features().flatten(),
         *(os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")),
@@ -181,7 +181,7 @@ def _machine(settings: Settings) -> list[str | int]:
     return about
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's model, where the system tells it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

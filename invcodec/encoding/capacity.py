@@ -39,7 +39,7 @@ COARSEST, FINEST_RANGE = 16, (64, 2048)
 pixel's footprint: finer detail cannot be seen, and coarser cells blur."""
 LADDER, LEVELS_RANGE = 1.8, (8, 16)
 """A level has about as many times the cells of the last one as this, along each axis. Where levels lie closer, each
-lookup tells less; at equal bytes, twelve were no better than eight, and took 40 % longer."""
+lookup tells less; at equal bytes, twelve were no better than eight, and took a quarter longer."""
 LOG2_TABLE, LOG2_TABLE_GROWTH, LOG2_TABLE_RANGE = 15, 0.35, (13, 20)
 """Logarithm of the entries of a hashed level, and its growth when pixels double. Each surface is seen by many cameras,
 so tables grow more slowly than pixels; where weights have a price, larger ones cost bytes."""

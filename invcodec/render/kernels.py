@@ -49,14 +49,13 @@ from invcodec.render.engine import MIN_TRANSMITTANCE
 ROUND = 8
 """Samples that a ray takes before the field is evaluated, after which the ray may end."""
 
-_NEGLIGIBLE = np.float32(2**-17)
-"""Gradients of a sample that are smaller than this share of its ray's weight are dropped: a third of all samples, which
-hold less than a hundredth of all gradients."""
-
 f32 = np.float32
 _RAW_MAX = f32(MAX_RAW_DENSITY)
 _MIN_T = f32(MIN_TRANSMITTANCE)
 _BELOW_ONE = f32(1 - 2**-24)
+_NEGLIGIBLE = f32(2**-17)
+"""Gradients of a sample that are smaller than this share of its ray's weight are dropped: a quarter of all samples,
+which hold less than a hundredth of all gradients."""
 
 
 class Scratch(NamedTuple):
