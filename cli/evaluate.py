@@ -126,10 +126,10 @@ def _text(result: Evaluation) -> str:
         f"{size['bit_rate'] / 1e3:.4g} kbit/s over {seconds_text(size['duration'])}",
     ]
     if "validation" in result:
-        measured = [["frame", "validation PSNR dB", "as stored"]]
+        measured = [["frame", "validation PSNR dB", "as stored", "moving", "as stored"]]
         for each in result["validation"]:
-            cells = ("-" if value is None else f"{value:.2f}" for value in (each["psnr"], each["stored"]))
-            measured.append([str(each["number"]), *cells])
+            decibels = (each["psnr"], each["stored"], each["psnr_moving"], each["stored_moving"])
+            measured.append([str(each["number"]), *("-" if value is None else f"{value:.2f}" for value in decibels)])
         lines += ["", table(measured)]
     if result["missing"]:
         lines.append(f"{len(result['missing'])} frames of the file are not in the capture and were skipped")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from invcodec.encoding.report import Estimate, FrameReport, LiveReport, Outcome, Progress
 
-from .values import bits_text, bytes_text, seconds_text
+from .values import bits_text, bytes_text, psnr_text, seconds_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -37,7 +37,10 @@ def target_text(outcome: Outcome) -> str:
         "bitrate": ("bit rate", bits_text),
         "max_frame_bytes": ("largest frame", bytes_text),
     }[outcome.name]
-    return f"{name} {shown(outcome.achieved)}, requested {shown(outcome.asked)}"
+    text = f"{name} {shown(outcome.achieved)}, requested {shown(outcome.asked)}"
+    if outcome.fidelity is None or outcome.fidelity.psnr_moving is None:
+        return text
+    return f"{text} (all pixels {psnr_text(outcome.fidelity)})"
 
 
 def report_missed(outcome: Outcome) -> None:
@@ -65,7 +68,9 @@ class JsonProgress(Progress):
             "seconds": round(report.seconds, 3),
             "steps": report.steps,
             "loss": report.loss,
-            "psnr": round(report.psnr, 3),
+            "psnr": round(report.fidelity.psnr, 3),
+            "psnr_moving": _rounded(report.fidelity.psnr_moving),
+            "moving_share": _rounded(report.fidelity.moving_share),
             "bytes": report.bytes,
         }
         if isinstance(report, LiveReport):
@@ -76,6 +81,10 @@ class JsonProgress(Progress):
 
     def target_done(self, outcome: Outcome) -> None:
         print(json.dumps(outcome.describe()), file=sys.stderr, flush=True)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 class TimeLeft:
@@ -117,7 +126,7 @@ class TimeLeft:
 
 
 class BarProgress(Progress):
-    """A bar over all frames, with loss and PSNR of the current one, bytes written and time left."""
+    """A bar over all frames, with PSNR of the current one in training and of the last one, bytes and time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -127,7 +136,8 @@ class BarProgress(Progress):
         self._bar: RichProgress = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[quality]}"),
+            TextColumn("{task.fields[training]}"),
+            TextColumn("{task.fields[last]}"),
             TextColumn("{task.fields[size]}"),
             TextColumn("{task.fields[left]}"),
             console=Console(stderr=True),
@@ -142,7 +152,7 @@ class BarProgress(Progress):
     def start(self, frames: int | None) -> None:
         self._frames = frames
         self._left.frames = frames or 0
-        self._task = self._bar.add_task("preparing", total=frames, quality="", size="", left="")
+        self._task = self._bar.add_task("preparing", total=frames, training="", last="", size="", left="")
         self._bar.start()
 
     def prepared(self, estimate: Estimate) -> None:
@@ -160,7 +170,7 @@ class BarProgress(Progress):
         self._bar.update(
             self._task,
             completed=self._done + min(fraction, 1.0),
-            quality=f"loss {loss:.5f}  {psnr:.2f} dB",
+            training=f"{psnr:.2f} dB",
         )
         if self._frames is not None:
             left = self._left.now(fraction, monotonic() - self._began)
@@ -170,7 +180,8 @@ class BarProgress(Progress):
         self._done += 1
         self._bytes += report.bytes
         self._left.frame_done(report)
-        self._bar.update(self._task, completed=self._done, size=bytes_text(self._bytes))
+        last = f"last {psnr_text(report.fidelity)}"
+        self._bar.update(self._task, completed=self._done, last=last, size=bytes_text(self._bytes))
         if isinstance(report, LiveReport):
             self._dropped += report.dropped
             late = f", {seconds_text(report.seconds - report.deadline)} late" if report.late else ""

@@ -11,7 +11,7 @@ import click
 from .edit import opened_output
 from .options import DEVICE, FORCE, JSON, OUTPUT, THREADS, Command, read_target, target_options
 from .progress import counted, report_missed, target_text
-from .values import bytes_text
+from .values import bytes_text, psnr_text
 
 
 @click.command(
@@ -65,7 +65,8 @@ def command(
     text = [
         f"{output}: {count} frames, {bytes_text(result.size)}, was {bytes_text(result.source_size)}, "
         f"quality {result.quality:.4g}",
-        f"PSNR against {file}: {result.psnr:.2f} dB, worst frame {min(result.psnrs):.2f} dB",
+        f"PSNR against {file}: {psnr_text(result.fidelity)}, "
+        f"worst frame {min(each.psnr for each in result.fidelities):.2f} dB",
         *(f"target met: {target_text(outcome)}" for outcome in result.outcomes if outcome.met),
     ]
     click.echo(

@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from invcodec.container.remote import is_url
 from invcodec.errors import UsageError
 from invcodec.limits import MAX_IMAGE_SIDE
+
+if TYPE_CHECKING:
+    from invcodec.metrics import Fidelity
 
 
 class Count(click.ParamType):
@@ -176,6 +179,12 @@ def bytes_text(count: float) -> str:
 def bits_text(rate: float) -> str:
     """A bit rate, such as `312 kbit/s`."""
     return f"{rate / 1e3:.4g} kbit/s"
+
+
+def psnr_text(fidelity: Fidelity) -> str:
+    """As in "31.20 dB, moving 25.10 dB"."""
+    moving = "" if fidelity.psnr_moving is None else f", moving {fidelity.psnr_moving:.2f} dB"
+    return f"{fidelity.psnr:.2f} dB{moving}"
 
 
 def seconds_text(seconds: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,6 +51,67 @@ def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
     error = (a.astype(np.float64) - b) ** 2
     mean = float(error.mean() if mask is None else error[mask].mean())
     return BEST_PSNR if mean == 0 else min(BEST_PSNR, 10 * math.log10(255**2 / mean))
+
+
+_FEWEST_MOVING = 32
+"""Fewest moving pixels whose PSNR is given: of fewer, it depends more on which they are than on the frame."""
+MOVING_WEIGHT = 0.25
+"""Least weight of all moving pixels together in `Fidelity.weighted`. However good the others are, these are at most
+10 log10(4) = 6 dB worse than the result."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """PSNR in dB of some pixels of a frame.
+
+    Attributes:
+        psnr: over all of them.
+        psnr_moving: over those that moved; None if that is not known, or if they are too few to say.
+        moving_share: share of them that moved, or None if that is not known.
+    """
+
+    psnr: float
+    psnr_moving: float | None = None
+    moving_share: float | None = None
+
+    @classmethod
+    def measure(cls, captured: np.ndarray, decoded: np.ndarray, moving: np.ndarray | None = None) -> Fidelity:
+        """Of pixels `[N, 3]` uint8, of which those in `moving` `[N]` bool moved; BEST_PSNR if there are none."""
+        if not len(captured):
+            return cls(BEST_PSNR)
+        whole = psnr(captured, decoded)
+        if moving is None:
+            return cls(whole)
+        count = int(np.count_nonzero(moving))
+        apart = psnr(captured, decoded, moving) if count >= _FEWEST_MOVING else None
+        return cls(whole, apart, count / len(moving))
+
+    @classmethod
+    def mean(cls, frames: Sequence[Fidelity]) -> Fidelity:
+        """Means over frames, of those where each is known."""
+
+        def over(values: list[float | None]) -> float | None:
+            known = [value for value in values if value is not None]
+            return sum(known) / len(known) if known else None
+
+        return cls(
+            sum(each.psnr for each in frames) / len(frames),
+            over([each.psnr_moving for each in frames]),
+            over([each.moving_share for each in frames]),
+        )
+
+    @property
+    def weighted(self) -> float:
+        """PSNR of a mean squared error in which moving pixels have `MOVING_WEIGHT` of the weight, where their own share
+        is smaller and they are worse than others; else `psnr`.
+        """
+        share = self.moving_share
+        if self.psnr_moving is None or share is None or share >= MOVING_WEIGHT:
+            return self.psnr
+        whole, moving = (10 ** (-decibels / 10) for decibels in (self.psnr, self.psnr_moving))
+        # Of whole = share * moving + (1 - share) * still, the part of the still ones is known.
+        error = ((1 - MOVING_WEIGHT) * whole + (MOVING_WEIGHT - share) * moving) / (1 - share)
+        return min(self.psnr, -10 * math.log10(error))
 
 
 def ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:

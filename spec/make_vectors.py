@@ -357,7 +357,7 @@ def _uncommon() -> Iterator[Vector]:
     yield Vector("uncommon/unknown-profile", "listed and verified, not rendered", made.finish(), (0, "cam00"))
     later = changed_frame(lambda f: f.extend(["mood", {"bright": 1}]))
     yield Vector("uncommon/unknown-fields", "a frame header with more fields than this draft has", later, (1, "cam00"))
-    said = changed_frame(lambda f: f.__setitem__(5, [9, None, 3101, "more"]))
+    said = changed_frame(lambda f: f.__setitem__(5, [9, None, 3101, 2750, 61, "more", 7]))
     yield Vector("uncommon/unknown-stats", "a stage that no reader knows, and more behind", said)
     role = changed_head(lambda f: f["networks"][0].update(role="dynamic"))
     yield Vector("uncommon/unknown-role", "listed and verified, not rendered", role, (0, "cam00"))

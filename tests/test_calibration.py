@@ -18,6 +18,7 @@ from invcodec.encoding.presets import resolve
 from invcodec.encoding.report import Estimate, FrameReport
 from invcodec.field.grid import GridProfile
 from invcodec.geometry.fitting import choose_space
+from invcodec.metrics import Fidelity
 from invcodec.synth.rig import synthetic_rig
 
 RIG = synthetic_rig(4, (20, 16))
@@ -125,7 +126,7 @@ def test_networks_are_described_in_one_line() -> None:
 
 
 def report(stage: str, seconds: float) -> FrameReport:
-    return FrameReport(0, "delta", stage, 0, seconds, 1, 0.0, 0.0, 1)  # type: ignore[arg-type]
+    return FrameReport(0, "delta", stage, 0, seconds, 1, 0.0, Fidelity(0.0), 1)  # type: ignore[arg-type]
 
 
 def test_time_left_goes_from_the_estimate_to_what_is_seen() -> None:

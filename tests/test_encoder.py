@@ -107,7 +107,7 @@ def test_later_keyframes_stand_alone_and_do_not_start_over(tmp_path: Path) -> No
     assert [report.kind for report in reports] == ["key", "delta", "key", "delta"]
     # The second keyframe is trained like any later frame, from where the scene stands.
     assert [report.stage for report in reports] == ["key", "warmup", "transfer", "transfer"]
-    assert reports[2].psnr > reports[0].psnr - 3
+    assert reports[2].fidelity.psnr > reports[0].fidelity.psnr - 3
     with invcodec.open(written(out, tmp_path)) as video:
         entry = video[2].entry
         whole = (tmp_path / "out.inv").read_bytes()

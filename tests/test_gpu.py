@@ -308,10 +308,10 @@ def test_frames_are_encoded_and_decoded(capture: Path, monkeypatch: pytest.Monke
     source = open_capture(capture, frames=(0, 3))
     reports = encode_capture(source, tmp_path / "out.inv", settings)
     assert [report.stage for report in reports] == ["key", "warmup", "transfer"]
-    assert reports[2].psnr > reports[0].psnr - 1
+    assert reports[2].fidelity.psnr > reports[0].fidelity.psnr - 1
     with Video(tmp_path / "out.inv", device="cpu") as video:
         for report, found in zip(reports, validate(video, source), strict=True):
-            assert found["psnr"] == pytest.approx(report.psnr, abs=0.02)
+            assert found["psnr"] == pytest.approx(report.fidelity.psnr, abs=0.02)
         shown = video[2].render(video.cameras[1])
     # Where the GPU renders, rays and pictures are tensors from beginning to end.
     monkeypatch.setattr("invcodec.decoding.video.make_renderer", on_gpu)

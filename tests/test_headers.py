@@ -20,6 +20,7 @@ from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.container.records import RecordHeader, RecordType
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError
+from invcodec.metrics import Fidelity
 
 NETWORK = NetworkInfo(
     "scene",
@@ -207,7 +208,7 @@ def test_a_frame_head_survives() -> None:
 
 
 def test_a_delta_needs_few_bytes_for_its_header() -> None:
-    assert len(replace(DELTA, time=24_000, reference=23, stats=Stats("transfer", 150, 3028)).to_bytes()) <= 30
+    assert len(replace(DELTA, time=24_000, reference=23, stats=Stats("transfer", 150, 3028, 2514, 54)).to_bytes()) <= 34
 
 
 # Refusals and their errors
@@ -337,8 +338,8 @@ class LaterStats(Stats):
 
 def test_older_files_stay_readable_when_a_statistic_is_added() -> None:
     assert LaterStats.from_plain([1, 300]) == LaterStats("warmup", 300)
-    assert LaterStats.from_plain([1, 300, 3150, None, 60]).watts == 60
-    assert LaterStats.from_plain(Stats("warmup", 300, 3150, 9).to_plain()).captured == 9
+    assert LaterStats.from_plain([1, 300, 3150, None, None, None, 60]).watts == 60
+    assert LaterStats.from_plain(Stats("warmup", 300, 3150, 2750, 61, 9).to_plain()).captured == 9
 
 
 @pytest.mark.parametrize("key", sorted(set(head_fields()) - {"version"}))
@@ -366,9 +367,9 @@ def test_a_field_that_a_later_encoder_adds_is_ignored() -> None:
     assert parse_frame({**frame_fields(), "mood": "bright"}) == FRAME
     said = [*frame_fields()["stats"], {"mood": "bright"}]
     assert parse_frame({**frame_fields(), "stats": said}) == FRAME
-    assert parse_frame({**frame_fields(), "stats": [*said[:3], 1_700_000_000_123, "more"]}).stats.captured == (
-        1_700_000_000_123
-    )
+    later = parse_frame({**frame_fields(), "stats": [*said[:3], 2750, 61, 1_700_000_000_123, "more"]}).stats
+    assert later.captured == 1_700_000_000_123
+    assert later.fidelity == Fidelity(31.5, 27.5, 0.061)
     assert parse_frame({**frame_fields(), "stats": [99, 300, 3150]}).stats == replace(FRAME.stats, stage=None)
 
 
@@ -401,6 +402,7 @@ def test_fields_in_another_order_are_the_same() -> None:
         (put("stats", {}), DamagedError),
         (put("stats", [0.5]), DamagedError),
         (put("stats", [0, 1, 2, math.nan]), DamagedError),
+        (put("stats", [0, 1, 2, 3, "many"]), DamagedError),
         (put("stats", [True]), DamagedError),
         (lambda fields: fields.pop("cameras"), DamagedError),
         (put("cameras", 5), DamagedError),

@@ -328,7 +328,7 @@ def test_a_capture_is_encoded_live(cli: Cli, capture: Path, tmp_path: Path) -> N
         for entry, report in zip(reader.frames, reports, strict=True):
             stats = reader.frame(entry)[0].stats
             assert stats.captured == pytest.approx(1000 * report["captured"], abs=1)
-            assert stats.psnr == pytest.approx(report["psnr"], abs=0.01)
+            assert stats.fidelity.psnr == pytest.approx(report["psnr"], abs=0.01)
 
 
 @pytest.mark.slow

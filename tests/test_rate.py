@@ -18,6 +18,7 @@ from invcodec.coding.chain import StateReader
 from invcodec.encoding.rate import BUFFER_SECONDS, Controller, Costs, Target
 from invcodec.encoding.report import Outcome
 from invcodec.errors import UsageError
+from invcodec.metrics import Fidelity
 
 COSTS = Costs(fixed=2000, row=20, empty=100, key=60_000, delta=6_000)
 RATE = Fraction(30)
@@ -70,12 +71,12 @@ class Simulated:
                 early = 1 - fraction
                 quality = made.steer(
                     round(size(quality) * (1 + early)) if made.needs_size else None,
-                    psnr(quality) - 2 * early if made.needs_psnr else None,
+                    Fidelity(psnr(quality) - 2 * early) if made.needs_psnr else None,
                 )
             needed, limit = size(quality), made.allowance.limit
             # As `invcodec.coding.fit` does it: deltas can always be cut, keyframes down to quality 0.
             taken = needed if needed <= limit else max(math.floor(limit), size(0) if key else COSTS.empty)
-            made.end(key, needed, taken, psnr(quality))
+            made.end(key, needed, taken, Fidelity(psnr(quality)))
             self.sizes.append(taken)
             self.keys.append(key)
             self.qualities.append(quality)
@@ -195,15 +196,15 @@ def test_without_a_target_nothing_is_measured_and_the_quality_stays() -> None:
         assert not made.needs_size
         assert not made.needs_psnr
         assert made.steer(None, None) == 37
-        made.end(key, 99_999, 99_999, 10.0)
+        made.end(key, 99_999, 99_999, Fidelity(10.0))
     assert made.outcomes(1_000_000) == []
 
 
 def test_what_was_written_before_counts() -> None:
     target = Target(size=100_000)
     made = Controller(target, 50, COSTS, frame_rate=RATE, frames=10, key_every=None)
-    made.wrote(True, Fraction(0), 60_000, 30.0)
-    made.wrote(False, 1 / RATE, 20_000, 30.0)
+    made.wrote(True, Fraction(0), 60_000, Fidelity(30.0))
+    made.wrote(False, 1 / RATE, 20_000, Fidelity(30.0))
     made.begin(False, 2 / RATE)
     assert made.allowance.wanted == pytest.approx((100_000 - 2000 - 10 * 20 - 80_000) / 8)
 

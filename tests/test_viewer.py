@@ -282,7 +282,8 @@ def test_pictures_match_the_decoder_and_come_coarse_first(encoded: Path) -> None
         assert_same_picture(pixels(got[-1].data), expected)
         stats = frame.stats
     about = got[-1].about
-    assert (about["frame"], about["bytes"], about["psnr"]) == (2, frame.bytes, stats.psnr)
+    assert (about["frame"], about["bytes"], about["psnr"]) == (2, frame.bytes, stats.fidelity.psnr)
+    assert about["psnr_moving"] == stats.fidelity.psnr_moving
     coarse = pixels(got[0].data)
     shrunk = np.asarray(Image.fromarray(expected).resize(coarse.shape[1::-1], Image.Resampling.BOX))
     assert np.abs(coarse.astype(int) - shrunk).mean() < 12

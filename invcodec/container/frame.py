@@ -12,6 +12,7 @@ from invcodec.container.records import RecordHeader, RecordType
 from invcodec.errors import DamagedError, InvError
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_QP, MIN_QP
+from invcodec.metrics import Fidelity
 
 DIGEST_BYTES = 8
 """Enough to detect mistakes: a wrong state passes once in 2^64 times. It is no defence against forgery."""
@@ -46,6 +47,8 @@ class Stats(ListStructure):
         stage: one of `STAGES`.
         steps: training steps.
         centidecibels: quality, as PSNR in hundredths of a decibel.
+        centidecibels_moving: that of pixels that changed since the frame before.
+        permille_moving: share of the pixels that did, in thousandths.
         captured: when a live frame was captured, in milliseconds since 1970 (UTC).
     """
 
@@ -54,12 +57,37 @@ class Stats(ListStructure):
     stage: Annotated[Stage | None, STAGE] = None
     steps: Annotated[int | None, optional(INTEGER)] = None
     centidecibels: Annotated[int | None, optional(INTEGER)] = None
+    centidecibels_moving: Annotated[int | None, optional(INTEGER)] = None
+    permille_moving: Annotated[int | None, optional(INTEGER)] = None
     captured: Annotated[int | None, CAPTURED] = None
 
+    @classmethod
+    def of(cls, stage: Stage, steps: int, fidelity: Fidelity, captured: int | None = None) -> Self:
+        """The statistics of a frame whose pixels have this fidelity."""
+
+        def whole(value: float | None, parts: int) -> int | None:
+            return None if value is None else round(parts * value)
+
+        return cls(
+            stage,
+            steps,
+            whole(fidelity.psnr, 100),
+            whole(fidelity.psnr_moving, 100),
+            whole(fidelity.moving_share, 1000),
+            captured,
+        )
+
     @property
-    def psnr(self) -> float | None:
-        """In dB."""
-        return None if self.centidecibels is None else self.centidecibels / 100
+    def fidelity(self) -> Fidelity | None:
+        """PSNR in dB as the encoder measured it, or None."""
+        if self.centidecibels is None:
+            return None
+        moving, share = self.centidecibels_moving, self.permille_moving
+        return Fidelity(
+            self.centidecibels / 100,
+            None if moving is None else moving / 100,
+            None if share is None else share / 1000,
+        )
 
     def to_plain(self) -> list[Any]:
         """Unknown values at the end are left out."""

@@ -15,7 +15,8 @@ from invcodec.capture.capture import Capture
 from invcodec.decoding.video import Frame, Video
 from invcodec.errors import CaptureError, DamagedError, UsageError
 from invcodec.geometry.rig import camera_named
-from invcodec.metrics import over_white, psnr, ssim_map
+from invcodec.metrics import Fidelity, over_white, psnr, ssim_map
+from invcodec.training.change import differing, spread
 from invcodec.training.pixels import validation_pixels
 
 SCHEMA = 1
@@ -89,8 +90,12 @@ class FrameValidation(TypedDict):
     number: int
     psnr: float | None
     """As measured now; None if masks leave no pixel."""
+    psnr_moving: float | None
+    """The same of those that changed since the frame before in the file; None if they are not known or too few."""
     stored: float | None
-    """As the encoder measured it; None if it did not."""
+    """`psnr` as the encoder measured it; None if it did not."""
+    stored_moving: float | None
+    """`psnr_moving` as the encoder measured it."""
 
 
 class Evaluation(TypedDict):
@@ -208,22 +213,45 @@ def validate(video: Video, capture: Capture, *, done: Callable[[], None] = lambd
     capture = _only(capture, names, video)
     chosen = validation_pixels(capture.cameras)
     rows: list[FrameValidation] = []
+    before: list[np.ndarray] | None = None
     for captured in _captured(capture, _common(video, capture)):
         frame = video[captured.number]
-        pairs = []
+        changed = None if before is None else _changed_for_encoder(before, captured.images)
+        before = captured.images
+        pairs, moving = [], []
         try:
-            for name, image, mask, pixels in zip(names, captured.images, captured.masks, chosen, strict=True):
+            for index, (name, image, mask, pixels) in enumerate(
+                zip(names, captured.images, captured.masks, chosen, strict=True)
+            ):
                 kept = pixels if mask is None else pixels[mask.reshape(-1)[pixels]]
                 pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, _decoded(frame, name))])
-            stored = frame.stats.psnr
+                if changed is not None:
+                    moving.append(changed[index].reshape(-1)[kept])
+            stored = frame.stats.fidelity
         except DamagedError:
             pass
         else:
             expected, found = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-            measured = psnr(expected, found) if len(expected) else None
-            rows.append({"number": frame.number, "psnr": measured, "stored": stored})
+            measured = Fidelity.measure(expected, found, np.concatenate(moving) if moving else None)
+            rows.append(
+                {
+                    "number": frame.number,
+                    "psnr": measured.psnr if len(expected) else None,
+                    "psnr_moving": measured.psnr_moving,
+                    "stored": stored.psnr if stored else None,
+                    "stored_moving": stored.psnr_moving if stored else None,
+                }
+            )
         done()
     return rows
+
+
+def _changed_for_encoder(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Per camera, the pixels `[H, W]` bool that `invcodec.training.change` finds changed."""
+    flat = [np.concatenate([image.reshape(-1, image.shape[-1]) for image in images]) for images in (after, before)]
+    ends = np.cumsum([image.shape[0] * image.shape[1] for image in after])
+    parts = np.split(differing(*flat), ends[:-1])
+    return [spread(part.reshape(image.shape[:2]), 1) for part, image in zip(parts, after, strict=True)]
 
 
 def _common(video: Video, capture: Capture) -> set[int]:

@@ -29,10 +29,11 @@ from invcodec.encoding.settings import POINTS_PER_STEP_OCTAVE_UNTRAINED
 from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_QP
-from invcodec.metrics import psnr
+from invcodec.metrics import Fidelity
 from invcodec.names import DEFAULT_QUALITY
 from invcodec.render import camera_colour, make_renderer
 from invcodec.render.networks import build_networks
+from invcodec.training.change import differing
 from invcodec.training.pixels import Views
 from invcodec.training.validation import seen
 from invcodec.version import __version__
@@ -53,7 +54,7 @@ class Transcoded:
         frames: of the new file.
         size, source_size: bytes of both files.
         quality: of the new file, on the source's scale.
-        psnrs: of each frame, in dB against renderings of the source, on the validation pixels of its cameras.
+        fidelities: of each frame, against renderings of the source, on the validation pixels of its cameras.
         outcomes: whether each target was met.
     """
 
@@ -61,13 +62,13 @@ class Transcoded:
     size: int
     source_size: int
     quality: float
-    psnrs: list[float]
+    fidelities: list[Fidelity]
     outcomes: list[Outcome]
 
     @property
-    def psnr(self) -> float:
-        """Mean over frames."""
-        return sum(self.psnrs) / len(self.psnrs)
+    def fidelity(self) -> Fidelity:
+        """Means over frames."""
+        return Fidelity.mean(self.fidelities)
 
     def describe(self, name: str, source: str) -> TranscodedDescription:
         """In types that JSON has.
@@ -75,18 +76,26 @@ class Transcoded:
         Args:
             name, source: of the new file and of the one that it was made from.
         """
+        mean = self.fidelity
         return {
             "schema": SCHEMA,
             "file": name,
             "source": source,
             "frames": [
-                {"number": entry.number, "kind": entry.kind, "bytes": entry.length, "psnr": psnr}
-                for entry, psnr in zip(self.frames, self.psnrs, strict=True)
+                {
+                    "number": entry.number,
+                    "kind": entry.kind,
+                    "bytes": entry.length,
+                    "psnr": each.psnr,
+                    "psnr_moving": each.psnr_moving,
+                }
+                for entry, each in zip(self.frames, self.fidelities, strict=True)
             ],
             "bytes": self.size,
             "source_bytes": self.source_size,
             "quality": self.quality,
-            "psnr": self.psnr,
+            "psnr": mean.psnr,
+            "psnr_moving": mean.psnr_moving,
             "targets": [outcome.describe() for outcome in self.outcomes],
         }
 
@@ -99,6 +108,8 @@ class TranscodedFrame(TypedDict):
     bytes: int
     psnr: float
     """In dB against the source."""
+    psnr_moving: float | None
+    """Of pixels that differ from the source's frame before; None if they are not known or too few."""
 
 
 class TranscodedDescription(TypedDict):
@@ -113,6 +124,8 @@ class TranscodedDescription(TypedDict):
     quality: float
     psnr: float
     """Mean over frames, in dB against the source."""
+    psnr_moving: float | None
+    """Mean over the frames where it is known."""
     targets: list[OutcomeDescription]
 
 
@@ -136,7 +149,7 @@ def transcode(
         path: the source.
         out: writable binary file.
         quality: constant, on the encoder's scale; not above the source's own.
-        target: its `psnr` is against renderings of the source.
+        target: its `psnr` is against renderings of the source; pixels move that differ in its frame before.
         done: called after every frame, at most PASSES times the number of frames.
 
     Raises:
@@ -218,12 +231,13 @@ class _Source:
         head = self._head(quality)
         writer = Writer(out, head)
         result = Result(self._target, self._costs, head.frame_rate)
-        psnrs: list[float] = []
+        fidelities: list[Fidelity] = []
         before: State | None = None
+        self._viewer.start()
         for entry in self._reader.frames:
             shown = self._reader.state_at(entry.number)
             frame, _ = self._reader.frame(entry)
-            stats = replace(frame.stats, centidecibels=None)
+            stats = replace(frame.stats, centidecibels=None, centidecibels_moving=None)
             if entry.is_key or before is None:
                 coded, state = self._key(shown, coarser)
                 frame = key_frame(state, frame.time, stats, frame.cameras)
@@ -234,13 +248,13 @@ class _Source:
             found = None
             if look:
                 found = self._viewer.compare(shown, state, self._reader.cameras_at(entry.number))
-                psnrs.append(found)
+                fidelities.append(found)
             result.add(written.is_key, written.time, written.length, found)
             before = state
             self._done()
         writer.finish(self._reader.status == "complete")
         outcomes = result.outcomes(writer.size)
-        return Transcoded(writer.entries, writer.size, self._reader.size, quality, psnrs, outcomes)
+        return Transcoded(writer.entries, writer.size, self._reader.size, quality, fidelities, outcomes)
 
     def _key(self, shown: State, coarser: int) -> tuple[bytes, State]:
         levels, qps = {}, {}
@@ -281,19 +295,28 @@ class _Viewer:
         self._cameras: tuple[Camera, ...] = ()
         self._views: Views | None = None
         self._order: list[int] = []
+        self._last: np.ndarray | None = None
         self.changeable = {
             network.name: {spec.name for spec in network.profile.tensors if not spec.exact}
             for network in self._networks
         }
 
-    def compare(self, a: State, b: State, cameras: tuple[Camera, ...]) -> float:
-        """PSNR in dB of two states, seen from the training cameras, or from all if there are none."""
+    def start(self) -> None:
+        """The next state to compare is that of the first frame."""
+        self._last = None
+
+    def compare(self, a: State, b: State, cameras: tuple[Camera, ...]) -> Fidelity:
+        """Of state `b` against `a`, seen from the training cameras, or from all if there are none."""
         if self._views is None or cameras != self._cameras:
             self._cameras = cameras
+            self._last = None
             chosen = [index for index, camera in enumerate(cameras) if not camera.held_out]
             self._order = chosen or list(range(len(cameras)))
             self._views = Views([cameras[i] for i in self._order], self._networks.space)
-        return psnr(self._look(a, self._views), self._look(b, self._views))
+        now = self._look(a, self._views)
+        moving = None if self._last is None else differing(now, self._last)
+        self._last = now
+        return Fidelity.measure(now, self._look(b, self._views), moving)
 
     def _look(self, state: State, views: Views) -> np.ndarray:
         weights, colour = camera_colour.split(state.head, state.weights())

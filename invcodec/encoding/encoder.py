@@ -177,7 +177,7 @@ class Encoder:
             if (so_far := self._recording.so_far) is not None:
                 self._loop.go_on(so_far.state)
                 for entry, stats in zip(so_far.entries, so_far.stats, strict=True):
-                    self._rate.wrote(entry.is_key, entry.time, entry.length, stats.psnr)
+                    self._rate.wrote(entry.is_key, entry.time, entry.length, stats.fidelity)
             self._recording.begin(head)
             self._stopwatch = Stopwatch(settings)
             if frames is not None:
@@ -253,15 +253,15 @@ class Encoder:
             room = self._rate.allowance.limit - overhead
             fitted = self._loop.code(key=plan.key, quality=self._rate.quality, room=room)
             self._loop.go_on(fitted.state)
-            psnr = measure(self._engine, self._views, pixels, self._correction)
-            self._planner.observe(plan.stage, psnr)
-            stats = Stats(plan.stage, trained.steps, round(100 * psnr), plan.captured)
+            fidelity = measure(self._engine, self._views, pixels, self._correction)
+            self._planner.observe(plan.stage, fidelity.psnr)
+            stats = Stats.of(plan.stage, trained.steps, fidelity, plan.captured)
             if plan.key:
                 frame = key_frame(fitted.state, plan.ticks, stats)
             else:
                 frame = delta_frame(fitted.state, plan.ticks, self.frames[-1].number, stats)
             entry = self._recording.add(plan.number, frame, fitted.coded)
-            self._rate.end(plan.key, overhead + fitted.needed, entry.length, psnr)
+            self._rate.end(plan.key, overhead + fitted.needed, entry.length, fidelity)
             self._last_pixels = pixels
             report = FrameReport(
                 number=plan.number,
@@ -271,7 +271,7 @@ class Encoder:
                 seconds=clock() - started,
                 steps=trained.steps,
                 loss=trained.loss,
-                psnr=psnr,
+                fidelity=fidelity,
                 bytes=entry.length,
             )
             kind: Kind = "key" if plan.stage == "key" else "delta"
@@ -345,12 +345,12 @@ class Encoder:
 
     def _steer(self, plan: FramePlan, pixels: FramePixels, overhead: int) -> float:
         """The price to train on with, from what the frame's record and quality would be now."""
-        size = psnr = None
+        size = fidelity = None
         if self._rate.needs_size:
             size = overhead + self._loop.code(key=plan.key, quality=self._rate.quality, room=math.inf).needed
         if self._rate.needs_psnr:
-            psnr = measure(self._engine, self._views, pixels, self._correction)
-        return plan.schedule(self.settings.at_quality(self._rate.steer(size, psnr))).price
+            fidelity = measure(self._engine, self._views, pixels, self._correction)
+        return plan.schedule(self.settings.at_quality(self._rate.steer(size, fidelity))).price
 
     def _gather(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None) -> FramePixels:
         if len(images) != len(self.cameras):

@@ -2,6 +2,10 @@
 
 The encoder has one knob, the quality from 0 to 100 (`invcodec.encoding.presets`). A `Controller` sets it before a
 frame and while the frame is trained. It knows only bytes and decibels.
+
+A target PSNR is one of `Fidelity.weighted`: moving pixels have a quarter of the weight however few they are, or a small
+thing that moves could be a blur in a file that meets its target. They do not count alone, because much of what makes
+them worse than still ones, such as highlights that move with them, no bits cure.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from invcodec.container.writer import bytes_without_frames
 from invcodec.encoding.keyframes import frames_to_keyframe, keyframes_among
 from invcodec.encoding.report import Outcome
 from invcodec.errors import UsageError
+from invcodec.metrics import Fidelity
 from invcodec.names import PSNR_RANGE
 
 BUFFER_SECONDS = 2
@@ -32,6 +37,8 @@ _KEY_MARGIN, _DELTA_MARGIN = 1.15, 2.0
 """How far a record may exceed its share of a file's size; later frames make up for the excess of one."""
 _TOLERANCE = 0.1
 """Shortfall in dB below which a target PSNR counts as met."""
+_LARGEST_SURPLUS = 3.0
+"""By how many dB the PSNR of all pixels is raised above a target for the sake of moving ones; beyond, it is missed."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Target:
     """Targets for a file; without any, quality is constant. `max_frame_bytes` combines with each of the others.
 
     Attributes:
-        psnr: mean over frames, in dB.
+        psnr: mean of `Fidelity.weighted` over frames, in dB.
         size: of the whole file, in bytes.
         bitrate: in bits a second of capture, through a buffer of BUFFER_SECONDS.
         max_frame_bytes: of the record of any frame that is no keyframe.
@@ -292,53 +299,58 @@ class Controller:
         """Whether `steer` goes by the frame's quality."""
         return self.target.psnr is not None
 
-    def steer(self, size: int | None, psnr: float | None) -> float:
+    def steer(self, size: int | None, fidelity: Fidelity | None) -> float:
         """The quality to continue with.
 
         Args:
             size: what the record would take now, in bytes, if `needs_size`.
-            psnr: the frame's quality now, in dB, if `needs_psnr`.
+            fidelity: of the frame's pixels now, if `needs_psnr`.
         """
         # Bytes respond immediately; PSNR rises anyway, so its corrections must not accumulate.
-        self.quality = self._corrected(size, psnr, self._begun)
+        self.quality = self._corrected(size, fidelity, self._begun)
         return self.quality
 
-    def end(self, key: bool, needed: int, size: int, psnr: float) -> None:
-        """A frame was written: the bytes it needed without a limit, the bytes it took, and its PSNR in dB."""
-        self._next[key] = self._corrected(needed, psnr, self.quality)
-        self._spend(key, size, psnr)
+    def end(self, key: bool, needed: int, size: int, fidelity: Fidelity) -> None:
+        """A frame was written: the bytes it needed without a limit, the bytes it took, and its fidelity."""
+        self._next[key] = self._corrected(needed, fidelity, self.quality)
+        self._spend(key, size, fidelity)
 
-    def wrote(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
+    def wrote(self, key: bool, time: Fraction, size: int, fidelity: Fidelity | None) -> None:
         """Account for a frame that a resumed file already holds."""
         self._reach(time)
-        self._spend(key, size, psnr)
+        self._spend(key, size, fidelity)
 
     def _reach(self, time: Fraction) -> None:
         if self._account and self._time is not None:
             self._account.elapse(float(time - self._time))
         self._time = time
 
-    def _spend(self, key: bool, size: int, psnr: float | None) -> None:
+    def _spend(self, key: bool, size: int, fidelity: Fidelity | None) -> None:
         assert self._time is not None
         if self._account:
             self._account.spend(key, size)
-        self._result.add(key, self._time, size, psnr)
+        self._result.add(key, self._time, size, fidelity)
 
     def outcomes(self, size: int) -> list[Outcome]:
         """The outcome of each target for a finished file of `size` bytes."""
         return self._result.outcomes(size)
 
-    def _corrected(self, size: int | None, psnr: float | None, psnr_from: float) -> float:
-        """The quality that follows from the measurements: the lowest, where there are several targets."""
+    def _corrected(self, size: int | None, fidelity: Fidelity | None, quality_from: float) -> float:
+        """The quality that follows from the measurements: the lowest, where there are several targets.
+
+        Args:
+            quality_from: the one that a measured PSNR corrects.
+        """
         found = []
         if self.needs_size:
             assert size is not None
             step = POINTS_PER_OCTAVE * math.log2(self.allowance.wanted / size)
             found.append(self.quality + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
         if self.target.psnr is not None:
-            assert psnr is not None
-            step = _POINTS_PER_DECIBEL * (self.target.psnr - psnr)
-            found.append(psnr_from + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
+            assert fidelity is not None
+            reached = max(fidelity.weighted, fidelity.psnr - _LARGEST_SURPLUS)
+            step = _POINTS_PER_DECIBEL * (self.target.psnr - reached)
+            found.append(quality_from + _clamp(step, -_LARGEST_STEP, _LARGEST_STEP))
         return _clamp(min(found, default=self._best), 0, self._best)
 
 
@@ -372,23 +384,24 @@ class Result:
         self._sizes: list[int] = []
         self._times: list[Fraction] = []
         self._largest_delta = 0
-        self._psnrs: list[float] = []
+        self._fidelities: list[Fidelity] = []
 
-    def add(self, key: bool, time: Fraction, size: int, psnr: float | None) -> None:
-        """Add a frame: presentation time in seconds, bytes of its record, PSNR in dB if known."""
+    def add(self, key: bool, time: Fraction, size: int, fidelity: Fidelity | None) -> None:
+        """Add a frame: presentation time in seconds, bytes of its record, its fidelity if known."""
         self._sizes.append(size)
         self._times.append(time)
         if not key:
             self._largest_delta = max(self._largest_delta, size)
-        if psnr is not None:
-            self._psnrs.append(psnr)
+        if fidelity is not None:
+            self._fidelities.append(fidelity)
 
     def outcomes(self, size: int) -> list[Outcome]:
         """The outcomes for a finished file of `size` bytes."""
         target, found = self._target, []
-        if target.psnr is not None and self._psnrs:
-            mean = sum(self._psnrs) / len(self._psnrs)
-            found.append(Outcome("psnr", target.psnr, mean, mean >= target.psnr - _TOLERANCE))
+        if target.psnr is not None and self._fidelities:
+            reached = sum(each.weighted for each in self._fidelities) / len(self._fidelities)
+            met = reached >= target.psnr - _TOLERANCE
+            found.append(Outcome("psnr", target.psnr, reached, met, Fidelity.mean(self._fidelities)))
         if target.size is not None:
             found.append(Outcome("size", target.size, size, size <= target.size))
         if target.bitrate is not None:

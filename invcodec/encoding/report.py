@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from invcodec.container.frame import Stage
+from invcodec.metrics import Fidelity
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class FrameReport:
         stage: "key" and "warmup" train everything, "transfer" only the lead structure tensors; "refresh" is a later
             frame that trains everything because the scene changed more than structure can follow.
         seconds: from receiving the images to the flushed record.
-        psnr: in dB, of the decoded frame on the validation pixels (`invcodec.training.validation`).
+        fidelity: of the decoded frame on the validation pixels (`invcodec.training.validation`).
         bytes: of the record.
     """
 
@@ -29,7 +30,7 @@ class FrameReport:
     seconds: float
     steps: int
     loss: float
-    psnr: float
+    fidelity: Fidelity
     bytes: int
 
 
@@ -61,16 +62,30 @@ class LiveReport(FrameReport):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result for one target; `name` is its field in `invcodec.encoding.rate.Target`."""
+    """The result for one target.
+
+    Attributes:
+        name: of its field in `invcodec.encoding.rate.Target`.
+        fidelity: means over frames, of a target PSNR.
+    """
 
     name: str
     asked: float
     achieved: float
     met: bool
+    fidelity: Fidelity | None = None
 
     def describe(self) -> OutcomeDescription:
         """In types that JSON has."""
-        return {"target": self.name, "asked": self.asked, "achieved": self.achieved, "met": self.met}
+        described: OutcomeDescription = {
+            "target": self.name,
+            "asked": self.asked,
+            "achieved": self.achieved,
+            "met": self.met,
+        }
+        if self.fidelity is not None:
+            described["psnr"], described["psnr_moving"] = self.fidelity.psnr, self.fidelity.psnr_moving
+        return described
 
 
 class OutcomeDescription(TypedDict):
@@ -80,6 +95,10 @@ class OutcomeDescription(TypedDict):
     asked: float
     achieved: float
     met: bool
+    psnr: NotRequired[float]
+    """Of a target PSNR: mean over frames, of all pixels, in dB."""
+    psnr_moving: NotRequired[float | None]
+    """The same of moving pixels; None if they are not known or too few."""
 
 
 @dataclass(frozen=True)

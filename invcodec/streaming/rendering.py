@@ -216,14 +216,15 @@ class RenderService:
         final = level == len(sizes) - 1
         data, kind = self._encode(view, request, exact=final)
         entry, stats = self.file.entry(request.number), self.file.stats_at(request.number)
-        arrival = self.file.arrivals.get(request.number)
+        arrival, fidelity = self.file.arrivals.get(request.number), stats.fidelity
         about = {
             "serial": request.serial,
             "frame": request.number,
             "time": float(entry.time),
             "kind": entry.kind,
             "bytes": entry.length,
-            "psnr": stats.psnr,
+            "psnr": fidelity.psnr if fidelity else None,
+            "psnr_moving": fidelity.psnr_moving if fidelity else None,
             "captured": None if stats.captured is None else stats.captured / 1000,
             "arrived": arrival.at if arrival else None,
             "size": sizes[level],

@@ -72,11 +72,7 @@ class ChangeFinder:
 
     def find(self, now: FramePixels, before: FramePixels) -> FramePixels:
         """`now`, with its changes since `before` filled in."""
-        difference = np.maximum(now.colour, before.colour) - np.minimum(now.colour, before.colour)
-        # Channel by channel, since numpy is slow along short axes.
-        largest = reduce(np.maximum, difference.T)
-        noise = float(np.median(largest[:: 1 + len(largest) // _NOISE_PIXELS]))
-        moved = largest >= max(_PERCEPTIBLE, _NOISE_FACTOR * noise)
+        moved = differing(now.colour, before.colour)
         around = np.empty_like(moved)
         votes = np.zeros(self._cells**3, np.int16)
         for index, camera in enumerate(self.views.cameras):
@@ -89,7 +85,17 @@ class ChangeFinder:
         hull = None
         if self._cells:
             hull = self._refined(votes >= self._needed) & ~self.empty
-        return replace(now, changed_mask=around & now.valid_mask, hull=hull)
+        changed = {"changed_mask": around & now.valid_mask, "changed_validation": around[now.validation]}
+        return replace(now, **changed, hull=hull)
+
+
+def differing(now: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Which pixels `[P]` bool differ by more than noise and perceptibly, of two frames `[P, C]` uint8."""
+    difference = np.maximum(now, before) - np.minimum(now, before)
+    # Channel by channel, since numpy is slow along short axes.
+    largest = reduce(np.maximum, difference.T)
+    noise = float(np.median(largest[:: 1 + len(largest) // _NOISE_PIXELS]))
+    return largest >= max(_PERCEPTIBLE, _NOISE_FACTOR * noise)
 
 
 def _cell_reach(pixels: np.ndarray, inside: np.ndarray, cells: int) -> int:

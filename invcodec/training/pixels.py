@@ -85,6 +85,7 @@ class FramePixels:
         valid_mask: `[P]` bool, pixels to train on: those that are neither masked out nor kept for validation.
         validation: `[V]` pixel numbers to measure quality on.
         changed_mask: `[P]` bool, training pixels that changed since the last frame, or None if unknown.
+        changed_validation: `[V]` bool, which validation pixels did, or None if unknown.
         hull: `[M, M, M]` bool, occupancy cells that may hold the change, or None.
     """
 
@@ -92,6 +93,7 @@ class FramePixels:
     valid_mask: np.ndarray
     validation: np.ndarray
     changed_mask: np.ndarray | None = None
+    changed_validation: np.ndarray | None = None
     hull: np.ndarray | None = None
 
     @cached_property

@@ -1,10 +1,10 @@
-"""Quality on pixels that are never trained on: what an encoder knows of a frame without a held-out camera."""
+"""Fidelity on pixels that are never trained on: what an encoder knows of a frame without a held-out camera."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from invcodec.metrics import BEST_PSNR, over_white, psnr, to_8_bit
+from invcodec.metrics import Fidelity, over_white, to_8_bit
 from invcodec.render.camera_colour import CameraColour
 from invcodec.render.display import displayed
 from invcodec.render.engine import Renderer
@@ -12,11 +12,11 @@ from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
 
 
-def measure(engine: Renderer, views: Views, frame: FramePixels, correction: ColourCorrection | None) -> float:
-    """PSNR in dB of rendered against captured validation pixels of a frame; BEST_PSNR if there are none."""
-    if not len(frame.validation):
-        return BEST_PSNR
-    return psnr(over_white(frame.colour[frame.validation]), rendered(engine, views, frame, correction))
+def measure(engine: Renderer, views: Views, frame: FramePixels, correction: ColourCorrection | None) -> Fidelity:
+    """Rendered against captured validation pixels of a frame; those that changed since the last frame are moving."""
+    captured = over_white(frame.colour[frame.validation])
+    decoded = rendered(engine, views, frame, correction) if len(captured) else captured
+    return Fidelity.measure(captured, decoded, frame.changed_validation)
 
 
 def rendered(engine: Renderer, views: Views, frame: FramePixels, correction: ColourCorrection | None) -> np.ndarray:
