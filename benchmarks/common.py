@@ -8,11 +8,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import cache
 from pathlib import Path
+from statistics import mean
 from time import monotonic
 from typing import Any
 
@@ -95,6 +96,12 @@ def evaluate(program: Sequence[str], file: Path, capture: Path, cameras: Sequenc
     for name in cameras:
         command += ["--camera", name]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are known, or None."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
 
 
 def machine() -> str:

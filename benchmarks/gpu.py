@@ -191,7 +191,8 @@ def tables(parts: dict[str, dict[str, Any]]) -> str:
     if rows:
         out += [
             "",
-            "| capture | preset | held-out PSNR, SSIM | keyframe | later frames: mean, worst | bytes | a view |",
+            "| capture | preset | held-out PSNR (moving), SSIM | keyframe | later frames: mean, worst "
+            "| bytes | a view |",
         ]
         out += ["|---|---|---|---|---|---|---|"]
     for row in rows:
@@ -201,9 +202,10 @@ def tables(parts: dict[str, dict[str, Any]]) -> str:
         if targets := TARGETS.get(row["row"]):
             key, later = (f"{time} (target: {target} s)" for time, target in zip((key, later), targets, strict=True))
         sizes = ", ".join(kB(row[name]) for name in ("key_bytes", "later_bytes_mean"))
+        moving = "" if row["psnr_moving"] is None else f" ({row['psnr_moving']:.2f} dB)"
         width, height = row["size"]
         out.append(
-            f"| {row['capture']}, {width}x{height} | `{row['row']}` | {row['psnr']:.2f} dB, {row['ssim']:.3f} "
+            f"| {row['capture']}, {width}x{height} | `{row['row']}` | {row['psnr']:.2f} dB{moving}, {row['ssim']:.3f} "
             f"| {key} | {later} | {sizes} "
             f"| {1000 * row['render_seconds']:.1f} ms ({1 / row['render_seconds']:.1f}/s) |"
         )

@@ -5,9 +5,9 @@
 
 Each row is one encode through the command line in a separate process. Quality is that of the held-out cameras as
 `invcodec eval` measures it, and, under *training views*, that of pixels of all other cameras that are kept from
-training: new views lose the difference. Times run from process start to the flushed record. A row such as `medium:nerf`
-is a preset with another profile; one such as `paper@60/4` trains for seconds in place of the preset's steps (keyframe /
-later frames; `medium@60` gives every frame 60 s).
+training, and in brackets of those of them that moved: new views lose the difference. Times run from process start to
+the flushed record. A row such as `medium:nerf` is a preset with another profile; one such as `paper@60/4` trains for
+seconds in place of the preset's steps (keyframe / later frames; `medium@60` gives every frame 60 s).
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ def encode(
     report = common.evaluate(common.PROGRAM, out, arguments.data)
     later = [after["at"] - before["at"] for before, after in pairwise(done)]
     sizes = [frame["bytes"] for frame in done]
+
+    def by_frame(figure: str) -> list[float | None]:
+        return [common.mean_known(c[figure] for c in frame["cameras"].values()) for frame in report["frames"]]
+
     return {
         "row": row,
         "command": " ".join(["invcodec encode", arguments.data.name, "out.inv", *options]),
@@ -66,10 +70,12 @@ def encode(
         "frame_seconds_max": max(later, default=None),
         "psnr": report["mean"]["psnr"],
         "psnr_training_views": mean(frame["psnr"] for frame in done),
+        "psnr_moving_training_views": common.mean_known(frame["psnr_moving"] for frame in done),
         "psnr_moving": report["mean"]["psnr_moving"],
         "psnr_static": report["mean"]["psnr_static"],
         "ssim": report["mean"]["ssim"],
-        "psnr_by_frame": [mean(c["psnr"] for c in frame["cameras"].values()) for frame in report["frames"]],
+        "psnr_by_frame": by_frame("psnr"),
+        "psnr_moving_by_frame": by_frame("psnr_moving"),
         "steps_by_frame": [frame["steps"] for frame in done],
         "key_bytes": sizes[0],
         "later_bytes_mean": mean(sizes[1:]) if later else None,
@@ -82,19 +88,21 @@ def encode(
 def table(rows: list[dict[str, Any]]) -> str:
     """Format rows as a markdown table."""
     lines = [
-        f"| preset | {rows[0]['set']} PSNR | training views | moving / static pixels | SSIM | keyframe | "
+        f"| preset | {rows[0]['set']} PSNR | training views (moving) | moving / static pixels | SSIM | keyframe | "
         "later frames, mean (worst) | keyframe, later frames, file per frame |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         moving, static = ("-" if row[key] is None else f"{row[key]:.1f}" for key in ("psnr_moving", "psnr_static"))
+        changed = row.get("psnr_moving_training_views")
+        views = "" if changed is None else f" ({changed:.1f} dB)"
         later = "-"
         if row["frame_seconds_mean"] is not None:
             later = f"{row['frame_seconds_mean']:.1f} s ({row['frame_seconds_max']:.1f} s)"
         sizes = [row["key_bytes"], row["later_bytes_mean"], row["file_bytes"] / row["frames"]]
         size = ", ".join("-" if value is None else f"{value / 1000:.1f} kB" for value in sizes)
         lines.append(
-            f"| `{row['row']}` | {row['psnr']:.2f} dB | {row['psnr_training_views']:.2f} dB | "
+            f"| `{row['row']}` | {row['psnr']:.2f} dB | {row['psnr_training_views']:.2f} dB{views} | "
             f"{moving} / {static} dB | {row['ssim']:.3f} | "
             f"{row['key_seconds']:.0f} s | {later} | {size} |"
         )

@@ -26,12 +26,15 @@ _ENDS = 4
 """Number of frames compared at either end: after the keyframe, and at the end."""
 
 
-def psnr_by_frame(capture: Any, settings: Settings, path: Path) -> list[float]:
+def psnr_by_frame(capture: Any, settings: Settings, path: Path) -> tuple[list[float], list[float | None]]:
+    """Of all pixels, and of moving ones, means over cameras."""
     invcodec.encode_capture(capture, path, settings)
     with invcodec.open(path) as video:
-        rows = evaluate(video, capture)["frames"]
-    seen = [[camera["psnr"] for camera in row["cameras"].values()] for row in rows]
-    return [mean(each for each in frame if each is not None) for frame in seen]
+        rows = [row["cameras"].values() for row in evaluate(video, capture)["frames"]]
+    return (
+        [mean(camera["psnr"] for camera in row if camera["psnr"] is not None) for row in rows],
+        [common.mean_known(camera["psnr_moving"] for camera in row) for row in rows],
+    )
 
 
 def main() -> None:
@@ -61,9 +64,11 @@ def main() -> None:
     )
     finer = replace(settings, fine_step=settings.fine_step * _FINER, dead_zone=0.5)
     with tempfile.TemporaryDirectory() as folder:
-        rounded = psnr_by_frame(capture, settings, Path(folder) / "rounded.inv")
-        plain = psnr_by_frame(capture, finer, Path(folder) / "plain.inv")
+        rounded, rounded_moving = psnr_by_frame(capture, settings, Path(folder) / "rounded.inv")
+        plain, plain_moving = psnr_by_frame(capture, finer, Path(folder) / "plain.inv")
     costs = [b - a for a, b in zip(rounded, plain, strict=True)]
+    pairs = zip(rounded_moving, plain_moving, strict=True)
+    moving = common.mean_known(None if a is None or b is None else b - a for a, b in pairs)
     print("| frame | rounded | not rounded | cost |\n|---|---|---|---|")
     for index, (a, b, cost) in enumerate(zip(rounded, plain, costs, strict=True)):
         print(f"| {index} | {a:.2f} dB | {b:.2f} dB | {cost:.2f} dB |")
@@ -71,9 +76,12 @@ def main() -> None:
         f"\nmean {mean(costs):.2f} dB, first {_ENDS} frames after the keyframe {mean(costs[1 : 1 + _ENDS]):.2f} dB, ",
         end="",
     )
-    print(f"last {_ENDS} {mean(costs[-_ENDS:]):.2f} dB")
+    print(f"last {_ENDS} {mean(costs[-_ENDS:]):.2f} dB", end="")
+    print("" if moving is None else f"; moving pixels, mean {moving:.2f} dB")
     if arguments.save:
-        common.save(arguments.save, {"rounded": rounded, "not_rounded": plain})
+        figures = {"rounded": rounded, "not_rounded": plain}
+        moved = {"rounded_moving": rounded_moving, "not_rounded_moving": plain_moving}
+        common.save(arguments.save, figures | moved)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import common
@@ -118,15 +117,15 @@ def _figures(done: list[dict[str, Any]], report: dict[str, Any], held_out: set[s
 
     def by_frame(figure: str, held: bool) -> list[float | None]:
         rows = [[c[figure] for name, c in frame["cameras"].items() if (name in held_out) == held] for frame in frames]
-        return [_mean(row) for row in rows]
+        return [common.mean_known(row) for row in rows]
 
     figures: dict[str, Any] = {
         "frames": len(done),
         "warmup": sum(frame["stage"] == "warmup" for frame in done),
         "key_seconds": done[0]["seconds"],
-        "frame_seconds": _mean([done[i]["seconds"] for i in later]),
+        "frame_seconds": common.mean_known([done[i]["seconds"] for i in later]),
         "key_bytes": sizes[0],
-        "later_bytes_mean": _mean([sizes[i] for i in later]),
+        "later_bytes_mean": common.mean_known([sizes[i] for i in later]),
         "later_bytes_max": max((sizes[i] for i in later), default=None),
         "file_bytes": report["bytes"]["file"],
         "bytes_by_frame": sizes,
@@ -135,18 +134,14 @@ def _figures(done: list[dict[str, Any]], report: dict[str, Any], held_out: set[s
     held = bool(held_out)
     for figure in ("psnr", "psnr_moving", "psnr_static"):
         series = by_frame(figure, held)
-        figures[figure] = _mean(series)
-        figures[f"{figure}_later"] = _mean([series[i] for i in later])
+        figures[figure] = common.mean_known(series)
+        figures[f"{figure}_later"] = common.mean_known([series[i] for i in later])
         figures[f"{figure}_by_frame"] = series
     static = figures["psnr_static_by_frame"]
-    figures["static_first"], figures["static_last"] = _mean(static[1:5]), _mean(static[-4:])
-    figures["training_psnr"] = _mean(by_frame("psnr", False))
+    figures["static_first"], figures["static_last"] = common.mean_known(static[1:5]), common.mean_known(static[-4:])
+    figures["training_psnr"] = common.mean_known(by_frame("psnr", False))
+    figures["training_psnr_moving"] = common.mean_known(by_frame("psnr_moving", False))
     return figures
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
 
 
 def av1(scene: Scene, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -186,10 +181,11 @@ def run_scene(scene: Scene, arguments: argparse.Namespace) -> dict[str, Any]:
     if before:
         for name, size, quality in (
             ("bd_rate_later", "later_bytes_mean", "psnr_later"),
+            ("bd_rate_moving", "later_bytes_mean", "psnr_moving_later"),
             ("bd_rate_file", "file_bytes", "psnr"),
         ):
             result[name] = bd_rate(
-                *([(row[size], row[quality]) for row in rows if row[size]] for rows in (before, after))
+                *([(row[size], row[quality]) for row in rows if row[size] and row[quality]] for rows in (before, after))
             )
     return result
 
@@ -206,7 +202,7 @@ def curve_table(scene: dict[str, Any]) -> str:
         f"**{scene['scene']}, {scene['frames']} frames, {scene['training_cameras']} training cameras**",
         "",
         "| | keyframe | later frames | file / frames | held out: after warm-up (all) | moving / static "
-        "| static: first 4 / last 4 | training |",
+        "| static: first 4 / last 4 | training (moving) |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in (*scene["before"], *scene["curve"]):
@@ -214,14 +210,19 @@ def curve_table(scene: dict[str, Any]) -> str:
         lines += [
             f"| {label} | {_sizes(row)} | {_dB(row['psnr_later'])} ({_dB(row['psnr'])}) "
             f"| {_dB(row['psnr_moving_later'])} / {_dB(row['psnr_static_later'])} "
-            f"| {_dB(row['static_first'])} / {_dB(row['static_last'])} | {_dB(row['training_psnr'])} |"
+            f"| {_dB(row['static_first'])} / {_dB(row['static_last'])} "
+            f"| {_dB(row['training_psnr'])} ({_dB(row.get('training_psnr_moving'))}) |"
         ]
     for row in scene["av1"]:
         label = f"{row['encoder']}, CRF {row['crf']}"
         lines += [f"| {label} | {_sizes(row)} | - | - | - | {_dB(row['training_psnr'])} |"]
     if scene["before"]:
-        later, file = (_percent(scene[key]) for key in ("bd_rate_later", "bd_rate_file"))
-        lines += ["", f"Bjontegaard rate difference, held out: later frames {later}, file {file}."]
+        later, moving, file = (_percent(scene[f"bd_rate_{key}"]) for key in ("later", "moving", "file"))
+        lines += [
+            "",
+            f"Bjontegaard rate difference, held out: later frames {later} (at equal PSNR of moving pixels {moving}), "
+            f"file {file}.",
+        ]
         lines += ["", "At the held-out PSNR of each point before (a curve needs two that trade bytes for quality):", ""]
         for row in scene["before"]:
             changes = []
@@ -305,9 +306,12 @@ def plot(result: dict[str, Any], path: Path) -> None:
         for rows, colour, label in ((scene["before"], "tab:grey", "before"), (scene["curve"], "tab:blue", "invcodec")):
             for size, quality, style, what in (
                 ([row["later_bytes_mean"] for row in rows], "psnr_later", "o-", "later frames"),
+                ([row["later_bytes_mean"] for row in rows], "psnr_moving_later", "^:", "later frames, moving pixels"),
                 ([row["file_bytes"] / row["frames"] for row in rows], "psnr", "s--", "file / frames"),
             ):
-                points = sorted((s / 1000, row[quality]) for s, row in zip(size, rows, strict=True) if s)
+                points = sorted(
+                    (s / 1000, row[quality]) for s, row in zip(size, rows, strict=True) if s and row[quality]
+                )
                 if points:
                     held.plot(*zip(*points, strict=True), style, color=colour, label=f"{label}, {what}", markersize=4)
         ours = sorted((row["file_bytes"] / row["frames"] / 1000, row["training_psnr"]) for row in scene["curve"])

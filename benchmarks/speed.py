@@ -282,14 +282,14 @@ def tables(parts: Mapping[str, dict[str, Any]], level: float) -> str:
     """Markdown."""
     out = []
     if "presets" in parts:
-        head = "| preset | keyframe, warm (cold) | PSNR | later frames: mean, worst | PSNR | keyframe, later frames "
-        out += [f"{head}| peak memory |", "|---|---|---|---|---|---|---|"]
+        head = "| preset | keyframe, warm (cold) | PSNR | later frames: mean, worst | PSNR (moving) "
+        out += [f"{head}| keyframe, later frames | peak memory |", "|---|---|---|---|---|---|---|"]
         for name, row in parts["presets"].items():
             key, *others = row["psnr_by_frame"]
             later = "-, -" if not others else f"{row['frame_seconds_mean']:.1f} s, {row['frame_seconds_max']:.1f} s"
             out.append(
                 f"| `{name}` | {row['key_seconds']:.1f} s ({row['cold']['key_seconds']:.1f} s) | {key:.2f} dB "
-                f"| {later} | {_number(_mean(others), '.2f', ' dB')} "
+                f"| {later} | {_number(_mean(others), '.2f', ' dB')} ({_number(row['psnr_moving'], '.2f', ' dB')}) "
                 f"| {kB(row['key_bytes'])}, {kB(row['later_bytes_mean'])} | {_number(row['peak_mb'], '.0f', ' MB')} |"
             )
         out.append("")
@@ -382,13 +382,18 @@ def plot(parts: Mapping[str, dict[str, Any]], title: str, path: Path) -> None:
         if others:
             seconds, cold = row["frame_seconds_max"], row["cold"]["frame_seconds_max"]
             drawn.append((later, seconds, cold, sum(others) / len(others), row["later_bytes_mean"]))
+            if row["psnr_moving"] is not None:
+                later.plot(seconds, row["psnr_moving"], "D", color=colour, markersize=6, fillstyle="none")
         for panel, seconds, cold, decibels, size in drawn:
             panel.plot([seconds, cold], [decibels] * 2, ":", color=colour, linewidth=1)
             panel.plot(seconds, decibels, "D", color=colour, markersize=6)
             label = f"{name}, {kB(size)}"
             panel.annotate(label, (seconds, decibels), (4, 5), textcoords="offset points", fontsize=8)
     keys.set(title=f"{title}: keyframe", xlabel="seconds from process start to the record (dotted: cold)")
-    later.set(title=f"{title}: later frames, mean", xlabel="seconds of the slowest frame (dotted: cold)")
+    later.set(
+        title=f"{title}: later frames, mean (hollow: moving pixels)",
+        xlabel="seconds of the slowest frame (dotted: cold)",
+    )
     for panel in (keys, later):
         panel.set(xscale="log", ylabel="held-out PSNR, dB")
         panel.xaxis.set_major_formatter("{x:g}")

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from invcodec.encoding.report import FrameReport, Progress
     from invcodec.encoding.settings import Settings
     from invcodec.geometry.camera import Camera
+    from invcodec.metrics import Fidelity
 
 _HOMES = {
     "Camera": "geometry.camera",
@@ -53,6 +54,7 @@ _HOMES = {
     "Description": "container.info",
     "Encoder": "encoding.encoder",
     "Evaluation": "decoding.evaluation",
+    "Fidelity": "metrics",
     "Frame": "decoding.video",
     "FrameReport": "encoding.report",
     "Pose": "decoding.poses",
@@ -86,6 +88,7 @@ __all__ = [
     "Description",
     "Encoder",
     "Evaluation",
+    "Fidelity",
     "Frame",
     "FrameNotFoundError",
     "FrameReport",

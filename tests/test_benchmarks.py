@@ -180,10 +180,11 @@ def test_peers_get_the_rays_of_every_pixel_and_are_scored_on_those_held_out(tmp_
 
 def test_the_gpu_benchmark_states_targets_beside_its_figures() -> None:
     figures = {"capture": "a", "psnr": 30.0, "ssim": 0.9, "key_seconds": 12.0, "key_bytes": 5000, "size": [8, 6]}
+    figures["psnr_moving"] = 25.0
     later = {"frame_seconds_mean": 0.5, "frame_seconds_max": 0.75, "later_bytes_mean": 100, "render_seconds": 0.01}
     table = gpu.tables({"captured": {name: {"row": name, **figures, **later} for name in ("fast", "medium")}})
     fast, medium = table.splitlines()[2:]
-    assert "| 12.0 s | 0.50 s, 0.75 s |" in fast
+    assert "| 30.00 dB (25.00 dB), 0.900 | 12.0 s | 0.50 s, 0.75 s |" in fast
     assert "| 12.0 s (target: 15 s) | 0.50 s, 0.75 s (target: 1 s) |" in medium
 
 

@@ -18,7 +18,7 @@ from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.estimate import estimate, usual_bytes
 from invcodec.encoding.presets import PRESETS, resolve
 from invcodec.encoding.rate import Bucket, Target
-from invcodec.encoding.report import Progress
+from invcodec.encoding.report import Outcome, Progress
 from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, UsageError
 from invcodec.interrupts import plain_interrupts
@@ -133,6 +133,44 @@ def test_a_scene_whose_colours_change_gets_its_colour_layers_back() -> None:
         stages.append(made.push(inverted, time=number / 10).stage)
     assert stages[:2] == ["key", "transfer"]
     assert "refresh" in stages[2:]
+
+
+class _Outcomes(Progress):
+    def __init__(self) -> None:
+        self.all: list[Outcome] = []
+
+    def target_done(self, outcome: Outcome) -> None:
+        self.all.append(outcome)
+
+
+def test_a_file_whose_few_moving_pixels_are_bad_misses_a_target_that_the_others_meet(tmp_path: Path) -> None:
+    rig = synthetic_rig(7, (64, 48))
+    moments = [[render(camera, "moving", 0.45 * k, 1.0) for camera in rig] for k in range(3)]
+    # The scene is learned, and what moved is not.
+    settings = small(warmup=0, target=Target(psnr=22.0))
+    key, delta = (replace(settings.key, budget=Budget(steps=n)) for n in (250, 2))
+    out, progress = io.BytesIO(), _Outcomes()
+    with Encoder(out, rig, replace(settings, key=key, delta=delta), fps=10, progress=progress) as made:
+        found = [made.push(images, time=Fraction(k, 10)).fidelity for k, images in enumerate(moments)]
+    assert (found[0].psnr_moving, found[0].moving_share) == (None, None)
+    for each in found[1:]:
+        assert each.psnr_moving is not None
+        assert each.moving_share is not None
+        assert 0.05 < each.moving_share < 0.2
+        assert each.psnr_moving < each.psnr - 2.5
+    (outcome,) = progress.all
+    assert outcome.fidelity is not None
+    assert outcome.fidelity.psnr > 22
+    assert outcome.achieved == pytest.approx(np.mean([each.weighted for each in found]))
+    assert not outcome.met
+    # The file says the same of each frame.
+    with invcodec.open(written(out, tmp_path)) as video:
+        for frame, each in zip(video, found, strict=True):
+            stored = frame.stats.fidelity
+            assert stored is not None
+            assert stored.weighted == pytest.approx(each.weighted, abs=0.02)
+            if each.psnr_moving is not None:
+                assert stored.psnr_moving == pytest.approx(each.psnr_moving, abs=0.006)
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from invcodec.metrics import BEST_PSNR, over_white, psnr, ssim_map, to_8_bit
+from invcodec.metrics import BEST_PSNR, Fidelity, over_white, psnr, ssim_map, to_8_bit
 
 
 def noise(seed: int, height: int = 14, width: int = 17) -> np.ndarray:
@@ -136,3 +136,48 @@ def test_transparent_colours_are_mixed_with_white() -> None:
 def test_eight_bit_values_are_rounded_and_clipped() -> None:
     values = np.array([-1.0, 0.0, 0.499 / 255, 0.501 / 255, 1.0, 2.0, np.inf, -np.inf, np.nan])
     np.testing.assert_array_equal(to_8_bit(values), [0, 0, 0, 1, 255, 255, 255, 0, 0])
+
+
+def _decoded(count: int, moving: int, still_error: int, moving_error: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Captured and decoded pixels `[N, 3]`, and which moved: the last `moving` of them."""
+    captured = np.full((count, 3), 100, np.uint8)
+    moved = np.arange(count) >= count - moving
+    return captured, captured + np.where(moved, moving_error, still_error)[:, None].astype(np.uint8), moved
+
+
+def test_moving_pixels_are_measured_apart() -> None:
+    found = Fidelity.measure(*_decoded(1000, 50, 2, 20))
+    assert found.psnr == pytest.approx(10 * math.log10(255**2 / (0.95 * 4 + 0.05 * 400)))
+    assert found.psnr_moving == pytest.approx(10 * math.log10(255**2 / 400))
+    assert found.moving_share == 0.05
+    assert found.weighted == pytest.approx(10 * math.log10(255**2 / (0.75 * 4 + 0.25 * 400)))
+
+
+def test_moving_pixels_are_given_no_number_where_it_would_mean_nothing() -> None:
+    captured, decoded, moved = _decoded(1000, 20, 2, 20)
+    few = Fidelity.measure(captured, decoded, moved)
+    assert few == Fidelity(psnr(captured, decoded), None, 0.02)
+    assert few.weighted == few.psnr
+    assert Fidelity.measure(captured, decoded) == Fidelity(few.psnr)
+    assert Fidelity.measure(captured[:0], decoded[:0], moved[:0]) == Fidelity(BEST_PSNR)
+
+
+@given(st.floats(0.001, 1), st.floats(10, 60), st.floats(10, 60))
+def test_still_pixels_alone_reach_nothing(share: float, still: float, moving: float) -> None:
+    errors = [10 ** (-decibels / 10) for decibels in (still, moving)]
+    whole = -10 * math.log10((1 - share) * errors[0] + share * errors[1])
+    found = Fidelity(whole, moving, share).weighted
+    assert found <= whole
+    # However good still pixels are, and however few move: those are at most 6.03 dB worse.
+    assert moving > found - 6.03
+    if moving <= still:
+        assert found >= moving - 1e-6
+    # No credit for still pixels that are worse.
+    else:
+        assert found == whole
+
+
+def test_a_mean_over_frames_is_of_those_where_each_part_is_known() -> None:
+    frames = [Fidelity(30.0), Fidelity(31.0, None, 0.01), Fidelity(32.0, 25.0, 0.05)]
+    assert Fidelity.mean(frames) == Fidelity(31.0, 25.0, pytest.approx(0.03))  # type: ignore[arg-type]
+    assert Fidelity.mean(frames[:1]) == Fidelity(30.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -174,6 +175,58 @@ def test_a_quality_is_reached_in_the_mean(scene: dict[str, float], asked: float)
     assert outcome.achieved == pytest.approx(sum(made.psnrs) / 60)
     assert abs(sum(made.psnrs[5:]) / 55 - asked) < 0.3
     assert outcome.met == (outcome.achieved >= asked - 0.1)
+
+
+def steered(target: float, fidelity: Callable[[float], Fidelity], frames: int = 60) -> tuple[float, Outcome]:
+    """The quality of the last of some frames whose fidelity follows from it, and the outcome."""
+    made = Controller(Target(psnr=target), 50, COSTS, frame_rate=RATE, frames=frames, key_every=None)
+    for index in range(frames):
+        quality = made.begin(index == 0, index / RATE)
+        for _ in range(4):
+            quality = made.steer(None, fidelity(quality))
+        made.end(index == 0, 6000, 6000, fidelity(quality))
+    (outcome,) = made.outcomes(1_000_000)
+    return quality, outcome
+
+
+def blurred(moving: float) -> Callable[[float], Fidelity]:
+    """By quality: 30 dB at 50 over still pixels, and this many less over the 2 % that move."""
+
+    def fidelity(quality: float) -> Fidelity:
+        still = 30 + (quality - 50) * 0.1
+        error = 0.98 * 10 ** (-still / 10) + 0.02 * 10 ** (-(still - moving) / 10)
+        return Fidelity(-10 * math.log10(error), still - moving, 0.02)
+
+    return fidelity
+
+
+def test_a_target_is_not_met_by_still_pixels_alone() -> None:
+    alike, outcome = steered(30, blurred(0))
+    assert outcome.met
+    assert alike == pytest.approx(50, abs=1)
+    # Moving pixels that are somewhat worse are made up for, by both.
+    worse, outcome = steered(30, blurred(6))
+    assert outcome.met
+    assert outcome.achieved == pytest.approx(30, abs=0.1)
+    assert outcome.fidelity is not None
+    assert outcome.fidelity.psnr > 31
+    assert outcome.fidelity.psnr_moving is not None
+    assert outcome.fidelity.psnr_moving < 27
+    assert worse > alike + 10
+
+
+def test_what_bits_do_not_cure_does_not_cost_without_limit() -> None:
+    def stuck(quality: float) -> Fidelity:
+        still = 30 + (quality - 50) * 0.1
+        error = 0.98 * 10 ** (-still / 10) + 0.02 * 10**-2
+        return Fidelity(-10 * math.log10(error), 20.0, 0.02)
+
+    quality, outcome = steered(27, stuck)
+    assert not outcome.met
+    assert outcome.achieved < 26
+    # All pixels together end 3 dB above the target.
+    assert stuck(quality).psnr == pytest.approx(30, abs=0.2)
+    assert quality < 65
 
 
 @given(scenes, st.integers(100, 10_000), st.sampled_from([None, 7]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,6 +93,15 @@ def test_what_moved_is_found_in_pixels_and_in_space() -> None:
     assert set(np.flatnonzero(difference > 40)) <= {*found.changed.tolist(), *views.validation.tolist()}
     assert not {*found.changed.tolist()} & {*views.validation.tolist()}
     assert 0.002 < len(found.changed) / len(views) < 0.5
+    # Validation pixels by the same rule: those that differ, and their neighbours in the picture.
+    expected = np.concatenate(
+        [spread((difference[a:b] >= 8).reshape(SIZE[::-1]), 1).reshape(-1) for a, b in pairwise(views.offsets.tolist())]
+    )
+    assert found.changed_validation is not None
+    assert found.changed_validation.tolist() == expected[views.validation].tolist()
+    assert 0 < found.changed_validation.sum() < len(views.validation)
+    assert same.changed_validation is not None
+    assert not same.changed_validation.any()
     # The ball, where it was and where it is.
     for time in (0.0, 0.2):
         height = abs(np.sin(np.pi * (time / 0.9 + 0.2)))
