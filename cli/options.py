@@ -104,7 +104,7 @@ target_options = group(
         "--target-psnr",
         type=click.FloatRange(*names.PSNR_RANGE),
         metavar="DB",
-        help="Mean PSNR in dB, on training-camera pixels that are reserved for validation, of which moving ones have at "
+        help="Mean PSNR in dB, on training-camera pixels that are reserved for validation, where moving ones have at "
         "least a quarter of the weight; when transcoding, against the input file.",
     ),
     click.option("--target-size", type=ByteSize(), metavar="SIZE", help="Size of the whole file, e.g. 500k or 2MB."),

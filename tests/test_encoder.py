@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 import invcodec
+from invcodec.capture.capture import open_capture
+from invcodec.decoding.evaluation import validate
 from invcodec.encoding.calibration import Kind, Speed
+from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.estimate import estimate, usual_bytes
 from invcodec.encoding.presets import PRESETS, resolve
@@ -24,6 +27,7 @@ from invcodec.errors import CaptureError, UsageError
 from invcodec.interrupts import plain_interrupts
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render
+from invcodec.synth.write import write_synthetic
 from invcodec.training.schedule import Budget
 
 SIZE = (20, 16)
@@ -144,14 +148,14 @@ class _Outcomes(Progress):
 
 
 def test_a_file_whose_few_moving_pixels_are_bad_misses_a_target_that_the_others_meet(tmp_path: Path) -> None:
-    rig = synthetic_rig(7, (64, 48))
-    moments = [[render(camera, "moving", 0.45 * k, 1.0) for camera in rig] for k in range(3)]
+    write_synthetic(tmp_path / "capture", cameras=7, size=(64, 48), frames=3, fps=2)
+    capture = open_capture(tmp_path / "capture")
     # The scene is learned, and what moved is not.
     settings = small(warmup=0, target=Target(psnr=22.0))
     key, delta = (replace(settings.key, budget=Budget(steps=n)) for n in (250, 2))
-    out, progress = io.BytesIO(), _Outcomes()
-    with Encoder(out, rig, replace(settings, key=key, delta=delta), fps=10, progress=progress) as made:
-        found = [made.push(images, time=Fraction(k, 10)).fidelity for k, images in enumerate(moments)]
+    path, progress = tmp_path / "out.inv", _Outcomes()
+    settings = replace(settings, key=key, delta=delta)
+    found = [report.fidelity for report in encode_capture(capture, path, settings, progress=progress)]
     assert (found[0].psnr_moving, found[0].moving_share) == (None, None)
     for each in found[1:]:
         assert each.psnr_moving is not None
@@ -163,14 +167,19 @@ def test_a_file_whose_few_moving_pixels_are_bad_misses_a_target_that_the_others_
     assert outcome.fidelity.psnr > 22
     assert outcome.achieved == pytest.approx(np.mean([each.weighted for each in found]))
     assert not outcome.met
-    # The file says the same of each frame.
-    with invcodec.open(written(out, tmp_path)) as video:
-        for frame, each in zip(video, found, strict=True):
+    # The file says the same of each frame, and its pictures confirm it.
+    with invcodec.open(path) as video:
+        measured = validate(video, capture)
+        for frame, each, again in zip(video, found, measured, strict=True):
             stored = frame.stats.fidelity
             assert stored is not None
             assert stored.weighted == pytest.approx(each.weighted, abs=0.02)
-            if each.psnr_moving is not None:
-                assert stored.psnr_moving == pytest.approx(each.psnr_moving, abs=0.006)
+            for now, said, reported in (
+                (again["psnr"], again["stored"], each.psnr),
+                (again["psnr_moving"], again["stored_moving"], each.psnr_moving),
+            ):
+                assert now == pytest.approx(reported, abs=0.02)
+                assert said == pytest.approx(reported, abs=0.006)
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written() -> None:
