@@ -154,11 +154,17 @@ _training = group(
         "--key-seconds", type=Duration(), help="Limit on the training time of the first frame, e.g. 90, 90s or 500ms."
     ),
     click.option("--steps", type=Count(1, 2**31), help="Training steps of every frame, in place of the preset's."),
-    click.option("--key-every", type=Count(1, 2**31), help="A keyframe every N frames. Default: only the first frame."),
+    click.option(
+        "--key-every",
+        type=Count(0, 2**31),
+        default=names.DEFAULT_KEY_EVERY,
+        show_default=True,
+        help="Most frames from one keyframe to the next; 0: keyframes at cuts alone.",
+    ),
     click.option(
         "--warmup",
         type=Count(0, 2**31),
-        help="Frames after the first in which all weights are trained. Default: the preset's.",
+        help="Frames after the first, and after a cut, in which all weights are trained. Default: the preset's.",
     ),
     click.option("--seed", type=Count(0, 2**63 - 1), default=0, show_default=True, help="Random seed."),
     THREADS,

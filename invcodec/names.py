@@ -50,6 +50,8 @@ SYNTH_LAYOUTS = ("transforms", "n3dv")
 """Layouts that a synthetic capture can be written in."""
 
 DEFAULT_QUALITY = 50.0
+DEFAULT_KEY_EVERY = 60
+"""TODO"""
 QUALITY_RANGE = (0, 100)
 PSNR_RANGE = (5, 60)
 """Of a target PSNR, in dB."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from time import perf_counter as clock
@@ -43,6 +43,7 @@ from invcodec.render.networks import declare, networks_from_settings
 from invcodec.training import make_steps
 from invcodec.training.change import ChangeFinder
 from invcodec.training.colour import ColourCorrection
+from invcodec.training.cuts import is_cut
 from invcodec.training.failure import NOT_FINITE, failure
 from invcodec.training.frames import FrameTrainer, SteeringPoint, Trained
 from invcodec.training.pixels import FramePixels, Views
@@ -177,6 +178,7 @@ class Encoder:
             if (so_far := self._recording.so_far) is not None:
                 self._loop.go_on(so_far.state)
                 for entry, stats in zip(so_far.entries, so_far.stats, strict=True):
+                    self._planner.observe(entry.is_key, stats)
                     self._rate.wrote(entry.is_key, entry.time, entry.length, stats.fidelity)
             self._recording.begin(head)
             self._stopwatch = Stopwatch(settings)
@@ -213,7 +215,7 @@ class Encoder:
         time: Fraction | float,
         number: int | None = None,
         masks: Sequence[np.ndarray | None] | None = None,
-        seconds: float | None = None,
+        seconds: float | Callable[[str], float] | None = None,
         captured: float | None = None,
     ) -> FrameReport:
         """Train one frame and write its record.
@@ -226,7 +228,8 @@ class Encoder:
             time: presentation time in seconds; later than the last frame's.
             number: the capture's frame number; the next one if None.
             masks: for each camera `[H, W]` bool (False: ignore the pixel) or None.
-            seconds: training time, in place of the budget of the settings; steps that were asked for still end it.
+            seconds: training time, in place of the budget of the settings; steps that were asked for still end it. Or a
+                function that gives it for a record of kind "key" or "delta".
             captured: when the images were captured, in seconds since 1970, if the file is to say so.
 
         Raises:
@@ -234,17 +237,21 @@ class Encoder:
         """
         started = clock()
         with deferred():
-            plan = self._planner.plan(self.frames, time, number, captured)
             try:
                 with interruptible():
                     pixels = self._gather(images, masks)
-                    if self._last_pixels is not None:
-                        pixels = self._finder.find(pixels, self._last_pixels)
+                    before = self._last_pixels
+                    cut = before is not None and is_cut(self._views, pixels, before)
+                    last = self.frames[-1] if self.frames else None
+                    plan = self._planner.plan(last, time, number, captured, cut=cut)
+                    if before is not None and not cut:
+                        pixels = self._finder.find(pixels, before)
+                    limit = seconds(plan.kind) if callable(seconds) else seconds
                     self.progress.frame_started(plan.number, plan.stage)
                     overhead = self._overhead(plan)
                     began = clock()
                     train = self._train_first if plan.stage == "key" else self._train
-                    trained = train(plan, pixels, overhead, seconds)
+                    trained = train(plan, pixels, overhead, limit)
                     training = clock() - began
             except BaseException:
                 # Another frame may be pushed: it starts from what the decoder has.
@@ -254,8 +261,8 @@ class Encoder:
             fitted = self._loop.code(key=plan.key, quality=self._rate.quality, room=room)
             self._loop.go_on(fitted.state)
             fidelity = measure(self._engine, self._views, pixels, self._correction)
-            self._planner.observe(plan.stage, fidelity.psnr)
             stats = Stats.of(plan.stage, trained.steps, fidelity, plan.captured)
+            self._planner.observe(plan.key, stats)
             if plan.key:
                 frame = key_frame(fitted.state, plan.ticks, stats)
             else:
@@ -291,7 +298,7 @@ class Encoder:
                     self.progress.target_done(outcome)
 
     def _train_first(self, plan: FramePlan, pixels: FramePixels, overhead: int, seconds: float | None) -> Trained:
-        """Optimise the first frame; if that has failed, it is tried another way, unless it has a deadline.
+        """Optimise the first frame of a scene; if that has failed, it is tried another way, unless it has a deadline.
 
         Raises:
             InvError: the weights are not finite, so they cannot be coded.

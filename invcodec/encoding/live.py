@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from functools import partial
 from time import perf_counter as clock
 from typing import BinaryIO
 
@@ -17,7 +18,6 @@ import numpy as np
 from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
 from invcodec.encoding.encode import recorded
 from invcodec.encoding.encoder import Encoder
-from invcodec.encoding.keyframes import is_keyframe
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, LiveReport, Outcome, Progress
 from invcodec.encoding.settings import Settings
@@ -25,8 +25,6 @@ from invcodec.errors import UsageError
 from invcodec.interrupts import deferred, interruptible
 from invcodec.training.schedule import Budget
 
-KEY_EVERY = 30
-"""Default keyframe interval in frames: the most deltas that a late joiner has to decode."""
 _MARGIN = 1.1
 _SLACK = 0.01
 """Time reserved for everything but training: this factor of what it took before, plus this many seconds."""
@@ -76,8 +74,6 @@ def encode_live(
         Interrupted: Ctrl-C before the first frame was finished.
     """
     first, stop = frames or (None, None)
-    if settings.key_every is None:
-        settings = replace(settings, key_every=KEY_EVERY)
     timing = _Timing(progress or Progress())
     with deferred(), recorded(Recording(path, force=force), progress, None) as recording:
         pace = _rehearse(source, settings, _Pace(key_seconds, seconds_per_frame))
@@ -193,19 +189,17 @@ class _Timing(Progress):
 def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropped: int) -> LiveReport:
     """Encode one frame within its deadline."""
     index = len(encoder.frames)
-    kind = "key" if is_keyframe(index, encoder.settings.key_every) else "delta"
-    training = pace.training(index, kind)
     queue, started = max(0.0, time.time() - live.arrived), clock()
     report = encoder.push(
         live.frame.images,
         time=live.frame.time,
         number=live.frame.number,
         masks=live.frame.masks,
-        seconds=training,
+        seconds=partial(pace.training, index),
         captured=live.arrived,
     )
     # Also reserve time for steering that overran training.
-    rest = report.seconds - min(timing.optimising, training)
+    rest = report.seconds - min(timing.optimising, pace.training(index, report.kind))
     pace.observe(report.kind, rest, timing.optimising / max(report.steps, 1))
     done = LiveReport(
         **{field.name: getattr(report, field.name) for field in fields(FrameReport)},
@@ -221,7 +215,10 @@ def _push(encoder: Encoder, live: LiveFrame, pace: _Pace, timing: _Timing, dropp
 
 
 def _rehearse(source: LiveSource, settings: Settings, pace: _Pace) -> _Pace:
-    """Encode a few frames of noise to memory, so that everything is compiled and coding time is known."""
+    """Encode a few frames of noise to memory, so that everything is compiled and coding time is known.
+
+    A quarter of the pictures changes from frame to frame: if all did, each frame would be a cut.
+    """
     rng = np.random.default_rng(0)
     few = Budget(steps=2)
     brief = replace(
@@ -234,9 +231,10 @@ def _rehearse(source: LiveSource, settings: Settings, pace: _Pace) -> _Pace:
     )
     timing = _Timing(Progress())
     encoder = _encoder(source, io.BytesIO(), brief, pace, timing)
+    channels = 4 if source.transparent else 3
+    images = [rng.integers(0, 256, (c.height, c.width, channels), np.uint8) for c in source.cameras]
     for index in range(6):
-        channels = 4 if source.transparent else 3
-        images = [rng.integers(0, 256, (c.height, c.width, channels), np.uint8) for c in source.cameras]
+        images = [np.vstack([rng.permuted(image[: len(image) // 4]), image[len(image) // 4 :]]) for image in images]
         report = encoder.push(images, time=index / source.fps)
         if index >= 2:
             pace.observe(report.kind, report.seconds - timing.optimising, timing.optimising / report.steps)

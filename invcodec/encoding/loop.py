@@ -46,6 +46,7 @@ class Loop:
         training: Sequence[int],
     ) -> None:
         self.state: State | None = None
+        self._fresh = True
         self._engine = engine
         self._head = head
         self._settings = settings
@@ -62,12 +63,13 @@ class Loop:
             self.go_on(self.state)
 
     def start_afresh(self, colour: np.ndarray, attempt: int = 0) -> None:
-        """Begin the first frame with fresh weights and no correction of colours.
+        """Begin the first frame of a scene with fresh weights and no correction of colours.
 
         Args:
             colour: `[3]`, which the untrained networks show.
             attempt: each has other weights.
         """
+        self._fresh = True
         if self._correction:
             self._correction.reset()
         networks = self._engine.networks
@@ -77,6 +79,7 @@ class Loop:
     def go_on(self, state: State) -> None:
         """Close the loop: continue from what the decoder has."""
         self.state = state
+        self._fresh = False
         weights, colour = camera_colour.split(self._head, state.weights())
         self._engine.load(weights)
         if self._correction and colour:
@@ -96,10 +99,10 @@ class Loop:
         return fit_change(self.state, self._engine.weights(), self._settings.dead_zone, room, self._exact)
 
     def _weights(self) -> dict[TensorKey, np.ndarray]:
-        """Everything that a keyframe codes. Colours are learned with the first frame and stay."""
+        """Everything that a keyframe codes. Colours are learned with the first frame of a scene and stay."""
         weights = self._engine.weights()
         colour: CameraColour | None = None
-        if self.state is not None:
+        if self.state is not None and not self._fresh:
             _, colour = camera_colour.split(self._head, self.state.weights())
         elif self._correction:
             names = [camera.name for camera in self._head.cameras]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from invcodec.container.frame import FRAME_NUMBER, TICKS, Stage
+from invcodec.container.frame import FRAME_NUMBER, TICKS, Stage, Stats
 from invcodec.container.index import FrameEntry
-from invcodec.encoding.keyframes import is_keyframe
+from invcodec.encoding.keyframes import is_due
 from invcodec.encoding.settings import Settings
 from invcodec.errors import DamagedError, UsageError
 from invcodec.training.schedule import Schedule
@@ -35,6 +34,11 @@ class FramePlan:
     stage: Stage
     captured: int | None = None
 
+    @property
+    def kind(self) -> str:
+        """ "key" or "delta"."""
+        return "key" if self.key else "delta"
+
     def schedule(self, settings: Settings) -> Schedule:
         """This frame's training schedule."""
         if self.stage == "key":
@@ -45,12 +49,13 @@ class FramePlan:
 class Planner:
     """Plans one frame after another (INV, section 3.2).
 
-    After the warm-up only structure is trained. Where the scene changes more than structure can follow, one frame
-    trains everything again.
+    A scene begins with the file, and with each cut: its first frame is a keyframe that is trained from nothing. After
+    the warm-up only structure is trained. Where the scene changes more than structure can follow, one frame trains
+    everything again. Keyframes that are only due are trained like any later frame.
 
     Args:
-        warmup: frames after the first in which everything is trained.
-        key_every: keyframe interval in frames, or None for a single keyframe.
+        warmup: frames after the first of a scene in which everything is trained.
+        key_every: most frames from one keyframe to the next, or None for keyframes at cuts alone.
         time_base: seconds per tick of the file.
     """
 
@@ -58,23 +63,31 @@ class Planner:
         self._warmup = warmup
         self._key_every = key_every
         self._time_base = time_base
+        self._since_key = 0
+        self._since_cut = 0
         self._learned_psnr: float | None = None
         self._refresh = False
 
     def plan(
-        self, frames: Sequence[FrameEntry], time: Fraction | float, number: int | None, captured: float | None
+        self,
+        last: FrameEntry | None,
+        time: Fraction | float,
+        number: int | None,
+        captured: float | None,
+        *,
+        cut: bool,
     ) -> FramePlan:
-        """Plan the frame that follows `frames`.
+        """Plan the frame that follows `last`.
 
         Args:
             time: presentation time in seconds.
             number: the capture's frame number; the next one if None.
             captured: when it was captured, in seconds since 1970, or None.
+            cut: whether it shows another scene.
 
         Raises:
             UsageError: it does not come after the last frame, or its number or time exceeds what a file can hold.
         """
-        last = frames[-1] if frames else None
         if number is None:
             number = last.number + 1 if last else 0
         ticks = round(Fraction(time) / self._time_base)
@@ -85,19 +98,23 @@ class Planner:
             raise UsageError(f"frame {number} at {float(time):g} s: out of range for a file ({error})") from None
         if last and not last.precedes(number, ticks * self._time_base):
             raise UsageError(f"frame {number} at {float(time):g} s does not come after frame {last.number}")
-        index = len(frames)
         milliseconds = None if captured is None else round(1000 * captured)
-        return FramePlan(number, ticks, is_keyframe(index, self._key_every), self._stage(index), milliseconds)
+        key = cut or is_due(self._since_key, self._key_every)
+        return FramePlan(number, ticks, key, self._stage(cut), milliseconds)
 
-    def _stage(self, index: int) -> Stage:
-        if index == 0:
+    def _stage(self, cut: bool) -> Stage:
+        if cut or self._since_cut == 0:
             return "key"
-        if index <= self._warmup:
+        if self._since_cut <= self._warmup:
             return "warmup"
         return "refresh" if self._refresh else "transfer"
 
-    def observe(self, stage: Stage, psnr: float) -> None:
-        """Record a frame's PSNR in dB."""
-        if self._learned_psnr is None or stage in ("key", "warmup"):
-            self._learned_psnr = psnr
-        self._refresh = stage != "refresh" and psnr < self._learned_psnr - _REFRESH_LOSS
+    def observe(self, key: bool, stats: Stats) -> None:
+        """A frame was written, as a keyframe or not; also for those of a file that is continued."""
+        self._since_key = 1 if key else self._since_key + 1
+        self._since_cut = 1 if stats.stage == "key" else self._since_cut + 1
+        if stats.psnr is None:
+            return
+        if self._learned_psnr is None or stats.stage in ("key", "warmup"):
+            self._learned_psnr = stats.psnr
+        self._refresh = stats.stage != "refresh" and stats.psnr < self._learned_psnr - _REFRESH_LOSS

@@ -14,7 +14,7 @@ from invcodec.encoding.capacity import STEPS
 from invcodec.encoding.rate import NO_TARGET, Target
 from invcodec.encoding.settings import Settings
 from invcodec.errors import UsageError
-from invcodec.names import DEFAULT_PRESET, DEFAULT_QUALITY, QUALITY_RANGE, profiles
+from invcodec.names import DEFAULT_KEY_EVERY, DEFAULT_PRESET, DEFAULT_QUALITY, QUALITY_RANGE, profiles
 from invcodec.training.schedule import Budget, Schedule
 
 
@@ -126,7 +126,7 @@ def resolve(
     steps: int | None = None,
     quality: float | None = None,
     target: Target = NO_TARGET,
-    key_every: int | None = None,
+    key_every: int = DEFAULT_KEY_EVERY,
     warmup: int | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -144,6 +144,7 @@ def resolve(
         steps: optimiser steps of every frame, in place of the preset's.
         quality: 0 to 100; higher quality takes more bytes. DEFAULT_QUALITY if None.
         target: a target for the file, in place of a quality.
+        key_every: most frames from one keyframe to the next; 0 for keyframes at cuts alone.
 
     Raises:
         UsageError: an unknown name, or a number out of range.
@@ -157,7 +158,7 @@ def resolve(
         ("seconds per frame", seconds_per_frame, 1e-3),
         ("key seconds", key_seconds, 1e-3),
         ("steps", steps, 1),
-        ("key interval", key_every, 1),
+        ("key interval", key_every, 0),
         ("warm-up", warmup, 0),
         ("threads", threads, 1),
     ):
@@ -182,7 +183,7 @@ def resolve(
         delta=limited(settings.delta, seconds_per_frame),
         target=target,
         warmup=settings.warmup if warmup is None else warmup,
-        key_every=key_every,
+        key_every=key_every or None,
         seed=seed,
         threads=threads or os.cpu_count() or 1,
         device=device,

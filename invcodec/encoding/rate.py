@@ -19,7 +19,7 @@ from invcodec.coding.fit import largest_empty_delta
 from invcodec.container.head import Head
 from invcodec.container.index import INDEX_ROW_BYTES, end_of_last
 from invcodec.container.writer import bytes_without_frames
-from invcodec.encoding.keyframes import frames_to_keyframe, keyframes_among
+from invcodec.encoding.keyframes import keyframes_among
 from invcodec.encoding.report import Outcome
 from invcodec.errors import UsageError
 from invcodec.metrics import Fidelity
@@ -150,11 +150,12 @@ class FileSize(Account):
         self._key_every = key_every
         self._costs = costs
         self._done = 0
+        self._since_key = 0
 
     def allowance(self, key: bool) -> Allowance:
         frames = max(self._frames - self._done, 1)
-        left = keyframes_among(self._frames, self._key_every) - keyframes_among(self._done, self._key_every)
-        keys = min(max(left, int(key)), frames)
+        # A cut may begin a keyframe where none was due.
+        keys = int(key) + keyframes_among(frames - 1, self._key_every, 1 if key else self._since_key + 1)
         shares = keys * self._costs.key + (frames - keys) * self._costs.delta
         share = self._left * (self._costs.key if key else self._costs.delta) / shares
         spare = self._left - (frames - 1) * self._costs.empty
@@ -164,6 +165,7 @@ class FileSize(Account):
     def spend(self, key: bool, size: int) -> None:
         self._left -= size
         self._done += 1
+        self._since_key = 1 if key else self._since_key + 1
 
     def elapse(self, seconds: float) -> None:
         """Time does not matter."""
@@ -199,7 +201,7 @@ class Bucket(Account):
         self._credit = self._size - costs.fixed
         self._key_every = key_every
         self._costs = costs
-        self._done = 0
+        self._since_key = 0
 
     def allowance(self, key: bool) -> Allowance:
         # As far ahead as the buffer reaches, or to the next keyframe.
@@ -209,7 +211,7 @@ class Bucket(Account):
             ahead = float(self._key_every)
             reserve = min(0.9 * self._size, self._key_share(ahead) * ahead * self._flow)
             if not key:
-                ahead = float(frames_to_keyframe(self._done, self._key_every))
+                ahead = float(self._key_every - self._since_key)
         plan = self._credit + (ahead - 1) * self._flow - reserve
         if key:
             wanted = min(max(plan, self._credit / 2) * self._key_share(ahead), 0.9 * self._credit)
@@ -225,7 +227,7 @@ class Bucket(Account):
 
     def spend(self, key: bool, size: int) -> None:
         self._credit = self._credit - size - self._costs.row
-        self._done += 1
+        self._since_key = 1 if key else self._since_key + 1
 
     def elapse(self, seconds: float) -> None:
         self._credit = min(self._credit + self._rate * seconds, self._size)
@@ -241,7 +243,7 @@ class Controller:
         costs: of the file.
         frame_rate: of the capture.
         frames: how many there will be, if known.
-        key_every: frames from one keyframe to the next, or None for a single one.
+        key_every: most frames from one keyframe to the next, or None for keyframes at cuts alone.
 
     Attributes:
         quality: 0 to 100, of the current frame.

@@ -30,8 +30,8 @@ class Settings:
         quality: 0 to 100; determines prices and steps.
         fine_step: factor on every lattice step; below 1 is finer.
         dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
-        warmup: frames after the first keyframe in which everything is trained.
-        key_every: frames from one keyframe to the next, or None for a single one.
+        warmup: frames after the first, and after a cut, in which everything is trained.
+        key_every: most frames from one keyframe to the next, or None for keyframes at cuts alone.
         space: the kind of space, or None for the one that suits the rig best.
         target: for the file's size or quality; frames may differ from `quality` to meet it.
         pixels: training pixels of the rig that the settings were fitted to (`invcodec.encoding.capacity`), or None
