@@ -134,7 +134,7 @@ def two_scenes(capture: Path, tmp_path: Path) -> Path:
 
 
 def events(text: str) -> list[dict[str, object]]:
-    return [event for event in map(json.loads, text.splitlines()) if event.get("event") == "frame"]
+    return [event for event in map(json.loads, text.splitlines()) if "kind" in event]
 
 
 OPTIONS = ("--steps", 80, "--threads", 1, "--progress", "json")

@@ -16,16 +16,16 @@ _BLOCKS = 32
 pictures of little contrast are not taken for different ones."""
 _BLOCK_SAMPLES = 4
 """Pixels along each side of a block that are looked at: enough to average, whatever the size of the picture."""
-_TILES = (3, 4)
+_TILES = (4, 6)
 """Tiles of a picture, down and across, each with a gain and an offset of its own: the light of a lamp that is switched
 varies over the picture."""
 _ROUNDS = 3
 """Fits of a tile, each to the half of its blocks that the last one explained best: what moves must not bend the fit."""
 _VISIBLE = 4.0
 """If less than this remains in most blocks, of 255, nothing is gained by starting again: it may be noise."""
-_UNEXPLAINED = 0.65
+_UNEXPLAINED = 0.7
 """Cut if more than this remains of what a single colour for each tile leaves. Cameras turned to another part of a room
-left 0.72 to 1; lamps, exposure, white balance and shaking cameras 0 to 0.6, and so did objects in up to half of the
+left 0.75 to 1; lamps, exposure, white balance and shaking cameras 0 to 0.6, and so did objects in up to half of the
 picture."""
 _GLANCE = 1 << 16
 """Pixels that tell whether anything has to be fitted at all."""
