@@ -11,20 +11,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import invcodec
 from invcodec.capture.capture import open_capture
+from invcodec.container.frame import Stats
 from invcodec.decoding.evaluation import validate
 from invcodec.encoding.calibration import Kind, Speed
 from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.estimate import estimate, usual_bytes
+from invcodec.encoding.keyframes import keyframes_among
+from invcodec.encoding.plan import Planner
 from invcodec.encoding.presets import PRESETS, resolve
 from invcodec.encoding.rate import Bucket, Target
 from invcodec.encoding.report import Outcome, Progress
 from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, UsageError
 from invcodec.interrupts import plain_interrupts
+from invcodec.names import DEFAULT_KEY_EVERY
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render
 from invcodec.synth.write import write_synthetic
@@ -123,6 +129,15 @@ def test_later_keyframes_stand_alone_and_do_not_start_over(tmp_path: Path) -> No
         assert [frame.number for frame in b] == [2, 3]
         one, other = a[3].weights(), b[3].weights()
         assert all((one[key] == other[key]).all() for key in one)
+
+
+def test_quality_does_not_jump_at_a_keyframe_that_is_due() -> None:
+    learned = small(warmup=1, key=replace(SETTINGS.key, budget=Budget(steps=150)))
+    psnrs = []
+    for key_every in (None, 2):
+        made = encoder(io.BytesIO(), replace(learned, key_every=key_every))
+        psnrs.append([made.push(moment, time=number / 10).psnr for number, moment in enumerate(MOMENTS)])
+    assert psnrs[1] == pytest.approx(psnrs[0], abs=0.3)
 
 
 def test_a_scene_whose_colours_change_gets_its_colour_layers_back() -> None:
@@ -383,3 +398,29 @@ def test_a_frame_that_was_abandoned_leaves_no_trace(abandoned: int, tmp_path: Pa
         for ours, theirs in zip(plain, resumed, strict=True):
             for name, weights in ours.weights().items():
                 np.testing.assert_array_equal(theirs.weights()[name], weights)
+
+
+@given(st.integers(1, 40), st.one_of(st.none(), st.integers(1, 12)), st.sets(st.integers(1, 39)), st.integers(0, 39))
+def test_keyframes_are_due_as_many_frames_after_the_last_one_and_are_counted_ahead(
+    frames: int, key_every: int | None, cuts: set[int], now: int
+) -> None:
+    planner = Planner(1, key_every, Fraction(1, 10))
+    keys, ahead = [], None
+    for number in range(frames):
+        cut = number in cuts and number < now
+        plan = planner.plan(None, Fraction(number, 10), number, None, cut=cut)
+        since = number - keys[-1] if keys else 0
+        if number == now:
+            ahead = keyframes_among(frames - number, key_every, since)
+        assert plan.key == (cut or not keys or since == key_every)
+        assert (plan.stage == "key") == (cut or number == 0)
+        if plan.key:
+            keys.append(number)
+        planner.observe(plan.key, Stats(plan.stage, 1, 3000))
+    assert ahead is None or ahead == sum(number >= now for number in keys)
+
+
+def test_the_interval_of_keyframes_is_given_or_usual_and_0_is_for_none() -> None:
+    assert resolve().key_every == DEFAULT_KEY_EVERY
+    assert resolve(key_every=7).key_every == 7
+    assert resolve(key_every=0).key_every is None

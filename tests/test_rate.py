@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invcodec.coding.chain import StateReader
+from invcodec.encoding.keyframes import is_due
 from invcodec.encoding.rate import BUFFER_SECONDS, Controller, Costs, Target
 from invcodec.encoding.report import Outcome
 from invcodec.errors import UsageError
@@ -34,6 +35,7 @@ class Simulated:
         bend: octaves of bytes for 10 points of quality.
         noise: of the bytes, in octaves; decibels have half as many.
         gap: frame times from one frame to the next are 1 to this many.
+        cuts: frames that are keyframes although none is due.
     """
 
     target: Target
@@ -44,6 +46,7 @@ class Simulated:
     bend: float = 0.7
     noise: float = 0.3
     gap: int = 1
+    cuts: tuple[int, ...] = ()
     seed: int = 0
     times: list[Fraction] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -54,8 +57,10 @@ class Simulated:
     def run(self) -> list[Outcome]:
         rng = random.Random(self.seed)
         made = Controller(self.target, 50, COSTS, frame_rate=RATE, frames=self.frames, key_every=self.key_every)
+        since = 0
         for index in range(self.frames):
-            key = index == 0 or (self.key_every is not None and index % self.key_every == 0)
+            key = is_due(since, self.key_every) or index in self.cuts
+            since = 1 if key else since + 1
             usual = (self.key if key else self.delta) * 2 ** rng.uniform(-self.noise, self.noise)
             shift = rng.uniform(-self.noise, self.noise) / 2
 
@@ -227,6 +232,17 @@ def test_what_bits_do_not_cure_does_not_cost_without_limit() -> None:
     # All pixels together end 3 dB above the target.
     assert stuck(quality).psnr == pytest.approx(30, abs=0.2)
     assert quality < 65
+
+
+@pytest.mark.parametrize("key_every", [None, 16])
+def test_a_target_holds_when_cuts_bring_keyframes_that_nobody_expected(key_every: int | None) -> None:
+    for cuts in [(20,), (5, 39, 41), (119,)]:
+        made = Simulated(Target(size=2_000_000), frames=120, key_every=key_every, cuts=cuts)
+        [outcome] = made.run()
+        assert outcome.met
+        assert outcome.achieved > 0.85 * 2_000_000
+        [outcome] = Simulated(Target(bitrate=3_000_000), frames=120, key_every=key_every, cuts=cuts).run()
+        assert outcome.met
 
 
 @given(scenes, st.integers(100, 10_000), st.sampled_from([None, 7]))

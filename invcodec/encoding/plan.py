@@ -113,8 +113,8 @@ class Planner:
         """A frame was written, as a keyframe or not; also for those of a file that is continued."""
         self._since_key = 1 if key else self._since_key + 1
         self._since_cut = 1 if stats.stage == "key" else self._since_cut + 1
-        if stats.psnr is None:
+        if stats.fidelity is None:
             return
         if self._learned_psnr is None or stats.stage in ("key", "warmup"):
-            self._learned_psnr = stats.psnr
-        self._refresh = stats.stage != "refresh" and stats.psnr < self._learned_psnr - _REFRESH_LOSS
+            self._learned_psnr = stats.fidelity.psnr
+        self._refresh = stats.stage != "refresh" and stats.fidelity.psnr < self._learned_psnr - _REFRESH_LOSS
