@@ -228,7 +228,7 @@ def test_entries_without_gradient_are_left_alone():
 
 def test_price_keeps_changes_small_and_a_high_one_prevents_them():
     moved = []
-    for price in (0.0, 1e-4, 1e3):
+    for price in (0.0, 1e-5, 1e3):
         made, weights = solid_grid()
         made.begin(list(weights), price)
         for _ in range(5):
@@ -238,6 +238,29 @@ def test_price_keeps_changes_small_and_a_high_one_prevents_them():
         # What does not lead has no price.
         assert (after["scene", "density.0.weight"] != weights["scene", "density.0.weight"]).any()
     assert moved[0] > moved[1] > moved[2] == 0
+
+
+def test_a_price_on_everything_is_higher_where_lattice_steps_are_finer():
+    """Adam's first step is the rate whatever the gradient g; its threshold is rate * price / (step * |g|)."""
+    made, weights = solid_grid()
+    specs, rate = made.networks.tensors, 0.01
+
+    def moved(price: float, *, price_all: bool) -> dict:
+        made.load(weights)
+        made.begin(list(weights), price, price_all=price_all)
+        made.step(toy_batch(np.random.default_rng(1), 64), rate, rate)
+        return {key: np.abs(value - weights[key]) for key, value in made.weights().items()}
+
+    free = moved(0.0, price_all=True)
+    for name in ("grid.0", "density.1.weight", "colour.2.weight"):
+        key = "scene", name
+        # The price at which a weight in the middle would stay where it is, counted in lattice steps.
+        gradient = rate * 1e-6 / specs[key].step / (rate - moved(1e-6, price_all=True)[key][free[key] > 0])
+        price = float(np.median(gradient)) * specs[key].step
+        stay = (moved(price, price_all=True)[key] == 0) & (free[key] > 0)
+        assert stay.sum() / (free[key] > 0).sum() == pytest.approx(0.5, abs=0.1), name
+    assert all((change == 0).all() for change in moved(1e3, price_all=True).values())
+    assert moved(1e3, price_all=False)["scene", "density.1.weight"].any()
 
 
 def test_nerf_step_is_clipped_adam():

@@ -34,8 +34,8 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
     )
 
 
-_KEY_PRICE, _DELTA_PRICE = 1e-7, 1e-6
-"""Price of a change in the loss at quality 50 and for small pictures. A keyframe's weights serve every frame up to the
+_KEY_PRICE, _DELTA_PRICE = 7e-9, 7e-8
+"""Price of a change by a lattice step, in the loss, at quality 50 and for small pictures. A keyframe's weights serve every frame up to the
 next one, so they are cheaper."""
 
 
@@ -91,7 +91,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         lead_rate=8e-3,
         rate=2e-3,
         decay=0.1,
-        price=1e-5,
+        price=4e-8,
         changed_share=0.5,
     )
     warm = replace(delta, lead_rate=2e-3)

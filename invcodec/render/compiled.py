@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from invcodec.field.grid_layout import LEVEL_FEATURES, MAX_RAW_DENSITY
+from invcodec.field.grid_layout import LEVEL_FEATURES, MAX_RAW_DENSITY, level_name
 from invcodec.field.kernels.grid import BLOCK, OUTPUTS, STRIP, Layers, Levels, adam, field, update_levels
 from invcodec.field.kernels.simd import LANES
 from invcodec.field.profile import OCCUPANCY, TensorKey
@@ -143,21 +143,28 @@ class CompiledEngine(GridEngine):
         self._on_all_threads(work)
         return pixels
 
-    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+    def begin(
+        self, trainable: Collection[TensorKey], price: float, *, price_all: bool = False, mixed: bool = False
+    ) -> None:
         # The kernels always compute in float32.
         names = {name for _, name in trainable}
-        self._moments = [np.zeros_like(a) for a in (self._levels.table, self._levels.table, self._flat, self._flat)]
+        self._moments = [np.zeros_like(self._levels.table) for _ in range(2)]
         self._table_gradient = np.zeros_like(self._levels.table)
         self._reference = self._levels.table.copy()
+        self._layer_gradient = np.zeros_like(self._flat)
+        # Value, gradient, moments and reference of each layer's tensor, and the lattice steps that have the price.
+        arrays = self._flat, self._layer_gradient, np.zeros_like(self._flat), np.zeros_like(self._flat)
+        views = [self._layout.layer_views(array, OUTPUTS) for array in (*arrays, self._flat.copy())]
+        self._trained_layers = [
+            ([view[name].reshape(-1) for view in views], self._steps_per_unit[name] if price_all else 0.0)
+            for name in views[0]
+            if name in names
+        ]
         self.set_price(price)
         self._steps = 0
-        self._layer_mask = np.zeros_like(self._flat)
-        for name, part in self._layout.layer_views(self._layer_mask, OUTPUTS).items():
-            part[...] = name in names
-        self._train_layers = bool(self._layer_mask.any())
 
     def set_price(self, price: float) -> None:
-        self._price = f32(price)
+        self._price = price
 
     def warm_up(self) -> None:
         held = self.weights()
@@ -180,7 +187,8 @@ class CompiledEngine(GridEngine):
         if len(self._gradients[0]) < chunks:
             self._gradients = self._new_layers(chunks)
         flat, gradients = self._gradients
-        if self._train_layers:
+        train_layers = bool(self._trained_layers)
+        if train_layers:
             flat[:] = 0
         counts, losses = np.zeros(chunks, np.int64), np.zeros(chunks)
         cell_weights: SimpleQueue[np.ndarray] = SimpleQueue()
@@ -192,24 +200,26 @@ class CompiledEngine(GridEngine):
             train_chunks(
                 queue, CHUNK_RAYS, self._levels, self._layers, rays.origins, rays.directions, rays.view,
                 self._contracted, steps, batch.jitter, self._layout.occupancy, self._occupied,
-                batch.target, batch.background, batch.weight, self._train_layers, position, held[1], gradient,
+                batch.target, batch.background, batch.weight, train_layers, position, held[1], gradient,
                 gradients, cell_weights.get(), rgb, counts, losses,
             )  # fmt: skip
             self._scratch.put(held)
 
         def update(queue: np.ndarray) -> None:
             update_levels(
-                queue, self._levels, position, gradient, counts, self._table_gradient, *self._moments[:2],
-                self._reference, f32(lead_rate), step, self._price,
+                queue, self._levels, position, gradient, counts, self._table_gradient, *self._moments,
+                self._reference, f32(lead_rate), step, table_price,
             )  # fmt: skip
 
         self._on_all_threads(train)
         self._steps += 1
         step = f32(self._steps)
+        table_price = f32(self._price * self._steps_per_unit[level_name(0)])
         self._on_all_threads(update)
-        if self._train_layers:
-            total = flat[:chunks].sum(0) * self._layer_mask
-            adam(self._flat, total, *self._moments[2:], self._flat, f32(rate), step, f32(0))
+        if train_layers:
+            np.sum(flat[:chunks], 0, out=self._layer_gradient)
+            for arrays, steps_per_unit in self._trained_layers:
+                adam(*arrays, f32(rate), step, f32(self._price * steps_per_unit))
         return Step(float(losses.sum()), rgb)
 
     def _room_for(self, chunks: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:

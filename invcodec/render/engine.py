@@ -128,12 +128,15 @@ class Trainer(Renderer):
         """Compile everything that training needs, so that compilation is not counted as training."""
 
     @abstractmethod
-    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+    def begin(
+        self, trainable: Collection[TensorKey], price: float, *, price_all: bool = False, mixed: bool = False
+    ) -> None:
         """Start a frame: take the weights as the reference of the delta, and reset the optimiser's state.
 
         Args:
             trainable: tensors that may change.
-            price: of a change, in loss per unit of absolute weight difference from the reference; for lead tensors.
+            price: of a change, in loss per lattice step (`TensorSpec.step`) of difference from the reference.
+            price_all: whether changes of all tensors have the price, or of lead tensors alone.
             mixed: whether training may multiply matrices in bfloat16. Weights and rendering stay float32.
         """
 

@@ -15,7 +15,7 @@ from triton import cdiv, next_power_of_2
 
 from invcodec.arrays import Array, on_host
 from invcodec.field.grid import GridProfile
-from invcodec.field.grid_layout import LEVEL_FEATURES
+from invcodec.field.grid_layout import LEVEL_FEATURES, level_name
 from invcodec.field.profile import OCCUPANCY, TensorKey
 from invcodec.geometry.space import Rays
 from invcodec.render import gpu_kernels as kernels
@@ -70,6 +70,7 @@ class GpuEngine(GridEngine):
         self._table, self._table_gradient, self._reference = (self._zeros(entries, LEVEL_FEATURES) for _ in range(3))
         self._half = self._zeros(entries, dtype=torch.int32)
         self._dense, self._dense_gradient, self._dense_mask = (self._zeros(dense) for _ in range(3))
+        self._dense_reference, self._dense_steps = (self._zeros(dense) for _ in range(2))
         self._moments = [torch.zeros_like(each) for each in (self._table, self._table, self._dense, self._dense)]
         self.control = self._zeros(4)
         """Learning rate of the tables, of the dense layers, price, and step number, as kernels read them."""
@@ -200,14 +201,19 @@ class GpuEngine(GridEngine):
             )  # fmt: skip
         return opened
 
-    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+    def begin(
+        self, trainable: Collection[TensorKey], price: float, *, price_all: bool = False, mixed: bool = False
+    ) -> None:
         # Training always reads float16 tables and multiplies with 11 bits.
         names = {name for _, name in trainable}
         for moment in self._moments:
             moment.zero_()
         self._reference.copy_(self._table)
+        self._dense_reference.copy_(self._dense)
         for name, part in self._layout.layer_views(self._dense_mask).items():
             part.fill_(float(name in names))
+        for name, part in self._layout.layer_views(self._dense_steps).items():
+            part.fill_(self._steps_per_unit[name] if price_all else 0.0)
         self.trains_dense = not names.isdisjoint(self._layout.layer_shapes())
         self.control.zero_()
         self.set_price(price)
@@ -259,16 +265,23 @@ class GpuEngine(GridEngine):
                 DENSE=self.trains_dense, BLOCK=BLOCK_RAYS, num_warps=WARPS,
             )  # fmt: skip
             self.control[3].add_(1)
-            self._adam(self._table, self._table_gradient, table_moments, 0)
+            self._adam(self._table, self._table_gradient, table_moments, self._reference, 0)
             if self.trains_dense:
                 self._dense_gradient.mul_(self._dense_mask)
-                self._adam(self._dense, self._dense_gradient, dense_moments, 1)
+                self._adam(self._dense, self._dense_gradient, dense_moments, self._dense_reference, 1)
         return Seen(rgb, error)
 
-    def _adam(self, value: torch.Tensor, gradient: torch.Tensor, moments: list[torch.Tensor], rate_at: int) -> None:
+    def _adam(
+        self,
+        value: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: list[torch.Tensor],
+        reference: torch.Tensor,
+        rate_at: int,
+    ) -> None:
         recipe = self._recipe
         kernels.adam[(cdiv(value.numel(), _OPTIMISER_BLOCK),)](
-            value, gradient, *moments, self._reference, self._half, self.control, rate_at, value.numel(),
+            value, gradient, *moments, reference, self._dense_steps, self._half, self.control, rate_at, value.numel(),
             BETA1=recipe.betas[0], BETA2=recipe.betas[1], EPSILON=recipe.epsilon, TABLE=value is self._table,
-            BLOCK=_OPTIMISER_BLOCK,
+            STEPS=self._steps_per_unit[level_name(0)], BLOCK=_OPTIMISER_BLOCK,
         )  # fmt: skip

@@ -561,8 +561,8 @@ def train(
 
 @triton.jit
 def adam(
-    value, gradient, first, second, reference, packed, control, rate_at, count,
-    BETA1: tl.constexpr, BETA2: tl.constexpr, EPSILON: tl.constexpr, TABLE: tl.constexpr, BLOCK: tl.constexpr,
+    value, gradient, first, second, reference, steps, packed, control, rate_at, count, BETA1: tl.constexpr,
+    BETA2: tl.constexpr, EPSILON: tl.constexpr, TABLE: tl.constexpr, STEPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Adam where a gradient arrived, then the proximal step of an L1 price on the change; all `[N]`, in place.
 
@@ -571,8 +571,9 @@ def adam(
     Args:
         control: `[4]` float32: learning rate of the tables, of the dense layers, price, and number of this step.
         rate_at: index of the learning rate in it.
-        reference, packed: used if TABLE: the values that the price counts from, and `[N / 2]` int32, which receives the
-            new values as pairs of float16.
+        reference: the values that the price counts from.
+        steps: lattice steps per unit of change that have the price; STEPS in its place if TABLE.
+        packed: used if TABLE: `[N / 2]` int32, which receives the new values as pairs of float16.
     """
     number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = number < count
@@ -588,12 +589,15 @@ def adam(
     new_second = BETA2 * old_second + (1 - BETA2) * g * g
     size = rate / (tl.sqrt(new_second * correct2) + EPSILON)
     new = old - size * new_first * correct1
+    price = tl.load(control + 2)
     if TABLE:
-        # The threshold is scaled like the step, so a change that does not earn its price goes to zero.
-        origin = tl.load(reference + number, mask=valid, other=0.0)
-        threshold = size * tl.load(control + 2)
-        change = new - origin
-        new = origin + tl.maximum(change - threshold, 0.0) + tl.minimum(change + threshold, 0.0)
+        price *= STEPS
+    else:
+        price *= tl.load(steps + number, mask=valid, other=0.0)
+    # The threshold is scaled like the step, so a change that does not earn its price goes to zero.
+    origin = tl.load(reference + number, mask=valid, other=0.0)
+    change = new - origin
+    new = origin + tl.maximum(change - size * price, 0.0) + tl.minimum(change + size * price, 0.0)
     met = valid & (g != 0)
     tl.store(value + number, new, mask=met)
     tl.store(first + number, new_first, mask=met)

@@ -20,6 +20,8 @@ class GridEngine(Trainer):
         self._recipe = profile.recipe
         self._samples = profile.samples
         self._contracted = networks.space.contracted
+        # Lattice steps per unit, by tensor name: what prices count.
+        self._steps_per_unit = {spec.name: 1 / spec.step for spec in profile.tensors}
 
     @classmethod
     def obstacle(cls, networks: Networks) -> str | None:

@@ -106,7 +106,9 @@ class TorchEngine(Trainer):
                 whole[part] = value
         return Pixels(*(out if isinstance(rays.origins, torch.Tensor) else map(on_host, out)))
 
-    def begin(self, trainable: Collection[TensorKey], price: float, *, mixed: bool = False) -> None:
+    def begin(
+        self, trainable: Collection[TensorKey], price: float, *, price_all: bool = False, mixed: bool = False
+    ) -> None:
         self._mixed = mixed and _multiplies_bfloat16(self._device)
         self._noise.manual_seed(0)
         self._optimisers = []
@@ -118,8 +120,10 @@ class TorchEngine(Trainer):
                 spec = self._specs[network.name, name]
                 if (network.name, name) in trainable and not spec.exact:
                     held[name].requires_grad_()
-                    chosen.append(_Trained(held[name], name in network.lead, price))
+                    lead = name in network.lead
+                    chosen.append(_Trained(held[name], lead, 1 / spec.step if lead or price_all else 0.0))
             self._optimisers.append(_Optimiser(chosen, network.profile.recipe))
+        self.set_price(price)
 
     def set_price(self, price: float) -> None:
         for optimiser in self._optimisers:
@@ -257,13 +261,14 @@ class _Trained:
     """A tensor under training.
 
     Args:
-        price: of a change, in loss per unit of absolute difference from the current value.
+        lead: whether it is trained at the lead rate.
+        steps: lattice steps per unit of absolute difference from the current value; 0 if changes have no price.
     """
 
-    def __init__(self, value: torch.Tensor, lead: bool, price: float) -> None:
+    def __init__(self, value: torch.Tensor, lead: bool, steps: float) -> None:
         self.value = value
         self.lead = lead
-        self.price = price if lead else 0.0
+        self.steps = steps
         self.reference = value.detach().clone()
         self.first = torch.zeros_like(self.reference)
         self.second = torch.zeros_like(self.reference)
@@ -279,10 +284,10 @@ class _Optimiser:
         self._tensors = tensors
         self._recipe = recipe
         self._steps = 0
+        self._price = 0.0
 
     def set_price(self, price: float) -> None:
-        for tensor in self._tensors:
-            tensor.price = price if tensor.lead else 0.0
+        self._price = price
 
     @torch.no_grad()
     def step(self, lead_rate: float, rate: float) -> None:
@@ -304,9 +309,9 @@ class _Optimiser:
             second = b2 * t.second + (1 - b2) * g * g
             size = (lead_rate if t.lead else rate) / ((second / correct2).sqrt() + self._recipe.epsilon)
             value = t.value - size * first / correct1
-            if t.price:
+            if price := self._price * t.steps:
                 change = value - t.reference
-                value = t.reference + change.sign() * (change.abs() - size * t.price).clamp(min=0)
+                value = t.reference + change.sign() * (change.abs() - size * price).clamp(min=0)
             if self._recipe.sparse:
                 met = g != 0
                 first, second = torch.where(met, first, t.first), torch.where(met, second, t.second)

@@ -55,10 +55,11 @@ _REVIEW_STEPS, _REVIEW_SHARE = 16, 1 / 400
 has taken shape."""
 _SETTLED = 0.4
 """Fraction of a later frame's budget after which cells that contributed nothing are closed."""
-_CHANGED_CELL = 0.05
-"""Cells of a later frame that may have changed stay open where some ray gives them more than this compositing weight.
-It is stricter than in a keyframe: nothing else limits the growth of open cells from frame to frame, each costs time and
-bytes, and fog costs quality."""
+_NEW_CELL, _DARK_CELL = 0.2, 0.003
+"""A cell of a later frame that may have changed opens where some ray gives it more than the first compositing weight,
+and closes where none gives it more than the second. What lies between stays as it was: every change of a cell costs
+bytes, and cells at the edge of something would open and close from frame to frame. Opening is stricter than in a
+keyframe: nothing else limits the growth of open cells, each costs time, and fog costs quality."""
 
 
 class FrameTrainer:
@@ -130,9 +131,10 @@ class FrameTrainer:
         def settle() -> None:
             if before is not None and frame.hull is not None:
                 light = self.engine.take_cell_weights()
-                self.engine.set_occupancy(np.where(frame.hull, light > _CHANGED_CELL, before))
+                now = np.where(before, light > _DARK_CELL, light > _NEW_CELL)
+                self.engine.set_occupancy(np.where(frame.hull, now, before))
 
-        trained = yield from self._optimise(frame, schedule, trainable, before_step)
+        trained = yield from self._optimise(frame, schedule, trainable, before_step, price_all=True)
         settle()
         return trained
 
@@ -143,11 +145,12 @@ class FrameTrainer:
         trainable: Collection[TensorKey],
         before_step: Callable[[int, float], tuple[int, int]],
         *,
+        price_all: bool = False,
         observe: bool = False,
     ) -> Training:
         """Take steps until the budget is used up; `before_step` gives the rays and samples per ray of each one."""
         start = time.perf_counter()
-        self.engine.begin(trainable, schedule.price, mixed=schedule.mixed)
+        self.engine.begin(trainable, schedule.price, price_all=price_all, mixed=schedule.mixed)
         self.steps.start(frame, schedule, self.rng, observe=observe)
         step, loss = 0, float("nan")
         corners = list(_STEER_AT)

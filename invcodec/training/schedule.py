@@ -44,7 +44,7 @@ class Schedule:
         rate: learning rate of the others.
         hold: fraction of the budget for which the rates stay constant.
         decay: what the rates have fallen to at the end, as a factor.
-        price: loss per unit of absolute change of a lead weight (rate in the loss).
+        price: of a change of a weight, in loss per lattice step (rate in the loss).
         changed_share: part of each batch drawn from pixels that changed since the last frame.
         changed_weight: weight of such a pixel in the loss, relative to any other.
         jitter: how far samples are moved within their steps; 1 is anywhere, 0 is where a decoder samples.
