@@ -185,7 +185,7 @@ class Frame:
     """The contents of a record, and what its decoder knows before it.
 
     Attributes:
-        later: whether it is a delta after the warm-up.
+        later: whether it is a delta.
         record: bytes in the file, including framing.
         coded: bytes of the coded tensors alone.
         values: integers by tensor: those of a keyframe, or the residuals of the tensors that change.
@@ -226,7 +226,7 @@ def read_frames(reader: StateReader) -> Iterator[Frame]:
             bases = {key: [base[key] for base in (recent, before.levels) if key in base] for key in keys}
             times = _decode_times(reader.head, head, coded, before)
         yield Frame(
-            bool(bases) and head.stats.stage != "warmup",
+            bool(bases),
             entry.length,
             len(coded),
             values,
@@ -290,9 +290,9 @@ def measure(path: Path) -> dict[str, Any]:
     before and to the integers before.
 
     Returns:
-        Bytes by coder, as in `CODERS`: `key`, `later` (mean over frames after the warm-up) and `frame` (mean over all
-        frames, keyframe and warm-up included; ours with all that the file has). Only frames after the warm-up are
-        stacked. Also bits of a later record per structure weight, and milliseconds that decoding one takes (median).
+        Bytes by coder, as in `CODERS`: `key`, `later` (mean over deltas) and `frame` (mean over all frames, keyframe
+        included; ours with all that the file has). Only deltas are stacked. Also bits of a later record per structure
+        weight, and milliseconds that decoding one takes (median).
     """
     first: list[dict[str, int]] = []
     later: list[dict[str, int]] = []

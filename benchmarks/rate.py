@@ -46,8 +46,6 @@ NERF = "--profile nerf --warmup 2"
 CRFS = (24, 32, 40, 48, 54, 60)
 QUICK = ("--steps 40", "--steps 80", "--steps 160")
 
-_FIRST = ("key", "warmup")
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -112,7 +110,7 @@ def encode(scene: Scene, point: str, arguments: argparse.Namespace, before: Path
 def _figures(done: list[dict[str, Any]], report: dict[str, Any], held_out: set[str]) -> dict[str, Any]:
     """Sizes and qualities of one file, from the output of `encode` and `eval`."""
     frames = report["frames"]
-    later = [i for i, frame in enumerate(done) if frame["stage"] not in _FIRST]
+    later = [i for i, frame in enumerate(done) if frame["stage"] == "lead"] or list(range(1, len(done)))
     sizes = [frame["bytes"] for frame in done]
 
     def by_frame(figure: str, held: bool) -> list[float | None]:
@@ -121,7 +119,7 @@ def _figures(done: list[dict[str, Any]], report: dict[str, Any], held_out: set[s
 
     figures: dict[str, Any] = {
         "frames": len(done),
-        "warmup": sum(frame["stage"] == "warmup" for frame in done),
+        "warmup": len(done) - 1 - len(later),
         "key_seconds": done[0]["seconds"],
         "frame_seconds": common.mean_known([done[i]["seconds"] for i in later]),
         "key_bytes": sizes[0],

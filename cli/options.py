@@ -164,7 +164,8 @@ _training = group(
     click.option(
         "--warmup",
         type=Count(0, 2**31),
-        help="Frames after the first, and after a cut, in which all weights are trained. Default: the preset's.",
+        help="Frames after the first, and after a cut, in which all weights are trained; later ones train structure "
+        "alone. Default: grid: all frames; nerf: 1; paper: 30.",
     ),
     click.option("--seed", type=Count(0, 2**63 - 1), default=0, show_default=True, help="Random seed."),
     THREADS,

@@ -136,9 +136,9 @@ def test_time_left_goes_from_the_estimate_to_what_is_seen() -> None:
     assert left.now(0.05, 30) == 70 + 4 * 10
     assert left.now(0.5, 80) == 80 + 4 * 10
     left.frame_done(report("key", 160))
-    left.stage = "warmup"
+    left.stage = "all"
     assert left.now(0.0, 1) == 9 + 3 * 10
-    left.frame_done(report("warmup", 20))
+    left.frame_done(report("all", 20))
     assert left.now(0.0, 0) == 20 + 2 * 20
 
 

@@ -135,7 +135,7 @@ def test_the_bytes_of_a_record_do_not_change() -> None:
         "b5494e5603000000feffffffffffffff03000000" + "78e673d6" + "616263" + "c2412435"
     )
     assert MAGIC.hex() == "89494e560d0a1a0a"
-    frame = FrameHead(40, 9, bytes(range(8)), 1, None, Stats("transfer", 150, 3012))
+    frame = FrameHead(40, 9, bytes(range(8)), 1, None, Stats("lead", 150, 3012))
     assert frame.to_bytes().hex() == "972809c408000102030405060701c09302cc96cd0bc4c0"
     assert FrameHead.split(frame.to_bytes() + b"xyz") == (frame, b"xyz")
 

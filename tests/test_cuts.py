@@ -144,7 +144,7 @@ def test_a_cut_begins_a_scene_as_good_as_one_encoded_alone(cli: Cli, two_scenes:
     both, alone = tmp_path / "both.inv", tmp_path / "alone.inv"
     frames = events(cli("encode", two_scenes, both, *OPTIONS).err)
     assert [frame["kind"] for frame in frames] == ["key", "delta", "key", "delta"]
-    assert [frame["stage"] for frame in frames] == ["key", "warmup", "key", "warmup"]
+    assert [frame["stage"] for frame in frames] == ["key", "all", "key", "all"]
     after = events(cli("encode", two_scenes, alone, "--frames", "2:4", *OPTIONS).err)
     for frame, expected in zip(frames[2:], after, strict=True):
         assert frame["psnr"] == pytest.approx(expected["psnr"], abs=1)

@@ -100,7 +100,7 @@ def test_after_the_warm_up_only_the_first_structure_layer_changes(tmp_path: Path
     out = io.BytesIO()
     made = encoder(out, small(warmup=1, warm=replace(SETTINGS.warm, budget=Budget(steps=60))))
     stages = [made.push(moment, time=number / 10).stage for number, moment in enumerate(MOMENTS)]
-    assert stages[:3] == ["key", "warmup", "transfer"]
+    assert stages[:3] == ["key", "all", "lead"]
     made.close()
     with invcodec.open(written(out, tmp_path)) as video:
         weights = [video[number].weights() for number in range(4)]
@@ -116,7 +116,7 @@ def test_later_keyframes_stand_alone_and_do_not_start_over(tmp_path: Path) -> No
     made.close()
     assert [report.kind for report in reports] == ["key", "delta", "key", "delta"]
     # The second keyframe is trained like any later frame, from where the scene stands.
-    assert [report.stage for report in reports] == ["key", "warmup", "transfer", "transfer"]
+    assert [report.stage for report in reports] == ["key", "all", "lead", "lead"]
     assert reports[2].fidelity.psnr > reports[0].fidelity.psnr - 3
     with invcodec.open(written(out, tmp_path)) as video:
         entry = video[2].entry
@@ -136,7 +136,7 @@ def test_quality_does_not_jump_at_a_keyframe_that_is_due() -> None:
     psnrs = []
     for key_every in (None, 2):
         made = encoder(io.BytesIO(), replace(learned, key_every=key_every))
-        psnrs.append([made.push(moment, time=number / 10).psnr for number, moment in enumerate(MOMENTS)])
+        psnrs.append([made.push(moment, time=number / 10).fidelity.psnr for number, moment in enumerate(MOMENTS)])
     assert psnrs[1] == pytest.approx(psnrs[0], abs=0.3)
 
 
@@ -150,8 +150,8 @@ def test_a_scene_whose_colours_change_gets_its_colour_layers_back() -> None:
     for number in range(1, 4):
         darker = [image // 4 for image in MOMENTS[0]]
         stages.append(made.push(darker, time=number / 10).stage)
-    assert stages[:2] == ["key", "transfer"]
-    assert "refresh" in stages[2:]
+    assert stages[:2] == ["key", "lead"]
+    assert "all" in stages[2:]
 
 
 class _Outcomes(Progress):

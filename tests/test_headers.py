@@ -44,7 +44,7 @@ HEAD = Head(
     encoder={"name": "invcodec", "settings": {"preset": "fast"}},
     tags={"title": "é"},
 )
-FRAME = FrameHead(-3, None, bytes(range(8)), 1, (-16, 4), Stats("warmup", 300, 3150))
+FRAME = FrameHead(-3, None, bytes(range(8)), 1, (-16, 4), Stats("all", 300, 3150))
 DELTA = FrameHead(40, 7, bytes(range(8)), 1, None)
 ELEMENTS = [field.name for field in FrameHead.fields()]
 
@@ -208,7 +208,7 @@ def test_a_frame_head_survives() -> None:
 
 
 def test_a_delta_needs_few_bytes_for_its_header() -> None:
-    assert len(replace(DELTA, time=24_000, reference=23, stats=Stats("transfer", 150, 3028, 2514, 54)).to_bytes()) <= 34
+    assert len(replace(DELTA, time=24_000, reference=23, stats=Stats("lead", 150, 3028, 2514, 54)).to_bytes()) <= 34
 
 
 # Refusals and their errors
@@ -337,9 +337,9 @@ class LaterStats(Stats):
 
 
 def test_older_files_stay_readable_when_a_statistic_is_added() -> None:
-    assert LaterStats.from_plain([1, 300]) == LaterStats("warmup", 300)
+    assert LaterStats.from_plain([1, 300]) == LaterStats("all", 300)
     assert LaterStats.from_plain([1, 300, 3150, None, None, None, 60]).watts == 60
-    assert LaterStats.from_plain(Stats("warmup", 300, 3150, 2750, 61, 9).to_plain()).captured == 9
+    assert LaterStats.from_plain(Stats("all", 300, 3150, 2750, 61, 9).to_plain()).captured == 9
 
 
 @pytest.mark.parametrize("key", sorted(set(head_fields()) - {"version"}))
@@ -365,7 +365,7 @@ def test_limits_themselves_are_allowed() -> None:
 def test_a_field_that_a_later_encoder_adds_is_ignored() -> None:
     assert Head.from_bytes(pack({**head_fields(), "mood": "bright"})) == HEAD
     assert parse_frame({**frame_fields(), "mood": "bright"}) == FRAME
-    said = [*frame_fields()["stats"], {"mood": "bright"}]
+    said = [*frame_fields()["stats"], None, None, None, {"mood": "bright"}]
     assert parse_frame({**frame_fields(), "stats": said}) == FRAME
     later = parse_frame({**frame_fields(), "stats": [*said[:3], 2750, 61, 1_700_000_000_123, "more"]}).stats
     assert later.captured == 1_700_000_000_123

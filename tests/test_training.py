@@ -314,7 +314,7 @@ def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
     class Engine(Idle):
         prices: ClassVar[list[float]] = []
 
-        def begin(self, trainable: object, price: float, *, mixed: bool = False) -> None:
+        def begin(self, trainable: object, price: float, *, price_all: bool, mixed: bool = False) -> None:
             self.prices.append(price)
 
         def set_price(self, price: float) -> None:

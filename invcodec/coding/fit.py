@@ -26,7 +26,7 @@ _PARTS = 8
 """Dead zones are decided in eighths of a step, on integers."""
 _QUALITY_HALVINGS = 6
 
-MOST_STATS = Stats("refresh", 2**32 - 1, 10_000, 10_000, 1000, 2**53)
+MOST_STATS = Stats("lead", 2**32 - 1, 10_000, 10_000, 1000, 2**53)
 """The statistics that take most bytes."""
 
 

@@ -20,7 +20,7 @@ DIGEST_BYTES = 8
 FRAME_NUMBER = integer(-(2**63), 2**63 - 1)
 TICKS = integer(-(2**53), 2**53)
 
-Stage = Literal["key", "warmup", "transfer", "refresh"]
+Stage = Literal["key", "all", "lead"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

@@ -86,13 +86,14 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
             price=schedule.price * max(pixels / SMALL_PIXELS, 1.0) ** PRICE_GROWTH,
         )
 
+    later = Budget(None, steps, round(QUIET_STEPS * steps), FULL_CHANGE)
     return replace(
         settings,
         pixels=pixels,
         networks=networks,
         key=fitted(settings.key, Budget(steps=key_steps)),
-        warm=fitted(settings.warm, Budget(steps=steps)),
-        delta=fitted(settings.delta, Budget(None, steps, round(QUIET_STEPS * steps), FULL_CHANGE)),
+        warm=fitted(settings.warm, later),
+        delta=fitted(settings.delta, later),
     )
 
 

@@ -43,30 +43,30 @@ class FramePlan:
         """This frame's training schedule."""
         if self.stage == "key":
             return settings.key
-        return settings.delta if self.stage == "transfer" else settings.warm
+        return settings.delta if self.stage == "lead" else settings.warm
 
 
 class Planner:
     """Plans one frame after another (INV, section 3.2).
 
-    A scene begins with the file, and with each cut: its first frame is a keyframe that is trained from nothing. After
-    the warm-up only structure is trained. Where the scene changes more than structure can follow, one frame trains
-    everything again. Keyframes that are only due are trained like any later frame.
+    A scene begins with the file, and with each cut: its first frame is a keyframe that is trained from nothing. If
+    there is a warm-up, only lead tensors are trained after it. Where the scene changes more than these can follow, one
+    frame trains everything again. Keyframes that are only due are trained like any later frame.
 
     Args:
-        warmup: frames after the first of a scene in which everything is trained.
+        warmup: frames after the first of a scene in which everything is trained, or None for all of them.
         key_every: most frames from one keyframe to the next, or None for keyframes at cuts alone.
         time_base: seconds per tick of the file.
     """
 
-    def __init__(self, warmup: int, key_every: int | None, time_base: Fraction) -> None:
+    def __init__(self, warmup: int | None, key_every: int | None, time_base: Fraction) -> None:
         self._warmup = warmup
         self._key_every = key_every
         self._time_base = time_base
         self._since_key = 0
         self._since_cut = 0
         self._learned_psnr: float | None = None
-        self._refresh = False
+        self._behind = False
 
     def plan(
         self,
@@ -105,9 +105,9 @@ class Planner:
     def _stage(self, cut: bool) -> Stage:
         if cut or self._since_cut == 0:
             return "key"
-        if self._since_cut <= self._warmup:
-            return "warmup"
-        return "refresh" if self._refresh else "transfer"
+        if self._warmup is None or self._since_cut <= self._warmup or self._behind:
+            return "all"
+        return "lead"
 
     def observe(self, key: bool, stats: Stats) -> None:
         """A frame was written, as a keyframe or not; also for those of a file that is continued."""
@@ -115,6 +115,8 @@ class Planner:
         self._since_cut = 1 if stats.stage == "key" else self._since_cut + 1
         if stats.fidelity is None:
             return
-        if self._learned_psnr is None or stats.stage in ("key", "warmup"):
-            self._learned_psnr = stats.fidelity.psnr
-        self._refresh = stats.stage != "refresh" and stats.fidelity.psnr < self._learned_psnr - _REFRESH_LOSS
+        psnr = stats.fidelity.psnr
+        if self._learned_psnr is None or (self._warmup is not None and self._since_cut <= self._warmup + 1):
+            self._learned_psnr = psnr
+        # One frame trains everything; the next one goes by what that achieved.
+        self._behind = not self._behind and psnr < self._learned_psnr - _REFRESH_LOSS

@@ -35,8 +35,8 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
 
 
 _KEY_PRICE, _DELTA_PRICE = 7e-9, 7e-8
-"""Price of a change by a lattice step, in the loss, at quality 50 and for small pictures. A keyframe's weights serve every frame up to the
-next one, so they are cheaper."""
+"""Price of a change by a lattice step, in the loss, at quality 50 and for small pictures. A keyframe's weights serve
+every frame up to the next one, so they are cheaper."""
 
 
 def _grid_settings(preset: str) -> Settings:
@@ -65,8 +65,9 @@ def _grid_settings(preset: str) -> Settings:
         changed_share=0.0,
         jitter=0.3,
     )
-    warm = replace(delta, lead_rate=0.1)
-    return Settings(preset, _scene("grid"), key=key, warm=warm, delta=delta)
+    # Each change has its price, so layers stay as they are unless there is something that they alone can show, such as
+    # a new colour. Held back, they had to be made up for by tables: more bytes, and new colours were never learned.
+    return Settings(preset, _scene("grid"), key=key, warm=delta, delta=delta, warmup=None)
 
 
 _PAPER = Schedule(

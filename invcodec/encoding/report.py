@@ -16,8 +16,7 @@ class FrameReport:
 
     Attributes:
         kind: of its record.
-        stage: "key" and "warmup" train everything, "transfer" only the lead structure tensors; "refresh" is a later
-            frame that trains everything because the scene changed more than structure can follow.
+        stage: what is trained: "key" everything from nothing, "all" every tensor, "lead" the lead tensors alone.
         seconds: from receiving the images to the flushed record.
         fidelity: of the decoded frame on the validation pixels (`invcodec.training.validation`).
         bytes: of the record.

@@ -30,7 +30,7 @@ class Settings:
         quality: 0 to 100; determines prices and steps.
         fine_step: factor on every lattice step; below 1 is finer.
         dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
-        warmup: frames after the first, and after a cut, in which everything is trained.
+        warmup: frames after the first, and after a cut, in which everything is trained; None for all frames.
         key_every: most frames from one keyframe to the next, or None for keyframes at cuts alone.
         space: the kind of space, or None for the one that suits the rig best.
         target: for the file's size or quality; frames may differ from `quality` to meet it.
@@ -46,7 +46,7 @@ class Settings:
     quality: float = DEFAULT_QUALITY
     fine_step: float = 1.0
     dead_zone: float = DEAD_ZONE
-    warmup: int = 1
+    warmup: int | None = 1
     key_every: int | None = None
     seed: int = 0
     threads: int = 0

@@ -82,13 +82,13 @@ class FrameTrainer:
         """Train a frame from the weights that the engine holds.
 
         Args:
-            stage: "key" trains everything, finding the occupancy on the way; "transfer" the change of the lead
-                structure tensors alone; other stages the change of everything.
+            stage: "key" trains everything, finding the occupancy on the way; "all" the change of every tensor, "lead"
+                that of lead tensors alone.
         """
         if stage == "key":
             return self._train_keyframe(frame, schedule)
         networks = self.engine.networks
-        return self._train_delta(frame, schedule, networks.lead if stage == "transfer" else networks.tensors.keys())
+        return self._train_delta(frame, schedule, networks.lead if stage == "lead" else networks.tensors.keys())
 
     def _train_keyframe(self, frame: FramePixels, schedule: Schedule) -> Training:
         samples = self.engine.networks.samples
