@@ -43,7 +43,7 @@ EXACT = DEVICE == "cpu"
 
 from invcodec.render import gpu  # noqa: E402
 from invcodec.render import gpu_kernels as kernels  # noqa: E402
-from invcodec.render.gpu import DeviceBatch, GpuEngine  # noqa: E402
+from invcodec.render.gpu import GpuEngine  # noqa: E402
 from invcodec.training.device import DeviceSteps, _Kind  # noqa: E402
 
 
@@ -185,27 +185,20 @@ def steps_on(transparent: bool = False) -> tuple[DeviceSteps, Views, FramePixels
     return DeviceSteps(engine, views, correction), views, frame, correction
 
 
-def pixels_of(steps: DeviceSteps, drawn: DeviceBatch) -> np.ndarray:
-    """The pixels of a batch, found by their rays."""
-    known = {row.tobytes(): pixel for pixel, row in enumerate(steps._rays.cpu().numpy())}
-    rows = torch.cat([drawn.origins, drawn.directions, drawn.view], 1).cpu().numpy()
-    return np.array([known[row.tobytes()] for row in rows])
-
-
 @pytest.mark.parametrize("transparent", [False, True])
 def test_batches_are_what_the_host_would_make_of_the_same_pixels(transparent: bool) -> None:
     steps, views, frame, correction = steps_on(transparent)
-    schedule = Schedule(Budget(steps=1), 512, 0.1, 0.1, changed_share=0.4, changed_weight=3.0, jitter=0.2)
+    schedule = Schedule(Budget(steps=1), 512, 0.1, 0.1, attended_share=0.4, attended_weight=3.0, jitter=0.2)
     host = HostSteps(steps._engine, views, correction)
     for each in (steps, host):
         each.start(frame, schedule, np.random.default_rng(0), observe=False)
     # More visits than there are pixels, so that their order changes on the way.
     for count in (128, 512, 512, 128, 512, 512):
         kind = _Kind(count, 40, schedule.picked(count), 3.0, 0.2, True, False)
-        drawn, camera, seen = steps.draw(kind)
+        drawn, pixel, camera, seen = steps.draw(kind)
         steps._engine.control[3] += 1
         expected, pixels, plain, _ = host.draw(count)
-        np.testing.assert_array_equal(pixels_of(steps, drawn), pixels)
+        np.testing.assert_array_equal(pixel.cpu().numpy(), pixels)
         np.testing.assert_allclose(drawn.weight.cpu().numpy(), expected.weight, rtol=1e-5)
         assert 0.4 <= drawn.jitter.min() < 0.45 < 0.55 < drawn.jitter.max() <= 0.6
         assert plain.start == kind.picked
@@ -241,9 +234,15 @@ def test_exposures_are_fitted_to_what_the_host_would_have_seen(monkeypatch: pyte
     monkeypatch.setattr(steps, "draw", noted(draw))
     monkeypatch.setattr(steps._engine, "step_on_device", noted(step))
     steps._engine.begin(set(), 0.0)
-    steps._take(_Kind(256, 10, 0, 1.0, 1.0, False, True))
-    (_, camera, seen), result = pairs
-    twin.observe(result.rgb.cpu().numpy(), seen.cpu().numpy(), camera.cpu().numpy())
+    # Colours are those of uniformly drawn pixels, errors those of all.
+    steps._take(_Kind(256, 10, 64, 1.0, 1.0, False, True))
+    (_, pixel, camera, seen), result = pairs
+    twin.observe(result.rgb.cpu().numpy()[64:], seen.cpu().numpy()[64:], camera.cpu().numpy()[64:])
+    errors = steps._pixel_errors.cpu().numpy()
+    assert set(np.flatnonzero(~np.isnan(errors))) == {*pixel.tolist()}
+    last = dict(zip(pixel.tolist(), result.error.tolist(), strict=True))
+    seen_once = [number for number in last if pixel.tolist().count(number) == 1]
+    np.testing.assert_array_equal(errors[seen_once], np.array([last[number] for number in seen_once], np.float32))
     twin.fit()
     steps.fit_colour()
     np.testing.assert_allclose(correction.gain, twin.gain, atol=1e-4)

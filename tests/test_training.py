@@ -20,6 +20,7 @@ from invcodec.render.engine import Batch, Step
 from invcodec.synth.rig import synthetic_rig
 from invcodec.synth.trace import render
 from invcodec.training import change
+from invcodec.training.attention import worst_pixels
 from invcodec.training.change import ChangeFinder, spread
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.frames import FrameTrainer, SteeringPoint
@@ -84,15 +85,18 @@ def test_what_moved_is_found_in_pixels_and_in_space() -> None:
         for time in (0.0, 0.2)
     )
     same = finder.find(first, first)
-    assert len(same.changed) == 0
+    assert same.changed_mask is not None
+    assert not same.changed_mask.any()
     assert same.hull is not None
     assert not same.hull.any()
     found = finder.find(second, first)
     assert found.hull is not None
+    assert found.changed_mask is not None
+    changed = np.flatnonzero(found.changed_mask)
     difference = np.abs(second.colour.astype(int) - first.colour).max(1)
-    assert set(np.flatnonzero(difference > 40)) <= {*found.changed.tolist(), *views.validation.tolist()}
-    assert not {*found.changed.tolist()} & {*views.validation.tolist()}
-    assert 0.002 < len(found.changed) / len(views) < 0.5
+    assert set(np.flatnonzero(difference > 40)) <= {*changed.tolist(), *views.validation.tolist()}
+    assert not {*changed.tolist()} & {*views.validation.tolist()}
+    assert 0.002 < len(changed) / len(views) < 0.5
     # Validation pixels by the same rule: those that differ, and their neighbours in the picture.
     expected = np.concatenate(
         [spread((difference[a:b] >= 8).reshape(SIZE[::-1]), 1).reshape(-1) for a, b in pairwise(views.offsets.tolist())]
@@ -219,17 +223,17 @@ def test_the_loss_of_batches_is_that_of_all_pixels_with_changed_ones_weighted() 
     frame = replace(frame, changed_mask=moved)
     error = rng.random(len(views))
     steps = HostSteps(Idle(), views, None)  # type: ignore[arg-type]
-    schedule = Schedule(Budget(steps=1), 2048, 0.1, 0.1, changed_share=0.4, changed_weight=3.0, jitter=0.2)
+    schedule = Schedule(Budget(steps=1), 2048, 0.1, 0.1, attended_share=0.4, attended_weight=3.0, jitter=0.2)
     steps.start(frame, schedule, rng, observe=False)
     total = []
     for _ in range(60):
         batch, pixels, plain, _ = steps.draw(2048)
-        assert set(pixels[: plain.start]) <= set(frame.changed)
+        assert set(pixels[: plain.start]) <= set(np.flatnonzero(moved))
         assert batch.jitter.min() >= 0.4
         assert batch.jitter.max() <= 0.6
         total.append(float((batch.weight * error[pixels]).sum()))
     counts = np.ones(len(views))
-    counts[frame.changed] = 3.0
+    counts[moved] = 3.0
     expected = (counts * error)[frame.valid].sum() / len(frame.valid)
     assert np.mean(total) == pytest.approx(expected, rel=0.01)
 
@@ -263,11 +267,68 @@ def test_changed_pixels_are_visited_in_an_order_of_their_own() -> None:
     frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
                                views.validation)  # fmt: skip
     steps = HostSteps(Idle(), views, None)  # type: ignore[arg-type]
-    schedule = Schedule(Budget(steps=1), 512, 0.1, 0.1, changed_share=0.25)
+    schedule = Schedule(Budget(steps=1), 512, 0.1, 0.1, attended_share=0.25)
     steps.start(replace(frame, changed_mask=frame.valid_mask), schedule, np.random.default_rng(0), observe=False)
     _, pixels, plain, _ = steps.draw(512)
     expected = 128 * 384 / len(frame.valid)
     assert len({*pixels[: plain.start]} & {*pixels[plain]}) < 2 * expected
+
+
+def test_a_keyframe_attends_to_the_tiles_with_the_largest_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    width, height = SIZE
+    # Tiles of 5 by 5; pictures need not be whole tiles.
+    monkeypatch.setattr("invcodec.training.attention._TILES", len(views) / 25)
+    errors = np.random.default_rng(0).uniform(0, 0.1, (len(cameras), height, width)).astype(np.float32)
+    wrong = np.zeros(errors.shape, bool)
+    wrong[0] = True
+    wrong[1, 5 * (height // 5) :] = True
+    errors[wrong] += 1
+    errors[np.random.default_rng(1).random(errors.shape) < 0.5] = np.nan
+    valid = np.random.default_rng(2).random(len(views)) < 0.9
+    attended = worst_pixels(views, errors.reshape(-1), valid)
+    assert not (attended & ~valid).any()
+    assert (attended | ~valid)[wrong.reshape(-1)].all()
+    tiles = len(cameras) * -(-height // 5) * -(-width // 5)
+    whole = np.zeros((len(cameras), -(-height // 5), -(-width // 5)), bool)
+    of_tile = (attended | ~valid).reshape(len(cameras), height, width)
+    for camera, row, column in np.ndindex(*whole.shape):
+        tile = of_tile[camera, 5 * row : 5 * row + 5, 5 * column : 5 * column + 5]
+        valid_here = valid.reshape(of_tile.shape)[camera, 5 * row : 5 * row + 5, 5 * column : 5 * column + 5]
+        assert tile.all() or not (tile & valid_here).any()
+        whole[camera, row, column] = tile.all()
+    assert whole.sum() == pytest.approx(tiles / 4, abs=2)
+
+
+def test_attended_pixels_are_drawn_more_often_until_the_next_look() -> None:
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    images = [render(camera, "moving", 0.0, 1.0) for camera in cameras]
+    images[2] = np.full_like(images[2], (255, 0, 0))
+    frame = FramePixels.gather(images, [None] * len(cameras), views.validation)
+    red = views.camera_of(np.arange(len(views))) == 2
+
+    class BlindToRed(Idle):
+        """Renders everything but pure red as it should be."""
+
+        def step(self, batch: Batch, *rates: float, samples: int) -> Step:
+            return Step(0.5, np.where((batch.target == (1, 0, 0)).all(1)[:, None], 0, batch.target))
+
+    engine: Any = BlindToRed()
+    steps = HostSteps(engine, views, None)
+    schedule = Schedule(Budget(steps=1), 512, 0.1, 0.1, attended_share=0.5)
+    steps.start(frame, schedule, np.random.default_rng(0), observe=True)
+    assert red[steps.draw(512)[1]].mean() < 0.3
+    for _ in range(2 * len(views) // 512):
+        steps.step(512, 10, 0.1, 0.1)
+    steps.attend_to_errors()
+    _, pixels, plain, _ = steps.draw(512)
+    assert plain.start == 256
+    assert red[pixels[: plain.start]].mean() > 0.9
+    assert red[pixels[plain]].mean() < 0.3
+    steps.start(frame, schedule, np.random.default_rng(0), observe=True)
+    assert steps.draw(512)[2].start == 0
 
 
 def test_noise_is_told_from_a_part_of_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,10 +339,10 @@ def test_noise_is_told_from_a_part_of_large_pictures(monkeypatch: pytest.MonkeyP
     noisy = [[(image + rng.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8) for image in clean] for _ in "ab"]
     first, second = (FramePixels.gather(each, [None] * len(cameras), views.validation) for each in noisy)
     finder = ChangeFinder(views, None)
-    found = finder.find(second, first).changed
+    found = finder.find(second, first).changed_mask
     monkeypatch.setattr("invcodec.training.change._NOISE_PIXELS", 500)
-    assert (finder.find(second, first).changed == found).all()
-    assert len(found) < 0.01 * len(views)
+    assert np.array_equal(finder.find(second, first).changed_mask, found)
+    assert found.sum() < 0.01 * len(views)
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**62))

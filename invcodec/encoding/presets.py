@@ -50,8 +50,8 @@ def _grid_settings(preset: str) -> Settings:
         hold=0.5,
         decay=0.03,
         price=_DELTA_PRICE,
-        changed_share=0.25,
-        changed_weight=3.0,
+        attended_share=0.25,
+        attended_weight=3.0,
         jitter=0.1,
     )
     key = Schedule(
@@ -62,7 +62,7 @@ def _grid_settings(preset: str) -> Settings:
         hold=0.5,
         decay=0.02,
         price=_KEY_PRICE,
-        changed_share=0.0,
+        attended_share=0.4,
         jitter=0.3,
     )
     # Each change has its price, so layers stay as they are unless there is something that they alone can show, such as
@@ -72,7 +72,7 @@ def _grid_settings(preset: str) -> Settings:
 
 _PAPER = Schedule(
     # 5e-4 * 0.1^(step / 250,000), the step restarting with each frame.
-    Budget(steps=10_000), 1024, lead_rate=5e-4, rate=5e-4, hold=0.0, decay=0.1 ** (10_000 / 250_000), changed_share=0.0
+    Budget(steps=10_000), 1024, lead_rate=5e-4, rate=5e-4, hold=0.0, decay=0.1 ** (10_000 / 250_000), attended_share=0.0
 )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         # With 8 octaves, small pictures were learned more slowly.
         "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 48, "importance": 0},
     }
-    key = Schedule(Budget(), rays=512, lead_rate=5e-3, rate=5e-3, changed_share=0.0, mixed=True)
+    key = Schedule(Budget(), rays=512, lead_rate=5e-3, rate=5e-3, attended_share=0.0, mixed=True)
     delta = replace(
         key,
         # A high rate under a price moves few weights far; a low rate moves many a little.
@@ -93,7 +93,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         rate=2e-3,
         decay=0.1,
         price=4e-8,
-        changed_share=0.5,
+        attended_share=0.5,
     )
     warm = replace(delta, lead_rate=2e-3)
     # Four times the profile's own steps cost a keyframe 0.1 dB and halve the bytes of later frames at no cost.

@@ -12,6 +12,7 @@ from triton import cdiv, next_power_of_2
 
 from invcodec.render.gpu import DeviceBatch, GpuEngine
 from invcodec.training import device_kernels as kernels
+from invcodec.training.attention import worst_pixels
 from invcodec.training.colour import ColourCorrection
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Schedule
@@ -31,7 +32,7 @@ class _Kind(NamedTuple):
     rays: int
     samples: int
     picked: int
-    changed_weight: float
+    attended_weight: float
     jitter: float
     trains_dense: bool
     observes: bool
@@ -56,6 +57,7 @@ class DeviceSteps(Steps):
         record: bool = True,
     ) -> None:
         self._records = record
+        self._views = views
         self._engine = engine
         self._correction = correction
         self._random_background = random_background
@@ -69,10 +71,11 @@ class DeviceSteps(Steps):
         self._ends = torch.tensor(views.offsets[1:], device=device)
         # Captured graphs refer to all of these by address.
         self._colour: torch.Tensor | None = None
-        self._valid, self._changed = (torch.zeros(n, dtype=torch.int32, device=device) for _ in range(2))
+        self._valid, self._attended = (torch.zeros(n, dtype=torch.int32, device=device) for _ in range(2))
         self._counts = torch.zeros(2, dtype=torch.int64, device=device)
         self._visits = torch.zeros(2, dtype=torch.int64, device=device)
-        self._moved = torch.zeros(n, dtype=torch.uint8, device=device)
+        self._is_attended = torch.zeros(n, dtype=torch.uint8, device=device)
+        self._pixel_errors = torch.zeros(n, device=device)
         self._gain = torch.ones((cameras, 3), device=device)
         self._offset = torch.zeros((cameras, 3), device=device)
         self._seen = torch.zeros((cameras, _STATISTICS, 3), dtype=torch.float64, device=device)
@@ -84,20 +87,16 @@ class DeviceSteps(Steps):
 
     def start(self, frame: FramePixels, schedule: Schedule, rng: np.random.Generator, *, observe: bool) -> None:
         self._schedule = schedule
-        self._observes = observe and self._correction is not None
+        self._observes = observe
         self._seed.fill_(int(rng.integers(2**62)))
         if self._colour is None:
             self._colour = torch.empty(frame.colour.shape, dtype=torch.uint8, device=self._device)
         self._colour.copy_(torch.from_numpy(frame.colour))
-        changed_mask = np.zeros_like(frame.valid_mask) if frame.changed_mask is None else frame.changed_mask
-        self._moved.copy_(torch.from_numpy(changed_mask))
-        masks = (torch.from_numpy(frame.valid_mask).to(self._device), self._moved)
-        for index, (mask, numbers) in enumerate(zip(masks, (self._valid, self._changed), strict=True)):
-            found = mask.nonzero()[:, 0]
-            numbers[: len(found)] = found
-            self._counts[index] = len(found)
-        self._any_changed = len(found) > 0
+        self._valid_mask = frame.valid_mask
+        self._list(0, self._valid, torch.from_numpy(frame.valid_mask).to(self._device))
+        self._attend(np.zeros_like(frame.valid_mask) if frame.changed_mask is None else frame.changed_mask)
         self._visits.zero_()
+        self._pixel_errors.fill_(torch.nan)
         self._backgrounds.copy_(torch.from_numpy(np.stack(frame.backgrounds())))
         self._take_over_colour()
         self._errors.clear()
@@ -107,8 +106,8 @@ class DeviceSteps(Steps):
         kind = _Kind(
             rays,
             samples,
-            schedule.picked(rays) if self._any_changed else 0,
-            schedule.changed_weight,
+            schedule.picked(rays) if self._attends else 0,
+            schedule.attended_weight,
             schedule.jitter,
             self._engine.trains_dense,
             self._observes,
@@ -146,6 +145,21 @@ class DeviceSteps(Steps):
         self._correction.fit()
         self._take_over_colour()
 
+    def attend_to_errors(self) -> None:
+        self._attend(worst_pixels(self._views, self._pixel_errors.cpu().numpy(), self._valid_mask))
+
+    def _attend(self, mask: np.ndarray) -> None:
+        """Attend to pixels `[P]` bool."""
+        self._is_attended.copy_(torch.from_numpy(mask))
+        self._attends = self._list(1, self._attended, self._is_attended) > 0
+
+    def _list(self, index: int, numbers: torch.Tensor, mask: torch.Tensor) -> int:
+        """List the pixels of a mask `[P]` in `numbers`; returns their count, which entry `index` of the counts gets."""
+        found = mask.nonzero()[:, 0]
+        numbers[: len(found)] = found
+        self._counts[index] = len(found)
+        return len(found)
+
     def _take_over_colour(self) -> None:
         if self._correction is not None:
             self._gain.copy_(torch.from_numpy(self._correction.gain))
@@ -153,32 +167,35 @@ class DeviceSteps(Steps):
 
     def _take(self, kind: _Kind) -> None:
         """One step, of device operations only."""
-        batch, camera, seen = self.draw(kind)
+        batch, pixel, camera, seen = self.draw(kind)
         result = self._engine.step_on_device(batch, kind.samples)
-        self._error.copy_(result.error[kind.picked :].mean())
+        plain = slice(kind.picked, None)
+        self._error.copy_(result.error[plain].mean())
         if kind.observes:
-            rgb = result.rgb.double()
-            values = torch.stack([torch.ones_like(rgb), rgb, seen.double(), rgb * rgb, rgb * seen], 1)
-            self._seen.index_add_(0, camera, values)
+            self._pixel_errors.index_copy_(0, pixel, result.error)
+        if kind.observes and self._correction is not None:
+            rgb, seen = result.rgb[plain].double(), seen[plain].double()
+            values = torch.stack([torch.ones_like(rgb), rgb, seen, rgb * rgb, rgb * seen], 1)
+            self._seen.index_add_(0, camera[plain], values)
 
-    def draw(self, kind: _Kind) -> tuple[DeviceBatch, torch.Tensor, torch.Tensor]:
-        """A batch, its cameras `[R]`, and their colours `[R, 3]`."""
+    def draw(self, kind: _Kind) -> tuple[DeviceBatch, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A batch, its pixel numbers `[R]`, their cameras `[R]`, and the cameras' colours `[R, 3]`."""
         assert self._colour is not None
         n, cameras = kind.rays, len(self._ends)
         origins, directions, view, target, background, seen = torch.empty((6, n, 3), device=self._device)
         weight, jitter = torch.empty((2, n), device=self._device)
-        camera = torch.empty(n, dtype=torch.int64, device=self._device)
+        pixel, camera = torch.empty((2, n), dtype=torch.int64, device=self._device)
         batch = DeviceBatch(origins, directions, view, target, background, weight, jitter)
         kernels.draw[(cdiv(n, _BLOCK),)](
-            self._valid, self._changed, self._counts, self._visits, self._moved, self._rays, self._colour, self._ends,
-            self._gain, self._offset, self._backgrounds, self._seed, self._engine.control, *batch, seen, camera, n,
-            kind.picked, cameras, float(kind.changed_weight), float(kind.jitter), CHANNELS=self._colour.shape[1],
-            CORRECTED=self._correction is not None, RANDOM_BACKGROUND=self._random_background,
-            CAMERAS=next_power_of_2(cameras), BLOCK=_BLOCK,
+            self._valid, self._attended, self._counts, self._visits, self._is_attended, self._rays, self._colour,
+            self._ends, self._gain, self._offset, self._backgrounds, self._seed, self._engine.control, *batch, seen,
+            pixel, camera, n, kind.picked, cameras, float(kind.attended_weight), float(kind.jitter),
+            CHANNELS=self._colour.shape[1], CORRECTED=self._correction is not None,
+            RANDOM_BACKGROUND=self._random_background, CAMERAS=next_power_of_2(cameras), BLOCK=_BLOCK,
         )  # fmt: skip
         self._visits[0].add_(n - kind.picked)
         self._visits[1].add_(kind.picked)
-        return batch, camera, seen
+        return batch, pixel, camera, seen
 
 
 class _Recording:

@@ -50,36 +50,39 @@ def _random(seed, which: tl.constexpr, ray, draws):
 
 @triton.jit
 def draw(
-    valid, changed, counts, visits, moved, rays, colour, ends, gain, offset, backgrounds, seed, control,
-    origins, directions, view, target, background, weight, jitter, seen, camera,
-    draws, picked, cameras, changed_weight, jitter_share,
+    valid, attended, counts, visits, is_attended, rays, colour, ends, gain, offset, backgrounds, seed, control,
+    origins, directions, view, target, background, weight, jitter, seen, pixels, camera,
+    draws, picked, cameras, attended_weight, jitter_share,
     CHANNELS: tl.constexpr, CORRECTED: tl.constexpr, RANDOM_BACKGROUND: tl.constexpr, CAMERAS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Draw a batch: the first `picked` rays visit changed pixels, the others all pixels.
+    """Draw a batch: the first `picked` rays visit attended pixels, the others all pixels.
 
     Args:
-        valid, changed: `[P]` int32, pixel numbers.
+        valid, attended: `[P]` int32, pixel numbers.
         counts, visits: `[2]` int64, how many of each of these are used, and were visited before.
-        moved: `[P]` uint8. rays: `[P, 9]`, origin, direction and view of each pixel. colour: `[P, CHANNELS]` uint8.
+        is_attended: `[P]` uint8. rays: `[P, 9]`, origin, direction and view of each pixel.
+        colour: `[P, CHANNELS]` uint8.
         ends: `[C]` int64, the number behind each camera's last pixel. gain, offset: `[C, 3]`, used if CORRECTED.
         backgrounds: `[2, 3]`, lowest and highest, used if RANDOM_BACKGROUND.
         seed: `[1]` int64. control: as in `invcodec.render.gpu_kernels.adam`, for its step number.
-        origins to jitter: receive the batch. seen: `[R, 3]`, receives the cameras' colours. camera: `[R]` int64.
+        origins to jitter: receive the batch. seen: `[R, 3]`, receives the cameras' colours.
+        pixels, camera: `[R]` int64, receive the pixels' numbers and those of their cameras.
         CAMERAS: a power of two that holds them.
     """
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     own = ray < draws
     is_picked = ray < picked
-    all_valid, all_changed = tl.load(counts), tl.load(counts + 1)
+    all_valid, all_attended = tl.load(counts), tl.load(counts + 1)
     own_seed = tl.load(seed)
     state = own_seed + tl.load(control + 3).to(tl.int64)
     visit = tl.where(is_picked, tl.load(visits + 1) + ray, tl.load(visits) + ray - picked)
-    count = tl.where(is_picked, all_changed, all_valid)
+    count = tl.where(is_picked, all_attended, all_valid)
     place = visited(visit, tl.maximum(count, 1), tl.where(is_picked, -1 - own_seed, own_seed))
-    pixel = tl.load(changed + place, mask=own & is_picked, other=0)
+    pixel = tl.load(attended + place, mask=own & is_picked, other=0)
     pixel += tl.load(valid + place, mask=own & (ray >= picked), other=0)
     pixel = pixel.to(tl.int64)
+    tl.store(pixels + ray, pixel, mask=own)
 
     number = tl.arange(0, CAMERAS)
     end = tl.load(ends + number, mask=number < cameras, other=2**62)
@@ -87,9 +90,9 @@ def draw(
     tl.store(camera + ray, index.to(tl.int64), mask=own)
 
     rest = draws - picked
-    rate = picked / tl.maximum(all_changed, 1).to(tl.float32) + rest / all_valid.to(tl.float32)
-    is_changed = (picked > 0) & (tl.load(moved + pixel, mask=own, other=0) != 0)
-    share = tl.where(is_changed, changed_weight / (all_valid.to(tl.float32) * rate), 1.0 / rest)
+    rate = picked / tl.maximum(all_attended, 1).to(tl.float32) + rest / all_valid.to(tl.float32)
+    is_noted = (picked > 0) & (tl.load(is_attended + pixel, mask=own, other=0) != 0)
+    share = tl.where(is_noted, attended_weight / (all_valid.to(tl.float32) * rate), 1.0 / rest)
     tl.store(weight + ray, share, mask=own)
     tl.store(jitter + ray, 0.5 + jitter_share * (_random(state, 0, ray, draws) - 0.5), mask=own)
 

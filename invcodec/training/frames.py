@@ -53,6 +53,8 @@ _COARSE_STEPS = 64
 _REVIEW_STEPS, _REVIEW_SHARE = 16, 1 / 400
 """Minimum steps, and share of the budget, between two updates of a keyframe's occupancy; three times as many once it
 has taken shape."""
+_ATTEND_FROM, _ATTEND_APART = 0.1, 0.025
+"""Fractions of a keyframe's budget: when it first attends to the worst parts of the pictures, and between two looks."""
 _SETTLED = 0.4
 """Fraction of a later frame's budget after which cells that contributed nothing are closed."""
 _NEW_CELL, _DARK_CELL = 0.2, 0.003
@@ -93,11 +95,11 @@ class FrameTrainer:
     def _train_keyframe(self, frame: FramePixels, schedule: Schedule) -> Training:
         samples = self.engine.networks.samples
         coarse = _COARSE_STEPS if schedule.budget.steps is None else min(_COARSE_STEPS, schedule.budget.steps // 8)
-        due, due_at = coarse, 0.0
+        due, due_at, attend_at = coarse, 0.0, _ATTEND_FROM
         carving = None if self.engine.occupancy() is None else Carving(self.engine, schedule.rays, self.rng, self.empty)
 
         def before_step(step: int, fraction: float) -> tuple[int, int]:
-            nonlocal due, due_at
+            nonlocal due, due_at, attend_at
             if carving and step < coarse:
                 return max(schedule.rays // 4, 64), max(samples // 2, 1)
             if carving and step >= due and fraction >= due_at:
@@ -106,6 +108,9 @@ class FrameTrainer:
                 carving.review(step, fraction)
             if step % 32 == 0 and 0.1 < fraction < 0.9:
                 self.steps.fit_colour()
+            if schedule.attended_share and fraction >= attend_at:
+                attend_at = fraction + _ATTEND_APART
+                self.steps.attend_to_errors()
             # Coarser steps will do until cells are closed: most of the time would be spent on empty space.
             return schedule.rays, samples if carving is None or fraction > SHAPED else max(samples // 2, 1)
 

@@ -127,11 +127,6 @@ class FramePixels:
         half = np.float32(3**0.5) * np.maximum(colour.std(0), np.float32(_LEAST_SPREAD))
         return np.clip(colour.mean(0) - half, 0, 1), np.clip(colour.mean(0) + half, 0, 1)
 
-    @cached_property
-    def changed(self) -> np.ndarray:
-        """`[C]` numbers of the changed pixels among them."""
-        return np.flatnonzero(self.changed_mask) if self.changed_mask is not None else np.empty(0, np.int64)
-
     @property
     def change(self) -> float:
         """Share of the pixels to train on that changed since the last frame; 1 if unknown."""

@@ -45,8 +45,8 @@ class Schedule:
         hold: fraction of the budget for which the rates stay constant.
         decay: what the rates have fallen to at the end, as a factor.
         price: of a change of a weight, in loss per lattice step (rate in the loss).
-        changed_share: part of each batch drawn from pixels that changed since the last frame.
-        changed_weight: weight of such a pixel in the loss, relative to any other.
+        attended_share: part of each batch drawn from the pixels that training attends to (`Steps.attend`).
+        attended_weight: weight of such a pixel in the loss, relative to any other.
         jitter: how far samples are moved within their steps; 1 is anywhere, 0 is where a decoder samples.
         mixed: multiply matrices in bfloat16 where the hardware does that faster; weights stay float32.
     """
@@ -58,14 +58,14 @@ class Schedule:
     hold: float = 0.3
     decay: float = 0.05
     price: float = 0.0
-    changed_share: float = 0.25
-    changed_weight: float = 1.0
+    attended_share: float = 0.25
+    attended_weight: float = 1.0
     jitter: float = 1.0
     mixed: bool = False
 
     def picked(self, rays: int) -> int:
-        """Rays of a batch that visit changed pixels, if there are any."""
-        return int(rays * self.changed_share)
+        """Rays of a batch that visit attended pixels, if there are any."""
+        return int(rays * self.attended_share)
 
     def rates(self, fraction: float) -> tuple[float, float]:
         factor = self.decay ** max(0.0, (fraction - self.hold) / (1 - self.hold))
