@@ -189,7 +189,7 @@ class Generated:
         growing = GrowingFile(self.path)
         while growing.poll():
             pass
-        self.file.write(stream_ending(growing.index(), [StreamedRange(0, 2**62, 0)], self.file.tell(), True))
+        self.file.write(stream_ending(growing.frames, [StreamedRange(0, 2**62, 0)], self.file.tell(), True))
         growing.close()
         self.file.close()
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 MAX_HEAD_BYTES = 1 << 20
 """Of HEAD, and of a frame header."""
-MAX_INDEX_BYTES = 16 << 20
+MAX_INDEX_BYTES = 1 << 21
+"""Of an INDEX record's payload, compressed or not."""
+PAGE_FRAMES = 1 << 10
+"""Of an INDEX of level 0."""
+MAX_FRAMES = 1 << 26
+MAX_TICKS = 1 << 53
+"""Magnitude of frame times."""
 MAX_RECORD_BYTES = 1 << 30
 MAX_NESTING = 32
 """Depth of maps and lists in structured fields."""

@@ -25,12 +25,14 @@ import msgpack
 
 from invcodec.coding.codec import apply
 from invcodec.container.canonical import packed_size
+from invcodec.container.compressed import compress, decompress
 from invcodec.container.info import describe
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.scan import Scanner
 from invcodec.decoding.video import Video
 from invcodec.editing.verify import repair, verify
 from invcodec.errors import InvError
+from invcodec.limits import MAX_INDEX_BYTES
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 NUMBERS = [0, 1, -1, 2, 7, 8, 63, 64, 127, 128, 255, 256, 2**15, 2**16, 2**24, 2**27, 2**31 - 1, 2**31, 2**32, 2**53]
@@ -115,12 +117,27 @@ class Fuzzer:
             parts[at] = (type_, rng.choice(NUMBERS[:20]), payload)
         elif type_ in (RecordType.KEY, RecordType.DELTA):
             parts[at] = (type_, frame, self._frame(payload, rng))
-        elif type_ in (RecordType.HEAD, RecordType.INDEX):
-            parts[at] = (type_, frame, self._fields(payload, rng))
+        elif type_ in (RecordType.HEAD, RecordType.INDEX) and rng.random() < 0.9:
+            parts[at] = (type_, frame, self._compressed(payload, 2 if type_ == RecordType.HEAD else 1, rng))
         else:
             raw = bytearray(payload)
             self._bytes(raw, rng)
             parts[at] = (type_, frame, bytes(raw))
+
+    def _compressed(self, payload: bytes, plain: int, rng: random.Random) -> bytes:
+        """A payload that is compressed after its first `plain` bytes, changed before compression."""
+        try:
+            data = decompress(payload[plain:], "payload", MAX_INDEX_BYTES)
+        except InvError:
+            # It was changed before.
+            return payload
+        if plain == 2:
+            data = self._fields(data, rng)
+        else:
+            raw = bytearray(data)
+            self._bytes(raw, rng)
+            data = bytes(raw)
+        return payload[:plain] + compress(data)
 
     def _frame(self, payload: bytes, rng: random.Random) -> bytes:
         try:

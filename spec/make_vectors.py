@@ -35,9 +35,10 @@ from invcodec.coding.chain import Follower
 from invcodec.coding.codec import delta_frame, encode_delta, encode_key, key_frame
 from invcodec.coding.state import State
 from invcodec.container.canonical import pack, packed_size
+from invcodec.container.compressed import compress, decompress
 from invcodec.container.frame import FrameHead
-from invcodec.container.head import Head
-from invcodec.container.index import IndexRow, pack_index
+from invcodec.container.head import FORMAT_VERSION, Head
+from invcodec.container.index import ROW, Index
 from invcodec.container.records import MAGIC, RecordType, pack_record
 from invcodec.container.scan import Scanner
 from invcodec.container.writer import Writer
@@ -48,6 +49,7 @@ from invcodec.field.registry import build
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
 from invcodec.geometry.space import Space
+from invcodec.limits import MAX_HEAD_BYTES, PAGE_FRAMES
 from invcodec.render import camera_colour
 from invcodec.render.networks import Network, declare
 
@@ -210,8 +212,28 @@ def two_segments(seed: int = 1) -> Maker:
     return Maker(header([grid("ndc")], cameras("ndc")), seed).key(0, 0).delta(1, 40).key(2, 80).delta(3, 120)
 
 
+def long() -> Maker:
+    """More frames than an INDEX of level 0 has rows, with cameras that move once."""
+    tiny = nerf("scene", "ndc", depth=1, width=2, structure_layers=1, position_octaves=0, direction_octaves=0)
+    made = Maker(header([tiny], cameras("ndc")), 23).key(0, 0)
+    for number in range(1, PAGE_FRAMES + 2):
+        moved = cameras("ndc", lens=(0.1, 0, 0, 0)) if number == 9 else None
+        made.delta(number, 40 * number, share=0.0, cameras=moved)
+    return made
+
+
 def head_record(head: Head) -> bytes:
     return pack_record(RecordType.HEAD, 0, head.to_bytes())
+
+
+def head_fields(head: Head) -> bytes:
+    """The map of a header, packed but not compressed."""
+    return decompress(head.to_bytes()[2:], "header", MAX_HEAD_BYTES)
+
+
+def packed_head(fields: bytes, version: int = FORMAT_VERSION, reader: int = FORMAT_VERSION) -> bytes:
+    """A HEAD record with these packed fields."""
+    return pack_record(RecordType.HEAD, 0, bytes([version, reader]) + compress(fields))
 
 
 def changed_head(change: Callable[[dict[str, Any]], Any], made: Maker | None = None) -> bytes:
@@ -219,10 +241,10 @@ def changed_head(change: Callable[[dict[str, Any]], Any], made: Maker | None = N
     import msgpack
 
     made = made or simple()
-    fields = msgpack.unpackb(made.head.to_bytes())
+    fields = msgpack.unpackb(head_fields(made.head))
     change(fields)
     first, second = made.offsets()[:2]
-    return MAGIC + pack_record(RecordType.HEAD, 0, pack(fields)) + made.open()[first:second]
+    return MAGIC + packed_head(pack(fields)) + made.open()[first:second]
 
 
 def changed_frame(change: Callable[[list[Any]], Any], coded: Callable[[bytes], bytes] = bytes) -> bytes:
@@ -289,6 +311,7 @@ def _valid() -> Iterator[Vector]:
     yield Vector(
         "valid/frozen-and-changed-colour", "warm-up, frozen colour layers, colour alone", made.finish(), (4, "cam01")
     )
+    yield Vector("valid/long", "an index of two levels", long().finish(), (PAGE_FRAMES + 1, "cam01"))
     made = Maker(header([grid("ndc")], cameras("ndc")), 7).key(-3, -100).delta(0, 7).delta(100, 8).key(2**40, 10**6)
     yield Vector(
         "valid/gaps-and-uneven-times", "numbers with gaps, uneven and negative times", made.finish(), (100, "cam00")
@@ -444,24 +467,59 @@ def _retyped(whole: bytes, places: list[int], type_: RecordType) -> bytes:
 
 def _faulty_ends(whole: bytes, places: list[int]) -> Iterator[Vector]:
     ends = [*places[1:], len(whole)]
-    rows = [
-        IndexRow(n, 40 * n, place, end - place, None if n % 2 == 0 else n - 1, False)
-        for n, (place, end) in enumerate(zip(places, ends, strict=True))
-    ]
+    rows = np.array(
+        [(n, 40 * n, place, end - place, n % 2 == 0) for n, (place, end) in enumerate(zip(places, ends, strict=True))],
+        ROW,
+    )
 
     def closed(index: bytes, offset: int = len(whole), flags: int = 1) -> bytes:
         mark = pack_record(RecordType.END, 0, struct.pack("<QI", offset, flags))
         return whole + pack_record(RecordType.INDEX, 0, index) + mark
 
-    assert closed(pack_index(rows)) == two_segments().finish()
-    lying = [*rows[:2], replace(rows[2], offset=rows[2].offset + 4), rows[3]]
-    yield Vector("faulty/index-lies", "an index that points elsewhere", closed(pack_index(lying)))
-    yield Vector("faulty/index-short", "an index that leaves out a frame", closed(pack_index(rows[:3])))
-    yield Vector("faulty/index-circle", "rows that refer to each other", closed(pack([[0, 0, places[0], 9, 1, False]])))
-    yield Vector("faulty/index-no-list", "an index that is no list", closed(pack({})))
+    index = Index(0, rows).to_bytes()
+    assert closed(index) == two_segments().finish()
+    for name, intent, row, field, value in (
+        ("lies", "an index that points elsewhere", 2, "offset", places[2] + 4),
+        ("overlaps", "an index with records that overlap", 2, "offset", places[2] - 1),
+        ("stands-still", "an index with a frame number twice", 2, "number", 1),
+        ("without-key", "an index that begins with a delta", 0, "flags", 0),
+    ):
+        changed = rows.copy()
+        changed[row][field] = value
+        yield Vector(f"faulty/index-{name}", intent, closed(Index(0, changed).to_bytes()))
+    yield Vector("faulty/index-short", "an index that leaves out a frame", closed(Index(0, rows[:3]).to_bytes()))
+    yield Vector("faulty/index-level", "an index of level 1 where there is none of level 0", closed(b"\1" + index[1:]))
+    yield Vector("faulty/index-rest", "an index that is no whole number of rows", closed(b"\0" + compress(bytes(30))))
     yield Vector(
-        "faulty/end-elsewhere", "an end mark that points elsewhere", closed(pack_index(rows), offset=places[1])
+        "faulty/index-bomb", "an index that is 4 MiB when it is decompressed", closed(b"\0" + compress(bytes(1 << 22)))
     )
+    yield Vector("faulty/index-twice", "the index twice", closed(index)[:-40] + closed(index)[len(whole) :])
+    yield from _faulty_pages(long())
+    yield Vector("faulty/end-elsewhere", "an end mark that points elsewhere", closed(index, offset=places[1]))
+
+
+def _faulty_pages(made: Maker) -> Iterator[Vector]:
+    """Faults of an index of two levels."""
+    body, whole = made.open(), made.finish()
+    top = struct.unpack_from("<Q", whole, len(whole) - 16)[0]
+    rows = Index.from_bytes(whole[top + 24 : -44]).rows
+    pages = [whole[start : start + size] for start, size in zip(rows["offset"], rows["length"], strict=True)]
+
+    def closed(first: bytes, rows: np.ndarray | None) -> bytes:
+        records = [body, first, pages[1]]
+        if rows is not None:
+            records.append(pack_record(RecordType.INDEX, 0, Index(1, rows).to_bytes()))
+        mark = struct.pack("<QI", sum(map(len, records[:-1])), 1)
+        return b"".join([*records, pack_record(RecordType.END, 0, mark)])
+
+    assert closed(pages[0], rows) == whole
+    flipped = bytearray(pages[0])
+    flipped[40] ^= 1
+    yield Vector("faulty/index-page", "an index of level 0 with a flipped bit", closed(bytes(flipped), rows))
+    yield Vector("faulty/index-no-top", "no index of level 1", closed(pages[0], None))
+    hiding = rows.copy()
+    hiding[0]["flags"] = 1
+    yield Vector("faulty/index-hides-cameras", "an index of level 1 that hides cameras", closed(pages[0], hiding))
 
 
 def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vector]:
@@ -469,13 +527,17 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
     yield Vector("faulty/empty", "no bytes at all", b"")
     yield Vector("faulty/not-inv", "another kind of file", b"\x89PNG\r\n\x1a\n" + bytes(64))
     yield Vector("faulty/magic-only", "a magic and nothing else", MAGIC)
-    yield Vector(
-        "faulty/newer-reader",
-        "a draft that this one cannot read",
-        changed_head(lambda f: f.update(reader=2, cameras=5)),
-    )
-    old = changed_head(lambda f: f.update(version=0, reader=0, cameras=5))
-    yield Vector("faulty/draft-0", "a file of draft 0", old)
+    payload = head_fields(head)
+    newer = MAGIC + packed_head(b"anything", 2, 2) + first
+    yield Vector("faulty/newer-reader", "a draft that this one cannot read", newer)
+    for name, intent, sound in (
+        ("old-draft", "a header as it was before it was compressed", pack({"version": 1, "reader": 1}) + payload),
+        ("head-cut", "a header whose compressed data are cut off", head.to_bytes()[:-9]),
+        ("head-tail", "bytes after a header's compressed data", head.to_bytes() + b"0"),
+    ):
+        yield Vector(f"faulty/{name}", intent, MAGIC + pack_record(RecordType.HEAD, 0, sound) + first)
+    bomb = MAGIC + packed_head(bytes(1 << 21)) + first
+    yield Vector("faulty/head-bomb", "a header of 2 MiB when it is decompressed", bomb)
     critical = raw_record(6, b"what may this be")
     yield Vector("faulty/critical-record", "an unknown record that may not be skipped", whole + critical)
     yield Vector("faulty/reserved-bits", "reserved bits that are set", whole + raw_record(130, b"", reserved=1))
@@ -498,16 +560,13 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
     twice = changed_head(lambda f: f.update(cameras=[f["cameras"][0]] * 2))
     yield Vector("faulty/camera-twice", "two cameras of one name", twice)
     yield Vector("faulty/flat-focal", "a focal length of 0", changed_head(lambda f: f["cameras"][0].update(fl_x=0.0)))
-    payload = head.to_bytes()
     at = payload.index(b"\xabsource_size") + 12
     wide = payload[: at + 1] + b"\xcd\x00\x10" + payload[at + 2 :]
-    yield Vector(
-        "faulty/wide-integer", "an integer in a longer form than it needs", MAGIC + pack_record(1, 0, wide) + first
-    )
+    yield Vector("faulty/wide-integer", "an integer in a longer form than it needs", MAGIC + packed_head(wide) + first)
     key = payload.replace(b"\xa5units", b"\xa5title").replace(b"\xa4tags", b"\xa5title")
-    yield Vector("faulty/key-twice", "a map with a key twice", MAGIC + pack_record(1, 0, key) + first)
+    yield Vector("faulty/key-twice", "a map with a key twice", MAGIC + packed_head(key) + first)
     nan = payload.replace(struct.pack(">d", 0.25), struct.pack(">d", float("nan")), 1)
-    yield Vector("faulty/not-a-number", "a NaN", MAGIC + pack_record(1, 0, nan) + first)
+    yield Vector("faulty/not-a-number", "a NaN", MAGIC + packed_head(nan) + first)
     deep = changed_head(lambda f: f.update(encoder={"nest": _nest(40)}))
     yield Vector("faulty/nested", "lists nested 40 deep", deep)
     yield Vector(

@@ -31,7 +31,8 @@ DRAFT = 1
 # FORMAT.md "Limits"
 MAX_PAYLOAD = 2**30
 MAX_HEADER = 2**20
-MAX_INDEX = 2**24
+MAX_INDEX = 2**21
+PAGE = 2**10  # rows of an INDEX of level 0
 MAX_CAMERAS = 1024
 MAX_NETWORKS = 8
 MAX_TENSORS = 256
@@ -186,6 +187,18 @@ def unpack(data: bytes) -> Any:
     return value
 
 
+def inflate(data: bytes, most: int) -> bytes:
+    """FORMAT.md "Compression"."""
+    stream = zlib.decompressobj()
+    try:
+        result = stream.decompress(data, most + 1)
+    except zlib.error as error:
+        raise Refused("damaged", f"not a zlib stream: {error}") from error
+    need(len(result) <= most, "compressed data", "limit")
+    need(stream.eof and not stream.unused_data, "not one whole zlib stream")
+    return result
+
+
 def is_int(value: Any, low: int = -(2**63), high: int = 2**64) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
@@ -277,9 +290,9 @@ def check_cameras(value: Any) -> list[dict[str, Any]]:
 
 def check_head(payload: bytes) -> dict[str, Any]:
     """FORMAT.md "HEAD". The draft is checked first, because everything else may differ in another draft."""
-    head = unpack(payload)
-    check_fields(head, {"version": lambda v: is_int(v, 0), "reader": lambda v: is_int(v, 0)}, "HEAD")
-    need(head["reader"] == DRAFT, f"file needs a reader of draft {head['reader']}", "unsupported")
+    need(len(payload) >= 2, "HEAD is too short")
+    need(payload[1:2] == bytes([DRAFT]), "file of another draft", "unsupported")
+    head = unpack(inflate(payload[2:], MAX_HEADER))
     check_fields(head, HEAD_RULES, "HEAD")
     check_cameras(head.get("cameras"))
     networks = counted(head.get("networks"), MAX_NETWORKS, "networks")
@@ -562,12 +575,14 @@ def check_end(file: File, records: list[Record], size: int) -> bool | None:
     """FORMAT.md "INDEX and END": bit 0 of END's flags, or None without END. What does not fit is noted as a problem."""
     last = records[-1]
     ended = last.type == END and last.payload is not None and last.offset + last.total == size
-    index = records[-2] if last.type == END and len(records) > 1 else last
-    for record in records:
-        if (record.type == END and record is not last) or (record.type == INDEX and record is not index):
-            file.problems.append(f"{TYPE_NAMES[record.type]} at {record.offset} is not at the end")
-    if index.type == INDEX and index.payload is not None:
-        check_index(file, index)
+    indexes: list[Record] = []
+    for record in records[:-1] if last.type == END else records:
+        if record.type == INDEX:
+            indexes.append(record)
+        elif record.type == END or indexes:
+            place = indexes[0].offset if indexes else record.offset
+            file.problems.append(f"INDEX or END at {place} is not at the end")
+    check_indexes(file, [record for record in indexes if record.payload is not None], ended)
     if not ended:
         return None
     payload = last.payload or b""
@@ -575,28 +590,64 @@ def check_end(file: File, records: list[Record], size: int) -> bool | None:
         file.problems.append("END is not 12 bytes")
         return None
     offset, flags = struct.unpack("<QI", payload)
-    if index.type != INDEX or offset != index.offset or index.offset + index.total != last.offset:
+    if not indexes or offset != indexes[-1].offset or indexes[-1].offset + indexes[-1].total != last.offset:
         file.problems.append("END does not point to the INDEX that precedes it")
     return bool(flags & 1)
 
 
-def check_index(file: File, record: Record) -> None:
-    """Compare the rows with the frame records. An INDEX above its limit is ignored."""
-    payload = record.payload or b""
-    if len(payload) > MAX_INDEX:
-        return
-    rows = [[f.number, f.ticks, f.offset, f.length, f.reference, f.header["cameras"] is not None] for f in file.frames]
-    try:
-        found = unpack(payload)
-        need(isinstance(found, list) and all(is_list(row, 6, lambda item: True) for row in found), "INDEX is no list")
-        if file.problems:
-            known = {frame.number for frame in file.frames} | set(file.lost)
-            file.lost += [row[0] for row in found if is_int(row[0]) and row[0] not in known]
-            return
-        need(all(type(v) is type(w) for a, b in zip(found, rows, strict=False) for v, w in zip(a, b, strict=True)), "")
-        need(found == rows, "INDEX does not fit the frames")
-    except Refused as refusal:
-        file.problems.append(f"INDEX: {refusal}")
+Row = tuple[int, int, int, int, int]
+
+
+def parse_index(payload: bytes) -> tuple[int, list[Row]]:
+    """FORMAT.md "INDEX and END": level and rows, with numbers, times and offsets in place of steps."""
+    need(0 < len(payload) <= MAX_INDEX, "INDEX is empty or too long")
+    data = inflate(payload[1:], MAX_INDEX)
+    count, rest = divmod(len(data), 29)
+    need(rest == 0, "INDEX does not consist of rows")
+    kinds = zip("qqqIB", (0, 8, 16, 24, 28), strict=True)
+    columns = [struct.unpack_from(f"<{count}{kind}", data, count * before) for kind, before in kinds]
+    rows: list[Row] = []
+    number = ticks = end = 0
+    for step, wait, gap, length, flags in zip(*columns, strict=True):
+        number, ticks, offset = wrap(number + step), wrap(ticks + wait), wrap(end + gap)
+        end = offset + length
+        rows.append((number, ticks, offset, length, flags & 3))
+    return payload[0], rows
+
+
+def wrap(value: int) -> int:
+    """A sum modulo 2^64, as a signed integer."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def check_indexes(file: File, indexes: list[Record], ended: bool) -> None:
+    """Compare all rows with the frame records and with the INDEX records of level 0."""
+    frames = [
+        (f.number, f.ticks, f.offset, f.length, (f.kind == "key") + 2 * (f.header["cameras"] is not None))
+        for f in file.frames
+    ]
+    pages: list[Row] = []
+    level = 0
+    for record in indexes:
+        try:
+            level, rows = parse_index(record.payload or b"")
+            if file.problems:
+                known = {frame.number for frame in file.frames} | set(file.lost)
+                file.lost += [row[0] for row in rows if row[0] not in known and level == 0]
+                continue
+            if level == 0:
+                need(rows == frames[PAGE * len(pages) : PAGE * (len(pages) + 1)], "INDEX does not fit the frames")
+                first = rows[0] if rows else (0, 0)
+                flags = any(row[4] & 1 for row in rows) + 2 * any(row[4] & 2 for row in rows)
+                pages.append((first[0], first[1], record.offset, record.total, flags))
+            else:
+                need(level == 1 and rows == pages, "INDEX of level 1 does not fit those of level 0")
+        except Refused as refusal:
+            file.problems.append(f"INDEX: {refusal}")
+    if ended and not file.problems:
+        wanted = max(1, -(-len(frames) // PAGE))
+        if len(pages) != wanted or level != (wanted > 1):
+            file.problems.append("INDEX is not complete")
 
 
 # ---- Part II ----

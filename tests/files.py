@@ -6,15 +6,30 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from invcodec.container.canonical import pack, unpack
+from invcodec.container.compressed import compress, decompress
+from invcodec.container.head import FORMAT_VERSION, Head
 from invcodec.geometry.camera import Camera
+from invcodec.limits import MAX_HEAD_BYTES
 
 
 def a_camera(name: str, width: int, height: int) -> Camera:
     """A camera at the origin."""
     return Camera(name, width, height, 9.0, 9.0, width / 2, height / 2, np.eye(3, 4))
+
+
+def fields_of(head: Head) -> dict[str, Any]:
+    """The map that a header is stored as."""
+    return unpack(decompress(head.to_bytes()[2:], "header", MAX_HEAD_BYTES), "header")
+
+
+def head_payload(fields: Any, version: int = FORMAT_VERSION, reader: int = FORMAT_VERSION) -> bytes:
+    """A HEAD record's payload; inverse of `fields_of`."""
+    return bytes([version, reader]) + compress(pack(fields))
 
 
 PATIENCE = 300.0

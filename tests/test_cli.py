@@ -19,12 +19,12 @@ import click
 import numpy as np
 import pytest
 from conftest import Cli
+from files import fields_of, head_payload
 from invcodec_cli import _commands
 from PIL import Image
 from safetensors.numpy import load_file
 
 from invcodec.capture.video import probe
-from invcodec.container.canonical import pack, unpack
 from invcodec.container.head import Head
 from invcodec.container.reader import Reader
 from invcodec.container.records import MAGIC, RecordType, pack_record
@@ -499,11 +499,12 @@ def test_a_newer_format_and_a_size_over_the_limit_have_their_own_exit_codes(
     cli: Cli, encoded: Path, tmp_path: Path
 ) -> None:
     with Reader(encoded) as reader:
-        fields = unpack(reader.head.to_bytes(), "header")
-        assert Head.from_bytes(pack(fields)) == reader.head
-    for change, code in [({"reader": 99}, 4), ({"networks": fields["networks"] * 5}, 5)]:
+        fields = fields_of(reader.head)
+        assert Head.from_bytes(head_payload(fields)) == reader.head
+    payloads = [(head_payload(fields, 99, 99), 4), (head_payload(fields | {"networks": fields["networks"] * 5}), 5)]
+    for payload, code in payloads:
         path = tmp_path / "changed.inv"
-        path.write_bytes(MAGIC + pack_record(RecordType.HEAD, 0, pack(fields | change)))
+        path.write_bytes(MAGIC + pack_record(RecordType.HEAD, 0, payload))
         result = cli("info", path)
         assert (result.code, one_line(result.err)) == (code, True), result
 

@@ -3,11 +3,10 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +16,14 @@ from invcodec import limits
 from invcodec.coding.chain import StateReader
 from invcodec.coding.codec import delta_frame, encode_delta, encode_key, key_frame
 from invcodec.coding.state import State
-from invcodec.container.canonical import pack
+from invcodec.container.compressed import compress
 from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
-from invcodec.container.index import EndMark, FrameEntry, pack_index, unpack_index
-from invcodec.container.reader import reopen
+from invcodec.container.index import ROW, EndMark, FrameEntry, FrameList, Index, PagedFrames
+from invcodec.container.reader import Reader, reopen
 from invcodec.container.records import MAGIC, SYNC, RecordHeader, RecordType, pack_record, parse_header
 from invcodec.container.writer import Writer
-from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError, UsageError
+from invcodec.errors import DamagedError, FrameNotFoundError, InvError, LimitError, UnsupportedError, UsageError
 from invcodec.field.profile import TensorKey
 
 KEYS: list[TensorKey] = [("scene", "w"), ("scene", "b")]
@@ -64,7 +63,7 @@ class Made:
     """A file and its contents."""
 
     data: bytes
-    entries: list[FrameEntry]
+    entries: Sequence[FrameEntry]
     states: dict[int, State]
     body: int
     """Offset of the index; the bytes before it are the file before it was finished."""
@@ -158,7 +157,6 @@ def test_a_finished_file_reads_back(save: Save) -> None:
             assert_right(reader, number)
     assert [e.kind for e in MADE.entries] == ["key" if n in KEYFRAMES else "delta" for n in NUMBERS]
     assert [e.time for e in MADE.entries] == [Fraction(n - 10, 25) for n in NUMBERS]
-    assert [e.reference for e in MADE.entries] == [None if n in KEYFRAMES else n - 1 for n in NUMBERS]
 
 
 def test_index_agrees_with_scan(save: Save) -> None:
@@ -464,14 +462,17 @@ def test_headers_that_are_refused(header: bytes, error: type[InvError]) -> None:
 # Crafted files: sound checksums, unsound contents
 
 
-def closed(rows: Any, body: bytes = MADE.data[: MADE.body], at: int | None = None, flags: int = 1) -> bytes:
-    index = pack_record(RecordType.INDEX, 0, pack(rows))
+def closed(
+    rows: np.ndarray | bytes, body: bytes = MADE.data[: MADE.body], at: int | None = None, flags: int = 1
+) -> bytes:
+    """A file with these rows of an index, or with an index that has this payload."""
+    payload = rows if isinstance(rows, bytes) else Index(0, rows).to_bytes()
     end = pack_record(RecordType.END, 0, struct.pack("<QI", len(body) if at is None else at, flags))
-    return body + index + end
+    return body + pack_record(RecordType.INDEX, 0, payload) + end
 
 
-def rows() -> list[list[Any]]:
-    return [[e.number, int(e.time / HEAD.time_base), e.offset, e.length, e.reference, e.cameras] for e in MADE.entries]
+def rows() -> np.ndarray:
+    return FrameList(HEAD.time_base, MADE.entries).page(0).copy()
 
 
 def try_everything(path: Path) -> None:
@@ -509,25 +510,43 @@ def test_the_end_mark_survives_and_has_one_size() -> None:
             EndMark.from_bytes(bytes(size))
 
 
-def test_entries_and_index_rows_are_converted_both_ways() -> None:
-    again = [FrameEntry.of(entry.row(HEAD.time_base), HEAD.time_base) for entry in MADE.entries]
+def test_the_index_keeps_every_row() -> None:
+    index = Index.from_bytes(Index(0, rows()).to_bytes())
+    assert index.level == 0
+    np.testing.assert_array_equal(index.rows, rows())
+    again = FrameList(HEAD.time_base)
+    again.add_page(index.rows)
     assert again == MADE.entries
-    assert unpack_index(pack_index([entry.row(HEAD.time_base) for entry in again])) == [
-        entry.row(HEAD.time_base) for entry in again
-    ]
     assert [entry.is_key for entry in again] == [entry.kind == "key" for entry in again]
 
 
-@pytest.mark.parametrize("value", [None, [5], [[]], [[1, 2, 3]], "x", 7, True])
-def test_an_index_that_is_none_falls_back_to_the_scan(save: Save, value: Any) -> None:
-    with StateReader(save(closed(value))) as reader:
-        assert reader.frames == MADE.entries
+def test_numbers_and_times_may_lie_as_far_apart_as_their_types_allow() -> None:
+    far = np.zeros(3, ROW)
+    far["number"] = [-(2**63), 0, 2**63 - 1]
+    far["ticks"] = [-(2**53), 0, 2**53]
+    far["offset"] = [0, 2**62, 2**63 - 2**33]
+    far["length"] = [1, 2**32 - 1, 2**32 - 1]
+    np.testing.assert_array_equal(Index.from_bytes(Index(0, far).to_bytes()).rows, far)
 
 
-@pytest.mark.parametrize("value", [{}, "", b""])
-def test_an_empty_index_of_another_kind_falls_back_to_the_scan(save: Save, value: Any) -> None:
-    with StateReader(save(closed(value))) as reader:
-        assert reader.frames == MADE.entries
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\0",
+        b"\0text",
+        b"\0" + compress(bytes(28)),
+        b"\2" + compress(b""),
+        b"\1" + compress(b""),
+        b"\0" + compress(b"")[:-1],
+        b"\0" + compress(b"") + b"x",
+        b"\0" + compress(bytes(limits.MAX_INDEX_BYTES + 1)),
+        bytes(limits.MAX_INDEX_BYTES + 1),
+    ],
+)
+def test_an_index_that_is_none_falls_back_to_the_scan(save: Save, payload: bytes) -> None:
+    with StateReader(save(closed(payload))) as reader:
+        assert (reader.status, reader.frames) == ("damaged", MADE.entries)
 
 
 @pytest.mark.parametrize(
@@ -540,9 +559,24 @@ def test_an_end_mark_that_points_elsewhere_falls_back_to_the_scan(save: Save, at
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [(0, 16), (0, -5), (1, "x"), (2, 8), (2, MADE.entries[5].offset), (3, 0), (4, 15), (4, 16), (4, 99), (4, None)],
+    [
+        ("number", 16),
+        ("number", -5),
+        ("number", -(2**63)),
+        ("ticks", 10**15),
+        ("ticks", 2**53 + 1),
+        ("offset", 8),
+        ("offset", MADE.entries[5].offset),
+        ("offset", -1),
+        ("offset", 2**63 - 1),
+        ("length", 0),
+        ("length", 2**32 - 1),
+        ("flags", 0),
+        ("flags", 1),
+        ("flags", 2),
+    ],
 )
-def test_an_index_that_lies_never_makes_a_wrong_state(save: Save, column: int, value: Any) -> None:
+def test_an_index_that_lies_never_makes_a_wrong_state(save: Save, column: str, value: int) -> None:
     for row in range(len(NUMBERS)):
         lying = rows()
         lying[row][column] = value
@@ -552,39 +586,123 @@ def test_an_index_that_lies_never_makes_a_wrong_state(save: Save, column: int, v
 @pytest.mark.parametrize(
     ("row", "column", "value"),
     [
-        (3, 0, [1]),
-        (3, 0, {}),
-        (0, 2, "x"),
-        (0, 2, None),
-        (0, 2, HEAD_END + 0.5),
-        (3, 3, "x"),
-        (3, 3, None),
-        (3, 4, [1]),
+        (0, "offset", MADE.body),
+        (7, "length", 2**31),
+        (3, "number", 12),
+        (3, "ticks", 80),
+        (3, "offset", MADE.entries[2].offset + 5),
+        (0, "flags", 0),
     ],
 )
-def test_an_index_with_fields_of_another_kind_never_raises_anything_else(
-    save: Save, row: int, column: int, value: Any
-) -> None:
-    strange = rows()
-    strange[row][column] = value
-    try_everything(save(closed(strange)))
-
-
-def test_an_index_that_points_behind_itself_is_not_believed(save: Save) -> None:
+def test_an_index_that_does_not_fit_is_not_believed(save: Save, row: int, column: str, value: int) -> None:
     lying = rows()
-    lying[0][2] = MADE.body
+    lying[row][column] = value
     with StateReader(save(closed(lying))) as reader:
-        assert reader.frames == MADE.entries
-
-
-def test_references_that_go_forwards_or_in_circles_are_not_believed(save: Save) -> None:
-    circle = rows()
-    circle[0][4], circle[3][4] = 13, 10
-    with StateReader(save(closed(circle))) as reader:
-        # Such an index is not trusted; the records themselves are right.
-        assert reader.status == "damaged"
-        assert reader.frames == MADE.entries
+        assert (reader.status, reader.frames) == ("damaged", MADE.entries)
         assert_right(reader, 13)
+
+
+def test_a_delta_that_the_index_places_behind_another_frame_is_damaged(save: Save) -> None:
+    without = np.delete(rows(), 2)
+    with StateReader(save(closed(without))) as reader:
+        assert_right(reader, 11)
+        with pytest.raises(DamagedError, match="frame 13: it changes frame 12, which is not the one before it"):
+            reader.state_at(13)
+
+
+# Long files
+
+
+def long_file(count: int, *, complete: bool = True, gap: int = 0) -> bytes:
+    """Keyframe records without values, every 100th with cameras and every 7th with a gap in numbers before it."""
+    out = io.BytesIO()
+    writer = Writer(out, HEAD)
+    for place in range(count):
+        frame = FrameHead(40 * place, None, bytes(8), 1, (0, 0), cameras=MOVED if place % 100 == 99 else None)
+        writer.frame(place + gap * (place // 7), frame, b"")
+    writer.finish(complete)
+    return out.getvalue()
+
+
+PAGE = limits.PAGE_FRAMES
+
+
+@pytest.mark.parametrize("count", [PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 1])
+def test_a_long_file_is_read_by_its_index_as_by_its_records(save: Save, count: int) -> None:
+    path = save(long_file(count, gap=3))
+    with Reader(path) as reader, Reader(path, trust_index=False) as scanned:
+        assert (reader.status, scanned.status, scanned.problems) == ("complete", "complete", [])
+        assert isinstance(reader.frames, PagedFrames) == (count > PAGE)
+        assert len(reader.frames) == len(scanned.frames) == count
+        assert reader.frames == scanned.frames
+        assert reader.frames[::-500] == scanned.frames[::-500]
+        for place in (0, 1, 98, 99, 100, PAGE - 2, count // 2, count - 1):
+            entry = scanned.frames[place]
+            assert reader.entry(entry.number) == entry
+            assert reader.frames.at(entry.time) == place
+            assert reader.frames.at(entry.time + Fraction(1, 100)) == place
+            before = [e for e in scanned.frames[: place + 1] if e.cameras]
+            assert reader.frames.cameras_before(place) == (before[-1] if before else None)
+            assert reader.cameras_at(entry.number) == (MOVED if before else HEAD.cameras)
+            assert entry.number + 1 in reader or place % 7 == 6 or place == count - 1
+        assert reader.frames.at(-1) == -1
+        assert 7 not in reader
+        assert reader.frames.numbered(10, 25) == [e for e in scanned.frames if 10 <= e.number < 25]
+        with pytest.raises(FrameNotFoundError, match="its neighbours are 6 and 10"):
+            reader.entry(7)
+
+
+def test_a_long_file_is_opened_and_searched_without_reading_all_of_its_index(
+    save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = 24
+    read: list[int] = []
+    page = Reader._page
+
+    def spy(self: Reader, row: np.void) -> np.ndarray:
+        read.append(int(row["number"]) // PAGE)
+        return page(self, row)
+
+    path = save(long_file(pages * PAGE))
+    monkeypatch.setattr(Reader, "_page", spy)
+    with Reader(path) as reader:
+        assert read == [pages - 1, 0]
+        assert reader.entry(5 * PAGE + 7).offset == reader.frames[5 * PAGE + 7].offset
+        assert reader.frames.at(Fraction(40 * (9 * PAGE + 1), 1000)) == 9 * PAGE + 1
+        assert reader.frames.cameras_before(5 * PAGE) is not None
+        assert len(read) <= 5
+        # Memory stays bounded however much is read.
+        assert sum(1 for _ in reader.frames.pages()) == pages
+        assert len(reader.frames._cache) < pages  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("trust_index", [True, False])
+def test_a_damaged_page_of_the_index_costs_no_frame(save: Save, trust_index: bool) -> None:
+    count = 3 * PAGE + 5
+    data = bytearray(long_file(count))
+    path = save(bytes(data))
+    with Reader(path) as reader:
+        assert isinstance(reader.frames, PagedFrames)
+        second = int(reader.frames._top[1]["offset"])
+    data[second + HEADER + 30] ^= 1
+    path = save(bytes(data))
+    searches: list[Callable[[Reader], int]] = [
+        lambda reader: reader.frames[PAGE + 5].number,
+        lambda reader: reader.entry(PAGE + 5).number,
+        lambda reader: list(reader.frames)[PAGE + 5].number,
+    ]
+    for search in searches:
+        with Reader(path, trust_index=trust_index) as reader:
+            assert search(reader) == PAGE + 5
+            assert (reader.status, len(reader.frames)) == ("damaged", count)
+            assert [entry.number for entry in reader.frames] == list(range(count))
+
+
+def test_the_writer_refuses_more_frames_than_an_index_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invcodec.container.writer.MAX_FRAMES", 8)
+    with pytest.raises(LimitError, match="begin another one"):
+        long_file(9)
+    long_file(8)
 
 
 def frame_record(number: int, frame: FrameHead, coded: bytes = b"", type_: int = RecordType.DELTA) -> bytes:

@@ -14,7 +14,7 @@ from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import FrameEntry, FrameList
 from invcodec.decoding.video import Video
 from invcodec.errors import FrameNotFoundError, UsageError
 from invcodec.geometry.camera import Camera
@@ -158,7 +158,8 @@ class Keyframes:
         self._reader = StateReader(path)
         self.name, self.path, self.size = "keyframes", path, self._reader.size
         self.head: Head = self._reader.head
-        self.frames: list[FrameEntry] = [entry for entry in self._reader.frames if entry.kind == "key"]
+        keys = (entry for entry in self._reader.frames if entry.kind == "key")
+        self.frames = FrameList(self.head.time_base, keys)
         self.status, self.problems = self._reader.status, self._reader.problems
 
     def entry(self, number: int) -> FrameEntry:

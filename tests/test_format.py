@@ -14,7 +14,7 @@ from invcodec.coding import entropy
 from invcodec.container.fields import Structure
 from invcodec.container.frame import STAGES, FrameHead
 from invcodec.container.head import CAMERA_FIELDS, Head, NetworkInfo, TensorInfo
-from invcodec.container.index import IndexRow
+from invcodec.container.index import ROW
 from invcodec.container.info import describe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,12 +51,14 @@ def names(structure: type[Structure]) -> list[str]:
 
 
 def test_fields_are_those_of_the_tables() -> None:
-    assert ["version", "reader", *names(Head)] == table("### HEAD", "| key | type | meaning |")
+    assert names(Head) == table("### HEAD", "| key | type | meaning |")
     networks = TEXT.split("A network is a map:")[1]
     assert names(NetworkInfo) == re.findall(r"^\| `(\w+)` \|", networks.split("\n\n")[1], re.MULTILINE)
     assert list(CAMERA_FIELDS) == table("### Cameras", "| key | type | meaning |")
     assert names(FrameHead) == table("### KEY and DELTA", "| element | field | type | meaning |")
-    assert f"`[{', '.join(names(IndexRow))}]`" in TEXT
+    assert list(ROW.names or ()) == table(
+        "### INDEX and END", "| field | type | in a row of level 0 | in a row of level 1 |"
+    )
     assert f"`[{', '.join(names(TensorInfo))}]`" in TEXT
     assert ", ".join(f"{index} `{stage}`" for index, stage in enumerate(STAGES)) in TEXT
 
@@ -68,8 +70,10 @@ def test_cameras_are_written_as_declared() -> None:
 def test_limits_are_those_that_are_checked() -> None:
     for row in (
         f"| payload of a record | 2^{limits.MAX_RECORD_BYTES.bit_length() - 1} bytes |",
-        f"| HEAD; a frame header | 2^{limits.MAX_HEAD_BYTES.bit_length() - 1} bytes |",
-        f"| INDEX (a larger one does not fit) | 2^{limits.MAX_INDEX_BYTES.bit_length() - 1} bytes |",
+        f"| HEAD, also when it is decompressed; a frame header | 2^{limits.MAX_HEAD_BYTES.bit_length() - 1} bytes |",
+        "| INDEX, also when it is decompressed (a larger one does not fit) "
+        f"| 2^{limits.MAX_INDEX_BYTES.bit_length() - 1} bytes |",
+        f"| frames | 2^{limits.MAX_FRAMES.bit_length() - 1} |",
         f"| cameras | {limits.MAX_CAMERAS} |",
         f"| networks | {limits.MAX_NETWORKS} |",
         f"| tensors of a network | {limits.MAX_TENSORS} |",
@@ -79,6 +83,8 @@ def test_limits_are_those_that_are_checked() -> None:
         f"| samples and importance samples of a ray, together | {limits.MAX_SAMPLES_PER_RAY} |",
     ):
         assert row in TEXT, row
+    assert f"up to {limits.PAGE_FRAMES} rows" in TEXT
+    assert f"ticks from -2^{limits.MAX_TICKS.bit_length() - 1} to" in TEXT
     assert f"nested at most {limits.MAX_NESTING} deep" in TEXT
 
 

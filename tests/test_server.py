@@ -27,7 +27,7 @@ from invcodec.coding.coders import CODER
 from invcodec.coding.state import table
 from invcodec.container import remote
 from invcodec.container.frame import DIGEST_BYTES, FrameHead
-from invcodec.container.index import unpack_index
+from invcodec.container.index import FrameList, read_pages
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.remote import RemoteFile
 from invcodec.container.scan import Record, Scanner, scan
@@ -253,7 +253,7 @@ def test_a_slow_client_skips_to_the_last_keyframe(tmp_path: Path) -> None:
                 growing = GrowingFile(path)
                 growing.poll()
                 growing.close()
-                file.write(stream_ending(growing.index(), [StreamedRange(0, 2**62, 0)], file.tell(), True))
+                file.write(stream_ending(growing.frames, [StreamedRange(0, 2**62, 0)], file.tell(), True))
             data = b""
             while piece := slow.recv(1 << 16):
                 data += piece
@@ -322,6 +322,10 @@ def test_a_plain_server_cannot_be_followed(tmp_path: Path) -> None:
             list(follow_url(url + "x", lambda: False))
 
 
+def pages_of(growing: GrowingFile) -> FrameList:
+    return read_pages(growing.index(), growing.frames.time_base)
+
+
 def test_a_file_that_is_replaced_or_truncated_starts_over(tmp_path: Path) -> None:
     data = make_vectors.two_segments().finish()
     magic, head, *frames, _, _ = records(data)
@@ -335,15 +339,15 @@ def test_a_file_that_is_replaced_or_truncated_starts_over(tmp_path: Path) -> Non
     (tmp_path / "new").write_bytes(magic + head + frames[0])
     (tmp_path / "new").replace(path)
     assert growing.poll()
-    assert (growing.generation, growing.finished, len(unpack_index(growing.index()))) == (2, False, 1)
+    assert (growing.generation, growing.finished, len(pages_of(growing))) == (2, False, 1)
     with open(path, "ab") as file:
         file.write(frames[1])
     assert growing.poll()
-    assert (growing.generation, len(unpack_index(growing.index()))) == (2, 2)
+    assert (growing.generation, len(pages_of(growing))) == (2, 2)
     with open(path, "r+b") as file:
         file.truncate(len(magic + head + frames[0]))
     assert growing.poll()
-    assert (growing.generation, len(unpack_index(growing.index()))) == (3, 1)
+    assert (growing.generation, len(pages_of(growing))) == (3, 1)
     growing.close()
     stale = GrowingFile(path, FileId.of(path))
     assert not stale.poll()

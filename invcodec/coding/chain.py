@@ -26,23 +26,20 @@ class StateReader(Reader):
             FrameNotFoundError: no such frame.
             DamagedError: a record on the way is unsound.
         """
-        chain = [self.entry(number)]
-        while not chain[-1].is_key and (self._cached is None or chain[-1].number != self._cached[0]):
-            reference = chain[-1].reference
-            before = self._by_number.get(reference) if reference is not None else None
-            if before is None or before.offset >= chain[-1].offset:
-                raise DamagedError(
-                    f"frame {chain[-1].number} refers to frame {reference}, which is not before it",
-                    frame=number,
-                )
-            chain.append(before)
+        last = first = self.position(number)
+        cached = None if self._cached is None else self.frames.position(self._cached[0])
+        while first != cached and not self.frames[first].is_key:
+            first -= 1
         state: State | None = None
-        if self._cached is not None and chain[-1].number == self._cached[0]:
+        if first == cached and self._cached is not None:
             state = self._cached[1]
-            chain.pop()
-        for entry in reversed(chain):
+            first += 1
+        for position in range(first, last + 1):
+            entry = self.frames[position]
             try:
                 frame, coded = self.frame(entry)
+                if not entry.is_key and frame.reference != self.frames[position - 1].number:
+                    raise DamagedError(f"it changes frame {frame.reference}, which is not the one before it")
                 state = decode(self.head, frame, coded, None if entry.is_key else state)
             except DamagedError as error:
                 raise DamagedError(
@@ -73,11 +70,11 @@ class Follower:
         assert found.entry is not None
         assert found.frame is not None
         assert found.coded is not None
-        is_key = found.entry.reference is None
+        is_key = found.frame.is_key
         before, self.state = self.state, None
         if not is_key and before is None:
             raise DamagedError(
-                f"frame {found.entry.number} builds on frame {found.entry.reference}, which is lost",
+                f"frame {found.entry.number} builds on frame {found.frame.reference}, which is lost",
                 offset=found.entry.offset,
                 frame=found.entry.number,
             )

@@ -20,11 +20,6 @@ def pack(value: Any) -> bytes:
     return msgpack.packb(value, use_bin_type=True)
 
 
-def pack_list(count: int, items: bytes) -> bytes:
-    """The list of `count` items that are already packed, one after the other."""
-    return msgpack.Packer().pack_array_header(count) + items
-
-
 def unpack(data: bytes, what: str, limit: int = MAX_HEAD_BYTES) -> Any:
     """Inverse of `pack`; `what` names the value in messages.
 

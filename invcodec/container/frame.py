@@ -11,14 +11,14 @@ from invcodec.container.head import CAMERAS, Head
 from invcodec.container.records import RecordHeader, RecordType
 from invcodec.errors import DamagedError, InvError
 from invcodec.geometry.camera import Camera
-from invcodec.limits import MAX_QP, MIN_QP
+from invcodec.limits import MAX_QP, MAX_TICKS, MIN_QP
 from invcodec.metrics import Fidelity
 
 DIGEST_BYTES = 8
 """Enough to detect mistakes: a wrong state passes once in 2^64 times. It is no defence against forgery."""
 
 FRAME_NUMBER = integer(-(2**63), 2**63 - 1)
-TICKS = integer(-(2**53), 2**53)
+TICKS = integer(-MAX_TICKS, MAX_TICKS)
 
 Stage = Literal["key", "all", "lead"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

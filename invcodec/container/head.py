@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Annotated, Any
 
 from invcodec.container.canonical import pack, unpack
+from invcodec.container.compressed import compress, decompress
 from invcodec.container.fields import (
     BOOLEAN,
     MAP,
@@ -33,7 +34,15 @@ from invcodec.container.fields import (
 )
 from invcodec.errors import DamagedError, LimitError, UnsupportedError
 from invcodec.geometry.camera import Camera
-from invcodec.limits import MAX_CAMERAS, MAX_IMAGE_SIDE, MAX_NETWORKS, MAX_TENSOR_DIMS, MAX_TENSORS, MAX_WEIGHTS
+from invcodec.limits import (
+    MAX_CAMERAS,
+    MAX_HEAD_BYTES,
+    MAX_IMAGE_SIDE,
+    MAX_NETWORKS,
+    MAX_TENSOR_DIMS,
+    MAX_TENSORS,
+    MAX_WEIGHTS,
+)
 
 FORMAT_VERSION = 1
 """Draft 1: may change without notice until a release. Files of draft 0 cannot be read."""
@@ -126,7 +135,7 @@ class Head(MapStructure):
     tags: Annotated[dict[str, str], TAGS, UNREPORTED] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        return pack({"version": FORMAT_VERSION, "reader": FORMAT_VERSION, **self.to_plain()})
+        return bytes([FORMAT_VERSION, FORMAT_VERSION]) + compress(pack(self.to_plain()))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Head:
@@ -135,16 +144,16 @@ class Head(MapStructure):
         Raises:
             DamagedError, LimitError, UnsupportedError
         """
-        value = unpack(data, "header")
+        if len(data) < 2:
+            raise DamagedError("header: is too short")
+        # Before anything else, since other drafts may have changed it all. Headers of old ones began with a map.
+        reader = data[1]
+        if reader < FORMAT_VERSION or reader >= 0x80:
+            raise UnsupportedError("the file is of an old draft, which is no longer read: encode it again")
+        if reader > FORMAT_VERSION:
+            raise UnsupportedError(f"the file needs format version {reader}; this decoder knows {FORMAT_VERSION}")
+        value = unpack(decompress(data[2:], "header", MAX_HEAD_BYTES), "header")
         try:
-            # Before any other key, since a later draft may have changed them all.
-            version = read_map(value, {"reader": integer(0, 2**31)})["reader"]
-            if version < FORMAT_VERSION:
-                raise UnsupportedError(
-                    f"the file is of format draft {version}, which is no longer read: encode it again"
-                )
-            if version > FORMAT_VERSION:
-                raise UnsupportedError(f"the file needs format version {version}; this decoder knows {FORMAT_VERSION}")
             head = cls.from_plain(value)
             if head.weights > MAX_WEIGHTS:
                 raise LimitError(f"{head.weights} weights, at most {MAX_WEIGHTS} are allowed")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any, BinaryIO, NotRequired, TypedDict, cast
 
-from invcodec.container.index import FrameEntry, end_of_last
+import numpy as np
+
+from invcodec.container.index import FrameList, RowFlags, end_of_last
 from invcodec.container.reader import Reader
 from invcodec.container.records import RecordHeader, RecordType
 from invcodec.container.scan import Scanner, scan
+from invcodec.limits import PAGE_FRAMES
 
 SCHEMA = 1
 """Version of `Description`; incremented when a field changes its meaning or is removed."""
@@ -175,9 +177,8 @@ def describe_stream(file: BinaryIO, name: str, *, records: bool = False) -> Desc
 def _describe(source: Reader | Scanner, name: str) -> Description:
     head, frames = source.head, source.frames
     assert head is not None
-    sizes = {"key": [e.length for e in frames if e.is_key], "delta": [e.length for e in frames if not e.is_key]}
-    mean = {kind: sum(each) / len(each) if each else None for kind, each in sizes.items()}
-    total = {kind: sum(each) for kind, each in sizes.items()}
+    count, total, keys = _counts(frames)
+    mean = {kind: total[kind] / count[kind] if count[kind] else None for kind in count}
     duration = end_of_last(frames[-1].time, head.frame_rate) - frames[0].time if frames else Fraction(0)
     settings = _map(head.encoder, "settings")
     description = {
@@ -186,20 +187,20 @@ def _describe(source: Reader | Scanner, name: str) -> Description:
         "state": source.status,
         "problems": list(source.problems),
         "encoder": {
-            "name": head.encoder.get("name"),
-            "version": head.encoder.get("version"),
-            "preset": settings.get("preset"),
+            "name": _text(head.encoder.get("name")),
+            "version": _text(head.encoder.get("version")),
+            "preset": _text(settings.get("preset")),
             "key": _training(_map(settings, "key")),
             "later": _training(_map(settings, "delta")),
         },
-        **head.describe(),
+        **_jsonable(head.describe()),
         "frames": {
             "count": len(frames),
             "first": frames[0].number if frames else None,
             "last": frames[-1].number if frames else None,
-            "gaps": _gaps([entry.number for entry in frames]),
-            "key": len(sizes["key"]),
-            "key_interval": _key_interval(frames),
+            "gaps": _gaps(frames),
+            "key": count["key"],
+            "key_interval": _key_interval(keys),
             "duration": float(duration),
         },
         "bytes": {
@@ -219,6 +220,19 @@ def _map(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """An entry of what an encoder says of itself, which may be anything, if it is a map."""
     found = value.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _jsonable(value: Any) -> Any:
+    """With binary values, which an unknown profile may have, as hexadecimal digits."""
+    if isinstance(value, dict):
+        return {key: _jsonable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(each) for each in value]
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def _training(schedule: Mapping[str, Any]) -> TrainingDescription:
@@ -250,13 +264,31 @@ def _type_name(number: int) -> str:
         return f"0x{number:02x}"
 
 
-def _gaps(numbers: Sequence[int]) -> list[list[int]]:
+def _counts(frames: FrameList) -> tuple[dict[str, int], dict[str, int], np.ndarray]:
+    """Number and bytes of frames by kind, and the positions of keyframes."""
+    count, total, keys = dict.fromkeys(("key", "delta"), 0), dict.fromkeys(("key", "delta"), 0), [np.zeros(0, int)]
+    for index, rows in enumerate(frames.pages()):
+        is_key = (rows["flags"] & RowFlags.KEY).astype(bool)
+        for kind, which in (("key", is_key), ("delta", ~is_key)):
+            count[kind] += int(which.sum())
+            total[kind] += int(rows["length"][which].sum())
+        keys.append(index * PAGE_FRAMES + np.flatnonzero(is_key))
+    return count, total, np.concatenate(keys)
+
+
+def _gaps(frames: FrameList) -> list[list[int]]:
     """Missing frame numbers, as [first, last]."""
-    return [[before + 1, after - 1] for before, after in pairwise(numbers) if after > before + 1]
+    gaps: list[list[int]] = []
+    last = np.zeros(0, np.int64)
+    for rows in frames.pages():
+        numbers = np.concatenate([last, rows["number"]])
+        after = 1 + np.flatnonzero(numbers[1:] != numbers[:-1] + 1)
+        gaps += [[int(numbers[place - 1]) + 1, int(numbers[place]) - 1] for place in after]
+        last = numbers[-1:]
+    return gaps
 
 
-def _key_interval(frames: Sequence[FrameEntry]) -> int | None:
+def _key_interval(keys: np.ndarray) -> int | None:
     """Frames from one keyframe to the next if that is always the same, else None."""
-    keys = [index for index, entry in enumerate(frames) if entry.is_key]
-    intervals = {after - before for before, after in pairwise(keys)}
-    return intervals.pop() if len(intervals) == 1 else None
+    intervals = np.unique(np.diff(keys))
+    return int(intervals[0]) if len(intervals) == 1 else None

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
+import numpy as np
+
 from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head
-from invcodec.container.index import END_BYTES, EndMark, FrameEntry, IndexRow, unpack_index
+from invcodec.container.index import (
+    END_BYTES,
+    EndMark,
+    FrameEntry,
+    FrameList,
+    Index,
+    PagedFrames,
+    begins_with_key,
+    read_pages,
+)
 from invcodec.container.records import CRC_BYTES, HEADER_BYTES, MAGIC, RecordHeader, RecordType, parse_header
 from invcodec.container.remote import RemoteFile, is_url
 from invcodec.container.scan import Record, Scanner
@@ -20,6 +31,8 @@ from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_INDEX_BYTES
 
 _CHUNK = 1 << 20
+_MAX_ANSWER_BYTES = 1 << 24
+"""Of the index of a growing file: some millions of frames."""
 
 
 class Reader:
@@ -50,13 +63,12 @@ class Reader:
         try:
             self.status = "open"
             self.problems: list[str] = []
-            self.frames: list[FrameEntry] = []
+            self.frames = FrameList(Fraction(1))
             if not (trust_index and (self._use_index() or self._ask_for_index())):
                 self._scan()
         except BaseException:
             self._file.close()
             raise
-        self._by_number = {entry.number: entry for entry in self.frames}
 
     def __enter__(self) -> Self:
         return self
@@ -80,30 +92,50 @@ class Reader:
                 return False
             self._use_first_head()
             end = EndMark.from_bytes(self._payload(end_header))
-            index = self._header_at(end.index)
-            if index.type != RecordType.INDEX or index.end != end_header.offset:
+            index, top = self._index_at(end.index)
+            if index.end != end_header.offset:
                 return False
-            rows = unpack_index(self._payload(index))
+            if top.level == 0:
+                self.frames = FrameList(self.head.time_base)
+                self.frames.add_page(top.rows)
+                if not begins_with_key(top.rows) or (self.frames and self.frames[-1].end > index.offset):
+                    return False
+            else:
+                self.frames = PagedFrames(self.head.time_base, top.rows, self._page, self._rescan)
         except (DamagedError, OSError, ValueError):
             return False
-        if rows and rows[-1].offset + rows[-1].length > end.index:
-            return False
-        self.frames = [FrameEntry.of(row, self.head.time_base) for row in rows]
         self.status = "complete" if end.complete else "incomplete"
         return True
+
+    def _index_at(self, offset: int) -> tuple[RecordHeader, Index]:
+        header = self._header_at(offset)
+        if header.type != RecordType.INDEX or header.length > MAX_INDEX_BYTES:
+            raise DamagedError(f"no index at byte {offset}", offset=offset)
+        return header, Index.from_bytes(self._payload(header))
+
+    def _page(self, row: np.void) -> np.ndarray:
+        """The rows of the INDEX of level 0 that a row of the INDEX of level 1 refers to."""
+        header, index = self._index_at(int(row["offset"]))
+        if index.level != 0 or header.size != row["length"]:
+            raise DamagedError(f"no page of the index at byte {header.offset}", offset=header.offset)
+        return index.rows
+
+    def _rescan(self) -> FrameList:
+        self._scan()
+        return self.frames
 
     def _ask_for_index(self) -> bool:
         """Take the frames of a growing file from its server, if that is `invcodec serve`."""
         if not isinstance(self._file, RemoteFile):
             return False
         try:
-            rows = unpack_index(self._file.ask("index", MAX_INDEX_BYTES))
+            pages = self._file.ask("index", _MAX_ANSWER_BYTES)
             self._use_first_head()
+            self.frames = read_pages(pages, self.head.time_base)
         except (DamagedError, UsageError):
             return False
-        self.frames = [FrameEntry.of(row, self.head.time_base) for row in rows]
         # It may have grown since it was opened.
-        self.size = max([self.size, *(entry.offset + entry.length for entry in self.frames[-1:])])
+        self.size = max([self.size, *(entry.end for entry in self.frames[-1:])])
         return True
 
     def _use_first_head(self) -> None:
@@ -155,7 +187,7 @@ class Reader:
 
     def __contains__(self, number: int) -> bool:
         """Whether there is a frame with this number."""
-        return number in self._by_number
+        return self.frames.position(number) is not None
 
     def entry(self, number: int) -> FrameEntry:
         """The frame with this number.
@@ -163,9 +195,18 @@ class Reader:
         Raises:
             FrameNotFoundError: there is none; the message names its neighbours.
         """
-        if number not in self._by_number:
-            raise not_found(self.name, number, list(self._by_number))
-        return self._by_number[number]
+        return self.frames[self.position(number)]
+
+    def position(self, number: int) -> int:
+        """Position among `frames` of the frame with this number.
+
+        Raises:
+            FrameNotFoundError: there is none; the message names its neighbours.
+        """
+        position = self.frames.position(number)
+        if position is None:
+            raise not_found(self.name, number, self.frames)
+        return position
 
     def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
         """A frame's header and its coded values.
@@ -176,17 +217,16 @@ class Reader:
         header = self._header_at(entry.offset)
         if header.is_frame:
             frame, coded = FrameHead.split(self._payload(header))
-            if FrameEntry.of(IndexRow.of(header, frame), self.head.time_base) == entry:
+            if FrameEntry.of(header, frame, self.head.time_base) == entry:
                 frame.check_fits(header, self.head)
                 return frame, coded
         raise DamagedError(f"the index does not fit the record at byte {entry.offset}", offset=entry.offset)
 
     def cameras_at(self, number: int) -> tuple[Camera, ...]:
         """The cameras that apply at a frame."""
-        entry = self.entry(number)
-        before = [e for e in self.frames if e.cameras and e.offset <= entry.offset]
-        if before:
-            cameras = self.frame(before[-1])[0].cameras
+        last = self.frames.cameras_before(self.position(number))
+        if last is not None:
+            cameras = self.frame(last)[0].cameras
             assert cameras is not None
             return cameras
         return self.head.cameras
@@ -196,15 +236,15 @@ class Reader:
         return self.frame(self.entry(number))[0].stats
 
 
-def not_found(name: str, number: int, numbers: Sequence[int]) -> FrameNotFoundError:
-    """The error for a frame that is not among the file's frame numbers, which are in ascending order."""
-    if not numbers:
+def not_found(name: str, number: int, frames: FrameList) -> FrameNotFoundError:
+    """The error for a frame number that is not among the file's frames."""
+    if not frames:
         return FrameNotFoundError(f"{name}: holds no frames")
-    place = bisect_left(numbers, number)
-    if 0 < place < len(numbers):
-        hint = f"its neighbours are {numbers[place - 1]} and {numbers[place]}"
+    place = frames.place(number) + 1
+    if 0 < place < len(frames):
+        hint = f"its neighbours are {frames[place - 1].number} and {frames[place].number}"
     else:
-        hint = f"the file has frames {numbers[0]} to {numbers[-1]}"
+        hint = f"the file has frames {frames[0].number} to {frames[-1].number}"
     return FrameNotFoundError(f"{name}: has no frame {number}; {hint}")
 
 
@@ -232,7 +272,7 @@ def reopen(path: str | os.PathLike[str]) -> BinaryIO:
     """
     # The end may be broken although the index is sound, so the records themselves are examined.
     with Reader(path, trust_index=False) as reader:
-        end = max((entry.offset + entry.length for entry in reader.frames), default=None)
+        end = reader.frames[-1].end if reader.frames else None
         if end is None:
             raise UsageError(f"{path}: holds no sound frame to resume from; encode it again with -f")
         if reader.head_end > end:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import BinaryIO
+
+import numpy as np
 
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
-from invcodec.container.index import EndMark, FrameEntry, IndexRow, unpack_index
+from invcodec.container.index import EndMark, FrameEntry, FrameList, Index, page_row
 from invcodec.container.records import HEADER_BYTES, MAGIC, SYNC, RecordHeader, RecordType, parse_header
 from invcodec.errors import DamagedError, InvError, UsageError
+from invcodec.limits import PAGE_FRAMES
 
 _CHUNK = 1 << 16
 
@@ -53,20 +57,22 @@ class Scanner:
     def __init__(self, name: str, head: Head | None = None) -> None:
         self.name = name
         self.head = head
-        self.frames: list[FrameEntry] = []
+        self.frames = FrameList(head.time_base if head else Fraction(1))
         self.lost: list[int] = []
         self.problems: list[str] = []
         self.size = 0
         self.head_end = 0
         self._buffer = bytearray()
         self._offset = 0
+        self._noted: set[str] = set()
         self._begun = False
         self._searching = False
         self._damaged = False
         self._truncated = False
         self._head_payload: bytes | None = None
         self._chained = False
-        self._index: RecordHeader | None = None
+        self._pages: list[np.ndarray] = []
+        self._index: tuple[RecordHeader, int] | None = None
         self._end: EndMark | None = None
 
     @property
@@ -153,7 +159,8 @@ class Scanner:
 
     def _note(self, problem: str) -> None:
         self._damaged = True
-        if problem not in self.problems:
+        if problem not in self._noted:
+            self._noted.add(problem)
             self.problems.append(problem)
 
     def _records(self) -> Iterator[Record]:
@@ -241,6 +248,7 @@ class Scanner:
             self.head_end = header.end
             if self.head is None:
                 self.head = head
+                self.frames = FrameList(head.time_base)
         elif payload != self._head_payload:
             self._note(f"the header at byte {header.offset} differs from the first one")
 
@@ -250,8 +258,8 @@ class Scanner:
                 raise DamagedError("there is no sound header before it")
             frame, coded = FrameHead.split(payload)
             frame.check_fits(header, self.head)
-            entry = FrameEntry.of(IndexRow.of(header, frame), self.head.time_base)
-            self._check_order(entry)
+            entry = FrameEntry.of(header, frame, self.head.time_base)
+            self._check_order(entry, frame.reference)
         except DamagedError as error:
             self._lose(header, error)
             return Record(header, data)
@@ -264,32 +272,40 @@ class Scanner:
         self.lost.append(header.frame)
         self._chained = False
 
-    def _check_order(self, entry: FrameEntry) -> None:
+    def _check_order(self, entry: FrameEntry, reference: int | None) -> None:
         """Refuse a frame that does not follow the frames before it."""
         last = self.frames[-1] if self.frames else None
-        if not entry.is_key and not (self._chained and last and entry.reference == last.number):
-            raise DamagedError(f"it refers to frame {entry.reference}, which is missing")
+        if not entry.is_key and not (self._chained and last and reference == last.number):
+            raise DamagedError(f"it refers to frame {reference}, which is missing")
         if last is not None and not last.precedes(entry.number, entry.time):
             raise DamagedError(f"it does not come after frame {last.number}")
 
     def _take_index(self, header: RecordHeader, payload: bytes) -> None:
         try:
-            rows = unpack_index(payload)
-        except InvError as error:
+            index = Index.from_bytes(payload)
+        except DamagedError as error:
             self._note(str(error))
             return
-        self._index = header
-        if self.head is None:
-            return
+        before, self._index = self._index, (header, index.level)
         if self._damaged:
-            # It may list frames of which nothing else is left.
-            known = {entry.number for entry in self.frames} | set(self.lost)
-            for row in rows:
-                if row.frame not in known:
-                    self._note(f"frame {row.frame} is lost: its record was not found")
-                    self.lost.append(row.frame)
-        elif [FrameEntry.of(row, self.head.time_base) for row in rows] != self.frames:
+            if index.level == 0:
+                self._lose_unfound(index.rows)
+            return
+        if index.level == 0:
+            fits = np.array_equal(index.rows, self.frames.page(len(self._pages)))
+            self._pages.append(page_row(index.rows, header.offset, header.size))
+        else:
+            fits = np.array_equal(index.rows, np.stack(self._pages)) if self._pages else False
+        if not fits or (before is not None and before[0].end != header.offset):
             self._note("the index does not fit the frames")
+
+    def _lose_unfound(self, rows: np.ndarray) -> None:
+        """Note frames of which nothing but a row of the index is left."""
+        lost = set(self.lost)
+        for number in rows["number"].tolist():
+            if number not in lost and self.frames.position(number) is None:
+                self._note(f"frame {number} is lost: its record was not found")
+                self.lost.append(number)
 
     def _take_end(self, header: RecordHeader, payload: bytes) -> None:
         try:
@@ -297,9 +313,13 @@ class Scanner:
         except DamagedError as error:
             self._note(str(error))
             return
-        index = self._index
-        if not self._damaged and (index is None or (index.offset, index.end) != (end.index, header.offset)):
-            self._note("the index or the end mark is damaged")
+        if not self._damaged:
+            index, level = self._index or (None, 0)
+            pages = max(1, -(-len(self.frames) // PAGE_FRAMES))
+            if index is None or (index.offset, index.end) != (end.index, header.offset):
+                self._note("the index or the end mark is damaged")
+            elif (len(self._pages), level) != (pages, int(pages > 1)):
+                self._note("the index does not fit the frames")
         self._end = end
 
 

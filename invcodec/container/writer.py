@@ -1,17 +1,20 @@
 """Writing files (FORMAT.md, "Order of records").
 
-Bytes that have been written are never patched. INDEX and END close a finished file; a file without them is read by
-scanning.
+Bytes that have been written are never patched. INDEX records and END close a finished file; a file without them is
+read by scanning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry, IndexRow, pack_ending
+from invcodec.container.index import INDEX_FIXED_BYTES, FrameEntry, FrameList, pack_ending
 from invcodec.container.records import FRAMING_BYTES, MAGIC, RecordType, pack_record, parse_header
+from invcodec.errors import LimitError
+from invcodec.limits import MAX_FRAMES
 
 
 class Writer:
@@ -23,10 +26,10 @@ class Writer:
         entries: the frames that the file already holds if it is being resumed; else None.
     """
 
-    def __init__(self, file: BinaryIO, head: Head, entries: list[FrameEntry] | None = None) -> None:
+    def __init__(self, file: BinaryIO, head: Head, entries: Iterable[FrameEntry] | None = None) -> None:
         self._file = file
         self.head = head
-        self.entries = list(entries or [])
+        self.entries = FrameList(head.time_base, entries or ())
         if entries is None:
             self._position = 0
             self._write(_beginning(head))
@@ -49,16 +52,21 @@ class Writer:
         return self.copy(pack_record(type_, number, frame.to_bytes() + coded), frame)
 
     def copy(self, data: bytes, frame: FrameHead) -> FrameEntry:
-        """Append a frame's whole record as it is; `frame` is the frame header in it."""
-        row = IndexRow.of(parse_header(data, self._position), frame)
+        """Append a frame's whole record as it is; `frame` is the frame header in it.
+
+        Raises:
+            LimitError: the file has as many frames as a file may have.
+        """
+        if len(self.entries) == MAX_FRAMES:
+            raise LimitError(f"a file holds {MAX_FRAMES} frames at most; begin another one")
+        entry = FrameEntry.of(parse_header(data, self._position), frame, self.head.time_base)
         self._write(data)
-        self.entries.append(FrameEntry.of(row, self.head.time_base))
-        return self.entries[-1]
+        self.entries.append(entry)
+        return entry
 
     def finish(self, complete: bool) -> None:
         """Append INDEX and END."""
-        rows = [entry.row(self.head.time_base) for entry in self.entries]
-        self._write(pack_ending(rows, self._position, complete))
+        self._write(pack_ending(self.entries, self._position, complete))
 
 
 def record_bytes(frame: FrameHead, coded: bytes) -> int:
@@ -67,9 +75,8 @@ def record_bytes(frame: FrameHead, coded: bytes) -> int:
 
 
 def bytes_without_frames(head: Head) -> int:
-    """Size of a file that holds no frame, with an index that has room for the length of a long one."""
-    # The header of a msgpack list takes 5 bytes at most, 1 of which an empty list has.
-    return len(_beginning(head)) + len(pack_ending([], 0, True)) + 4
+    """Size of a file that holds no frame, with an index that has room for what compresses badly in a short one."""
+    return len(_beginning(head)) + len(pack_ending(FrameList(head.time_base), 0, True)) + INDEX_FIXED_BYTES
 
 
 def _beginning(head: Head) -> bytes:

@@ -9,7 +9,7 @@ from typing import Protocol
 from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import FrameEntry, FrameList
 from invcodec.geometry.camera import Camera
 
 
@@ -37,7 +37,7 @@ class StateSource(Protocol):
     @property
     def head(self) -> Head: ...
     @property
-    def frames(self) -> Sequence[FrameEntry]: ...
+    def frames(self) -> FrameList: ...
     @property
     def status(self) -> str: ...
     @property

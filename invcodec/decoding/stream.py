@@ -11,7 +11,7 @@ from invcodec.coding.chain import Follower
 from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry, end_of_last
+from invcodec.container.index import FrameEntry, FrameList, end_of_last
 from invcodec.container.scan import Scanner, scan
 from invcodec.errors import DamagedError, FrameNotFoundError, UsageError
 from invcodec.geometry.camera import Camera
@@ -113,8 +113,8 @@ class PipedFrame:
         return self._scanner.head
 
     @property
-    def frames(self) -> list[FrameEntry]:
-        return [self.selected]
+    def frames(self) -> FrameList:
+        return FrameList(self.head.time_base, [self.selected])
 
     @property
     def status(self) -> str:

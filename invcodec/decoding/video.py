@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -291,7 +290,7 @@ class Video:
 
     def __contains__(self, number: object) -> bool:
         """Whether there is a frame with this number."""
-        return any(entry.number == number for entry in self.source.frames)
+        return isinstance(number, int) and self.source.frames.position(number) is not None
 
     @overload
     def __getitem__(self, number: int) -> Frame: ...
@@ -309,12 +308,7 @@ class Video:
             return Frame(self, self.source.entry(number))
         if number.step is not None:
             raise UsageError(f"{self.name}: a range of frame numbers takes no step; use video.frames[::step]")
-        return [
-            Frame(self, entry)
-            for entry in self.source.frames
-            if (number.start is None or number.start <= entry.number)
-            and (number.stop is None or entry.number < number.stop)
-        ]
+        return [Frame(self, entry) for entry in self.source.frames.numbered(number.start, number.stop)]
 
     def at(self, seconds: Fraction | float) -> Frame:
         """The frame on screen at a time.
@@ -330,7 +324,7 @@ class Video:
                 f"{self.name}: nothing is on screen at {float(seconds):g} s; "
                 f"the file runs from {float(start):g} to {float(end):g} s"
             )
-        return self.frames[bisect_right(self.source.frames, seconds, key=lambda entry: entry.time) - 1]
+        return self.frames[self.source.frames.at(seconds)]
 
     @property
     def _end(self) -> Fraction:

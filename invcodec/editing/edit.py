@@ -19,7 +19,7 @@ from invcodec.errors import DamagedError, UsageError
 from invcodec.geometry.camera import Camera
 
 
-def concat(paths: Sequence[str | os.PathLike[str]], out: BinaryIO) -> list[FrameEntry]:
+def concat(paths: Sequence[str | os.PathLike[str]], out: BinaryIO) -> Sequence[FrameEntry]:
     """Join files, such as segments that were encoded on different machines.
 
     Frames keep their numbers and times, so each file must begin after the end of the one before it. Of the encoder's
@@ -95,7 +95,7 @@ def _repack(writer: Writer, found: Record, cameras: tuple[Camera, ...]) -> None:
 class Cut:
     """Result of `cut`: the frames that were kept, and the one that was re-encoded as a keyframe, if any."""
 
-    frames: list[FrameEntry]
+    frames: Sequence[FrameEntry]
     recoded: FrameEntry | None
 
 
@@ -115,14 +115,10 @@ def cut(path: str | os.PathLike[str], first: int | None, stop: int | None, out: 
         DamagedError: a frame that is needed is damaged.
     """
     with StateReader(path) as reader:
-        kept = [
-            entry
-            for entry in reader.frames
-            if (first is None or entry.number >= first) and (stop is None or entry.number < stop)
-        ]
+        kept = reader.frames.numbered(first, stop)
         if not kept:
-            numbers = [entry.number for entry in reader.frames]
-            has = f"it has frames {numbers[0]} to {numbers[-1]}" if numbers else "it has none"
+            frames = reader.frames
+            has = f"it has frames {frames[0].number} to {frames[-1].number}" if frames else "it has none"
             raise UsageError(f"{path}: has no frames {'' if first is None else first}:{stop or ''}; {has}")
         head = reader.head
         writer = Writer(out, head)

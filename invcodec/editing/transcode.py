@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO, TypedDict
 
@@ -58,7 +58,7 @@ class Transcoded:
         outcomes: whether each target was met.
     """
 
-    frames: list[FrameEntry]
+    frames: Sequence[FrameEntry]
     size: int
     source_size: int
     quality: float

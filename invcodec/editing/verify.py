@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, TypedDict
 
 from invcodec.coding.chain import Follower
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import FrameEntry, FrameList
 from invcodec.container.reader import Reader
 from invcodec.container.scan import Record, Scanner, scan
 from invcodec.container.writer import Writer
@@ -37,7 +37,7 @@ class Verdict:
 
     head: Head
     status: str
-    frames: list[FrameEntry]
+    frames: Sequence[FrameEntry]
     lost: list[int]
     problems: list[str]
     size: int
@@ -136,7 +136,7 @@ class _Check:
     def __init__(self, scanner: Scanner, done: Done) -> None:
         self._scanner = scanner
         self._done = done
-        self._good: list[FrameEntry] = []
+        self._good: FrameList | None = None
         self._lost: list[int] = []
         self._problems: list[str] = []
 
@@ -154,6 +154,8 @@ class _Check:
                 self._lost.append(found.entry.number)
                 self._problems.append(str(error))
                 continue
+            if self._good is None:
+                self._good = FrameList(self._scanner.head.time_base)
             self._good.append(found.entry)
             yield found, found.frame
 
@@ -167,7 +169,7 @@ class _Check:
         return Verdict(
             scanner.head,
             "damaged" if self._lost else scanner.status,
-            self._good,
+            self._good or [],
             sorted({*scanner.lost, *self._lost}),
             [*scanner.problems, *self._problems],
             scanner.size,

@@ -200,7 +200,7 @@ class Encoder:
                 self.close()
 
     @property
-    def frames(self) -> list[FrameEntry]:
+    def frames(self) -> Sequence[FrameEntry]:
         """Frames written so far."""
         return self._recording.frames
 

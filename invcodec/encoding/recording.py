@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class Written:
     """Contents of a file that is being continued: its last state, and its frames with their statistics."""
 
     state: State
-    entries: list[FrameEntry]
+    entries: Sequence[FrameEntry]
     stats: list[Stats]
 
 
@@ -96,7 +96,7 @@ class Recording:
         return self._writer.head
 
     @property
-    def frames(self) -> list[FrameEntry]:
+    def frames(self) -> Sequence[FrameEntry]:
         """Frames written so far."""
         return self._writer.entries if self._writer else []
 

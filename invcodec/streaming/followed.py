@@ -13,7 +13,7 @@ from invcodec.coding.chain import Follower, StateReader
 from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import FrameEntry, FrameList
 from invcodec.container.reader import not_found
 from invcodec.container.remote import is_url
 from invcodec.container.scan import Record
@@ -82,8 +82,8 @@ class FollowedFile:
     def _begin(self, reader: StateReader) -> None:
         self._reader = reader
         self.head: Head = reader.head
-        self.frames: list[FrameEntry] = list(reader.frames)
-        self._known = {entry.number: entry for entry in self.frames}
+        # A finished file's stay on disk.
+        self.frames = reader.frames.copy() if reader.status in _GROWING else reader.frames
         self._live: dict[int, tuple[Record, State]] = {}
         self.arrivals: dict[int, Arrival] = {}
 
@@ -109,9 +109,14 @@ class FollowedFile:
 
     def entry(self, number: int) -> FrameEntry:
         with self._lock:
-            if number not in self._known:
-                raise not_found(self.name, number, [entry.number for entry in self.frames])
-            return self._known[number]
+            found = self._known(number)
+            if found is None:
+                raise not_found(self.name, number, self.frames)
+            return found
+
+    def _known(self, number: int) -> FrameEntry | None:
+        position = self.frames.position(number)
+        return None if position is None else self.frames[position]
 
     def _follow(self) -> None:
         try:
@@ -161,7 +166,7 @@ class FollowedFile:
         with self._reading, self._lock:
             if not self._replace(fresh):
                 return
-            known = [self._known.get(entry.number) for entry in fresh.frames]
+            known = [self._known(entry.number) for entry in fresh.frames]
             same = all(
                 a is None or (a.time, a.length) == (b.time, b.length) for a, b in zip(known, fresh.frames, strict=True)
             )
@@ -183,11 +188,11 @@ class FollowedFile:
 
     def _add(self, entries: list[FrameEntry]) -> None:
         """Add new frames, which are in order themselves."""
-        self._known.update((entry.number, entry) for entry in entries)
         if entries and self.frames and entries[0].number < self.frames[-1].number:
-            self.frames = sorted(self._known.values(), key=lambda entry: entry.number)
-        else:
-            self.frames.extend(entries)
+            entries = sorted([*self.frames, *entries], key=lambda entry: entry.number)
+            self.frames = FrameList(self.head.time_base)
+        for entry in entries:
+            self.frames.append(entry)
 
     def _take(self, head: Head, found: Record, state: State, arrival: Arrival) -> None:
         entry = found.entry
@@ -195,7 +200,7 @@ class FollowedFile:
         with self._lock:
             if head != self.head:
                 return
-            if entry.number not in self._known:
+            if self._known(entry.number) is None:
                 self._add([entry])
                 self.arrivals[entry.number] = arrival
             self._live[entry.number] = found, state
@@ -232,7 +237,7 @@ class FollowedFile:
     def cameras_at(self, number: int) -> tuple[Camera, ...]:
         with self._lock:
             live = self._live.get(number)
-            moving = any(entry.cameras for entry in self.frames)
+            moving = self.frames.cameras_before(len(self.frames) - 1) is not None
         if not moving:
             return self.head.cameras
         if live and live[0].frame is not None and live[0].frame.cameras is not None:

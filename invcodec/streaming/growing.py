@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
-from invcodec.container.canonical import pack, pack_list
 from invcodec.container.frame import FrameHead
-from invcodec.container.index import EndMark, IndexRow, pack_ending, unpack_index
-from invcodec.container.records import HEADER_BYTES, MAGIC, RecordHeader, RecordType, parse_header
+from invcodec.container.head import Head
+from invcodec.container.index import EndMark, FrameEntry, FrameList, pack_ending, pack_page
+from invcodec.container.records import CRC_BYTES, HEADER_BYTES, MAGIC, RecordHeader, RecordType, parse_header
 from invcodec.errors import InvError
-from invcodec.limits import MAX_HEAD_BYTES
+from invcodec.limits import MAX_HEAD_BYTES, PAGE_FRAMES
 
 POLL = 0.01
 """Seconds between polls of a growing file: short beside the time of a frame, and cheap."""
@@ -40,7 +41,7 @@ class FileId:
 class GrowingFile:
     """Tracks the complete records of a file while it is being written.
 
-    Of each frame only its index row is kept in memory. One thread at a time may use an instance.
+    Of each frame only its row of the index is kept in memory. One thread at a time may use an instance.
 
     Args:
         path: of the file, which need not exist yet.
@@ -50,6 +51,7 @@ class GrowingFile:
         generation: incremented when another file takes the name or this one is truncated; all else is then reset.
         head: magic number and HEAD record; empty until they are complete.
         size: bytes of complete records.
+        frames: frames so far.
         key, key_before: offsets of the last keyframe and of the one before it (of the last, if it is the only one).
         end: offset just past the last frame once the file is finished, or None.
         complete: whether there is an end mark that says that the encode is complete.
@@ -72,9 +74,9 @@ class GrowingFile:
         self.end: int | None = None
         self.complete = False
         self.broken = False
-        self._rows = bytearray()
-        self._count = 0
-        self._index_at = 0
+        self.frames = FrameList(Fraction(1))
+        self._pages = bytearray()
+        self._index_at: int | None = None
 
     def close(self) -> None:
         if self._file is not None:
@@ -136,20 +138,24 @@ class GrowingFile:
 
     def _take(self, header: RecordHeader) -> None:
         if header.type == RecordType.HEAD and not self.head:
+            payload = header.check_payload(self.read(header.payload_offset, header.length + CRC_BYTES))
+            self.frames = FrameList(Head.from_bytes(payload).time_base)
             self.head = self.read(0, header.end)
         elif header.is_frame:
             frame, _ = FrameHead.split(self.read(header.payload_offset, min(header.length, MAX_HEAD_BYTES)))
-            self._rows += pack(IndexRow.of(header, frame).to_plain())
-            self._count += 1
+            self.frames.append(FrameEntry.of(header, frame, self.frames.time_base))
+            if len(self.frames) % PAGE_FRAMES == 0:
+                self._pages += pack_page(self.frames.page(len(self.frames) // PAGE_FRAMES - 1))
             if header.type == RecordType.KEY:
                 self.key_before = header.offset if self.key is None else self.key
                 self.key = header.offset
         elif header.type == RecordType.INDEX:
-            self._index_at = header.offset
+            if self._index_at is None:
+                self._index_at = header.offset
         elif header.type == RecordType.END:
             payload = self.read(header.payload_offset, min(header.length, MAX_HEAD_BYTES))
             self.complete = EndMark.from_bytes(payload).complete
-            self.end = self._index_at or header.offset
+            self.end = header.offset if self._index_at is None else self._index_at
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of the file."""
@@ -161,8 +167,9 @@ class GrowingFile:
         return parse_header(self.read(offset, HEADER_BYTES), offset).end
 
     def index(self) -> bytes:
-        """The frames so far, as the payload of an INDEX record."""
-        return pack_list(self._count, bytes(self._rows))
+        """The frames so far, as INDEX records of level 0."""
+        rest = self.frames.page(len(self.frames) // PAGE_FRAMES)
+        return bytes(self._pages) + (pack_page(rest) if len(rest) else b"")
 
 
 @dataclass
@@ -179,20 +186,22 @@ class StreamedRange:
     shift: int
 
 
-def stream_ending(index: bytes, ranges: list[StreamedRange], position: int, complete: bool) -> bytes:
-    """INDEX and END records for a stream that holds some of a file's frames.
+def stream_ending(frames: FrameList, ranges: list[StreamedRange], position: int, complete: bool) -> bytes:
+    """INDEX records and END for a stream that holds some of a file's frames.
 
     Args:
-        index: all frames of the file, from `GrowingFile.index`.
+        frames: all frames of the file.
         ranges: what the stream holds of it.
         position: offset in the stream at which these records will be.
         complete: whether the encode is complete.
     """
-    rows = unpack_index(index)
-    streamed = [
-        replace(row, offset=row.offset + part.shift)
-        for part in ranges
-        for row in rows
-        if part.first <= row.offset < part.end
-    ]
+    streamed = FrameList(
+        frames.time_base,
+        (
+            replace(entry, offset=entry.offset + part.shift)
+            for part in ranges
+            for entry in frames
+            if part.first <= entry.offset < part.end
+        ),
+    )
     return pack_ending(streamed, position, complete)

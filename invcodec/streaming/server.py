@@ -209,7 +209,7 @@ class FileServer:
                 position += len(chunk)
                 ranges[-1].end = at
             elif growing.end is not None:
-                ending = partial(stream_ending, growing.index(), ranges, position, growing.complete)
+                ending = partial(stream_ending, growing.frames, ranges, position, growing.complete)
                 # A long index takes a while.
                 await _send(request, response, await asyncio.to_thread(ending))
                 return

@@ -7,7 +7,7 @@ import json
 import re
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ class _Session:
         self._error: str | None = None
         self._generation = -1
         self._sent_state: tuple[Any, ...] = ()
-        self._frames: list[FrameEntry] = []
+        self._frames: Sequence[FrameEntry] = []
         self._sent_frames = 0
         self._loop = asyncio.get_running_loop()
         self.client = Client(self._deliver)
