@@ -16,6 +16,8 @@ from invcodec.errors import InvError, InvWarning
 from invcodec.interrupts import plain_interrupts
 from invcodec.version import __version__
 
+from .terminal import note
+
 _COMMANDS = {
     "Encode": {
         "inspect": ("inspect", "command"),
@@ -130,11 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     text = str(message) if issubclass(category, InvWarning) else f"{category.__name__}: {message}"
-    print(f"invcodec: {' '.join(text.split())}", file=sys.stderr)
+    note(" ".join(text.split()))
 
 
 def _fail(message: str, code: int, hint: str = "") -> int:
     if os.environ.get("INVCODEC_DEBUG"):
         traceback.print_exc()
-    print(f"invcodec: {' '.join(message.split())}{hint}", file=sys.stderr)
+    note(f"{' '.join(message.split())}{hint}")
     return code

@@ -13,6 +13,7 @@ import click
 from invcodec.errors import DamagedError, UsageError
 
 from .options import DEVICE, FORCE, THREADS, Command, exclusive, group
+from .terminal import note, say
 from .values import Duration, FrameRange, Input, Size
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def command(
         if weights is None or poses or output or depth or size:
             lost = _write_pictures(video, chosen, poses or ("default",), size, output, depth=depth, force=force)
         for problem in [*video.problems, *map(str, lost)]:
-            print(f"invcodec: warning: {problem}", file=sys.stderr)
+            note(f"warning: {problem}")
         return 3 if lost or video.status in ("damaged", "truncated") else 0
 
 
@@ -196,7 +197,7 @@ def _write_weights(frames: Sequence[Frame], path: Path, force: bool) -> None:
     data = save(frame.weights(), metadata)
     with written(path, force) as out:
         out.file.write(data)
-    click.echo(path)
+    say(path)
 
 
 def _write_pictures(
@@ -222,5 +223,5 @@ def _write_pictures(
     pictures = Pictures(video, depth=depth, force=force)
     for each, pattern in zip(films, patterns, strict=True):
         for line in pictures.write(each, pattern):
-            click.echo(line)
+            say(line)
     return pictures.lost

@@ -12,6 +12,7 @@ import click
 
 from .options import FORCE, OUTPUT
 from .progress import measured
+from .terminal import note, say
 from .values import FrameRange, bytes_text
 
 
@@ -56,7 +57,7 @@ def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: 
     _report(output, f"{len(result.frames)} frames")
     if result.recoded is not None:
         size = bytes_text(result.recoded.length)
-        print(f"invcodec: frame {result.recoded.number} was re-encoded as a keyframe, {size}", file=sys.stderr)
+        note(f"frame {result.recoded.number} was re-encoded as a keyframe, {size}")
 
 
 @click.command(
@@ -80,7 +81,7 @@ def repair(file: Path, output: Path, force: bool) -> int:
         verdict = recover(file, out, done)
     _report(output, f"{len(verdict.frames)} frames recovered, {len(verdict.lost)} lost")
     for problem in verdict.problems:
-        print(f"invcodec: {problem}", file=sys.stderr)
+        note(problem)
     return 3 if verdict.lost else 0
 
 
@@ -98,4 +99,4 @@ def opened_output(output: Path, force: bool) -> Iterator[BinaryIO]:
 
 def _report(output: Path, what: str) -> None:
     if str(output) != "-":
-        click.echo(f"{output}: {what}, {bytes_text(output.stat().st_size)}")
+        say(f"{output}: {what}, {bytes_text(output.stat().st_size)}")

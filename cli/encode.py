@@ -13,7 +13,8 @@ import click
 
 from invcodec import names
 
-from .options import FORCE, Command, capture_options, group, resolve_settings, training_options
+from .options import FORCE, HOST, Command, capture_options, group, resolve_settings, training_options
+from .terminal import say
 from .values import Address, bytes_text, seconds_text
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ Examples:
         help="Serve the file over HTTP while it is being written: 8080 listens on localhost only, 0.0.0.0:8080 on all "
         "interfaces.",
     ),
+    HOST,
 )
 @FORCE
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode; all options come from the file.")
@@ -84,6 +86,7 @@ def command(
     loop: bool,
     stdin: bool,
     serve: tuple[str, int] | None,
+    hosts: tuple[str, ...],
     frames: tuple[int | None, int | None] | None,
     downscale: int,
     holdout: tuple[str, ...],
@@ -114,9 +117,11 @@ def command(
         raise click.UsageError("--target-size needs a known number of frames; with --live, use --bitrate", ctx)
     if serve and to_pipe:
         raise click.UsageError("--serve needs an output file, not -", ctx)
+    if hosts and not serve:
+        raise click.UsageError("--host requires --serve", ctx)
     if resume:
         _refuse_options(ctx)
-        with _served(output, serve, fresh=False):
+        with _served(output, serve, hosts, fresh=False):
             reports = resume_encode(output, capture, progress=shown)
     else:
         if to_pipe and sys.stdout.isatty():
@@ -126,19 +131,19 @@ def command(
         target = sys.stdout.buffer if to_pipe else output
         if live:
             cameras = _live_source(capture, layout, source, downscale, holdout, loop=loop, stdin=stdin)
-            with _served(output, serve):
+            with _served(output, serve, hosts):
                 _encode_live(ctx, cameras, target, training, frames, force, shown)
             return
         settings = resolve_settings(ctx, training)
         opened = open_capture(
             capture, layout=layout, source=source, frames=frames, downscale=downscale, holdout=holdout or None
         )
-        with _served(output, serve):
+        with _served(output, serve, hosts):
             reports = encode_capture(opened, target, settings, force=force, progress=shown)
         if to_pipe:
             return
     if isinstance(shown, BarProgress):
-        click.echo(_summary(output, reports), err=True)
+        say(_summary(output, reports), err=True)
 
 
 def _summary(output: Path, reports: Sequence[FrameReport]) -> str:
@@ -154,7 +159,7 @@ def _summary(output: Path, reports: Sequence[FrameReport]) -> str:
 
 def _refuse_options(ctx: click.Context) -> None:
     """Refuse options that a resumed encode would ignore, since it takes them from the file."""
-    allowed = {"capture", "output", "resume", "progress", "serve"}
+    allowed = {"capture", "output", "resume", "progress", "serve", "hosts"}
     for parameter in ctx.command.params:
         if parameter.name in allowed or parameter.name is None:
             continue
@@ -214,17 +219,19 @@ def _encode_live(
     done = encode_live(source, target, settings, **deadlines, frames=frames, force=force, progress=shown)
     if isinstance(shown, BarProgress):
         late = f", {done.late} late" if done.late else ""
-        click.echo(f"{done.frames} frames, {done.dropped} dropped{late}", err=True)
+        say(f"{done.frames} frames, {done.dropped} dropped{late}", err=True)
 
 
 @contextmanager
-def _served(output: Path, address: tuple[str, int] | None, *, fresh: bool = True) -> Iterator[None]:
+def _served(
+    output: Path, address: tuple[str, int] | None, hosts: tuple[str, ...], *, fresh: bool = True
+) -> Iterator[None]:
     """Serve the output over HTTP from a separate process, so that clients cannot slow down the encoder."""
     if address is None:
         yield
         return
     from invcodec.streaming.server import BackgroundServer
 
-    with BackgroundServer(output, *address, fresh=fresh) as server:
-        click.echo(f"serving {server.url}", err=True)
+    with BackgroundServer(output, *address, fresh=fresh, hosts=hosts) as server:
+        say(f"serving {server.url}; {server.reach}", err=True)
         yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from .options import DEVICE, JSON, THREADS
+from .terminal import note, say, say_json
 from .values import bytes_text, seconds_text, table
 
 if TYPE_CHECKING:
@@ -87,11 +86,14 @@ def command(
             result = evaluate(video, opened, cameras, save=save, done=done)
             if validation:
                 result["validation"] = validate(video, opened, done=done)
-        click.echo(json.dumps(result, indent=2) if as_json else _text(result))
+        if as_json:
+            say_json(result)
+        else:
+            say(*_text(result))
         for problem in video.problems:
-            print(f"invcodec: warning: {problem}", file=sys.stderr)
+            note(f"warning: {problem}")
         for number in result["lost"]:
-            print(f"invcodec: warning: frame {number} is lost", file=sys.stderr)
+            note(f"warning: frame {number} is lost")
         return 3 if result["lost"] or video.status in ("damaged", "truncated") else 0
 
 
@@ -103,7 +105,7 @@ def _origin(encoder: Mapping[str, Any]) -> dict[str, Any]:
     return {key: origin[key] for key in ("layout", "source") if isinstance(origin.get(key), str)}
 
 
-def _text(result: Evaluation) -> str:
+def _text(result: Evaluation) -> list[str]:
     columns: list[_Column] = ["psnr", "psnr_moving", "psnr_static", "ssim"]
     rows = [["frame", "kind", "bytes", "PSNR dB", "moving", "static", "SSIM"]]
     for frame in result["frames"]:
@@ -120,7 +122,7 @@ def _text(result: Evaluation) -> str:
         f"{result['set']} {'camera' if count == 1 else 'cameras'}: {shown}{note}",
         f"moving pixels from {result['motion']}; PSNR and SSIM are means over {result['mean']['images']} images",
         "",
-        table(rows, left=2),
+        *table(rows, left=2),
         "",
         f"file {bytes_text(size['file'])}, {bytes_text(size['per_frame'])} per frame, "
         f"{size['bit_rate'] / 1e3:.4g} kbit/s over {seconds_text(size['duration'])}",
@@ -130,10 +132,10 @@ def _text(result: Evaluation) -> str:
         for each in result["validation"]:
             decibels = (each["psnr"], each["stored"], each["psnr_moving"], each["stored_moving"])
             measured.append([str(each["number"]), *("-" if value is None else f"{value:.2f}" for value in decibels)])
-        lines += ["", table(measured)]
+        lines += ["", *table(measured)]
     if result["missing"]:
         lines.append(f"{len(result['missing'])} frames of the file are not in the capture and were skipped")
-    return "\n".join(lines)
+    return lines
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from .options import JSON
+from .terminal import say, say_json
 from .values import Input, bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
 
 
@@ -40,11 +40,14 @@ def command(file: Path | str, as_json: bool, records: bool) -> int:
         info = describe_stream(sys.stdin.buffer, "stdin", records=records)
     else:
         info = describe(file, records=records)
-    click.echo(json.dumps(info, indent=2) if as_json else _text(info))
+    if as_json:
+        say_json(info)
+    else:
+        say(*_text(info))
     return 3 if info["state"] in ("damaged", "truncated") else 0
 
 
-def _text(info: Mapping[str, Any]) -> str:
+def _text(info: Mapping[str, Any]) -> list[str]:
     frames, size, cameras = info["frames"], info["bytes"], info["cameras"]
     lines = [f"{info['file']}: {info['state']}, {bytes_text(size['file'])}"]
     lines += [f"  {problem}" for problem in info["problems"]]
@@ -94,5 +97,5 @@ def _text(info: Mapping[str, Any]) -> str:
         for record in info["records"]:
             frame = "" if record["frame"] is None else str(record["frame"])
             rows.append([record["type"], frame, str(record["offset"]), str(record["bytes"])])
-        lines += ["", table(rows)]
-    return "\n".join(lines)
+        lines += ["", *table(rows)]
+    return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from invcodec.names import Source
 
 from .options import JSON, Command, capture_options, resolve_settings, training_options
+from .terminal import say, say_json
 from .values import bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
 
 _SPACES = {
@@ -58,10 +58,13 @@ def command(
         capture, layout=layout, source=source, frames=frames, downscale=downscale, holdout=holdout or None
     )
     summary = summarise(opened, settings)
-    click.echo(json.dumps(summary, indent=2) if as_json else _text(summary, capture))
+    if as_json:
+        say_json(summary)
+    else:
+        say(*_text(summary, capture))
 
 
-def _text(summary: dict[str, Any], folder: Path) -> str:
+def _text(summary: dict[str, Any], folder: Path) -> list[str]:
     first, stop = summary["frames"]
     low, high = summary["available"]
     count = stop - first
@@ -93,27 +96,25 @@ def _text(summary: dict[str, Any], folder: Path) -> str:
                 ", ".join(note),
             ]
         )
-    return "\n".join(
-        [
-            f"{summary['capture']}: layout {summary['layout']}, {summary['source']}",
-            f"frames    {first} to {stop - 1} ({count} of {high - low}), {frame_rate_text(rate)}, "
-            f"{seconds_text(count * rate[1] / rate[0])}",
-            f"images    {cameras[0]['width']}x{cameras[0]['height']}{shrunk}"
-            + (", transparent background" if summary["transparent"] else ""),
-            f"scene     {scene}",
-            f"held out  {', '.join(summary['held_out']) or 'none'}",
-            f"encode    preset {expected['preset']}: "
-            f"{training_text(expected['training']['key'], expected['training']['later'])}",
-            *(
-                f"network   {network['role']}: {network_text(network['profile'], network['config'])}"
-                for network in expected["networks"]
-            ),
-            f"time      about {seconds_text(expected['seconds'])} on this machine{parts} (an estimate)",
-            f"size      about {bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} per frame)",
-            "",
-            table(rows, left=2),
-        ]
-    )
+    return [
+        f"{summary['capture']}: layout {summary['layout']}, {summary['source']}",
+        f"frames    {first} to {stop - 1} ({count} of {high - low}), {frame_rate_text(rate)}, "
+        f"{seconds_text(count * rate[1] / rate[0])}",
+        f"images    {cameras[0]['width']}x{cameras[0]['height']}{shrunk}"
+        + (", transparent background" if summary["transparent"] else ""),
+        f"scene     {scene}",
+        f"held out  {', '.join(summary['held_out']) or 'none'}",
+        f"encode    preset {expected['preset']}: "
+        f"{training_text(expected['training']['key'], expected['training']['later'])}",
+        *(
+            f"network   {network['role']}: {network_text(network['profile'], network['config'])}"
+            for network in expected["networks"]
+        ),
+        f"time      about {seconds_text(expected['seconds'])} on this machine{parts} (an estimate)",
+        f"size      about {bytes_text(expected['bytes'])} ({bytes_text(expected['bytes'] / count)} per frame)",
+        "",
+        *table(rows, left=2),
+    ]
 
 
 def _relative(name: str, folder: Path) -> str:

@@ -68,6 +68,14 @@ OUTPUT = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 DEVICE = click.option("--device", default="auto", metavar="DEVICE", show_default=True, help="auto, cpu or cuda.")
+HOST = click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Also answer browsers that know this machine by this name, such as a proxy's. Repeatable. Default: addresses, "
+    "localhost and this machine's own name.",
+)
 THREADS = click.option("--threads", type=Count(1, 1024), help="CPU threads. Default: all cores.")
 
 capture_options = group(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from invcodec.encoding.report import Estimate, FrameReport, LiveReport, Outcome, Progress
 
+from .terminal import note, say_json
 from .values import bits_text, bytes_text, psnr_text, seconds_text
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def target_text(outcome: Outcome) -> str:
 def report_missed(outcome: Outcome) -> None:
     """Report a missed target on standard error."""
     if not outcome.met:
-        print(f"invcodec: target missed: {target_text(outcome)}", file=sys.stderr, flush=True)
+        note(f"target missed: {target_text(outcome)}")
 
 
 class QuietProgress(Progress):
@@ -77,10 +77,10 @@ class JsonProgress(Progress):
             for name in ("captured", "queue", "training", "coding", "deadline"):
                 line[name] = round(getattr(report, name), 3)
             line["dropped"] = report.dropped
-        print(json.dumps(line), file=sys.stderr, flush=True)
+        say_json(line, err=True, indent=None)
 
     def target_done(self, outcome: Outcome) -> None:
-        print(json.dumps(outcome.describe()), file=sys.stderr, flush=True)
+        say_json(outcome.describe(), err=True, indent=None)
 
 
 def _rounded(value: float | None) -> float | None:
@@ -194,7 +194,7 @@ class BarProgress(Progress):
         self._bar.stop()
         for outcome in self._outcomes:
             if outcome.met:
-                print(f"invcodec: target met: {target_text(outcome)}", file=sys.stderr)
+                note(f"target met: {target_text(outcome)}")
             report_missed(outcome)
 
 

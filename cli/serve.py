@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from .options import HOST
+from .terminal import note, say
 from .values import Address
 
 
@@ -27,15 +29,17 @@ Examples:
     show_default=True,
     help="Address to listen on: 8080 for localhost only, 0.0.0.0:8080 for all interfaces; port 0 picks a free port.",
 )
-def command(file: Path, address: tuple[str, int]) -> None:
+@HOST
+def command(file: Path, address: tuple[str, int], hosts: tuple[str, ...]) -> None:
     """Serve FILE, and nothing else, over HTTP until Ctrl-C.
 
     FILE may be finished, still growing, or not exist yet. 'invcodec view', 'decode' and 'info' accept its URL, and so
     does any other client that supports HTTP range requests.
     """
     from invcodec.errors import UsageError
+    from invcodec.streaming.connections import address_of, listen, reach
     from invcodec.streaming.growing import GrowingFile
-    from invcodec.streaming.server import address_of, listen, serve
+    from invcodec.streaming.server import READS, serve
 
     if file.is_dir():
         raise UsageError(f"{file}: is a directory; give a file name")
@@ -47,6 +51,7 @@ def command(file: Path, address: tuple[str, int]) -> None:
     if growing.broken and not growing.head:
         raise UsageError(f"{file}: is not an .inv file")
     listening = listen(*address)
-    click.echo(address_of(listening, file.name))
+    say(address_of(listening, file.name))
+    note(reach(listening, READS))
     with suppress(KeyboardInterrupt):
-        serve(file, listening)
+        serve(file, listening, hosts=(address[0], *hosts))

@@ -10,6 +10,7 @@ import click
 from invcodec.names import RIG_KINDS, SCENES, SYNTH_LAYOUTS
 
 from .options import Command, group
+from .terminal import say
 from .values import Count, Size
 
 
@@ -106,4 +107,4 @@ def command(output: Path, **options: Any) -> None:
     options["focal_length"] = options["focal_length"] or FOCAL_LENGTH
     with counted("ray tracing", options["cameras"] * options["frames"]) as done:
         write_synthetic(output, **options, done=done)
-    click.echo(output)
+    say(output)

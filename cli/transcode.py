@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from .edit import opened_output
 from .options import DEVICE, FORCE, JSON, OUTPUT, THREADS, Command, read_target, target_options
 from .progress import counted, report_missed, target_text
+from .terminal import say, say_json
 from .values import bytes_text, psnr_text
 
 
@@ -69,9 +69,10 @@ def command(
         f"worst frame {min(each.psnr for each in result.fidelities):.2f} dB",
         *(f"target met: {target_text(outcome)}" for outcome in result.outcomes if outcome.met),
     ]
-    click.echo(
-        json.dumps(result.describe(str(output), str(file)), indent=2) if as_json else "\n".join(text),
-        err=str(output) == "-",
-    )
+    to_pipe = str(output) == "-"
+    if as_json:
+        say_json(result.describe(str(output), str(file)), err=to_pipe)
+    else:
+        say(*text, err=to_pipe)
     for outcome in result.outcomes:
         report_missed(outcome)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,8 @@ import click
 from invcodec.container.remote import is_url
 from invcodec.errors import UsageError
 from invcodec.limits import MAX_IMAGE_SIDE
+
+from .terminal import printable
 
 if TYPE_CHECKING:
     from invcodec.metrics import Fidelity
@@ -222,8 +224,9 @@ def _budget_text(training: Mapping[str, Any]) -> str:
     return " or ".join(parts)
 
 
-def table(rows: list[list[str]], *, left: int = 1) -> str:
-    """Rows as text in columns; the first `left` columns are left-aligned, all others right-aligned."""
+def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Lines of text in columns; the first `left` columns are left-aligned, all others right-aligned."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -232,7 +235,7 @@ def table(rows: list[list[str]], *, left: int = 1) -> str:
         )
         for row in rows
     ]
-    return "\n".join(line.rstrip() for line in lines)
+    return [line.rstrip() for line in lines]
 
 
 def frame_rate_text(rate: list[int]) -> str:

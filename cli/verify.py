@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import click
 
 from .options import JSON
 from .progress import measured
+from .terminal import note, say, say_json
 
 
 @click.command(
@@ -35,11 +34,11 @@ def command(file: Path, as_json: bool) -> int:
     with opened(file) as (stream, name, size), measured("verifying", size) as done:
         verdict = verify(stream, name, done)
     if as_json:
-        click.echo(json.dumps(verdict.describe(name), indent=2))
+        say_json(verdict.describe(name))
     else:
         count = len(verdict.frames)
         good = f"{count} frame{'' if count == 1 else 's'} with valid checksums and digests"
-        click.echo(f"{name}: {verdict.status}, {good}" + (f", {len(verdict.lost)} lost" if verdict.lost else ""))
+        say(f"{name}: {verdict.status}, {good}" + (f", {len(verdict.lost)} lost" if verdict.lost else ""))
         for problem in verdict.problems:
-            print(f"invcodec: {problem}", file=sys.stderr)
+            note(problem)
     return 0 if verdict.sound else 3

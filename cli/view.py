@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,8 @@ from time import sleep
 
 import click
 
-from .options import DEVICE, THREADS
+from .options import DEVICE, HOST, THREADS
+from .terminal import note, say
 from .values import Address, Input
 
 
@@ -33,19 +33,25 @@ Examples:
     help="Address of the page: 8088 for localhost only, 0.0.0.0:8088 for all interfaces.  [default: a free port on "
     "localhost]",
 )
+@HOST
 @click.option("--browser/--no-browser", default=True, help="Open the page in a browser.  [default: on]")
 @DEVICE
 @THREADS
 def command(
-    file: Path | str, address: tuple[str, int], browser: bool, device: str, threads: int | None
-) -> None:  # fmt: skip
+    file: Path | str,
+    address: tuple[str, int],
+    hosts: tuple[str, ...],
+    browser: bool,
+    device: str,
+    threads: int | None,
+) -> None:
     """View FILE interactively in a browser until Ctrl-C.
 
     FILE may also be an HTTP URL, and may still be growing. Drag to orbit, scroll to zoom, press space to play and ? to
     list all keys. This program renders the pictures; the browser only shows them.
     """
-    from invcodec.streaming.server import address_of, listen
-    from invcodec.streaming.viewer import view
+    from invcodec.streaming.connections import address_of, listen, reach
+    from invcodec.streaming.viewer import WATCHES, view
 
     if str(file) == "-":
         raise click.UsageError("standard input is not seekable; use a file or a URL")
@@ -54,7 +60,8 @@ def command(
     url = address_of(listening)
 
     def ready() -> None:
-        click.echo(url)
+        say(url)
+        note(reach(listening, WATCHES))
         if browser:
             webbrowser.open(url)
 
@@ -63,7 +70,7 @@ def command(
             view(
                 str(file),
                 listening,
-                local=ipaddress.ip_address(listening.getsockname()[0].split("%")[0]).is_loopback,
+                hosts=(address[0], *hosts),
                 device=device,
                 threads=threads,
                 ready=ready,
@@ -83,6 +90,6 @@ def _wait_for(name: str) -> None:
             return
         except NotYet:
             if not told:
-                click.echo(f"{name}: waiting for the first keyframe", err=True)
+                say(f"{name}: waiting for the first keyframe", err=True)
             told = True
             sleep(0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,18 @@ from invcodec.container.remote import RemoteFile
 from invcodec.container.scan import Record, Scanner, scan
 from invcodec.editing.verify import verify
 from invcodec.errors import UsageError
-from invcodec.streaming import follow, server
+from invcodec.streaming import connections, follow, server
 from invcodec.streaming import growing as module_growing
+from invcodec.streaming.connections import address_of, has_place, listen
 from invcodec.streaming.follow import follow_file, follow_url
 from invcodec.streaming.growing import FileId, GrowingFile, StreamedRange, stream_ending
-from invcodec.streaming.server import FileServer, address_of, listen
+from invcodec.streaming.server import FileServer
 
 
 @contextmanager
-def served(path: Path, port: int = 0, stale: FileId | None = None, buffer: int | None = None) -> Iterator[str]:
+def served(
+    path: Path, port: int = 0, stale: FileId | None = None, buffer: int | None = None, hosts: Sequence[str] = ()
+) -> Iterator[str]:
     """URL of the file, served from this process; `buffer` bounds the socket's send buffer in bytes."""
     listening = listen("127.0.0.1", port)
     if buffer is not None:
@@ -49,7 +53,7 @@ def served(path: Path, port: int = 0, stale: FileId | None = None, buffer: int |
     stop = threading.Event()
 
     async def run() -> None:
-        await FileServer(path, stale, stop).run(listening)  # type: ignore[arg-type]
+        await FileServer(path, stale, stop, hosts).run(listening)  # type: ignore[arg-type]
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
@@ -266,21 +270,128 @@ def test_a_slow_client_skips_to_the_last_keyframe(tmp_path: Path) -> None:
     assert 2 <= len(numbers) < 40
 
 
-def test_connections_are_bounded_and_silent_ones_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
-    monkeypatch.setattr(server, "_TIMEOUT", 0.5)
+def raw(url: str, request: str, host: str = "127.0.0.1") -> bytes:
+    """All that a server answers to these bytes, until it closes the connection."""
+    port = int(url.split(":")[2].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port), PATIENCE, (host, 0)) as client:
+        client.sendall(request.encode())
+        data = b""
+        while piece := client.recv(1 << 16):
+            data += piece
+    return data
+
+
+def test_connections_are_bounded_by_host_and_silent_ones_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 12)
     path = tmp_path / "live.inv"
     path.write_bytes(make_vectors.simple().finish())
     with served(path) as url:
-        port = int(url.split(":")[2].split("/")[0])
-        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
-        for each in silent:
-            each.settimeout(PATIENCE)
-            with closing(each), suppress(ConnectionResetError):
-                assert each.recv(1) == b""
-        # Who asks is served, however long it takes here.
-        monkeypatch.setattr(server, "_TIMEOUT", PATIENCE)
         ready(url)
+        port = int(url.split(":")[2].split("/")[0])
+        request = f"GET /live.inv?index HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+        here = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(3)]
+        with pytest.raises(ConnectionResetError):
+            raw(url, request)
+        # Other hosts still have room.
+        assert b" 200 OK" in raw(url, request, host="127.0.0.2")
+        for each in here:
+            each.close()
+
+        def answered() -> bool:
+            with suppress(ConnectionResetError):
+                return b" 200 OK" in raw(url, request)
+            return False
+
+        until(answered)
+        monkeypatch.setattr(connections, "_TIMEOUT", 0.2)
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as silent, suppress(ConnectionResetError):
+            assert silent.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("there", "peer", "room"),
+    [
+        ([], "10.0.0.1", True),
+        (["10.0.0.1"] * 3, "10.0.0.1", False),
+        (["10.0.0.1"] * 3, "10.0.0.2", True),
+        (["10.0.0.1"] * 3, "::ffff:10.0.0.1", False),
+        (["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"], "2001:db8::4", False),
+        (["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"], "2001:db8:0:1::4", True),
+        ([f"10.0.0.{i}" for i in range(12)], "10.0.1.1", False),
+    ],
+)
+def test_one_host_cannot_take_all_places(there: list[str], peer: str, room: bool) -> None:
+    assert has_place(there, peer, 12) == room
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ("", 200),
+        ("Host: 127.0.0.1", 200),
+        ("Host: localhost:8080", 200),
+        ("Host: LOCALHOST.", 200),
+        ("Host: 192.168.1.7:8080", 200),
+        ("Host: [::1]:8080", 200),
+        (f"Host: {socket.gethostname()}:8080", 200),
+        ("Host: video.example", 200),
+        ("Host: evil.example", 403),
+        ("Host: 127.0.0.1.evil.example", 403),
+        ("Host: localhost@evil.example", 403),
+        ("Host: [::1", 403),
+        ("Host: ", 403),
+        ("Host: localhost\r\nOrigin: http://localhost", 200),
+        ("Host: localhost:80\r\nOrigin: http://localhost:90", 403),
+        ("Host: localhost\r\nOrigin: null", 403),
+        ("Host: localhost\r\nSec-Fetch-Site: same-origin", 200),
+        ("Host: localhost\r\nSec-Fetch-Site: none", 200),
+        ("Host: localhost\r\nSec-Fetch-Site: same-site", 403),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site", 403),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: document", 403),
+    ],
+)
+def test_pages_of_other_sites_cannot_read_the_file(guarded: str, headers: str, code: int) -> None:
+    end = f"\r\n{headers}\r\n\r\n" if headers else "\r\n\r\n"
+    for path in ("live.inv", "live.inv?follow", "live.inv?index"):
+        assert f" {code} ".encode() in raw(guarded, f"GET /{path} HTTP/1.0{end}").split(b"\r\n", 1)[0]
+    # A link to the front page may be followed.
+    front = 200 if "document" in headers else code
+    assert f" {front} ".encode() in raw(guarded, f"GET / HTTP/1.0{end}").split(b"\r\n", 1)[0]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a finished file whose server may also be called video.example."""
+    path = tmp_path_factory.mktemp("guarded") / "live.inv"
+    path.write_bytes(make_vectors.simple().finish())
+    with served(path, hosts=["Video.example"]) as url:
+        ready(url)
+        yield url
+
+
+def test_a_file_that_is_cut_ends_answers_that_are_on_their_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, keys = big_file(3, 150_000)
+    path = tmp_path / "live.inv"
+    path.write_bytes(head + b"".join(keys))
+    read = GrowingFile.read
+
+    def cut(self: GrowingFile, offset: int, size: int) -> bytes:
+        """As if the file were cut between the last look at its size and this."""
+        return read(self, offset, size)[: max(0, len(head) + 200_000 - offset)]
+
+    with served(path) as url:
+        ready(url)
+        until(lambda: len(get(url)[1]) == path.stat().st_size)
+        monkeypatch.setattr(GrowingFile, "read", cut)
+        with closing(http.client.HTTPConnection(url.split("/")[2], timeout=PATIENCE)) as client:
+            client.request("GET", url)
+            with pytest.raises(http.client.IncompleteRead):
+                client.getresponse().read()
+            # What comes next must not be taken for the rest of this.
+            assert client.sock.recv(1) == b""
+        assert len(get(url + "?follow")[1]) <= len(head) + 200_000
 
 
 def follow_all(follow: Iterator[tuple[Scanner, Record]], into: list[int]) -> None:
@@ -406,7 +517,7 @@ def test_a_file_that_was_deleted_is_still_served(tmp_path: Path) -> None:
         assert get(url, Range="bytes=-12") == (206, data[-12:])
 
 
-def test_connections_that_have_sent_a_request_are_not_remembered() -> None:
+def test_connections_are_remembered_while_they_are_silent_and_open() -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(text="x")
 
@@ -414,18 +525,24 @@ def test_connections_that_have_sent_a_request_are_not_remembered() -> None:
         app = web.Application()
         app.router.add_get("/", answer)
         listening = listen("127.0.0.1", 0)
-        context = server.serving(app, listening)
+        context = connections.serving(app, listening)
         counts = []
         async with context:
             reader, writer = await asyncio.open_connection(*listening.getsockname())
             for _ in range(2):
-                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 await reader.readuntil(b"\r\n\r\nx")
                 counts.append(len(context._silent))
             writer.close()
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            while not context._silent:
+                await asyncio.sleep(0.001)
+            writer.close()
+            while context._silent:
+                await asyncio.sleep(0.001)
         return counts
 
-    assert asyncio.run(remembered()) == [0, 0]
+    assert asyncio.run(asyncio.wait_for(remembered(), PATIENCE)) == [0, 0]
 
 
 class Answer:

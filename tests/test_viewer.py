@@ -34,6 +34,7 @@ from invcodec.container.scan import Record, Scanner
 from invcodec.decoding.video import Video
 from invcodec.errors import UsageError
 from invcodec.streaming import followed as followed_module
+from invcodec.streaming import rendering
 from invcodec.streaming.followed import FollowedFile
 from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, _false_colours, scene
 from invcodec.streaming.viewer import _Session
@@ -237,7 +238,7 @@ def test_frames_stay_in_order_after_some_were_skipped(tmp_path: Path, monkeypatc
     followed = FollowedFile(str(path))
 
     async def begin() -> _Session:
-        return _Session(SimpleNamespace(file=followed), None)  # type: ignore[arg-type]
+        return _Session(SimpleNamespace(file=followed), None, "")  # type: ignore[arg-type]
 
     session = asyncio.run(begin())
     ready.set()
@@ -281,6 +282,69 @@ def test_pictures_match_the_decoder_and_come_coarse_first(encoded: Path) -> None
     coarse = pixels(got[0].data)
     shrunk = np.asarray(Image.fromarray(expected).resize(coarse.shape[1::-1], Image.Resampling.BOX))
     assert np.abs(coarse.astype(int) - shrunk).mean() < 12
+    service.close()
+
+
+def test_a_picture_to_save_does_not_keep_those_waiting_who_look(encoded: Path) -> None:
+    order: list[Picture | str] = []
+    service = RenderService(FollowedFile(str(encoded)), threads=1)
+    saver = Client(order.append)
+
+    def look(picture: Picture) -> None:
+        order.append("look")
+        if order.count("look") < 4:
+            service.show(looker, ask(1, size=[40, 30]))
+
+    looker = Client(look)
+    service.add(looker)
+    service.add(saver)
+    # Many strips.
+    service._speed = 2000.0
+    with service._work:
+        looker.request, saver.order = ask(1, size=[40, 30]), ask(2, size=[160, 120])
+        service._work.notify_all()
+    until(lambda: len(order) == 5)
+    assert order[:4] == ["look"] * 4
+    saved = order[4]
+    assert isinstance(saved, Picture)
+    assert (saved.about["saved"], saved.about["frame"], saved.about["type"]) == (True, 2, "image/png")
+    with Video(encoded) as video:
+        frame = video[2]
+        assert_same_picture(pixels(saved.data), frame.render(frame.camera("cam00").resized(160, 120)).rgb)
+    service.close()
+
+
+def test_nothing_that_goes_wrong_ends_rendering(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[Picture] = []
+    service = RenderService(FollowedFile(str(encoded)), threads=1)
+
+    def gone(picture: Picture) -> None:
+        raise RuntimeError("the page is gone")
+
+    def failing(*_: object, exact: bool) -> None:
+        raise MemoryError
+
+    broken, client = Client(gone), Client(got.append)
+    for each in (broken, client):
+        service.add(each)
+    service.save(broken, ask(1))
+    service.show(broken, ask(1))
+    service.save(client, ask(99))
+    until(lambda: len(got) == 1)
+    assert (got[0].about["saved"], "no frame 99" in got[0].about["error"]) == (True, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(rendering, "_encode", failing)
+        service.show(client, ask(1))
+        until(lambda: len(got) == 2)
+    assert got[1].about["error"] == "MemoryError"
+    # Its client leaves while a picture is being rendered.
+    service.save(client, ask(1, size=[400, 300]))
+    service.remove(client)
+    last = Client(got.append)
+    service.add(last)
+    service.show(last, ask(2))
+    until(lambda: len(got) == 3)
+    assert got[2].about["frame"] == 2
     service.close()
 
 
@@ -361,15 +425,53 @@ def test_pages_of_other_sites_are_refused(page: str) -> None:
                 ("", {"Host": "evil.example"}),
                 ("", {"Host": "127.0.0.1.evil.example"}),
                 ("socket", {"Origin": "http://evil.example"}),
-                ("picture.png", {}),
-                ("picture.png?view=%7B%7D", {}),
+                ("socket", {"Sec-Fetch-Site": "same-site"}),
+                ("", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "iframe"}),
+                ("", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}),
                 ("etc/passwd", {}),
             ]:
                 async with session.get(page + path, headers=headers) as answer:
                     found.append(answer.status)
         return found
 
-    assert asyncio.run(codes()) == [200, 403, 403, 403, 400, 400, 404]
+    assert asyncio.run(codes()) == [200, 403, 403, 403, 403, 403, 200, 404]
+
+
+def test_whatever_a_page_sends_gets_an_answer_and_rendering_goes_on(page: str) -> None:
+    view = {"frame": 1, "size": [32, 24], "camera": "cam00", "pose": None}
+    bad = ["[" * 4000, '{"frame":' * 400, "null", "[]", "1", "", "\x00", "{"]
+    changes = [{"frame": 10**400}, {"frame": "[["}, {"size": [[1], 2]}, {"camera": "", "pose": "[[[["}]
+    bad += [json.dumps({**view, **change}) for change in changes]
+
+    async def story() -> None:
+        async with aiohttp.ClientSession() as session, session.ws_connect(page + "socket") as socket:
+
+            async def answer(save: bool = False) -> dict[str, Any]:
+                """The next error, or what is said about the next picture."""
+                while True:
+                    message = await socket.receive(PATIENCE)
+                    if message.type == aiohttp.WSMsgType.BINARY:
+                        size = int.from_bytes(message.data[:4], "little")
+                        about = json.loads(message.data[4 : 4 + size])
+                        if bool(about.get("saved")) == save and about.get("final", True):
+                            return about
+                    elif "error" in (told := json.loads(message.data)):
+                        return told
+
+            for text in bad:
+                await socket.send_str(text)
+                assert (await answer())["error"]
+            await socket.send_bytes(b"\xff")
+            await socket.send_str(json.dumps({**view, "save": True}))
+            assert (await answer(save=True))["frame"] == 1
+            # The page is closed before its pictures are ready.
+            await socket.send_str(json.dumps({**view, "size": [400, 300]}))
+            await socket.send_str(json.dumps({**view, "size": [400, 300], "save": True}))
+        async with aiohttp.ClientSession() as session, session.ws_connect(page + "socket") as socket:
+            await socket.send_str(json.dumps({**view, "frame": 2}))
+            assert (await answer())["frame"] == 2
+
+    asyncio.run(story())
 
 
 @pytest.mark.slow
@@ -438,10 +540,18 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
             assert_same_picture(picture, there)
             assert np.abs(there.astype(int) - decoded(2, "cam03", size)).mean() > 2
             # The saved picture is the one on screen.
-            url = page + "picture.png?view=" + await browser.run("encodeURIComponent(JSON.stringify(viewer.request()))")
-            async with aiohttp.ClientSession() as session, session.get(url) as answer:
-                assert 'filename="live-000002.png"' in answer.headers["Content-Disposition"]
-                np.testing.assert_array_equal(pixels(await answer.read()), picture)
+            await browser.run(
+                "window.made = [];"
+                "HTMLAnchorElement.prototype.click = function() { made.push([this.download, this.href]); }"
+            )
+            await browser.key("p", "KeyP")
+            await browser.until("made.length == 1")
+            assert await browser.run("made[0][0]") == "live-000002.png"
+            data = await browser.run(
+                "fetch(made[0][1]).then(a => a.blob()).then(b => new Promise(done => { const r = new FileReader();"
+                " r.onload = () => done(r.result); r.readAsDataURL(b); }))"
+            )
+            np.testing.assert_array_equal(pixels(base64.b64decode(data.split(",", 1)[1])), picture)
             # Depth, and fly.
             await browser.key("t", "KeyT")
             assert np.abs((await shown(browser)).astype(int) - picture).mean() > 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter as clock
 from typing import Any
@@ -62,7 +62,7 @@ class ViewRequest:
 
     @classmethod
     def parse(cls, data: Any) -> ViewRequest:
-        """From the JSON that a page sends.
+        """From what a page sends as JSON.
 
         Raises:
             UsageError: a missing or invalid field.
@@ -103,16 +103,21 @@ class Client:
     Attributes:
         request: the view that is still to be rendered in full, or None.
         level: how many pictures of it have been delivered.
+        order: the view that is still to be rendered to be saved, or None.
     """
 
     def __init__(self, deliver: Callable[[Picture], None]) -> None:
         self.deliver = deliver
         self.request: ViewRequest | None = None
         self.level = 0
+        self.order: ViewRequest | None = None
 
 
 class RenderService:
-    """Renders for all clients, one picture at a time, in a thread of its own.
+    """Renders for all clients, one strip of a picture at a time, in a thread of its own.
+
+    Clients that look come before those that wait for a picture to save, which is rendered while nobody looks, or else
+    by one strip after each picture that is looked at.
 
     Args:
         file: the file to render, which is closed together with the service.
@@ -123,10 +128,9 @@ class RenderService:
         self.file = file
         self._options: dict[str, Any] = {"device": device, "threads": threads}
         self._clients: list[Client] = []
-        self._snapshots: list[tuple[ViewRequest, Future[bytes]]] = []
         self._work = threading.Condition()
         self._closed = False
-        self._generation = -1
+        self._videos: dict[str, tuple[int, Video]] = {}
         self._speed = _FIRST_GUESS
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -145,6 +149,7 @@ class RenderService:
     def remove(self, client: Client) -> None:
         with self._work:
             self._clients.remove(client)
+            client.request = client.order = None
 
     def show(self, client: Client, request: ViewRequest) -> None:
         """Render this view for a client, in place of the one before."""
@@ -152,53 +157,81 @@ class RenderService:
             client.request, client.level = request, 0
             self._work.notify_all()
 
-    def snapshot(self, request: ViewRequest) -> Future[bytes]:
-        """One picture at full size, as PNG."""
-        future: Future[bytes] = Future()
+    def save(self, client: Client, request: ViewRequest) -> None:
+        """Render this view once, at full size, as PNG, in place of the one ordered before."""
         with self._work:
-            self._snapshots.append((request, future))
+            client.order = request
             self._work.notify_all()
-        return future
 
-    def _next(self) -> tuple[Client | None, ViewRequest, Future[bytes] | None] | None:
-        """The next task: snapshots first, then the coarsest pictures, clients in turn; None once the service closes."""
+    def _wait(self) -> bool:
+        """Wait for something to do; False once the service closes."""
         with self._work:
-            while not self._closed:
-                if self._snapshots:
-                    request, future = self._snapshots.pop(0)
-                    return None, request, future
-                waiting = [client for client in self._clients if client.request is not None]
-                if waiting:
-                    client = min(waiting, key=lambda each: each.level)
-                    self._clients.remove(client)
-                    self._clients.append(client)
-                    assert client.request is not None
-                    return client, client.request, None
-                self._work.wait()
-        return None
+            self._work.wait_for(lambda: self._closed or any(each.request or each.order for each in self._clients))
+            return not self._closed
 
     def _run(self) -> None:
-        while (task := self._next()) is not None:
-            client, request, future = task
-            try:
-                if future is not None:
-                    future.set_result(self._encode(self._render(request, request.size, None), request, exact=True)[0])
-                elif client is not None:
-                    self._serve(client, request)
-            except Exception as error:
-                # A bad request must not end the thread; its client gets the message.
-                if future is not None:
-                    future.set_exception(UsageError(str(error)))
-                elif client is not None:
-                    self._done(client, request)
-                    client.deliver(Picture(b"", {"serial": request.serial, "error": str(error)}))
+        while self._wait():
+            self._paint_view()
+            self._paint_order()
 
-    def _current_video(self) -> Video:
-        """The video, opened again if another file has taken its place."""
-        if self._generation != self.file.generation:
-            self._generation = self.file.generation
-            self._video = Video(self.file, **self._options)
-        return self._video
+    def _paint_view(self) -> None:
+        """The next picture for a client that looks: the coarsest first, clients in turn."""
+        with self._work:
+            looking = [(each.level, each, each.request) for each in self._clients if each.request is not None]
+            if not looking:
+                return
+            _, client, request = min(looking, key=lambda row: row[0])
+            self._to_the_end(client)
+        with self._answering(client, request):
+            self._serve(client, request)
+
+    def _paint_order(self) -> None:
+        """The next picture to save, clients in turn, and all that is looked at meanwhile."""
+        with self._work:
+            ordered = [(each, each.order) for each in self._clients if each.order is not None]
+            if not ordered:
+                return
+            client, order = ordered[0]
+            self._to_the_end(client)
+
+        def wanted() -> bool:
+            self._paint_view()
+            return client.order is order and not self._closed
+
+        with self._answering(client, order, saved=True):
+            # The frame that is looked at stays loaded in a video of its own.
+            video = self._video("order")
+            view = self._render(video, order, order.size, wanted)
+            if view is not None:
+                self._done(client, order)
+                data, kind = _encode(video, view, order, exact=True)
+                about = {"saved": True, "frame": order.number, "depth": order.depth, "type": kind}
+                client.deliver(Picture(data, about))
+
+    def _to_the_end(self, client: Client) -> None:
+        """Others come before this client now."""
+        self._clients.remove(client)
+        self._clients.append(client)
+
+    @contextmanager
+    def _answering(self, client: Client, request: ViewRequest, *, saved: bool = False) -> Iterator[None]:
+        """Whatever goes wrong with a request, its client is told, and the thread goes on."""
+        try:
+            yield
+        except Exception as error:
+            self._done(client, request)
+            text = str(error) or type(error).__name__
+            with suppress(Exception):
+                client.deliver(Picture(b"", {"saved": saved, "serial": request.serial, "error": text}))
+
+    def _video(self, use: str) -> Video:
+        """The video for a use, opened again if another file has taken its place."""
+        generation, video = self._videos.get(use, (None, None))
+        if video is None or generation != self.file.generation:
+            generation = self.file.generation
+            video = Video(self.file, **self._options)
+            self._videos[use] = generation, video
+        return video
 
     def _serve(self, client: Client, request: ViewRequest) -> None:
         """Render and deliver the next finer picture of a client's view."""
@@ -206,15 +239,15 @@ class RenderService:
         level = min(client.level, len(sizes) - 1)
         started = clock()
         self.file.entry(request.number)
-        self._current_video()
+        video = self._video("look")
         self.file.state_at(request.number)
         decoded = clock()
-        view = self._render(request, sizes[level], client if level else None)
+        view = self._render(video, request, sizes[level], lambda: not level or client.request is request)
         if view is None:
             return
         rendered = clock()
         final = level == len(sizes) - 1
-        data, kind = self._encode(view, request, exact=final)
+        data, kind = _encode(video, view, request, exact=final)
         entry, stats = self.file.entry(request.number), self.file.stats_at(request.number)
         arrival, fidelity = self.file.arrivals.get(request.number), stats.fidelity
         about = {
@@ -246,6 +279,8 @@ class RenderService:
         with self._work:
             if client.request is request:
                 client.request = None
+            if client.order is request:
+                client.order = None
 
     def _sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Sizes of a view's pictures, from one that renders quickly to the full size, each four times the last."""
@@ -256,48 +291,52 @@ class RenderService:
             sizes.append((max(1, width // factor), height // factor))
         return sizes[::-1]
 
-    def _camera(self, request: ViewRequest, size: tuple[int, int]) -> Camera:
-        width, height = size
-        if request.camera:
-            return self._video[request.number].camera(request.camera).resized(width, height)
-        base = self._video.cameras[0]
-        focal = request.focal * height
-        assert request.pose is not None
-        return Camera(
-            "", width, height, focal, focal, width / 2, height / 2, request.pose, near=base.near, far=base.far
-        )
-
-    def _render(self, request: ViewRequest, size: tuple[int, int], client: Client | None) -> Any:
-        """Render strip by strip; None if the client asks for another view meanwhile."""
-        frame = self._current_video()[request.number]
-        camera = self._camera(request, size)
+    def _render(
+        self, video: Video, request: ViewRequest, size: tuple[int, int], wanted: Callable[[], bool]
+    ) -> View | None:
+        """Render strip by strip; None once the picture is no longer wanted, which is asked before each strip."""
+        frame = video[request.number]
+        camera = _camera(video, request, size)
         width, height = size
         rows = max(1, int(self._speed * _STRIP / width))
         parts = []
-        started = clock()
+        took = 0.0
         for top in range(0, height, rows):
-            if client is not None and client.request is not request:
+            if not wanted():
                 return None
+            started = clock()
             strip = replace(camera, height=min(rows, height - top), cy=camera.cy - top)
             parts.append(frame.render(strip))
-        speed = width * height / max(clock() - started, 1e-6)
+            took += clock() - started
+        speed = width * height / max(took, 1e-6)
         self._speed += 0.3 * (speed - self._speed)
         arrays = ([getattr(part, name) for part in parts] for name in ("rgb", "alpha", "depth"))
         return View(*(np.concatenate(each) for each in arrays))
 
-    def _encode(self, view: View, request: ViewRequest, *, exact: bool) -> tuple[bytes, str]:
-        """The picture and its media type: PNG if it is to be exact or has alpha, else JPEG."""
-        file = io.BytesIO()
-        transparent = self._video.transparent and not request.depth
-        if request.depth:
-            image = _false_colours(view.depth, self._video.cameras)
-        else:
-            image = view.rgba if transparent else view.rgb
-        if exact or transparent:
-            Image.fromarray(image).save(file, "PNG", compress_level=1)
-            return file.getvalue(), "image/png"
-        Image.fromarray(image).save(file, "JPEG", quality=_JPEG_QUALITY)
-        return file.getvalue(), "image/jpeg"
+
+def _camera(video: Video, request: ViewRequest, size: tuple[int, int]) -> Camera:
+    width, height = size
+    if request.camera:
+        return video[request.number].camera(request.camera).resized(width, height)
+    base = video.cameras[0]
+    focal = request.focal * height
+    assert request.pose is not None
+    return Camera("", width, height, focal, focal, width / 2, height / 2, request.pose, near=base.near, far=base.far)
+
+
+def _encode(video: Video, view: View, request: ViewRequest, *, exact: bool) -> tuple[bytes, str]:
+    """The picture and its media type: PNG if it is to be exact or has alpha, else JPEG."""
+    file = io.BytesIO()
+    transparent = video.transparent and not request.depth
+    if request.depth:
+        image = _false_colours(view.depth, video.cameras)
+    else:
+        image = view.rgba if transparent else view.rgb
+    if exact or transparent:
+        Image.fromarray(image).save(file, "PNG", compress_level=1)
+        return file.getvalue(), "image/png"
+    Image.fromarray(image).save(file, "JPEG", quality=_JPEG_QUALITY)
+    return file.getvalue(), "image/jpeg"
 
 
 def _false_colours(depth: np.ndarray, rig: tuple[Camera, ...]) -> np.ndarray:

@@ -14,56 +14,28 @@ import asyncio
 import multiprocessing
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
 from urllib.parse import quote
 
 from aiohttp import web
 
-from invcodec.errors import InvError, UsageError
+from invcodec.errors import InvError
+from invcodec.streaming.connections import address_of, listen, reach, send, serving
 from invcodec.streaming.growing import POLL, FileId, GrowingFile, StreamedRange, stream_ending
 
 MEDIA_TYPE = "application/vnd.inv"
-MAX_CONNECTIONS = 1000
+READS = "read this file"
+"""What clients can do here."""
 _CHUNK = 1 << 16
-_TIMEOUT = 30.0
-"""Seconds within which a client must receive a chunk, or send its request."""
 _IDLE = 0.5
 """Seconds between polls of a finished file."""
 _DRAIN = 5.0
 """Seconds that followers have to receive the last records after the encoder has ended."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket; port 0 is any free one.
-
-    Raises:
-        UsageError: the address cannot be used.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(512)
-    except OSError as error:
-        raise UsageError(f"{host}:{port}: cannot listen on this address ({error.strerror or error})") from None
-    listening.setblocking(False)
-    return listening
-
-
-def address_of(listening: socket.socket, name: str = "") -> str:
-    """URL of a file that is served on a socket."""
-    host, port = listening.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/{quote(name)}"
 
 
 class FileServer:
@@ -73,11 +45,15 @@ class FileServer:
         path: of the file, which need not exist yet.
         stale: see `GrowingFile`.
         stop: once set, the server ends as soon as its followers have received everything, at most 5 s later.
+        hosts: as for `serving`.
     """
 
-    def __init__(self, path: Path, stale: FileId | None = None, stop: Event | None = None) -> None:
+    def __init__(
+        self, path: Path, stale: FileId | None = None, stop: Event | None = None, hosts: Sequence[str] = ()
+    ) -> None:
         self._growing = GrowingFile(path, stale)
         self._stop = stop
+        self._hosts = hosts
         self._changed = asyncio.Condition()
         self._followers = 0
         self._name = path.name
@@ -90,7 +66,7 @@ class FileServer:
 
     async def run(self, listening: socket.socket) -> None:
         """Serve until cancelled or stopped."""
-        async with serving(self.application(), listening):
+        async with serving(self.application(), listening, self._hosts):
             watching = asyncio.create_task(self._watch())
             try:
                 # An encoder that was killed cannot set the event.
@@ -160,9 +136,13 @@ class FileServer:
         await response.prepare(request)
         if request.method != "HEAD":
             for at in range(first, stop, _CHUNK):
-                if growing.generation != generation:
+                size = min(_CHUNK, stop - at)
+                data = growing.read(at, size) if growing.generation == generation else b""
+                await send(request, response, data)
+                if len(data) < size:
+                    # The file was cut or replaced; only the end of the connection can still say so.
+                    response.force_close()
                     break
-                await _send(request, response, growing.read(at, min(_CHUNK, stop - at)))
         return response
 
     async def _follow(self, request: web.Request) -> web.StreamResponse:
@@ -184,7 +164,7 @@ class FileServer:
     async def _stream(self, request: web.Request, response: web.StreamResponse) -> None:
         growing = self._growing
         generation = growing.generation
-        await _send(request, response, growing.head)
+        await send(request, response, growing.head)
         position = len(growing.head)
         ranges: list[StreamedRange] = []
         at: int | None = None
@@ -202,16 +182,19 @@ class FileServer:
                 if behind and at < whole:
                     last = whole
                 chunk = growing.read(at, min(_CHUNK, last - at))
+                if not chunk:
+                    # The file was cut: the client comes again.
+                    return
                 while whole < at + len(chunk):
                     whole = growing.record_end(whole)
-                await _send(request, response, chunk)
+                await send(request, response, chunk)
                 at += len(chunk)
                 position += len(chunk)
                 ranges[-1].end = at
             elif growing.end is not None:
                 ending = partial(stream_ending, growing.frames, ranges, position, growing.complete)
                 # A long index takes a while.
-                await _send(request, response, await asyncio.to_thread(ending))
+                await send(request, response, await asyncio.to_thread(ending))
                 return
             elif growing.broken:
                 return
@@ -221,81 +204,24 @@ class FileServer:
                         await self._changed.wait()
 
 
-async def _send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    """Send a chunk once the client has room for it; disconnect a client that takes too long."""
-    try:
-        await asyncio.wait_for(response.write(data), _TIMEOUT)
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the client is stalled") from None
-
-
-class serving:
-    """Async context manager that serves an application on a socket, with bounds on what clients can use up."""
-
-    def __init__(self, app: web.Application, listening: socket.socket) -> None:
-        app.middlewares.append(self._track)
-        self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, keepalive_timeout=_TIMEOUT, shutdown_timeout=1.0
-        )
-        self._listening = listening
-        self._silent: set[Any] = set()
-        """Connections that have not sent a request yet."""
-
-    async def __aenter__(self) -> None:
-        await self._runner.setup()
-        server, outer = cast(web.Server, self._runner.server), self
-
-        class Connection(asyncio.Protocol):
-            """Refuses connections beyond the limit, and closes those that send no request in time."""
-
-            def __new__(cls) -> Any:
-                if len(server.connections) >= MAX_CONNECTIONS:
-                    return super().__new__(cls)
-                handler = server()
-                outer._silent.add(handler)
-                loop = asyncio.get_running_loop()
-                loop.call_later(_TIMEOUT, outer._close_if_silent, handler)
-                return handler
-
-            def connection_made(self, transport: Any) -> None:
-                transport.abort()
-
-        self._server = await asyncio.get_running_loop().create_server(Connection, sock=self._listening)
-
-    @web.middleware
-    async def _track(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        self._silent.discard(request.protocol)
-        try:
-            return await handler(request)
-        except (ConnectionResetError, ConnectionAbortedError):
-            # The client is gone.
-            raise asyncio.CancelledError from None
-
-    def _close_if_silent(self, handler: Any) -> None:
-        if handler in self._silent:
-            self._silent.discard(handler)
-            if handler.transport is not None:
-                handler.transport.abort()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        await self._runner.cleanup()
-
-
-def serve(path: Path, listening: socket.socket, stale: FileId | None = None, stop: Event | None = None) -> None:
+def serve(
+    path: Path,
+    listening: socket.socket,
+    stale: FileId | None = None,
+    stop: Event | None = None,
+    hosts: Sequence[str] = (),
+) -> None:
     """Serve a file until Ctrl-C, or until `stop` is set; see `FileServer`."""
-    asyncio.run(FileServer(path, stale, stop).run(listening))
+    asyncio.run(FileServer(path, stale, stop, hosts).run(listening))
 
 
-def _serve_in_background(path: Path, listening: socket.socket, stale: FileId | None, stop: Event) -> None:
+def _serve_in_background(
+    path: Path, listening: socket.socket, stale: FileId | None, stop: Event, hosts: Sequence[str]
+) -> None:
     # Ctrl-C is handled by the encoder, which finishes the file and then stops the server.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(InvError, OSError):
-        serve(path, listening, stale, stop)
+        serve(path, listening, stale, stop, hosts)
 
 
 class BackgroundServer:
@@ -304,23 +230,25 @@ class BackgroundServer:
     Args:
         path: of the file, which need not exist yet.
         fresh: ignore a file of this name that exists already, because it is about to be replaced.
+        hosts: as for `serving`.
 
     Attributes:
         url: of the file.
+        reach: who can reach it, in one line.
 
     Raises:
         UsageError: the address cannot be used.
     """
 
-    def __init__(self, path: Path, host: str, port: int, *, fresh: bool = True) -> None:
+    def __init__(self, path: Path, host: str, port: int, *, fresh: bool = True, hosts: Sequence[str] = ()) -> None:
         self._listening = listen(host, port)
         self.url = address_of(self._listening, path.name)
+        self.reach = reach(self._listening, READS)
         context = multiprocessing.get_context("spawn")
         self._stop = context.Event()
         stale = FileId.of(path) if fresh else None
-        self._process = context.Process(
-            target=_serve_in_background, args=(path, self._listening, stale, self._stop), daemon=True
-        )  # fmt: skip
+        arguments = (path, self._listening, stale, self._stop, (host, *hosts))
+        self._process = context.Process(target=_serve_in_background, args=arguments, daemon=True)
 
     def __enter__(self) -> BackgroundServer:
         self._process.start()

@@ -1,10 +1,9 @@
-"""The viewer: a page for the browser, a WebSocket for its requests and pictures, and snapshots."""
+"""The viewer: a page for the browser, and a WebSocket for its requests and pictures."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -15,18 +14,20 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from invcodec.container.index import FrameEntry
-from invcodec.errors import InvError
+from invcodec.errors import InvError, UsageError
+from invcodec.streaming.connections import has_place, serving
 from invcodec.streaming.followed import FollowedFile
 from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, scene
-from invcodec.streaming.server import serving
 
-MAX_CLIENTS = 16
+MAX_CLIENTS = 32
+WATCHES = "watch this file and have this machine render it"
+"""What clients can do here."""
 _MAX_REQUEST = 4096
 """Longest message from a client, in bytes."""
 _PAGE = Path(__file__).parent / "page.html"
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' blob: data:; "
-    "connect-src 'self'"
+    "connect-src 'self'; frame-ancestors 'none'"
 )
 
 
@@ -35,14 +36,16 @@ class Viewer:
 
     Args:
         name: path or URL of the file.
-        local: refuse requests that name any host but localhost.
+        hosts: as for `serving`.
         device, threads: as for `invcodec.decoding.video.Video`.
     """
 
-    def __init__(self, name: str, *, local: bool, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, name: str, *, hosts: Sequence[str] = (), device: str = "auto", threads: int | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._local = local
+        self._hosts = hosts
         self.file = FollowedFile(name, self._on_change)
         self._renderer = RenderService(self.file, device=device, threads=threads)
         self._sessions: set[_Session] = set()
@@ -53,16 +56,15 @@ class Viewer:
             self._loop.call_soon_threadsafe(self._changed.set)
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._guard])
+        app = web.Application()
         app.router.add_get("/", self._page)
         app.router.add_get("/socket", self._socket)
-        app.router.add_get("/picture.png", self._snapshot)
         return app
 
     async def run(self, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until cancelled."""
         try:
-            async with serving(self.application(), listening):
+            async with serving(self.application(), listening, self._hosts):
                 ready()
                 while True:
                     await self._changed.wait()
@@ -72,63 +74,64 @@ class Viewer:
         finally:
             await asyncio.to_thread(self._renderer.close)
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Refuse pages of other sites (cross-origin requests and DNS rebinding)."""
-        host = request.host.rsplit(":", 1)[0].strip("[]")
-        if self._local and host not in ("127.0.0.1", "localhost", "::1"):
-            raise web.HTTPForbidden(text=f"{host} is not localhost; open http://127.0.0.1\n")
-        origin = request.headers.get("Origin")
-        if origin is not None and origin.split("://", 1)[-1] != request.host:
-            raise web.HTTPForbidden(text="cross-origin requests are not allowed\n")
-        return await handler(request)
-
     async def _page(self, request: web.Request) -> web.Response:
         headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
         return web.Response(body=_PAGE.read_bytes(), content_type="text/html", charset="utf-8", headers=headers)
 
-    async def _snapshot(self, request: web.Request) -> web.Response:
-        """The requested view, as a PNG to download."""
-        try:
-            view = ViewRequest.parse(json.loads(request.query.get("view", "")))
-            data = await asyncio.wrap_future(self._renderer.snapshot(view))
-        except (ValueError, InvError) as error:
-            raise web.HTTPBadRequest(text=f"{error}\n") from None
-        stem = re.sub(r"[^\w.-]+", "_", self.file.path.stem)
-        name = f"{stem}-{view.number:06d}{'-depth' if view.depth else ''}.png"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-        return web.Response(body=data, content_type="image/png", headers=headers)
-
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
-        if len(self._sessions) >= MAX_CLIENTS:
+        peer = request.remote or ""
+        if not has_place([each.peer for each in self._sessions], peer, MAX_CLIENTS):
             raise web.HTTPServiceUnavailable(text="too many viewers\n")
         socket = web.WebSocketResponse(max_msg_size=_MAX_REQUEST, heartbeat=20, compress=False)
-        await socket.prepare(request)
-        session = _Session(self, socket)
+        session = _Session(self, socket, peer)
         self._sessions.add(session)
-        self._renderer.add(session.client)
-        sending = asyncio.create_task(session.send())
         try:
-            async for message in socket:
-                if message.type != WSMsgType.TEXT:
-                    continue
-                try:
-                    self._renderer.show(session.client, ViewRequest.parse(json.loads(message.data)))
-                except (ValueError, InvError) as error:
-                    session.report(str(error))
+            await socket.prepare(request)
+            self._renderer.add(session.client)
+            sending = asyncio.create_task(session.send())
+            try:
+                async for message in socket:
+                    if message.type == WSMsgType.TEXT:
+                        self._take(session, message.data)
+            finally:
+                self._renderer.remove(session.client)
+                sending.cancel()
         finally:
             self._sessions.discard(session)
-            self._renderer.remove(session.client)
-            sending.cancel()
         return socket
+
+    def _take(self, session: _Session, message: str) -> None:
+        """Take a page's request: a view to show, or to save."""
+        try:
+            data = json.loads(message)
+            view = ViewRequest.parse(data)
+            if not data.get("save"):
+                self._renderer.show(session.client, view)
+            elif session.saving:
+                raise UsageError("the picture before is still being rendered")
+            else:
+                session.saving = True
+                self._renderer.save(session.client, view)
+        except RecursionError:
+            session.report("view: invalid request")
+        except (ValueError, InvError) as error:
+            session.report(str(error))
 
 
 class _Session:
-    """One open page. A slow one is sent the newest picture only; those before it are dropped."""
+    """One open page. A slow one is sent the newest picture only; those before it are dropped.
 
-    def __init__(self, viewer: Viewer, socket: web.WebSocketResponse) -> None:
+    Attributes:
+        peer: the page's address.
+        saving: whether it has ordered a picture to save that it has not been sent yet.
+    """
+
+    def __init__(self, viewer: Viewer, socket: web.WebSocketResponse, peer: str) -> None:
         self._viewer = viewer
         self._socket = socket
+        self.peer = peer
+        self.saving = False
+        self._saved: Picture | None = None
         self._wake = asyncio.Event()
         self._picture: Picture | None = None
         self._error: str | None = None
@@ -155,7 +158,10 @@ class _Session:
             self._loop.call_soon_threadsafe(self._take, picture)
 
     def _take(self, picture: Picture) -> None:
-        self._picture = picture
+        if picture.about.get("saved"):
+            self._saved = picture
+        else:
+            self._picture = picture
         self._wake.set()
 
     async def send(self) -> None:
@@ -170,8 +176,15 @@ class _Session:
                     await self._socket.send_json({"error": text})
                 if self._picture is not None:
                     picture, self._picture = self._picture, None
-                    about = json.dumps(picture.about).encode()
-                    await self._socket.send_bytes(struct.pack("<I", len(about)) + about + picture.data)
+                    await self._send_picture(picture)
+                if self._saved is not None:
+                    picture, self._saved = self._saved, None
+                    await self._send_picture(picture)
+                    self.saving = False
+
+    async def _send_picture(self, picture: Picture) -> None:
+        about = json.dumps(picture.about).encode()
+        await self._socket.send_bytes(struct.pack("<I", len(about)) + about + picture.data)
 
     async def _send_changes(self) -> None:
         file = self._viewer.file
@@ -202,7 +215,7 @@ async def view(
     name: str,
     listening: socket.socket,
     *,
-    local: bool,
+    hosts: Sequence[str] = (),
     device: str = "auto",
     threads: int | None = None,
     ready: Callable[[], None] = lambda: None,
@@ -210,11 +223,11 @@ async def view(
     """Serve the viewer until cancelled.
 
     Args:
-        name, local, device, threads: as for `Viewer`.
-        listening: the socket, from `invcodec.streaming.server.listen`.
+        name, hosts, device, threads: as for `Viewer`.
+        listening: the socket, from `invcodec.streaming.connections.listen`.
         ready: called once the page can be opened.
 
     Raises:
         UsageError, DamagedError, UnsupportedError, LimitError: the file cannot be shown.
     """
-    await Viewer(name, local=local, device=device, threads=threads).run(listening, ready)
+    await Viewer(name, hosts=hosts, device=device, threads=threads).run(listening, ready)
