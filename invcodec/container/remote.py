@@ -1,25 +1,37 @@
-"""Files on web servers: read by range requests (RFC 9110, section 14), or followed as they grow (`invcodec serve`)."""
+"""Files on web servers: read by range requests (RFC 9110, section 14), or followed as they grow (`invcodec serve`).
+
+Servers may be hostile: only the address that the user gave is contacted, every request ends within a time that its size
+allows, and no more is taken than was asked for.
+"""
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import io
 import re
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any
-from urllib.error import HTTPError, URLError
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.request import getproxies, proxy_bypass
 
 from invcodec.errors import UsageError
 from invcodec.version import __version__
 
+if TYPE_CHECKING:
+    import aiohttp
+
+_T = TypeVar("_T")
 _BLOCK = 1 << 16
 _CACHED = 256
 """Blocks in the cache."""
 _TIMEOUT = 30.0
+"""Seconds within which a server must begin to answer, and send more of an answer."""
+_SLOWEST = 1 << 15
+"""Bytes per second that a server must send of an answer, on average."""
 _TRANSIENT = (502, 503, 504)
 
 
@@ -92,7 +104,7 @@ class RemoteFile(io.RawIOBase):
         header = f"bytes={first * _BLOCK}-{stop * _BLOCK - 1}"
         try:
             with self._get(self.url, {"Range": header}) as answer:
-                total = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+                total = re.fullmatch(r"bytes \d+-\d+/(\d{1,19})", answer.headers.get("Content-Range", ""))
                 if answer.status != 206 or not total:
                     raise UsageError(
                         f"{self.url}: its server does not send parts of files; download it, or pipe it to '-'"
@@ -129,7 +141,7 @@ class RemoteFile(io.RawIOBase):
         try:
             with closing(open_url(url, headers)) as answer:
                 yield answer
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             raise UsageError(f"{self.url}: the connection broke ({error})") from None
 
 
@@ -145,27 +157,119 @@ class NotYet(Unavailable):
     """The server expects the file, but does not have it yet."""
 
 
-def open_url(url: str, headers: dict[str, str] | None = None) -> Any:
-    """The response to a GET request.
+class Answer:
+    """The answer to a GET request.
+
+    Attributes:
+        status, reason: HTTP status, and what the server calls it.
+        headers: by name, in any case.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> None:
+        self._session = session
+        self._response = response
+        self.status = response.status
+        self.reason = response.reason or ""
+        self.headers: Mapping[str, str] = response.headers
+
+    def read(self, limit: int) -> bytes:
+        """The body, as far as `limit` bytes.
+
+        Raises:
+            OSError: the connection broke, or the server is too slow.
+        """
+
+        async def body() -> bytes:
+            parts, left = [], limit
+            while left and (part := await self._response.content.read(left)):
+                parts.append(part)
+                left -= len(part)
+            return b"".join(parts)
+
+        return _result(body(), _TIMEOUT + limit / _SLOWEST)
+
+    def read1(self, size: int) -> bytes:
+        """What there is of the body, `size` bytes at most, as soon as there is something; empty at its end.
+
+        Raises:
+            OSError: the connection broke, or nothing came in time.
+        """
+        return _result(self._response.content.read(size), _TIMEOUT)
+
+    def close(self) -> None:
+        self._response.close()
+        asyncio.run_coroutine_threadsafe(self._session.close(), _loop()).result()
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The event loop of all requests, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
+
+
+def _result(action: Coroutine[Any, Any, _T], seconds: float) -> _T:
+    """The result of a part of a request.
+
+    Raises:
+        OSError: it failed, or took longer than so many seconds.
+    """
+    import aiohttp
+
+    async def bounded() -> _T:
+        async with asyncio.timeout(seconds):
+            return await action
+
+    try:
+        return asyncio.run_coroutine_threadsafe(bounded(), _loop()).result()
+    except TimeoutError:
+        raise TimeoutError(f"it took longer than {seconds:.0f} s") from None
+    except (aiohttp.ClientError, ValueError) as error:
+        raise ConnectionError(str(error) or type(error).__name__) from None
+
+
+def open_url(url: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """The answer to a GET request.
 
     Raises:
         NotYet, Unavailable: see there.
-        UsageError: any other error status.
+        UsageError: any other status than success.
     """
-    request = Request(url, headers={"User-Agent": f"invcodec/{__version__}", **(headers or {})})
     try:
-        return urlopen(request, timeout=_TIMEOUT)
-    except HTTPError as error:
-        with closing(error):
-            if error.code == 416:
-                raise _NoSuchRange from None
-            if error.code in _TRANSIENT:
-                raise NotYet(f"{url}: does not exist yet, or its server is busy ({error.reason})") from None
-            raise UsageError(f"{url}: its server answers {error.code} {error.reason}") from None
-    except URLError as error:
-        raise Unavailable(f"{url}: cannot be reached ({error.reason})") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise Unavailable(f"{url}: cannot be reached ({error})") from None
+        answer = _result(_request(url, headers or {}), _TIMEOUT)
+    except OSError as error:
+        raise Unavailable(f"{url}: cannot be reached ({error.strerror or error})") from None
+    if 200 <= answer.status < 300:
+        return answer
+    with closing(answer):
+        if answer.status == 416:
+            raise _NoSuchRange
+        reason = f"{answer.status} {answer.reason}"
+        if answer.status in _TRANSIENT:
+            raise NotYet(f"{url}: does not exist yet, or its server is busy ({reason})")
+        if "Location" in answer.headers:
+            moved = answer.headers["Location"]
+            raise UsageError(f"{url}: its server refers to {moved}; if you trust that address, give it instead")
+        raise UsageError(f"{url}: its server answers {reason}")
+
+
+async def _request(url: str, headers: Mapping[str, str]) -> Answer:
+    # Imported here, because most commands never use it.
+    import aiohttp
+
+    own = {"User-Agent": f"invcodec/{__version__}", "Accept-Encoding": "identity", **headers}
+    parts = urlsplit(url)
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    # Cookies are not kept, bodies are not unpacked, and the times are bounded here.
+    session = aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
+    )
+    try:
+        return Answer(session, await session.get(url, headers=own, proxy=proxy, allow_redirects=False))
+    except BaseException:
+        await session.close()
+        raise
 
 
 def with_query(url: str, query: str) -> str:

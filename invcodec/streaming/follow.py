@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -89,7 +88,7 @@ def follow_url(
             pass
         except UsageError:
             raise
-        except (OSError, http.client.HTTPException, InvError) as error:
+        except (OSError, InvError) as error:
             # Corrupt bytes count as a lost connection: the server has checked the file itself.
             if isinstance(error, InvError) and not isinstance(error, DamagedError):
                 raise
