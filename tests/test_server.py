@@ -505,6 +505,19 @@ def test_a_long_file_is_polled_in_parts_and_followed_from_its_last_keyframe(
     assert numbers == [2, 3]
 
 
+def test_a_header_after_a_private_record_is_served_without_it(tmp_path: Path) -> None:
+    magic, head, *frames, _, _ = records(make_vectors.two_segments().finish())
+    path = tmp_path / "live.inv"
+    path.write_bytes(magic + pack_record(200, 0, bytes(100_000)) + head + b"".join(frames))
+    growing = GrowingFile(path)
+    growing.poll()
+    growing.close()
+    assert growing.head == magic + head
+    numbers: list[int] = []
+    follow_all(follow_file(path, lambda: numbers == [2, 3]), numbers)
+    assert numbers == [2, 3]
+
+
 def test_a_file_that_was_deleted_is_still_served(tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     data = make_vectors.two_segments().finish()

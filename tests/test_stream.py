@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invcodec.coding.chain import Follower
-from invcodec.container.records import MAGIC
+from invcodec.container.records import HEADER_BYTES, MAGIC, pack_record
 from invcodec.container.scan import Record, Scanner
 from invcodec.decoding.stream import FrameSelector, PipedFrame
 from invcodec.errors import DamagedError, UsageError
@@ -71,6 +72,53 @@ def test_no_more_than_one_record_is_buffered() -> None:
         for _ in scanner.feed(FILE[at : at + 64]):
             pass
         assert len(scanner._buffer) < longest + 64
+
+
+@pytest.mark.parametrize(
+    ("payload", "kept", "sound", "status", "numbers"),
+    [
+        (b"x" * 500, None, True, "complete", [0, 1, 2, 3]),
+        (FILE[ENTRIES[2].offset : ENTRIES[2].end], None, True, "complete", [0, 1, 2, 3]),
+        (b"\xb5INV" * 100, None, True, "complete", [0, 1, 2, 3]),
+        (b"x" * 500, None, False, "damaged", [0, 1, 2, 3]),
+        # The file ends inside the record: it was cut off there, or the header is not what it seems and hides a frame.
+        (b"x" * 500, 300, True, "truncated", [0, 1]),
+        (b"x" * 90 + FILE[ENTRIES[2].offset : ENTRIES[2].end], 95, True, "truncated", [0, 1]),
+        (b"x" * 90 + FILE[ENTRIES[2].offset : ENTRIES[2].end] + b"x", -1, True, "damaged", [0, 1, 2]),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_private_records_are_passed_over(
+    payload: bytes, kept: int | None, sound: bool, status: str, numbers: list[int], size: int
+) -> None:
+    record = pack_record(200, 0, payload)
+    if not sound:
+        record = record[:-1] + bytes([record[-1] ^ 1])
+    at = ENTRIES[2].offset
+    if kept is None:
+        # Without INDEX and END, whose offsets would be wrong.
+        data = FILE[:at] + record + FILE[at : ENTRIES[3].end]
+        status = status.replace("complete", "open")
+    else:
+        data = FILE[:at] + record[: HEADER_BYTES + (kept if kept > 0 else len(payload) + kept)]
+    scanner = Scanner("file")
+    found = [each for i in range(0, len(data), size) for each in scanner.feed(data[i : i + size])]
+    found += scanner.finish()
+    assert (scanner.status, list(digests(found))) == (status, numbers), scanner.problems
+    assert [each.header.type for each in found].count(200) == (kept is None)
+
+
+def test_a_private_record_is_not_buffered() -> None:
+    size = 50_000_000
+    scanner = Scanner("pipe")
+    list(scanner.feed(FILE[: ENTRIES[0].offset]))
+    # It says more than there is of it.
+    list(scanner.feed(pack_record(255, 0, bytes(size))[:HEADER_BYTES]))
+    for _ in range(size // 100_000 - 1):
+        assert list(scanner.feed(bytes(100_000))) == []
+        assert len(scanner._buffer) < HEADER_BYTES
+    [passed] = scanner.feed(bytes(100_000) + zlib.crc32(bytes(size)).to_bytes(4, "little"))
+    assert (passed.header.type, passed.header.length, passed.data, scanner.problems) == (255, size, b"", [])
 
 
 def test_garbage_is_not_buffered() -> None:

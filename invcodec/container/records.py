@@ -31,6 +31,8 @@ class RecordType(IntEnum):
     END = 5
 
 
+CRC_RESIDUE = zlib.crc32(bytes(CRC_BYTES))
+"""CRC-32 of any payload that its own CRC-32 follows."""
 _SKIPPABLE = 0x80
 """Types from here on may be skipped by a reader that does not know them."""
 
@@ -47,6 +49,11 @@ class RecordHeader:
     @property
     def is_frame(self) -> bool:
         return self.type in (RecordType.KEY, RecordType.DELTA)
+
+    @property
+    def is_skippable(self) -> bool:
+        """Whether readers pass over the record."""
+        return self.type >= _SKIPPABLE
 
     @property
     def payload_offset(self) -> int:

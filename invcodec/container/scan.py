@@ -1,10 +1,11 @@
 """Records out of a stream of bytes: a file, a pipe, a file that is still growing, or one that is damaged.
 
-FORMAT.md, "Record" and "Recovery". Never seeks; buffers at most one record.
+FORMAT.md, "Record" and "Recovery". Never seeks; buffers at most one record, and none that readers pass over.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +16,15 @@ import numpy as np
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
 from invcodec.container.index import EndMark, FrameEntry, FrameList, Index, page_row
-from invcodec.container.records import HEADER_BYTES, MAGIC, SYNC, RecordHeader, RecordType, parse_header
+from invcodec.container.records import (
+    CRC_RESIDUE,
+    HEADER_BYTES,
+    MAGIC,
+    SYNC,
+    RecordHeader,
+    RecordType,
+    parse_header,
+)
 from invcodec.errors import DamagedError, InvError, UsageError
 from invcodec.limits import PAGE_FRAMES
 
@@ -27,7 +36,7 @@ class Record:
     """A record with a sound header.
 
     Attributes:
-        data: all its bytes, framing included; empty if the payload fails its checksum.
+        data: all its bytes, framing included; empty if readers pass over it, or if the payload fails its checksum.
         entry, frame, coded: of a good KEY or DELTA record, else None.
     """
 
@@ -64,6 +73,9 @@ class Scanner:
         self.head_end = 0
         self._buffer = bytearray()
         self._offset = 0
+        self._passing: RecordHeader | None = None
+        """The record that is being passed over; `_crc` is that of its bytes up to offset `_summed`."""
+        self._crc = self._summed = 0
         self._noted: set[str] = set()
         self._begun = False
         self._searching = False
@@ -115,9 +127,17 @@ class Scanner:
         """
         if not self._begun:
             self._begin()
+        if self._passing is not None:
+            header, self._passing = self._passing, None
+            if len(self._buffer) < HEADER_BYTES:
+                self._buffer.clear()
+                self._cut_off(header.offset)
+            else:
+                self._note(f"no record at byte {header.offset}")
+                yield from self._records()
         while self._buffer and not self._searching:
             if self._is_tail():
-                self._cut_off()
+                self._cut_off(self._offset)
                 break
             # What looked like a record that extends past the end hides others.
             self._skip_damage(f"no record at byte {self._offset}")
@@ -125,10 +145,10 @@ class Scanner:
         if self.head is None:
             raise DamagedError(f"{self.name}: no sound header in the file; nothing can be recovered")
 
-    def _cut_off(self) -> None:
-        """The file ends inside the record at the beginning of the buffer."""
+    def _cut_off(self, offset: int) -> None:
+        """The file ends inside a record, of which the buffer holds what matters."""
         self._truncated = True
-        self.problems.append(f"the file is cut off in the record at byte {self._offset}")
+        self.problems.append(f"the file is cut off in the record at byte {offset}")
         if len(self._buffer) >= HEADER_BYTES:
             header = self._header()
             if header.is_frame:
@@ -166,6 +186,11 @@ class Scanner:
     def _records(self) -> Iterator[Record]:
         """All records that the buffer holds in full."""
         while True:
+            if self._passing is not None:
+                passed = self._pass_over(self._passing)
+                if passed is None:
+                    return
+                yield passed
             if self._searching and not self._search():
                 return
             if len(self._buffer) < HEADER_BYTES:
@@ -174,6 +199,10 @@ class Scanner:
                 header = self._header()
             except DamagedError as error:
                 self._skip_damage(str(error))
+                continue
+            if header.is_skippable:
+                self._drop(HEADER_BYTES)
+                self._passing, self._crc, self._summed = header, 0, self._offset
                 continue
             if len(self._buffer) < header.size:
                 return
@@ -188,41 +217,61 @@ class Scanner:
 
     def _search(self) -> bool:
         """Drop bytes up to the next sound header; False if there is none yet."""
-        while (at := self._buffer.find(SYNC)) >= 0:
-            self._drop(at)
-            if len(self._buffer) < HEADER_BYTES:
-                return False
+        self._drop(self._next_header(0))
+        self._searching = len(self._buffer) < HEADER_BYTES
+        return not self._searching
+
+    def _next_header(self, start: int) -> int:
+        """Where in the buffer, from `start` on, there is a sound header, or else where the next one may begin."""
+        at = self._buffer.find(SYNC, start)
+        while 0 <= at <= len(self._buffer) - HEADER_BYTES:
             try:
-                self._header()
+                self._header(at)
             except DamagedError:
-                self._drop(1)
-                continue
-            self._searching = False
-            return True
-        # The last bytes of the buffer may be the first of a sync.
-        self._drop(max(0, len(self._buffer) - len(SYNC) + 1))
-        return False
+                at = self._buffer.find(SYNC, at + 1)
+            except InvError:
+                # It is sound; whether it is a record will be seen.
+                return at
+            else:
+                return at
+        # The last bytes may be the first of a sync.
+        return at if at >= 0 else max(start, len(self._buffer) - len(SYNC) + 1)
+
+    def _pass_over(self, header: RecordHeader) -> Record | None:
+        """Take what the buffer holds of a record that is passed over; None if more is to come.
+
+        Should the record turn out to be cut off, others may hide in it: from the first sound header on, it is kept.
+        """
+        until = min(self._offset + len(self._buffer), header.end)
+        self._crc = zlib.crc32(self._buffer[self._summed - self._offset : until - self._offset], self._crc)
+        self._summed = until
+        if until < header.end:
+            self._drop(self._next_header(0))
+            return None
+        self._drop(header.end - self._offset)
+        self._passing = None
+        self._arrive(header)
+        if self._crc != CRC_RESIDUE:
+            self._note(f"the record at byte {header.offset} fails its checksum")
+        return Record(header, b"")
 
     def _is_tail(self) -> bool:
         """Whether the data merely ended inside the record at the beginning of the buffer."""
         if len(self._buffer) < HEADER_BYTES:
             return self._buffer.startswith(SYNC[: len(self._buffer)])
-        at = self._buffer.find(SYNC, 1)
-        while at >= 0:
-            try:
-                self._header(at)
-                return False
-            except DamagedError:
-                at = self._buffer.find(SYNC, at + 1)
-        return True
+        return len(self._buffer) - self._next_header(1) < HEADER_BYTES
 
-    def _take(self, header: RecordHeader, data: bytes) -> Record:
-        """Interpret a record, after its payload's checksum."""
+    def _arrive(self, header: RecordHeader) -> None:
+        """Check a record's place in the file."""
         if self._end is not None:
             self._note(f"the end mark before byte {header.offset} is not the last record")
             self._end = None
         if header.offset == len(MAGIC) and header.type != RecordType.HEAD:
             self._note("the first record is not a header")
+
+    def _take(self, header: RecordHeader, data: bytes) -> Record:
+        """Interpret a record, after its payload's checksum."""
+        self._arrive(header)
         try:
             payload = header.check_payload(data[HEADER_BYTES:])
         except DamagedError as error:

@@ -140,7 +140,7 @@ class GrowingFile:
         if header.type == RecordType.HEAD and not self.head:
             payload = header.check_payload(self.read(header.payload_offset, header.length + CRC_BYTES))
             self.frames = FrameList(Head.from_bytes(payload).time_base)
-            self.head = self.read(0, header.end)
+            self.head = MAGIC + self.read(header.offset, header.size)
         elif header.is_frame:
             frame, _ = FrameHead.split(self.read(header.payload_offset, min(header.length, MAX_HEAD_BYTES)))
             self.frames.append(FrameEntry.of(header, frame, self.frames.time_base))
