@@ -644,3 +644,25 @@ def test_limits_in_seconds_end_a_frame_before_its_steps(cli: Cli, capture: Path,
     done = cli("encode", capture, tmp_path / "a.inv", "--frames", "0:2", *limits, "--progress", "json")
     assert done.code == 0, done.err
     assert [0 < json.loads(line)["steps"] < 1_000_000 for line in done.err.splitlines()] == [True, True]
+
+
+@pytest.mark.parametrize("last", [9_007_199_254_741, 1_760_000_000_000_000, 1_760_000_000_000_000_000])
+def test_image_names_that_are_time_stamps_are_refused_before_any_frame_is_trained(
+    cli: Cli, capture: Path, tmp_path: Path, last: int
+) -> None:
+    # The first of the numbers nearest to the limit would still fit.
+    folder, out = tmp_path / "capture", tmp_path / "out.inv"
+    shutil.copytree(capture, folder)
+    declared = json.loads((folder / "transforms.json").read_text())
+    for frame in declared["frames"]:
+        old = folder / frame["file_path"]
+        new = old.with_name(f"{last - 2 + frame.pop('frame_index')}.png")
+        old.rename(new)
+        frame["file_path"] = str(new.relative_to(folder))
+        frame.pop("timestamp", None)
+    (folder / "transforms.json").write_text(json.dumps(declared))
+    for command in (("inspect", folder), ("encode", folder, out, "--preset", "draft", "--progress", "json")):
+        result = cli(*command)
+        assert (result.code, result.out, one_line(result.err)) == (2, "", True)
+        assert "out of range for a file" in result.err
+    assert list(tmp_path.iterdir()) == [folder]

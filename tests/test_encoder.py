@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -359,7 +360,7 @@ def test_images_and_times_that_do_not_fit_are_refused() -> None:
     for images in wrong:
         with pytest.raises(UsageError, match=r"expected uint8 \[16, 20, 3\]"):
             made.push(images, time=0.1)
-    for time, number in ((2**60, None), (0.1, 2**70)):
+    for time, number in ((2**60, None), (0.1, 2**70), (math.nan, None), (math.inf, None)):
         with pytest.raises(UsageError, match="out of range"):
             made.push(MOMENTS[1], time=time, number=number)
     assert made.push(MOMENTS[1], time=0.1).number == 1

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from invcodec.capture.capture import Capture, Frame, open_capture
 from invcodec.container.reader import Reader
 from invcodec.encoding.encoder import Encoder
+from invcodec.encoding.plan import check_numbers
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
 from invcodec.encoding.settings import Settings
@@ -34,9 +35,10 @@ def encode_capture(
         force: replace an existing file.
 
     Raises:
-        UsageError: the file exists, or cannot be written.
+        UsageError: the file exists, or cannot be written; or frame numbers that no file can hold.
         Interrupted: stopped by Ctrl-C; what was finished is in the file.
     """
+    check_numbers(capture.numbers, capture.fps)
     with deferred(), recorded(Recording(path, force=force), progress, len(capture.numbers)) as recording:
         with interruptible():
             origin = _origin(capture)

@@ -26,7 +26,7 @@ from invcodec.encoding.calibration import KINDS, Kind, Stopwatch, remembered
 from invcodec.encoding.capacity import fit
 from invcodec.encoding.estimate import estimate, usual_bytes
 from invcodec.encoding.loop import Loop
-from invcodec.encoding.plan import FramePlan, Planner
+from invcodec.encoding.plan import FramePlan, Planner, time_base_of
 from invcodec.encoding.presets import resolve
 from invcodec.encoding.rate import Controller, Costs
 from invcodec.encoding.recording import Recording
@@ -51,7 +51,6 @@ from invcodec.training.schedule import Budget
 from invcodec.training.validation import measure
 from invcodec.version import __version__
 
-_TICKS_PER_FRAME = 1000
 _CAUTION = 4.0
 """Divides the learning rates of a keyframe that is tried again."""
 
@@ -133,7 +132,7 @@ class Encoder:
             declared.append(camera_colour.declare(len(self.cameras)))
         head = Head(
             frame_rate=fps,
-            time_base=Fraction(1, fps.numerator * _TICKS_PER_FRAME),
+            time_base=time_base_of(fps),
             source_size=source_size or (self.cameras[0].width, self.cameras[0].height),
             downscale=downscale,
             background=None if transparent else (0.0, 0.0, 0.0),

@@ -12,8 +12,41 @@ from invcodec.encoding.settings import Settings
 from invcodec.errors import DamagedError, UsageError
 from invcodec.training.schedule import Schedule
 
+_TICKS_PER_FRAME = 1000
 _REFRESH_LOSS = 2.0
 """If PSNR is this many dB below that of the warm-up, the next frame trains all tensors."""
+
+
+def time_base_of(frame_rate: Fraction) -> Fraction:
+    """Seconds per tick of a file with this nominal frame rate: fine enough for any moment between frames."""
+    return Fraction(1, frame_rate.numerator * _TICKS_PER_FRAME)
+
+
+def ticks_of(number: int, time: Fraction | float, time_base: Fraction) -> int:
+    """A frame's time in ticks.
+
+    Raises:
+        UsageError: its number or its time in seconds exceeds what a file can hold.
+    """
+    try:
+        ticks = round(Fraction(time) / time_base)
+        FRAME_NUMBER.read(number)
+        TICKS.read(ticks)
+    except (DamagedError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"frame {number} at {float(time):g} s: out of range for a file ({error}); count frames and seconds from 0"
+        ) from None
+    return ticks
+
+
+def check_numbers(numbers: range, frame_rate: Fraction) -> None:
+    """Refuse frame numbers of a capture that a file cannot hold, before any frame is read or trained.
+
+    Raises:
+        UsageError
+    """
+    for number in (numbers[0], numbers[-1]):
+        ticks_of(number, number / frame_rate, time_base_of(frame_rate))
 
 
 @dataclass(frozen=True)
@@ -90,12 +123,7 @@ class Planner:
         """
         if number is None:
             number = last.number + 1 if last else 0
-        ticks = round(Fraction(time) / self._time_base)
-        try:
-            FRAME_NUMBER.read(number)
-            TICKS.read(ticks)
-        except DamagedError as error:
-            raise UsageError(f"frame {number} at {float(time):g} s: out of range for a file ({error})") from None
+        ticks = ticks_of(number, time, self._time_base)
         if last and not last.precedes(number, ticks * self._time_base):
             raise UsageError(f"frame {number} at {float(time):g} s does not come after frame {last.number}")
         milliseconds = None if captured is None else round(1000 * captured)

@@ -8,6 +8,7 @@ from invcodec.capture.capture import Capture
 from invcodec.encoding.calibration import calibrated
 from invcodec.encoding.capacity import fit
 from invcodec.encoding.estimate import estimate
+from invcodec.encoding.plan import check_numbers
 from invcodec.encoding.settings import Settings
 from invcodec.field.registry import build
 from invcodec.geometry.fitting import choose_space
@@ -23,8 +24,9 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
     one at most and of all on this machine, and bytes of the file.
 
     Raises:
-        UsageError: the settings' device cannot be used on this machine.
+        UsageError: the settings' device cannot be used on this machine; or frame numbers that no file can hold.
     """
+    check_numbers(capture.numbers, capture.fps)
     space = choose_space(capture.cameras, points=capture.points, transparent=capture.transparent, kind=settings.space)
     settings = fit(settings, capture.cameras, space)
     speeds = calibrated(settings, capture.cameras, space)
