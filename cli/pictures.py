@@ -233,7 +233,7 @@ class Pictures:
                 sys.stdout.buffer.write(path.read_bytes())
         else:
             with written(Path(pattern.name), self.force) as out:
-                write_video(out.part, images(), rate)
+                write_video(out.part, images(), rate, name=pattern.name)
         return [pattern.name]
 
     @property

@@ -1,17 +1,27 @@
-"""Output files that appear under their names only once there is something in them."""
+"""Output files that appear under their names only once there is something in them.
+
+Whatever fails, what was there before stays, nothing else is left behind, and the error names the output.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import io
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any
 
-from invcodec.errors import UsageError
+from invcodec.errors import InvError, UsageError
 from invcodec.interrupts import deferred, interruptible
+
+_HINT_BYTES = 40
+"""Of the output's name in that of its unfinished file; names have 255 bytes at most."""
+_SUFFIX_BYTES = 20
 
 
 def check_output(path: Path, force: bool) -> None:
@@ -25,11 +35,94 @@ def check_output(path: Path, force: bool) -> None:
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: is not a regular file; write to - and redirect standard output")
     if os.path.lexists(path) and not force:
-        raise UsageError(f"{path}: already exists; use -f to replace it")
+        raise _exists(path)
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent}: no such directory")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"{path.parent}: cannot be written to")
+    with suppress(FileNotFoundError, PermissionError), open(path, "rb") as file:
+        _lock(file.fileno(), path)
+
+
+def _exists(path: Path) -> UsageError:
+    return UsageError(f"{path}: already exists; use -f to replace it")
+
+
+def _lock(handle: int, path: Path) -> None:
+    """Claim an open file until it is closed.
+
+    Raises:
+        UsageError: another process is writing it.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{path}: is being written by another process; wait until that has ended") from None
+    except OSError:
+        # Some file systems know no locks.
+        return
+
+
+class WritableFile(io.FileIO):
+    """An open file that is written at once, whose failures name it, and that no other process may write meanwhile.
+
+    Args:
+        handle: its descriptor.
+        path: its name in messages.
+
+    Raises:
+        UsageError: another process is writing it.
+    """
+
+    def __init__(self, handle: int, path: Path) -> None:
+        super().__init__(handle, "r+b")
+        self._path = path
+        try:
+            _lock(handle, path)
+        except UsageError:
+            super().close()
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> WritableFile:
+        """Open an existing file to change it.
+
+        Raises:
+            UsageError: that is not possible.
+        """
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written to ({error.strerror})") from None
+        return cls(handle, path)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self.failure(error.strerror or str(error)) from None
+
+    def failure(self, reason: str) -> InvError:
+        """The error for a write that failed."""
+        return InvError(f"{self._path}: cannot be written ({reason})")
+
+    def write(self, data: Any) -> int:
+        """All of the data: a full disk may take a part and then no more."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        with self._named():
+            while len(rest):
+                rest = rest[super().write(rest) :]
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        with self._named():
+            return super().truncate(size)
+
+    def close(self) -> None:
+        with self._named():
+            super().close()
 
 
 class Output:
@@ -37,32 +130,78 @@ class Output:
 
     Left unpublished, it disappears, and what was there before stays.
 
-    Attributes:
+    Args:
         target: the name it will take. A symbolic link stays, and what it points to is replaced.
+        force: replace an existing file, whose permissions the new one gets.
+
+    Attributes:
+        target: the name it will take, without symbolic links.
         part: the file until then; it has the target's suffix, so that other programs can write to it as well.
         file: the open file.
+
+    Raises:
+        InvError: it cannot be created.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, force: bool) -> None:
+        self._path = target
+        self._force = force
         self.target = target.resolve()
-        handle, name = tempfile.mkstemp(
-            prefix=f".{self.target.stem}.", suffix=f".part{self.target.suffix}", dir=self.target.parent
-        )
-        self.part = Path(name)
-        self.file: BinaryIO = os.fdopen(handle, "wb")
+        hint = os.fsencode(self.target.stem)[:_HINT_BYTES].decode(errors="ignore")
+        suffix = self.target.suffix if len(os.fsencode(self.target.suffix)) <= _SUFFIX_BYTES else ""
+        self.part = self.target.with_name(f".{hint}.{secrets.token_hex(8)}.part{suffix}")
+        mode = self._old_mode()
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            # Permissions that the umask takes away are not given even for a moment.
+            self.file = WritableFile(os.open(self.part, flags, 0o666 if mode is None else mode), target)
+        except OSError as error:
+            raise InvError(f"{target}: cannot be written ({error.strerror})") from None
         self._published = False
 
+    def _old_mode(self) -> int | None:
+        """Permissions of a file that is to be replaced."""
+        try:
+            return stat.S_IMODE(self.target.stat().st_mode) if self._force else None
+        except FileNotFoundError:
+            return None
+
     def publish(self) -> None:
-        """Give the file its name; further calls do nothing."""
+        """Give the file its name; further calls do nothing.
+
+        Raises:
+            UsageError: without `force`, a file has taken the name meanwhile.
+            InvError: the file system refuses.
+        """
         with deferred():
             if self._published:
                 return
-            # mkstemp makes private files; give the result the umask's permissions, like any other.
-            mask = os.umask(0)
-            os.umask(mask)
-            self.part.chmod(0o666 & ~mask)
-            self.part.replace(self.target)
+            try:
+                if self._force:
+                    if (mode := self._old_mode()) is not None:
+                        self.part.chmod(mode)
+                    self.part.replace(self.target)
+                else:
+                    self._link()
+            except FileExistsError:
+                raise _exists(self._path) from None
+            except OSError as error:
+                raise self.file.failure(error.strerror or str(error)) from None
             self._published = True
+
+    def _link(self) -> None:
+        """Take the name only if nothing has it."""
+        try:
+            os.link(self.part, self.target)
+        except FileExistsError:
+            raise
+        except OSError:
+            # Some file systems know no hard links.
+            if os.path.lexists(self.target):
+                raise FileExistsError from None
+            self.part.replace(self.target)
+        else:
+            self.part.unlink()
 
     def __enter__(self) -> Output:
         return self
@@ -88,10 +227,12 @@ def written(target: Path, force: bool) -> Iterator[Output]:
 
     Raises:
         UsageError: see `check_output`.
+        InvError: it cannot be written.
     """
     check_output(target, force)
-    with deferred(), Output(target) as output:
+    with deferred(), Output(target, force=force) as output:
         with interruptible():
             yield output
-        output.file.flush()
+        # Some disks report only now that they are full.
+        output.file.close()
         output.publish()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import resource
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +34,19 @@ def fields_of(head: Head) -> dict[str, Any]:
 def head_payload(fields: Any, version: int = FORMAT_VERSION, reader: int = FORMAT_VERSION) -> bytes:
     """A HEAD record's payload; inverse of `fields_of`."""
     return bytes([version, reader]) + compress(pack(fields))
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Files that this process and its children write end after `size` bytes, like those on a full disk."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 PATIENCE = 300.0

@@ -20,9 +20,10 @@ from invcodec.container.compressed import compress
 from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.container.index import ROW, EndMark, FrameEntry, FrameList, Index, PagedFrames
-from invcodec.container.reader import Reader, reopen
+from invcodec.container.reader import Reader
 from invcodec.container.records import MAGIC, SYNC, RecordHeader, RecordType, pack_record, parse_header
 from invcodec.container.writer import Writer
+from invcodec.encoding.recording import Recording
 from invcodec.errors import DamagedError, FrameNotFoundError, InvError, LimitError, UnsupportedError, UsageError
 from invcodec.field.profile import TensorKey
 
@@ -74,13 +75,13 @@ def some_levels(number: int) -> dict[TensorKey, np.ndarray]:
     return {key: rng.integers(-9, 9, shape).astype(np.int32) for key, shape in zip(KEYS, SHAPES, strict=True)}
 
 
-def add(writer: Writer, number: int, before: State | None) -> State:
+def add(append: Callable[[int, FrameHead, bytes], object], number: int, before: State | None) -> State:
     key = before is None or number in KEYFRAMES
     coded, state = encode_key(HEAD, some_levels(number), QPS) if key else encode_delta(before, some_levels(number))
     cameras = MOVED if number == MOVED_AT else None
     time, stats = (number - 10) * 40, Stats(steps=3)
     frame = key_frame(state, time, stats, cameras) if key else delta_frame(state, time, number - 1, stats, cameras)
-    writer.frame(number, frame, coded)
+    append(number, frame, coded)
     return state
 
 
@@ -90,7 +91,7 @@ def make(complete: bool = True) -> Made:
     states: dict[int, State] = {}
     state = None
     for number in NUMBERS:
-        states[number] = state = add(writer, number, state)
+        states[number] = state = add(writer.frame, number, state)
     body = file.tell()
     writer.finish(complete)
     return Made(file.getvalue(), writer.entries, states, body)
@@ -185,7 +186,7 @@ def test_writing_is_append_only_and_flushed(tmp_path: Path) -> None:
         writer = Writer(file, HEAD)
         state = None
         for count, number in enumerate(NUMBERS, 1):
-            state = add(writer, number, state)
+            state = add(writer.frame, number, state)
             assert MADE.data.startswith(path.read_bytes())
             with StateReader(path) as reader:
                 assert (reader.status, numbers(reader)) == ("open", NUMBERS[:count])
@@ -244,7 +245,7 @@ def test_a_missing_frame_is_named_with_its_neighbours(save: Save, number: int, h
     file = io.BytesIO()
     writer = Writer(file, HEAD)
     for each in (10, 11, 20, 21):
-        add(writer, each, None)
+        add(writer.frame, each, None)
     writer.finish(True)
     with StateReader(save(file.getvalue())) as reader:
         for ask in (reader.state_at, reader.entry, reader.cameras_at):
@@ -760,61 +761,78 @@ def test_frames_whose_numbers_or_times_do_not_rise_are_reported(save: Save, numb
 
 @pytest.mark.parametrize("tail", [0, 1, 30, 200])
 @pytest.mark.parametrize("complete", [True, False])
-def test_reopen_cuts_what_closed_the_file_and_appends(save: Save, complete: bool, tail: int) -> None:
+def test_what_closed_a_file_is_cut_off_once_there_is_more(save: Save, complete: bool, tail: int) -> None:
     data = make(complete).data
-    path = save(data[: len(data) - tail])
-    file, reader = reopen(path), StateReader(path)
-    with reader, file:
-        last = reader.frames[-1]
-        assert file.tell() == path.stat().st_size == last.offset + last.length
-        assert MADE.data.startswith(path.read_bytes())
-        writer = Writer(file, reader.head, reader.frames)
-        state = reader.state_at(last.number)
+    data = data[: len(data) - tail]
+    path = save(data)
+    with Recording.resume(path) as recording, StateReader(path) as reader:
+        last = reader.frames[-1].number
+        state = reader.state_at(last)
+        assert path.read_bytes() == data
         states = dict(MADE.states)
-        for number in range(last.number + 1, 20):
-            states[number] = state = add(writer, number, state)
-        writer.finish(True)
+        for number in range(last + 1, 20):
+            states[number] = state = add(recording.add, number, state)
+            assert path.stat().st_size == recording.frames[-1].end
+        recording.close(complete=True)
     with StateReader(path) as again:
         assert (again.status, numbers(again)) == ("complete", list(range(10, 20)))
         for number in numbers(again):
             assert_right(again, number, states)
         from_index = again.frames
     # The same as if it had been written in one go.
-    with StateReader(save(path.read_bytes()[: from_index[-1].offset + from_index[-1].length])) as scanned:
+    with StateReader(save(path.read_bytes()[: from_index[-1].end])) as scanned:
         assert scanned.frames == from_index
 
 
-def test_reopen_cuts_a_half_frame_and_what_lost_its_reference(save: Save) -> None:
-    entry = MADE.entries[5]
-    for data in (MADE.data[: entry.offset + 40], MADE.data[: entry.offset] + MADE.data[entry.offset + 1 : MADE.body]):
-        path = save(data)
-        file, reader = reopen(path), StateReader(path)
-        reader.close()
-        file.close()
-        assert path.read_bytes() == MADE.data[: entry.offset]
+BROKEN = bytearray(MADE.data)
+BROKEN[MADE.body - 1] ^= 1
+HALF = MADE.entries[5].offset
 
 
-def test_reopen_of_a_file_without_frames_changes_nothing(save: Save) -> None:
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (MADE.data[: HALF + 40], HALF),
+        (MADE.data[:HALF] + MADE.data[HALF + 1 : MADE.body], HALF),
+        (bytes(BROKEN), MADE.entries[-1].offset),
+    ],
+)
+def test_a_half_frame_and_what_lost_its_reference_are_cut_off_once_there_is_more(
+    save: Save, data: bytes, end: int
+) -> None:
+    path = save(data)
+    with Recording.resume(path):
+        pass
+    assert path.read_bytes() == data
+    with Recording.resume(path) as recording:
+        recording.close(complete=True)
+    assert path.read_bytes()[:end] == MADE.data[:end]
+    with Reader(path) as reader:
+        assert (reader.status, reader.frames[-1].end, reader.problems) == ("complete", end, [])
+
+
+def test_a_file_without_frames_is_not_continued(save: Save) -> None:
     path = save(MADE.data[: HEAD_END + 50])
     with pytest.raises(UsageError, match="no sound frame"):
-        reopen(path)
+        Recording.resume(path)
     assert path.read_bytes() == MADE.data[: HEAD_END + 50]
 
 
-def test_reopen_keeps_the_only_sound_header(save: Save) -> None:
+def test_a_file_whose_only_sound_header_would_be_cut_off_is_not_continued(save: Save) -> None:
     data = bytearray(MADE.data[: MADE.body] + HEAD_RECORD)
     data[HEAD_END - 1] ^= 1
     path = save(bytes(data))
     with pytest.raises(DamagedError, match="header"):
-        reopen(path)
+        Recording.resume(path)
     assert path.read_bytes() == bytes(data)
 
 
-def test_reopen_of_a_finished_file_cuts_a_broken_last_frame(save: Save) -> None:
-    data = bytearray(MADE.data)
-    data[MADE.body - 1] ^= 1
-    path = save(bytes(data))
-    file, reader = reopen(path), StateReader(path)
-    with reader, file:
-        assert numbers(reader) == NUMBERS[:-1]
-        assert path.read_bytes() == MADE.data[: MADE.entries[-1].offset]
+def test_a_file_is_continued_by_one_process_at_a_time(save: Save) -> None:
+    path = save(MADE.data[: MADE.body])
+    with Recording.resume(path):
+        with pytest.raises(UsageError, match=r"file\.inv: is being written by another process"):
+            Recording.resume(path)
+        with pytest.raises(UsageError, match="is being written by another process"):
+            Recording(path, force=True)
+    with Recording.resume(path) as recording:
+        recording.close(complete=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from files import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -109,14 +110,19 @@ def test_no_frames_make_no_video(tmp_path: Path) -> None:
 
 
 def test_a_short_video_into_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InvError, match="could not be written"):
+    with pytest.raises(InvError, match=r"some\.mp4: the video cannot be written"):
         write_video(tmp_path / "missing" / "some.mp4", [picture(0)], Fraction(10))
 
 
 def test_a_long_video_into_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     frames = (np.zeros((400, 400, 3), np.uint8) for _ in range(40))
-    with pytest.raises(InvError, match=r"some\.mp4: the video could not be written"):
+    with pytest.raises(InvError, match=r"some\.mp4: the video cannot be written"):
         write_video(tmp_path / "missing" / "some.mp4", frames, Fraction(10))
+
+
+def test_a_full_disk_is_an_error_that_names_the_video(tmp_path: Path) -> None:
+    with pytest.raises(InvError, match=r"film\.mp4: the video cannot be written"), full_disk(1000):
+        write_video(tmp_path / "x.mp4", (picture(n) for n in range(9)), Fraction(10), name="film.mp4")
 
 
 def test_files_that_are_no_videos_are_named(video: Path, tmp_path: Path) -> None:

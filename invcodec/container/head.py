@@ -161,6 +161,13 @@ class Head(MapStructure):
             raise within("header", error) from None
         return head
 
+    def difference(self, other: Head) -> str | None:
+        """Name of the first field in which headers differ; the encoder's notes and the tags may."""
+        for each in self.fields():
+            if each.name not in ("encoder", "tags") and getattr(self, each.name) != getattr(other, each.name):
+                return each.name.replace("_", " ")
+        return None
+
     @property
     def weights(self) -> int:
         """Number of values in one frame's state."""

@@ -260,27 +260,19 @@ def _opened(name: str) -> tuple[BinaryIO, int]:
         raise UsageError(f"{name}: cannot be read ({error.strerror})") from None
 
 
-def reopen(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file to append frames: INDEX, END and anything broken at the end are cut off.
+def end_of_frames(reader: Reader) -> int:
+    """Offset behind the last good frame, where a file is cut off to append others: no INDEX or END, nothing broken.
 
-    Returns:
-        The file, positioned after the last good frame.
+    Args:
+        reader: which has examined the records themselves, since the end may be broken although the index is sound.
 
     Raises:
-        UsageError: it cannot be written to, or holds no good frame.
+        UsageError: the file holds no good frame.
         DamagedError: its only sound header lies after its frames.
     """
-    # The end may be broken although the index is sound, so the records themselves are examined.
-    with Reader(path, trust_index=False) as reader:
-        end = reader.frames[-1].end if reader.frames else None
-        if end is None:
-            raise UsageError(f"{path}: holds no sound frame to resume from; encode it again with -f")
-        if reader.head_end > end:
-            raise DamagedError(f"{path}: its only sound header lies after its frames; encode it again with -f")
-    try:
-        file = open(path, "r+b")  # noqa: SIM115
-        file.truncate(end)
-        file.seek(end)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written to ({error.strerror})") from None
-    return file
+    if not reader.frames:
+        raise UsageError(f"{reader.name}: holds no sound frame to resume from; encode it again with -f")
+    end = reader.frames[-1].end
+    if reader.head_end > end:
+        raise DamagedError(f"{reader.name}: its only sound header lies after its frames; encode it again with -f")
+    return end

@@ -7,13 +7,14 @@ read by scanning.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import BinaryIO
 
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
 from invcodec.container.index import INDEX_FIXED_BYTES, FrameEntry, FrameList, pack_ending
 from invcodec.container.records import FRAMING_BYTES, MAGIC, RecordType, pack_record, parse_header
-from invcodec.errors import LimitError
+from invcodec.errors import InvError, LimitError
 from invcodec.limits import MAX_FRAMES
 
 
@@ -29,6 +30,7 @@ class Writer:
     def __init__(self, file: BinaryIO, head: Head, entries: Iterable[FrameEntry] | None = None) -> None:
         self._file = file
         self.head = head
+        self._torn = False
         self.entries = FrameList(head.time_base, entries or ())
         if entries is None:
             self._position = 0
@@ -42,8 +44,21 @@ class Writer:
         return self._position
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._file.flush()
+        if self._torn:
+            raise InvError("nothing can follow half a record")
+        before = self._file.tell() if self._file.seekable() else None
+        self._torn = True
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except BaseException:
+            if before is not None:
+                with suppress(OSError, InvError):
+                    self._file.seek(before)
+                    self._file.truncate()
+                    self._torn = False
+            raise
+        self._torn = False
         self._position += len(data)
 
     def frame(self, number: int, frame: FrameHead, coded: bytes) -> FrameEntry:

@@ -16,6 +16,7 @@ from invcodec.decoding.video import Frame, Video
 from invcodec.errors import CaptureError, DamagedError, UsageError
 from invcodec.geometry.rig import camera_named
 from invcodec.metrics import Fidelity, over_white, psnr, ssim_map
+from invcodec.output import written
 from invcodec.training.change import differing, spread
 from invcodec.training.pixels import validation_pixels
 
@@ -165,7 +166,8 @@ def evaluate(
                 figures[name] = _figures(over_white(image), decoded, mask, moving)
                 if save is not None:
                     pair = np.concatenate([over_white(image), decoded], 1)
-                    Image.fromarray(pair).save(save / f"{video.path.stem}-{frame.number:06d}-{name}.png")
+                    with written(save / f"{video.path.stem}-{frame.number:06d}-{name}.png", force=True) as out:
+                        Image.fromarray(pair).save(out.file, "PNG")
         except DamagedError:
             lost.append(frame.number)
         else:

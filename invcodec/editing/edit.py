@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.codec import encode_delta, encode_key, key_frame
 from invcodec.coding.state import State
-from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.scan import Record, Scanner, scan
 from invcodec.container.writer import Writer
@@ -37,7 +36,7 @@ def concat(paths: Sequence[str | os.PathLike[str]], out: BinaryIO) -> Sequence[F
         heads = [stack.enter_context(StateReader(path)).head for path in paths]
     head = heads[0]
     for path, other in zip(paths[1:], heads[1:], strict=True):
-        if differing := _difference(head, other):
+        if differing := head.difference(other):
             raise UsageError(f"{path}: its {differing} is not that of {paths[0]}; only like files can be joined")
     alike = {k: v for k, v in head.encoder.items() if all(k in h.encoder and h.encoder[k] == v for h in heads)}
     writer = Writer(out, replace(head, encoder=alike))
@@ -63,14 +62,6 @@ def concat(paths: Sequence[str | os.PathLike[str]], out: BinaryIO) -> Sequence[F
         complete = complete and scanner.status == "complete"
     writer.finish(complete)
     return writer.entries
-
-
-def _difference(a: Head, b: Head) -> str | None:
-    """Name of the first field in which headers differ; the encoder's notes and the tags may."""
-    for field in fields(Head):
-        if field.name not in ("encoder", "tags") and getattr(a, field.name) != getattr(b, field.name):
-            return field.name.replace("_", " ")
-    return None
 
 
 def _check_follows(writer: Writer, entry: FrameEntry, path: str | os.PathLike[str]) -> None:

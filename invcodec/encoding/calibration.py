@@ -21,10 +21,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from invcodec.encoding.settings import Settings
+from invcodec.errors import InvError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import training_cameras
 from invcodec.geometry.space import Rays, Space
-from invcodec.output import Output
+from invcodec.output import written
 from invcodec.render import chosen_device, make_trainer
 from invcodec.render.engine import Batch, device_type
 from invcodec.render.networks import networks_from_settings
@@ -77,13 +78,11 @@ class Stopwatch:
 
 def remember(settings: Settings, kind: Kind, speed: Speed) -> None:
     """Keep a speed for later runs, if there is a place for it."""
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError, RuntimeError, InvError):
         path = _path(settings, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with Output(path) as out:
+        with written(path, force=True) as out:
             out.file.write(json.dumps(asdict(speed)).encode())
-            out.file.flush()
-            out.publish()
 
 
 def remembered(settings: Settings, kind: Kind) -> Speed | None:

@@ -8,14 +8,26 @@ from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 
 from invcodec.capture.capture import Capture, Frame, open_capture
+from invcodec.container.fields import INTEGER, NAME, Codec, binary, exactly, integer, list_of, optional, read_map
 from invcodec.container.reader import Reader
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.plan import check_numbers
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
 from invcodec.encoding.settings import Settings
-from invcodec.errors import UsageError
+from invcodec.errors import InvError, UsageError
 from invcodec.interrupts import deferred, interruptible
+from invcodec.render import camera_colour
+
+_ORIGIN: dict[str, Codec[Any]] = {
+    "layout": NAME,
+    "source": optional(NAME),
+    "frames": exactly(2, INTEGER),
+    "downscale": integer(1, 2**10),
+    "holdout": list_of(NAME),
+    "fingerprint": binary(16),
+}
+"""What identifies a capture, as `_origin` gives it."""
 
 
 def encode_capture(
@@ -55,18 +67,21 @@ def resume(
         Interrupted: stopped by Ctrl-C again.
     """
     with Reader(path) as reader:
-        origin, made_with = reader.head.encoder.get("origin"), reader.head.encoder.get("settings")
-        finished, done = reader.status == "complete", len(reader.frames)
+        head, finished, done = reader.head, reader.status == "complete", len(reader.frames)
     try:
-        settings = Settings.from_dict(made_with or {})
-        assert origin
-        options = {key: origin[key] for key in ("layout", "source", "downscale", "holdout")}
-        first, stop = origin["frames"]
-        fingerprint = origin["fingerprint"]
-    except (KeyError, TypeError, ValueError, AssertionError):
+        settings = Settings.from_dict(head.encoder["settings"])
+        declared = [network for network in head.networks if network.role != camera_colour.ROLE]
+        for asked, there in zip(settings.networks, declared, strict=True):
+            same = [asked[key] for key in ("name", "role", "profile")] == [there.name, there.role, there.profile_name]
+            if not same or any(there.config[key] != value for key, value in asked["config"].items()):
+                raise ValueError("the settings lead to other networks")
+        origin = read_map(head.encoder["origin"], _ORIGIN)
+    except (KeyError, TypeError, ValueError, AttributeError, InvError):
         raise UsageError(f"{path}: was not written by this version's 'encode' and cannot be resumed") from None
+    options = {key: origin[key] for key in ("layout", "source", "downscale", "holdout")}
+    first, stop = origin["frames"]
     capture = open_capture(folder, frames=(first, stop), **options)
-    if capture.fingerprint() != fingerprint:
+    if capture.fingerprint() != origin["fingerprint"]:
         raise UsageError(f"{folder}: is not the capture that {path} was made from (its cameras or pixels differ)")
     if finished:
         raise UsageError(f"{path}: already holds all frames {first}:{stop}; nothing to resume")

@@ -150,6 +150,8 @@ class Encoder:
             Head.from_bytes(head.to_bytes())
         except InvError as error:
             raise UsageError(str(error)) from None
+        if isinstance(out, Recording) and out.so_far is not None and (differing := out.head.difference(head)):
+            raise UsageError(f"the file cannot be continued: its {differing} is not what its settings lead to")
         self._rate = Controller(
             settings.target,
             settings.quality,

@@ -15,11 +15,11 @@ from invcodec.coding.state import State
 from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
-from invcodec.container.reader import reopen
+from invcodec.container.reader import end_of_frames
 from invcodec.container.writer import Writer
-from invcodec.errors import Interrupted, UsageError
+from invcodec.errors import Interrupted, InvError
 from invcodec.interrupts import deferred, interruptible
-from invcodec.output import Output, check_output
+from invcodec.output import Output, WritableFile, check_output
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,39 @@ class Recording:
         self._output: Output | None = None
         self._writer: Writer | None = None
         self._closed = False
-        self._owns_file = False
+        self._cut_at: int | None = None
+        self._file: BinaryIO | WritableFile
         if isinstance(out, (str, os.PathLike)):
             check_output(Path(out), force)
-            self._output = Output(Path(out))
+            self._output = Output(Path(out), force=force)
             self._file = self._output.file
         else:
             self._file = out
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str]) -> Recording:
-        """Continue an incomplete file: its index and end mark, and anything damaged at its end, are cut off.
+        """Continue an incomplete file, which stays as it is until there is something to add.
+
+        Then its index and end mark, and anything damaged at its end, are cut off.
 
         Raises:
-            UsageError, DamagedError: see `invcodec.container.reader.reopen`.
+            UsageError: it cannot be written to, another process is writing it, or it holds no good frame.
+            DamagedError: see `invcodec.container.reader.end_of_frames`.
         """
-        # Everything that can fail comes before the file is touched.
-        with StateReader(path, trust_index=False) as found:
-            if not found.frames:
-                raise UsageError(f"{path}: holds no sound frame to go on from; encode it again with -f")
-            stats = [found.frame(entry)[0].stats for entry in found.frames]
-            so_far = Written(found.state_at(found.frames[-1].number), found.frames, stats)
-        recording = cls(reopen(path))
-        recording._owns_file = True
-        recording.so_far = so_far
-        recording._writer = Writer(recording._file, found.head, so_far.entries)
+        file = WritableFile.open(Path(path))
+        try:
+            with StateReader(path, trust_index=False) as found:
+                end = end_of_frames(found)
+                stats = [found.frame(entry)[0].stats for entry in found.frames]
+                so_far = Written(found.state_at(found.frames[-1].number), found.frames, stats)
+            file.seek(end)
+            recording = cls(file)
+            recording.so_far = so_far
+            recording._cut_at = end
+            recording._writer = Writer(file, found.head, so_far.entries)
+        except BaseException:
+            file.close()
+            raise
         return recording
 
     def __enter__(self) -> Recording:
@@ -87,7 +95,7 @@ class Recording:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Do not mask the original error if the disk failed.
-        with suppress(OSError):
+        with suppress(OSError, InvError):
             self.close(complete=False)
 
     @property
@@ -114,11 +122,18 @@ class Recording:
         """Append a frame's record; from then on the file can be read up to it."""
         assert self._writer is not None, "begin comes first"
         with deferred():
+            self._cut()
             with self._writing():
                 entry = self._writer.frame(number, frame, coded)
             if self._output is not None:
                 self._output.publish()
         return entry
+
+    def _cut(self) -> None:
+        """Cut off what a file that is being continued has behind its frames."""
+        if self._cut_at is not None:
+            self._file.truncate(self._cut_at)
+            self._cut_at = None
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -137,7 +152,8 @@ class Recording:
     def close(self, *, complete: bool) -> bool:
         """Write index and end mark, and close the file; returns False if already closed.
 
-        A file without frames is discarded.
+        A file without frames is discarded; one that was continued without adding anything is left as it is, unless it
+        is complete now.
 
         Args:
             complete: whether all frames that were to be encoded are there; an incomplete file can be resumed.
@@ -147,13 +163,14 @@ class Recording:
                 return False
             self._closed = True
             try:
-                if self._writer is not None:
+                if self._writer is not None and (complete or self._cut_at is None):
+                    self._cut()
                     with self._writing():
                         self._writer.finish(complete)
             finally:
                 if self._output is not None:
                     self._output.close()
-                elif self._owns_file:
+                elif isinstance(self._file, WritableFile):
                     self._file.close()
             return True
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from contextlib import suppress
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from invcodec.coding.fit import DEAD_ZONE
 from invcodec.encoding.rate import NO_TARGET, Target
 from invcodec.geometry.space import Kind
 from invcodec.names import DEFAULT_QUALITY
-from invcodec.training.schedule import Budget, Schedule
+from invcodec.training.schedule import Schedule
 
 POINTS_PER_PRICE_OCTAVE, POINTS_PER_STEP_OCTAVE = 10.0, 30.0
 """Points of quality over which prices, and lattice steps, double. At low quality fewer weights serve better than
@@ -81,9 +83,33 @@ class Settings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Settings:
-        """Inverse of `to_dict`."""
-        schedules = {
-            name: Schedule(**{**data[name], "budget": Budget(**data[name]["budget"])})
-            for name in ("key", "warm", "delta")
-        }
-        return cls(**{**data, **schedules, "networks": tuple(data["networks"]), "target": Target(**data["target"])})
+        """Inverse of `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError, UsageError: these are no settings.
+        """
+        settings = _built(cls, data)
+        if settings.seed < 0 or settings.threads < 0:
+            raise ValueError("negative")
+        return settings
+
+
+def _built(kind: type[Any], data: Any) -> Any:
+    """A dataclass from a map of its fields, each of which must have its declared type."""
+    hints = get_type_hints(kind)
+    return kind(**{name: _read(hints[name], value) for name, value in data.items()})
+
+
+def _read(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint):
+        return _built(hint, value)  # type: ignore[arg-type]  # a class, not an instance
+    kind, choices = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        for each in choices:
+            with suppress(TypeError):
+                return _read(each, value)
+    elif kind is tuple and isinstance(value, list | tuple):
+        return tuple(_read(choices[0], each) for each in value)
+    elif (kind is Literal and value in choices) or type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise TypeError(f"{value!r} is no {hint}")
