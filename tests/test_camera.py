@@ -150,6 +150,8 @@ def edited(row: int, column: int, value: float) -> list[list[float]]:
         (np.eye(4).ravel().tolist(), "shape"),
         (edited(0, 3, float("nan")), "not finite"),
         (edited(1, 1, float("inf")), "not finite"),
+        ([[10**400] * 4] * 3, "not a matrix of numbers"),
+        (edited(0, 0, 1e300), "not rigid"),
         (edited(0, 0, 1.1), "not rigid"),
         (edited(0, 1, 0.2), "not rigid"),
         # Mirrored: every axis has length one and is at right angles to the others.

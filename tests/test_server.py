@@ -274,7 +274,7 @@ def raw(url: str, request: str, host: str = "127.0.0.1") -> bytes:
     """All that a server answers to these bytes, until it closes the connection."""
     port = int(url.split(":")[2].split("/")[0])
     with socket.create_connection(("127.0.0.1", port), PATIENCE, (host, 0)) as client:
-        client.sendall(request.encode())
+        client.sendall(request.encode("latin-1"))
         data = b""
         while piece := client.recv(1 << 16):
             data += piece
@@ -342,6 +342,10 @@ def test_one_host_cannot_take_all_places(there: list[str], peer: str, room: bool
         ("Host: localhost@evil.example", 403),
         ("Host: [::1", 403),
         ("Host: ", 403),
+        ("Host: \xff", 403),
+        ("Host: localhost:\xff", 403),
+        ("Host: x@localhost", 403),
+        ("Host: localhost/x", 403),
         ("Host: localhost\r\nOrigin: http://localhost", 200),
         ("Host: localhost:80\r\nOrigin: http://localhost:90", 403),
         ("Host: localhost\r\nOrigin: null", 403),
@@ -359,6 +363,12 @@ def test_pages_of_other_sites_cannot_read_the_file(guarded: str, headers: str, c
     # A link to the front page may be followed.
     front = 200 if "document" in headers else code
     assert f" {front} ".encode() in raw(guarded, f"GET / HTTP/1.0{end}").split(b"\r\n", 1)[0]
+
+
+def test_malformed_requests_are_no_news(guarded: str, caplog: pytest.LogCaptureFixture) -> None:
+    for request in ("\x1b[2J\r\n\r\n", "GET /\x00 HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost\r\n\r\n"):
+        assert b" 400 " in raw(guarded, request).split(b"\r\n", 1)[0]
+    assert not caplog.records
 
 
 @pytest.fixture(scope="module")

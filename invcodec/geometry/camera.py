@@ -200,7 +200,7 @@ def check_pose(matrix: Any, where: str) -> np.ndarray:
     """
     try:
         pose = np.array(matrix, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise CaptureError(f"{where}: the pose is not a matrix of numbers") from None
     if pose.shape not in ((3, 4), (4, 4)):
         raise CaptureError(f"{where}: the pose has shape {pose.shape}, expected 4x4 or 3x4")
@@ -208,6 +208,8 @@ def check_pose(matrix: Any, where: str) -> np.ndarray:
     if not np.isfinite(pose).all():
         raise CaptureError(f"{where}: the pose holds values that are not finite")
     rotation = pose[:, :3]
-    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 5e-3 or np.linalg.det(rotation) < 0:
+    # Very large values would overflow in the product.
+    rigid = np.abs(rotation).max() < 2 and np.abs(rotation.T @ rotation - np.eye(3)).max() <= 5e-3
+    if not rigid or np.linalg.det(rotation) < 0:
         raise CaptureError(f"{where}: the pose is not rigid (its rotation part is scaled, sheared or mirrored)")
     return pose

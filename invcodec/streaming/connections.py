@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -22,6 +23,7 @@ from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from invcodec.errors import UsageError
 
@@ -107,7 +109,12 @@ class serving:
         self._hosts = {"localhost", own, own.split(".")[0], f"{own.split('.')[0]}.local", *map(str.lower, hosts)}
         app.middlewares.append(self._admit)
         self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, keepalive_timeout=_TIMEOUT, shutdown_timeout=1.0
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            logger=_logger(),
+            keepalive_timeout=_TIMEOUT,
+            shutdown_timeout=1.0,
         )
         self._listening = listening
         self._silent: dict[Any, float] = {}
@@ -166,7 +173,7 @@ class serving:
         # Browsers always send a host.
         said = request.headers.get("Host")
         if said is not None and not self._is_own(said):
-            raise web.HTTPForbidden(text=f"{said} is no name of this server; its user can allow names with --host\n")
+            raise web.HTTPForbidden(text="this server has another name; whoever runs it can allow names with --host\n")
         origin = request.headers.get("Origin")
         foreign = origin is not None and origin.split("://", 1)[-1] != said
         follows_link = request.path == "/" and request.headers.get("Sec-Fetch-Dest") == "document"
@@ -177,8 +184,11 @@ class serving:
 
     def _is_own(self, said: str) -> bool:
         try:
-            host = (urlsplit(f"//{said}").hostname or "").rstrip(".")
+            parts = urlsplit(f"//{said}")
+            host, _ = (parts.hostname or "").rstrip("."), parts.port
         except ValueError:
+            return False
+        if parts.netloc != said or parts.username is not None:
             return False
         try:
             ipaddress.ip_address(host)
@@ -202,6 +212,13 @@ async def send(request: web.Request, response: web.StreamResponse, data: bytes) 
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("the client is stalled") from None
+
+
+def _logger() -> logging.Logger:
+    """For defects; requests that are malformed are answered, and nobody else needs to know."""
+    logger = logging.getLogger(__name__)
+    logger.filters = [lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))]
+    return logger
 
 
 def _peer(transport: asyncio.BaseTransport) -> str:

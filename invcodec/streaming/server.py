@@ -95,7 +95,7 @@ class FileServer:
                 await asyncio.sleep(_IDLE if self._growing.finished or self._growing.broken else POLL)
 
     async def _greet(self, request: web.Request) -> web.Response:
-        url = f"http://{request.host}/{quote(self._name)}"
+        url = f"http://{request.headers.get('Host', 'localhost')}/{quote(self._name)}"
         return web.Response(text=f"{url}\n\nWatch it with: invcodec view {url}\n")
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
