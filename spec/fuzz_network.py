@@ -230,7 +230,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first input; each number is one input")
     arguments = parser.parse_args()
     # Only to be done sooner.
-    remote._TIMEOUT, follow._RETRY = 1.0, (0.0,)
+    remote._TIMEOUT, follow._RETRY = 1.0, (0.0,) * 5
     started = monotonic()
     crashes = asyncio.run(run(arguments.first, arguments.inputs))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
