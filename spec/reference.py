@@ -611,6 +611,9 @@ def parse_index(payload: bytes) -> tuple[int, list[Row]]:
     for step, wait, gap, length, flags in zip(*columns, strict=True):
         number, ticks, offset = wrap(number + step), wrap(ticks + wait), wrap(end + gap)
         end = offset + length
+        need(gap >= 0 and offset >= 0 and length >= 28 and end < 2**63, "INDEX: records overlap or are too short")
+        need(abs(ticks) <= 2**53, "INDEX: ticks are out of range")
+        need(not rows or (number > rows[-1][0] and ticks > rows[-1][1]), "INDEX: rows are out of order")
         rows.append((number, ticks, offset, length, flags & 3))
     return payload[0], rows
 
@@ -626,14 +629,17 @@ def check_indexes(file: File, indexes: list[Record], ended: bool) -> None:
         (f.number, f.ticks, f.offset, f.length, (f.kind == "key") + 2 * (f.header["cameras"] is not None))
         for f in file.frames
     ]
+    known = {frame.number for frame in file.frames} | set(file.lost)
     pages: list[Row] = []
-    level = 0
+    level = listed = 0
     for record in indexes:
         try:
             level, rows = parse_index(record.payload or b"")
             if file.problems:
-                known = {frame.number for frame in file.frames} | set(file.lost)
-                file.lost += [row[0] for row in rows if row[0] not in known and level == 0]
+                if level == 0 and rows and rows[0][2] >= listed and rows[-1][2] + rows[-1][3] <= record.offset:
+                    listed = rows[-1][2] + rows[-1][3]
+                    file.lost += [row[0] for row in rows if row[0] not in known]
+                    known |= set(file.lost)
                 continue
             if level == 0:
                 need(rows == frames[PAGE * len(pages) : PAGE * (len(pages) + 1)], "INDEX does not fit the frames")

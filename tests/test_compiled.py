@@ -9,11 +9,13 @@ from fields import EVERYTHING, SPACES, batch, networks, rays, weights
 from invcodec.field.kernels.grid import update_levels
 from invcodec.field.kernels.options import kernel
 from invcodec.field.kernels.simd import LANES, load, store
+from invcodec.field.registry import build
 from invcodec.geometry import contraction
 from invcodec.geometry.space import Space
 from invcodec.render import kernels
-from invcodec.render.compiled import CompiledEngine
+from invcodec.render.compiled import _SCRATCH_BYTES, CompiledEngine
 from invcodec.render.kernels import contract_lanes, march_distances, train_chunks
+from invcodec.render.networks import Network, Networks
 
 
 @kernel
@@ -101,3 +103,25 @@ def test_batches_may_grow_and_shrink() -> None:
         compiled.step(batch(SPACES["box"], np.random.default_rng(2), 500), 0.01, 0.01, samples=200)
         results.append(compiled.weights())
     assert all((results[0][key] == results[1][key]).all() for key in results[0])
+
+
+def test_rendering_in_little_memory_gives_the_same_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = rays(SPACES["ndc"], np.random.default_rng(4), 300)
+    whole = engine(SPACES["ndc"], 9)
+    expected = whole.render(some, np.zeros(3))
+    monkeypatch.setattr("invcodec.render.compiled._SCRATCH_BYTES", 7 * whole._samples * whole._sample_bytes())
+    bounded = engine(SPACES["ndc"], 9)
+    for one, other in zip(bounded.render(some, np.zeros(3)), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert bounded._scratch_capacity < whole._scratch_capacity / 10
+
+
+def test_scratch_is_bounded_for_the_largest_network_of_a_file() -> None:
+    config = {"resolutions": [2, 2], "log2_table": 4, "hidden": 256, "features": 255, "colour_hidden": 4}
+    profile = build("grid", config | {"occupancy": 1, "samples": 4096})
+    compiled = CompiledEngine(Networks([Network("scene", "scene", profile, SPACES["ndc"])]), threads=1)
+    compiled.render(rays(SPACES["ndc"], np.random.default_rng(4), 200), np.zeros(3))
+    positions, scratch = compiled._scratch.get()
+    taken = positions.nbytes + sum(array.nbytes for array in scratch)
+    assert taken < 1.01 * _SCRATCH_BYTES
+    assert _SCRATCH_BYTES > 4 * 4096 * 1100

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.container.index import ROW, EndMark, FrameEntry, FrameList, Index, PagedFrames
 from invcodec.container.reader import Reader
 from invcodec.container.records import MAGIC, SYNC, RecordHeader, RecordType, pack_record, parse_header
+from invcodec.container.scan import Scanner
 from invcodec.container.writer import Writer
 from invcodec.encoding.recording import Recording
 from invcodec.errors import DamagedError, FrameNotFoundError, InvError, LimitError, UnsupportedError, UsageError
@@ -526,7 +528,7 @@ def test_numbers_and_times_may_lie_as_far_apart_as_their_types_allow() -> None:
     far["number"] = [-(2**63), 0, 2**63 - 1]
     far["ticks"] = [-(2**53), 0, 2**53]
     far["offset"] = [0, 2**62, 2**63 - 2**33]
-    far["length"] = [1, 2**32 - 1, 2**32 - 1]
+    far["length"] = [28, 2**32 - 1, 2**32 - 1]
     np.testing.assert_array_equal(Index.from_bytes(Index(0, far).to_bytes()).rows, far)
 
 
@@ -836,3 +838,65 @@ def test_a_file_is_continued_by_one_process_at_a_time(save: Save) -> None:
             Recording(path, force=True)
     with Recording.resume(path) as recording:
         recording.close(complete=True)
+
+
+# Much damage
+
+
+def sound_header(type_: int, frame: int, length: int) -> bytes:
+    head = struct.pack("<4sBBHqI", SYNC, type_, 0, 0, frame, length)
+    return head + struct.pack("<I", zlib.crc32(head))
+
+
+def listing(first: int) -> bytes:
+    """An INDEX record with a page of frames that are nowhere."""
+    page = np.zeros(PAGE, ROW)
+    page["number"] = 1000 + first + np.arange(PAGE)
+    page["ticks"] = 10**6 + page["number"]
+    page["length"] = 28
+    page["offset"] = 28 * np.arange(PAGE)
+    return pack_record(RecordType.INDEX, 0, Index(0, page).to_bytes())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda n: sound_header(2, 9, 2**29) * n,
+        lambda n: SYNC * (6 * n),
+        lambda n: (sound_header(2, 9, 2**29) + SYNC * 200) * (n // 40),
+        lambda n: b"".join(pack_record(3, i, b"x")[:-1] + b"?" for i in range(n)),
+        lambda n: b"".join(pack_record(1, 0, struct.pack("<I", i)) for i in range(n)),
+        lambda n: MADE.data[MADE.body : -40] * (n // 3),
+        lambda n: b"".join(listing(PAGE * i) for i in range(n // 20)),
+    ],
+    ids=["headers", "syncs", "headers and syncs", "frames", "headers of files", "indexes", "indexes of nothing"],
+)
+def test_much_damage_takes_time_in_proportion(damage: Callable[[int], bytes]) -> None:
+    def work(n: int) -> int:
+        scanner, data, calls = Scanner("x"), MADE.data[: MADE.body] + damage(n), 0
+
+        class Problems(list[str]):
+            """Counts the comparisons of a search."""
+
+            def __contains__(self, text: object) -> bool:
+                nonlocal calls
+                calls += len(self)
+                return super().__contains__(text)
+
+        scanner.problems = Problems()
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            for _ in [*scanner.feed(data), *scanner.finish()]:
+                pass
+        finally:
+            sys.setprofile(None)
+        assert [entry.number for entry in scanner.frames] == NUMBERS
+        return calls
+
+    few, many = work(200), work(1600)
+    assert many < 9 * few

@@ -675,3 +675,15 @@ def test_bad_addresses_and_files_are_refused(cli: Cli, encoded: Path, tmp_path: 
     other.write_text("something else, and more of it than a header has")
     assert "not an .inv file" in cli("serve", other).err
     assert cli("serve", tmp_path / "none" / "x.inv").code == 2
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0", bytes(11), bytes(13)])
+def test_an_end_mark_of_another_size_ends_the_recording_but_not_the_server(tmp_path: Path, payload: bytes) -> None:
+    data = make_vectors.two_segments().open()
+    path = tmp_path / "live.inv"
+    path.write_bytes(data + pack_record(RecordType.END, 0, payload))
+    growing = GrowingFile(path)
+    while growing.poll():
+        pass
+    assert (growing.broken, growing.finished, growing.size) == (True, False, len(data))
+    growing.close()

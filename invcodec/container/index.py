@@ -355,7 +355,7 @@ class Index:
             and (abs(ticks) <= MAX_TICKS).all()
             and (gaps >= 0).all()
             and (offset >= 0).all()
-            and (rows["length"] > 0).all()
+            and (rows["length"] >= FRAMING_BYTES).all()
             and (offset + rows["length"] > 0).all()
         ):
             raise DamagedError("index: frames are out of order")

@@ -77,6 +77,8 @@ class Scanner:
         """The record that is being passed over; `_crc` is that of its bytes up to offset `_summed`."""
         self._crc = self._summed = 0
         self._noted: set[str] = set()
+        self._lost: set[int] = set()
+        self._listed = 0
         self._begun = False
         self._searching = False
         self._damaged = False
@@ -152,7 +154,7 @@ class Scanner:
         if len(self._buffer) >= HEADER_BYTES:
             header = self._header()
             if header.is_frame:
-                self.lost.append(header.frame)
+                self._lose_number(header.frame)
 
     def _header(self, at: int = 0) -> RecordHeader:
         """The record header at a place in the buffer."""
@@ -318,7 +320,7 @@ class Scanner:
 
     def _lose(self, header: RecordHeader, error: DamagedError) -> None:
         self._note(f"frame {header.frame} is lost: {error}")
-        self.lost.append(header.frame)
+        self._lose_number(header.frame)
         self._chained = False
 
     def _check_order(self, entry: FrameEntry, reference: int | None) -> None:
@@ -338,7 +340,7 @@ class Scanner:
         before, self._index = self._index, (header, index.level)
         if self._damaged:
             if index.level == 0:
-                self._lose_unfound(index.rows)
+                self._lose_unfound(index.rows, header)
             return
         if index.level == 0:
             fits = np.array_equal(index.rows, self.frames.page(len(self._pages)))
@@ -348,13 +350,19 @@ class Scanner:
         if not fits or (before is not None and before[0].end != header.offset):
             self._note("the index does not fit the frames")
 
-    def _lose_unfound(self, rows: np.ndarray) -> None:
-        """Note frames of which nothing but a row of the index is left."""
-        lost = set(self.lost)
+    def _lose_unfound(self, rows: np.ndarray, header: RecordHeader) -> None:
+        """Note frames of which only a row of the index is left; rows for which the file has no room are false."""
+        if not len(rows) or rows[0]["offset"] < self._listed or rows[-1]["offset"] + rows[-1]["length"] > header.offset:
+            return
+        self._listed = int(rows[-1]["offset"] + rows[-1]["length"])
         for number in rows["number"].tolist():
-            if number not in lost and self.frames.position(number) is None:
+            if number not in self._lost and self.frames.position(number) is None:
                 self._note(f"frame {number} is lost: its record was not found")
-                self.lost.append(number)
+                self._lose_number(number)
+
+    def _lose_number(self, number: int) -> None:
+        self.lost.append(number)
+        self._lost.add(number)
 
     def _take_end(self, header: RecordHeader, payload: bytes) -> None:
         try:

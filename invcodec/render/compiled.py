@@ -23,6 +23,8 @@ from invcodec.render.kernels import Scratch, render_chunks, train_chunks
 from invcodec.render.networks import Networks
 
 CHUNK_RAYS = 128
+_SCRATCH_BYTES = 1 << 26
+"""Of each thread that renders: far more than the presets' networks take, and less than the largest would."""
 _DENSITY_POINTS = 1 << 14
 
 f32 = np.float32
@@ -98,6 +100,14 @@ class CompiledEngine(GridEngine):
         for done in [self._pool.submit(work, queue) for _ in range(self._threads)]:
             done.result()
 
+    def _outputs(self) -> int:
+        """Values of the density network for a sample, padded to whole vectors."""
+        return -(-(1 + self._layout.features) // LANES) * LANES
+
+    def _sample_bytes(self) -> int:
+        """Scratch of one sample; see `_with_scratch`."""
+        return 4 * (10 + self._layout.encoded + self._layout.hidden + 2 * self._outputs())
+
     def _with_scratch(self, capacity: int) -> None:
         """Ensure scratch for chunks of up to `capacity` samples, one set per thread."""
         capacity = -(-capacity // BLOCK) * BLOCK
@@ -105,8 +115,7 @@ class CompiledEngine(GridEngine):
             return
         self._scratch_capacity = capacity
         self._scratch = SimpleQueue()
-        layout, blocks = self._layout, capacity // BLOCK
-        outputs = -(-(1 + layout.features) // LANES) * LANES
+        layout, blocks, outputs = self._layout, capacity // BLOCK, self._outputs()
         for _ in range(self._threads):
             scratch = Scratch(
                 delta=np.empty(capacity, f32),
@@ -126,7 +135,8 @@ class CompiledEngine(GridEngine):
     def render(self, rays: Rays, background: np.ndarray) -> Pixels:
         n = len(rays)
         steps = self._samples
-        self._with_scratch(CHUNK_RAYS * steps)
+        most = min(CHUNK_RAYS, max(1, _SCRATCH_BYTES // (steps * self._sample_bytes())))
+        self._with_scratch(most * steps)
         # Kernels need finite rays, and a hostile file's spaces and cameras may give others.
         origins, directions = (np.nan_to_num(a, posinf=0, neginf=0) for a in (rays.origins, rays.directions))
         pixels = Pixels(np.empty((n, 3), f32), np.empty(n, f32), np.empty(n, f32))
@@ -135,7 +145,7 @@ class CompiledEngine(GridEngine):
         def work(queue: np.ndarray) -> None:
             held = self._scratch.get()
             render_chunks(
-                queue, CHUNK_RAYS, self._levels, self._layers, origins, directions, rays.view,
+                queue, most, self._levels, self._layers, origins, directions, rays.view,
                 self._contracted, steps, self._layout.occupancy, self._occupied, back, *held, *pixels,
             )  # fmt: skip
             self._scratch.put(held)
