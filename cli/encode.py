@@ -92,6 +92,7 @@ def command(
     holdout: tuple[str, ...],
     layout: str | None,
     source: names.Source | None,
+    outside: bool,
     **training: Fraction | str | int | bool | None,
 ) -> None:
     """Encode the multi-view video in folder CAPTURE to the file OUTPUT, or to standard output if it is -.
@@ -122,7 +123,7 @@ def command(
     if resume:
         _refuse_options(ctx)
         with _served(output, serve, hosts, fresh=False):
-            reports = resume_encode(output, capture, progress=shown)
+            reports = resume_encode(output, capture, outside=outside, progress=shown)
     else:
         if to_pipe and sys.stdout.isatty():
             raise click.UsageError("refusing to write to a terminal; redirect standard output", ctx)
@@ -130,13 +131,19 @@ def command(
             check_output(output, force)
         target = sys.stdout.buffer if to_pipe else output
         if live:
-            cameras = _live_source(capture, layout, source, downscale, holdout, loop=loop, stdin=stdin)
+            cameras = _live_source(capture, layout, source, downscale, holdout, outside=outside, loop=loop, stdin=stdin)
             with _served(output, serve, hosts):
                 _encode_live(ctx, cameras, target, training, frames, force, shown)
             return
         settings = resolve_settings(ctx, training)
         opened = open_capture(
-            capture, layout=layout, source=source, frames=frames, downscale=downscale, holdout=holdout or None
+            capture,
+            layout=layout,
+            source=source,
+            frames=frames,
+            downscale=downscale,
+            holdout=holdout or None,
+            outside=outside,
         )
         with _served(output, serve, hosts):
             reports = encode_capture(opened, target, settings, force=force, progress=shown)
@@ -159,7 +166,7 @@ def _summary(output: Path, reports: Sequence[FrameReport]) -> str:
 
 def _refuse_options(ctx: click.Context) -> None:
     """Refuse options that a resumed encode would ignore, since it takes them from the file."""
-    allowed = {"capture", "output", "resume", "progress", "serve", "hosts"}
+    allowed = {"capture", "output", "resume", "progress", "serve", "hosts", "outside"}
     for parameter in ctx.command.params:
         if parameter.name in allowed or parameter.name is None:
             continue
@@ -174,6 +181,7 @@ def _live_source(
     downscale: int,
     holdout: tuple[str, ...],
     *,
+    outside: bool,
     loop: bool,
     stdin: bool,
 ) -> LiveSource:
@@ -186,7 +194,7 @@ def _live_source(
 
     chosen = holdout or None
     if path.is_dir() and not stdin:
-        opened = open_capture(path, layout=layout, source=source, downscale=downscale, holdout=chosen)
+        opened = open_capture(path, layout=layout, source=source, downscale=downscale, holdout=chosen, outside=outside)
         return PlayedCapture(opened, loop=loop)
     if path.is_dir():
         path = path / "transforms.json"

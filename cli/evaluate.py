@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import DEVICE, JSON, THREADS
+from .options import DEVICE, JSON, OUTSIDE, THREADS
 from .terminal import note, say, say_json
 from .values import bytes_text, seconds_text, table
 
@@ -48,6 +48,7 @@ Examples:
     is_flag=True,
     help="Also measure PSNR on the encoder's validation pixels, next to the stored values. Reads all cameras.",
 )
+@OUTSIDE
 @DEVICE
 @THREADS
 def command(
@@ -57,6 +58,7 @@ def command(
     as_json: bool,
     save: Path | None,
     validation: bool,
+    outside: bool,
     device: str,
     threads: int | None,
 ) -> int:
@@ -81,6 +83,7 @@ def command(
             **_origin(video.head.encoder),
             frames=(video.frames[0].number, video.frames[-1].number + 1),
             downscale=video.head.downscale,
+            outside=outside,
         )
         with counted("comparing", len(video) * (1 + validation)) as done:
             result = evaluate(video, opened, cameras, save=save, done=done)

@@ -44,6 +44,7 @@ def command(
     holdout: tuple[str, ...],
     layout: str | None,
     source: Source | None,
+    outside: bool,
     **training: Any,
 ) -> None:
     """Show how the folder CAPTURE is interpreted, and estimate the time and size of encoding it.
@@ -55,7 +56,13 @@ def command(
 
     settings = resolve_settings(ctx, training)
     opened = open_capture(
-        capture, layout=layout, source=source, frames=frames, downscale=downscale, holdout=holdout or None
+        capture,
+        layout=layout,
+        source=source,
+        frames=frames,
+        downscale=downscale,
+        holdout=holdout or None,
+        outside=outside,
     )
     summary = summarise(opened, settings)
     if as_json:

@@ -77,6 +77,9 @@ HOST = click.option(
     "localhost and this machine's own name.",
 )
 THREADS = click.option("--threads", type=Count(1, 1024), help="CPU threads. Default: all cores.")
+OUTSIDE = click.option(
+    "--outside", is_flag=True, help="Allow the capture to name files outside its folder, also by symbolic links."
+)
 
 capture_options = group(
     "Capture",
@@ -97,6 +100,7 @@ capture_options = group(
         type=click.Choice(names.SOURCES),
         help=f"Which to use if both exist. Default: {names.SOURCES[0]}.",
     ),
+    OUTSIDE,
 )
 """How a capture is read; for `encode` and `inspect`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from invcodec.errors import DamagedError, UsageError
 from invcodec.metrics import over_white
 from invcodec.mp4 import write_video
-from invcodec.output import check_output, written
+from invcodec.output import check_output, file_name_part, written
 
 from .progress import counted
 
@@ -93,7 +94,7 @@ def plan(
             if pattern.stdout:
                 raise UsageError("-o -: only one pose can be written to standard output")
             stem = pattern.name.removesuffix(pattern.suffix)
-            pattern = OutputPattern(f"{stem}-{pose.replace('/', '_')}{pattern.suffix}", pattern.suffix)
+            pattern = OutputPattern(f"{stem}-{file_name_part(pose)}{pattern.suffix}", pattern.suffix)
         patterns.append(pattern)
     if patterns[0].stdout and sys.stdout.isatty():
         raise UsageError("-o -: refusing to write to a terminal; redirect it, or name a file")
@@ -227,13 +228,14 @@ class Pictures:
             yield from [image] * (sum(repeats) - shown)
 
         if pattern.stdout:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "film.mp4"
-                write_video(path, images(), rate)
-                sys.stdout.buffer.write(path.read_bytes())
+            # An mp4's header is written last, which a pipe does not allow.
+            with tempfile.TemporaryFile() as file:
+                write_video(file, images(), rate)
+                file.seek(0)
+                shutil.copyfileobj(file, sys.stdout.buffer)
         else:
             with written(Path(pattern.name), self.force) as out:
-                write_video(out.part, images(), rate, name=pattern.name)
+                write_video(out.file, images(), rate)
         return [pattern.name]
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -123,6 +124,11 @@ class WritableFile(io.FileIO):
     def close(self) -> None:
         with self._named():
             super().close()
+
+
+def file_name_part(name: str) -> str:
+    """A name from a file or capture, as part of a file name: all but letters, digits and `-_.` become `_`."""
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 class Output:

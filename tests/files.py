@@ -6,8 +6,9 @@ import importlib.util
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from invcodec.container.compressed import compress, decompress
 from invcodec.container.head import FORMAT_VERSION, Head
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_HEAD_BYTES
+from invcodec.mp4 import write_video
 
 
 def a_camera(name: str, width: int, height: int) -> Camera:
@@ -47,6 +49,12 @@ def full_disk(size: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def save_video(path: Path, frames: Iterable[np.ndarray], fps: Fraction | int, *, crf: int = 12) -> None:
+    """Write an mp4 file."""
+    with open(path, "wb") as file:
+        write_video(file, frames, Fraction(fps), crf=crf)
 
 
 PATIENCE = 300.0

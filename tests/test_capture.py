@@ -1,29 +1,31 @@
 """Captures: both layouts, how little is read and how late, and every kind of fault."""
 
 import json
+import os
 import re
 import shutil
+import socket
 import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
-from files import PATIENCE
+from files import PATIENCE, save_video
 from PIL import Image
 
 from invcodec.capture import capture as capture_module
 from invcodec.capture.capture import Capture, open_capture
+from invcodec.capture.image import area_downscale, read_image
 from invcodec.capture.layouts import n3dv
-from invcodec.capture.video import area_downscale, read_image
 from invcodec.encoding import presets
 from invcodec.encoding.summary import summarise
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.metrics import psnr
-from invcodec.mp4 import write_video
 from invcodec.synth.write import write_synthetic
 
 NAMES = ["cam00", "cam01", "cam02", "cam03"]
@@ -105,7 +107,7 @@ def video_rig(folder: Path, *shapes: tuple[int, int, int, int]) -> Path:
     folder.mkdir(exist_ok=True)
     for index, (count, width, height, rate) in enumerate(shapes):
         frames = (np.full((height, width, 3), 20 * n, np.uint8) for n in range(count))
-        write_video(folder / f"cam{index}.mp4", frames, Fraction(rate))
+        save_video(folder / f"cam{index}.mp4", frames, rate)
     np.save(folder / "poses_bounds.npy", np.stack([llff(np.eye(4)[:3])] * len(shapes)))
     return folder
 
@@ -289,7 +291,7 @@ def test_reading_frames_can_stop_at_any_time(layout: str, images: Path, videos: 
     frames = open_capture(images if layout == "images" else videos).frames()
     next(frames)
     frames.close()
-    # The thread that reads ffmpeg's messages takes a moment to notice its end.
+    # Threads take a moment to notice their end.
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
         assert not thread.is_alive()
@@ -393,7 +395,7 @@ def test_one_mask_for_a_whole_video(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "mask.png")
     rows = []
     for name in ("a", "b"):
-        write_video(tmp_path / f"{name}.mp4", [np.full((16, 16, 3), 30 * n, np.uint8) for n in range(2)], Fraction(8))
+        save_video(tmp_path / f"{name}.mp4", [np.full((16, 16, 3), 30 * n, np.uint8) for n in range(2)], 8)
         rows.append({"video": f"{name}.mp4", "w": 16, "h": 16, "fl_x": 20, "transform_matrix": EYE})
     rows[1]["mask_path"] = "mask.png"
     (tmp_path / "transforms.json").write_text(json.dumps({"cameras": rows}))
@@ -710,9 +712,14 @@ def test_videos_of_differing_length(tmp_path: Path) -> None:
     refused(folder, str(folder), "lengths differ: cam1.mp4 has frames 0:3, cam0.mp4 has 0:4")
 
 
-def test_videos_of_differing_rate(tmp_path: Path) -> None:
-    folder = video_rig(tmp_path, (2, 16, 16, 10), (2, 16, 16, 25))
-    refused(folder, str(folder), "frame rates differ: cam0.mp4 has 10, cam1.mp4 has 25")
+def test_videos_of_differing_rate_line_up_in_time(tmp_path: Path) -> None:
+    capture = open_capture(video_rig(tmp_path, (3, 16, 16, 10), (6, 16, 16, 25)))
+    assert (capture.fps, capture.numbers) == (10, range(3))
+    # Frames of the faster one that are nearest to 0, 0.1 and 0.2 s; each is 20 brighter than the one before.
+    shown = [[round(float(image.mean()) / 20) for image in frame.images] for frame in capture.frames()]
+    assert shown == [[0, 0], [1, 2], [2, 5]]
+    same = tmp_path / "same"
+    refused(video_rig(same, (2, 16, 16, 10), (2, 16, 16, 25)), str(same), "lengths differ")
 
 
 def test_videos_of_differing_shape(tmp_path: Path) -> None:
@@ -724,7 +731,7 @@ def test_videos_of_differing_length_and_the_same_name(tmp_path: Path) -> None:
     for name, count in (("a", 3), ("b", 5)):
         (tmp_path / name).mkdir()
         frames = [np.full((16, 16, 3), 20 * n, np.uint8) for n in range(count)]
-        write_video(tmp_path / name / "video.mp4", frames, Fraction(10))
+        save_video(tmp_path / name / "video.mp4", frames, 10)
         rows.append({"name": name, "video": f"{name}/video.mp4", "w": 16, "h": 16, "fl_x": 20, "transform_matrix": EYE})
     (tmp_path / "transforms.json").write_text(json.dumps({"cameras": rows}))
     refused(tmp_path, "lengths differ")
@@ -794,3 +801,90 @@ def test_the_last_number_of_a_file_name_is_the_frame(images: Path, tmp_path: Pat
             row["file_path"] = str(Path(row["file_path"]).with_name(name))
 
     assert open_capture(edited(images, tmp_path, edit)).numbers == open_capture(images).numbers
+
+
+def test_files_outside_the_folder_need_to_be_allowed(images: Path, videos: Path, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "capture", tmp_path / "elsewhere.png"
+    shutil.copyfile(images / "frames" / "cam01" / "0001.png", elsewhere)
+    for number, name in enumerate(("../elsewhere.png", str(elsewhere))):
+        edited(images, folder / str(number), lambda d, name=name: of(d, "cam01")[1].update(file_path=name))  # type: ignore[misc]
+    link = edited(images, folder / "link") / "frames" / "cam01" / "0001.png"
+    link.unlink()
+    link.symlink_to(elsewhere)
+    edited(images, folder / "mask", lambda d: of(d, "cam01")[1].update(mask_path=str(elsewhere)))
+    shutil.copytree(videos, folder / "video")
+    (folder / "video" / "cam02.mp4").unlink()
+    (folder / "video" / "cam02.mp4").symlink_to(videos / "cam02.mp4")
+    for path in (folder / "0", folder / "1", folder / "link", folder / "mask", folder / "video"):
+        if path.name == "0":
+            shutil.copyfile(elsewhere, folder / "elsewhere.png")
+        refused(path, "lies outside the capture's folder", "--outside allows that")
+        assert len(list(open_capture(path, outside=True).frames())) == 3
+    # The folder itself may be a link.
+    (tmp_path / "alias").symlink_to(images)
+    open_capture(tmp_path / "alias")
+
+
+def test_pictures_that_are_pipes_are_not_waited_for(images: Path, tmp_path: Path) -> None:
+    path = edited(images, tmp_path) / "frames" / "cam02" / "0001.png"
+    path.unlink()
+    os.mkfifo(path)
+    refused(tmp_path, "cam02/0001.png: is not a regular file")
+
+
+@pytest.mark.parametrize("name", ["", "\x1b[31mred", "a\nb", "\udcff", "x" * 256])
+def test_names_of_cameras_are_printable_text(name: str, images: Path, tmp_path: Path) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        data["cameras"][1]["name"] = name
+        for row in of(data, "cam01"):
+            row["camera"] = name
+
+    message = refused(edited(images, tmp_path, edit), f"camera name {name!a} is not printable text")
+    assert message.isascii()
+    assert message.isprintable()
+
+
+def test_impossible_file_names_are_named(images: Path, tmp_path: Path) -> None:
+    refused(edited(images, tmp_path, lambda d: of(d, "cam01")[1].update(file_path="a\0b.png")), "a\\x00b.png")
+
+
+def test_a_video_that_is_not_a_file_name_is_no_address(tmp_path: Path) -> None:
+    row = {"w": 16, "h": 16, "fl_x": 20, "transform_matrix": EYE}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        port = server.getsockname()[1]
+        for address in (f"http:/127.0.0.1:{port}/x.mp4", f"http://127.0.0.1:{port}/x.mp4", f"tcp:127.0.0.1:{port}"):
+            data = {"cameras": [{**row, "video": address}, {**row, "video": "b.mp4"}]}
+            (tmp_path / "transforms.json").write_text(json.dumps(data))
+            refused(tmp_path, "no such video")
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_calibration_for_the_picture_before_it_is_turned_is_noticed(images: Path, tmp_path: Path) -> None:
+    folder = edited(images, tmp_path)
+    for path in (folder / "frames" / "cam01").iterdir():
+        with Image.open(path) as image:
+            image.getexif()[0x112] = 6
+            image.save(path, exif=image.getexif())
+    refused(folder, "is 18x24 (turned upright, as it says), but its calibration is for 24x18")
+
+
+def test_a_dropped_frame_hides_only_itself(videos: Path, tmp_path: Path) -> None:
+    folder = video_rig(tmp_path, (9, 16, 16, 10), (9, 16, 16, 10))
+    frames = [av.VideoFrame.from_ndarray(np.full((16, 16, 3), 20 * n, np.uint8), format="rgb24") for n in range(9)]
+    with av.open(folder / "cam1.mp4", "w") as container:
+        stream = container.add_stream("libx264", 10, options={"crf": "4"})
+        stream.width = stream.height = 16
+        for number, frame in enumerate(frames):
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            if number != 4:
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    refused(folder, "cam1.mp4: has no frame at 0.400 s, which is frame 4 at 10 per second", "--frames")
+    shown = [
+        [round(float(image.mean()) / 20) for image in frame.images]
+        for chosen in ((0, 4), (5, None))
+        for frame in open_capture(folder, frames=chosen).frames()
+    ]
+    assert shown == [[n, n] for n in (0, 1, 2, 3, 5, 6, 7, 8)]

@@ -1,19 +1,30 @@
 """Reading and writing video and image files."""
 
-from collections.abc import Iterator
+import io
+import os
+import shutil
+import socket
+import struct
+import zlib
+from collections.abc import Generator, Iterable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from files import full_disk
+from av.video.reformatter import ColorRange, Colorspace
+from files import full_disk, save_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
-from invcodec.capture.video import VideoInfo, area_downscale, image_size, probe, read_image, read_video
+from invcodec.capture.image import area_downscale, has_alpha, image_size, read_image
+from invcodec.capture.video import Upright, probe, read_video
 from invcodec.errors import CaptureError, InvError
 from invcodec.mp4 import write_video
+from invcodec.output import written
 
 SIZE = (18, 26)
 COUNT = 12
@@ -26,10 +37,39 @@ def picture(number: int) -> np.ndarray:
     return np.rint(127.5 + 100 * np.stack(waves, -1)).astype(np.uint8)
 
 
+def coded(path: Path, frames: Iterable[av.VideoFrame], codec: str, *, rotation: int = 0, **options: str) -> Path:
+    """A video of frames that have time stamps, in milliseconds."""
+    with av.open(path, "w") as container:
+        for index, frame in enumerate(frames):
+            if index == 0:
+                stream = container.add_stream(codec, 10, options=options)
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
+                stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+                coder = stream.codec_context
+                coder.colorspace, coder.color_range = frame.colorspace, frame.color_range
+                if rotation:
+                    stream.set_display_rotation(rotation)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def at(milliseconds: int, image: np.ndarray) -> av.VideoFrame:
+    """A frame to show at a time."""
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv444p", threads=1)
+    frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
+    return frame
+
+
+def images(path: Path, first: int = 0, stop: int | None = None) -> Generator[np.ndarray]:
+    info = probe(path)
+    return read_video(info, range(first, info.length(info.fps) if stop is None else stop), info.fps)
+
+
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("video") / "waves.mp4"
-    assert write_video(path, (picture(n) for n in range(COUNT)), Fraction(25, 2)) == COUNT
+    save_video(path, (picture(n) for n in range(COUNT)), Fraction(25, 2))
     return path
 
 
@@ -41,34 +81,133 @@ def nearest(image: np.ndarray) -> int:
 
 def test_a_video_reads_back_as_it_was_written(video: Path) -> None:
     info = probe(video)
-    assert info == VideoInfo(SIZE[1], SIZE[0], Fraction(25, 2), COUNT)
-    images = list(read_video(video, 0, info))
-    assert [image.shape for image in images] == [(*SIZE, 3)] * COUNT
-    assert [nearest(image) for image in images] == list(range(COUNT))
+    assert (info.width, info.height, info.fps) == (SIZE[1], SIZE[0], Fraction(25, 2))
+    assert (info.stamps * info.tick).tolist() == [n / Fraction(25, 2) for n in range(COUNT)]
+    read = list(images(video))
+    assert [image.shape for image in read] == [(*SIZE, 3)] * COUNT
+    assert [nearest(image) for image in read] == list(range(COUNT))
 
 
 @pytest.mark.parametrize("first", [1, 5, COUNT - 1])
 def test_a_video_reads_from_a_later_frame_on(video: Path, first: int) -> None:
-    assert [nearest(image) for image in read_video(video, first, probe(video))] == list(range(first, COUNT))
+    assert [nearest(image) for image in images(video, first)] == list(range(first, COUNT))
 
 
 def test_reading_a_video_can_stop_early(video: Path) -> None:
-    reader = read_video(video, 3, probe(video))
-    assert isinstance(reader, Iterator)
+    reader = images(video, 3)
     assert nearest(next(reader)) == 3
     reader.close()
     assert list(reader) == []
 
 
-def test_a_video_that_ends_early_says_where(video: Path) -> None:
-    reader = read_video(video, COUNT - 2, VideoInfo(SIZE[1], SIZE[0], Fraction(25, 2), COUNT + 3))
-    with pytest.raises(CaptureError, match=rf"waves\.mp4: ends after frame {COUNT - 1}, expected {COUNT + 3} frames"):
-        list(reader)
+def test_a_video_without_some_of_the_frames_says_which(video: Path) -> None:
+    with pytest.raises(
+        CaptureError, match=rf"waves\.mp4: has no frame at 0\.960 s, which is frame {COUNT} at 12\.5 per"
+    ):
+        list(images(video, COUNT - 2, COUNT + 3))
+
+
+@pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "b.ts"])
+def test_frames_are_found_whatever_the_container_and_the_order_of_coding(name: str, tmp_path: Path) -> None:
+    pictures = (at(80 * n, picture(n)) for n in range(COUNT))
+    path = coded(tmp_path / name, pictures, "libx264", crf="12", bf="3", g="6", **{"x264-params": "open-gop=1"})
+    assert [nearest(image) for image in images(path)] == list(range(COUNT))
+    for first in range(COUNT):
+        assert nearest(next(images(path, first))) == first
+
+
+def test_frames_of_a_varying_rate_are_read_by_their_times(tmp_path: Path) -> None:
+    # Intervals of 30 to 45 ms, and one frame that was dropped.
+    times = [0, 30, 75, 110, 140, 180, 220, 300, 335, 375, 410, 450]
+    path = coded(tmp_path / "phone.mkv", (at(t, picture(n)) for n, t in enumerate(times)), "libx264", crf="12")
+    info = probe(path)
+    even = [b - a for a, b in pairwise(times) if b - a < 60]
+    assert info.fps == pytest.approx(1000 * len(even) / sum(even), rel=1e-3)
+    shown = [nearest(image) for image in images(path, 0, 7)]
+    assert shown == [min(range(COUNT), key=lambda i: abs(times[i] - 1000 * n / info.fps)) for n in range(7)]
+    assert nearest(next(images(path, 9))) == 8
+    with pytest.raises(CaptureError, match=r"phone\.mkv: has no frame at 0\.259 s, which is frame 7 .*--frames"):
+        list(images(path))
+
+
+def test_times_that_jitter_do_not_change_the_rate(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    times = [round(1000 * n / 30 + rng.uniform(-5, 5)) for n in range(90)]
+    path = coded(tmp_path / "jitter.mkv", (at(10 + t, picture(n % COUNT)) for n, t in enumerate(times)), "libx264")
+    info = probe(path)
+    assert (round(info.fps), info.length(Fraction(30))) == (30, 90)
+    assert [nearest(image) for image in images(path, 80, 84)] == [n % COUNT for n in range(80, 84)]
+
+
+CORNERS = np.zeros((12, 20, 3), np.uint8)
+CORNERS[:6, :10], CORNERS[:6, 10:], CORNERS[6:, :10] = (200, 40, 40), (40, 200, 40), (40, 40, 200)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+@pytest.mark.parametrize("factor", [1, 3])
+def test_videos_are_turned_upright(degrees: int, factor: int, tmp_path: Path) -> None:
+    path = coded(tmp_path / "phone.mp4", [at(0, CORNERS)], "libx264", rotation=degrees, crf="1")
+    upright = np.rot90(CORNERS, degrees // 90)
+    info = probe(path)
+    assert (info.height, info.width) == upright.shape[:2]
+    assert np.abs(next(images(path)).astype(int) - upright).max() < 8
+    with av.open(path) as container:
+        small = Upright("phone", factor)(next(container.decode(video=0)))
+    assert np.abs(small.astype(int) - area_downscale(upright, factor)).max() < 12
+
+
+def test_mirrored_videos_and_slanted_ones(tmp_path: Path) -> None:
+    def turned(name: str, *matrix: int) -> Path:
+        path = tmp_path / name
+        data = coded(path, [at(0, CORNERS)], "libx264", rotation=90, crf="1").read_bytes()
+        old, new = (struct.pack(">9i", *m, 0, 0, 1 << 30) for m in (NINETY, (matrix[0], matrix[1], 0, *matrix[2:], 0)))
+        assert data.count(old) == 1
+        path.write_bytes(data.replace(old, new))
+        return path
+
+    one = 1 << 16
+    NINETY = (0, -one, 0, one, 0, 0)
+    for (a, b, c, d), expected in {
+        (-one, 0, 0, one): CORNERS[:, ::-1],
+        (one, 0, 0, -one): CORNERS[::-1],
+        (0, one, one, 0): CORNERS.transpose(1, 0, 2),
+        (0, -one, -one, 0): CORNERS.transpose(1, 0, 2)[::-1, ::-1],
+    }.items():
+        assert np.abs(next(images(turned(f"{a}{b}{c}{d}.mp4", a, b, c, d))).astype(int) - expected).max() < 8
+    with pytest.raises(CaptureError, match=r"slant\.mp4: is to be shown at 45 degrees, supported are right angles"):
+        probe(turned("slant.mp4", 46341, -46341, 46341, 46341))
+
+
+@pytest.mark.parametrize("matrix", [Colorspace.ITU709, Colorspace.ITU601, Colorspace.BT2020])
+@pytest.mark.parametrize("span", [ColorRange.MPEG, ColorRange.JPEG])
+@pytest.mark.parametrize("depth", [8, 10])
+def test_colours_follow_the_stated_matrix_range_and_depth(
+    matrix: Colorspace, span: ColorRange, depth: int, tmp_path: Path
+) -> None:
+    colours = np.random.default_rng(0).integers(20, 236, (4, 6, 3)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
+    # The definition: luma is a weighted sum, chroma the scaled distance of blue and of red from it.
+    red, blue = {Colorspace.ITU709: (0.2126, 0.0722), Colorspace.ITU601: (0.299, 0.114)}.get(matrix, (0.2627, 0.0593))
+    rgb = colours / 255
+    luma = rgb @ (red, 1 - red - blue, blue)
+    chroma = [(rgb[..., 2] - luma) / (2 - 2 * blue), (rgb[..., 0] - luma) / (2 - 2 * red)]
+    top = 2**depth - 1 if span == ColorRange.JPEG else 255 * 2 ** (depth - 8)
+    low, luma_span, chroma_span = (0, 1, 1) if span == ColorRange.JPEG else (16 / 255, 219 / 255, 224 / 255)
+    middle = 2 ** (depth - 1)
+    planes = [top * (low + luma_span * luma), *(middle + top * chroma_span * each for each in chroma)]
+    kind = np.uint8 if depth == 8 else np.uint16
+    frame = av.VideoFrame(24, 16, "yuv444p" if depth == 8 else "yuv444p10le")
+    for plane, values in zip(frame.planes, planes, strict=True):
+        rows = np.frombuffer(plane, kind).reshape(16, -1).copy()
+        rows[:, :24] = np.rint(values)
+        plane.update(rows.tobytes())
+    frame.pts, frame.time_base, frame.colorspace, frame.color_range = 0, Fraction(1, 1000), matrix, span
+    path = coded(tmp_path / "colours.mkv", [frame], "ffv1")
+    assert np.abs(next(images(path)).astype(int) - colours).max() <= 2
 
 
 def test_the_rate_of_ntsc_video_is_exact(tmp_path: Path) -> None:
     path = tmp_path / "ntsc.mp4"
-    write_video(path, (picture(n) for n in range(3)), Fraction(30000, 1001))
+    save_video(path, (picture(n) for n in range(3)), Fraction(30000, 1001))
     assert probe(path).fps == Fraction(30000, 1001)
 
 
@@ -76,13 +215,11 @@ def test_late_frames_of_film_rate_video_are_found(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     count, first = 3200, 3150
     bits = 1 << np.arange(16)[:, None, None]
-    write_video(
+    save_video(
         path, ((np.broadcast_to((n & bits > 0) * 255, (16, 16, 3))).astype(np.uint8) for n in range(count)),
         Fraction(24000, 1001), crf=30,
     )  # fmt: skip
-    reader = read_video(path, first, probe(path))
-    image = next(reader)
-    reader.close()
+    image = next(images(path, first))
     assert int(((image.mean((1, 2)) > 128) * bits.ravel()).sum()) == first
 
 
@@ -91,38 +228,32 @@ def test_colour_is_kept_at_full_resolution(tmp_path: Path) -> None:
     stripes[:, ::2, 0] = 255
     stripes[:, 1::2, 2] = 255
     path = tmp_path / "stripes.mp4"
-    write_video(path, [stripes], Fraction(10), crf=4)
+    save_video(path, [stripes], 10, crf=4)
     # With subsampled chroma, every pixel would turn purple.
-    assert np.abs(next(read_video(path, 0, probe(path))).astype(float) - stripes).mean() < 12
+    assert np.abs(next(images(path)).astype(float) - stripes).mean() < 12
 
 
 def test_odd_sizes_are_not_padded(tmp_path: Path) -> None:
     path = tmp_path / "odd.mp4"
-    write_video(path, [np.full((17, 23, 3), 90, np.uint8)], Fraction(10))
+    save_video(path, [np.full((17, 23, 3), 90, np.uint8)], 10)
     info = probe(path)
-    assert (info.width, info.height, info.frames) == (23, 17, 1)
-    assert next(read_video(path, 0, info)).shape == (17, 23, 3)
+    assert (info.width, info.height, len(info.stamps)) == (23, 17, 1)
+    assert next(images(path)).shape == (17, 23, 3)
 
 
-def test_no_frames_make_no_video(tmp_path: Path) -> None:
-    assert write_video(tmp_path / "none.mp4", [], Fraction(10)) == 0
-    assert not (tmp_path / "none.mp4").exists()
+def test_no_frames_make_no_video() -> None:
+    file = io.BytesIO()
+    assert write_video(file, [], Fraction(10)) == 0
+    assert file.getvalue() == b""
 
 
-def test_a_short_video_into_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InvError, match=r"some\.mp4: the video cannot be written"):
-        write_video(tmp_path / "missing" / "some.mp4", [picture(0)], Fraction(10))
-
-
-def test_a_long_video_into_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    frames = (np.zeros((400, 400, 3), np.uint8) for _ in range(40))
-    with pytest.raises(InvError, match=r"some\.mp4: the video cannot be written"):
-        write_video(tmp_path / "missing" / "some.mp4", frames, Fraction(10))
 
 
 def test_a_full_disk_is_an_error_that_names_the_video(tmp_path: Path) -> None:
-    with pytest.raises(InvError, match=r"film\.mp4: the video cannot be written"), full_disk(1000):
-        write_video(tmp_path / "x.mp4", (picture(n) for n in range(9)), Fraction(10), name="film.mp4")
+    path = tmp_path / "film.mp4"
+    with pytest.raises(InvError, match=r"film\.mp4: cannot be written"), full_disk(1000), written(path, False) as out:
+        write_video(out.file, (picture(n) for n in range(9)), Fraction(10))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_are_no_videos_are_named(video: Path, tmp_path: Path) -> None:
@@ -131,9 +262,52 @@ def test_files_that_are_no_videos_are_named(video: Path, tmp_path: Path) -> None
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:-600])
-    for name in ("text", "empty", "cut"):
-        with pytest.raises(CaptureError, match=rf"{name}\.mp4: cannot be read as a video"):
+    for name, words in (("text", "cannot be read as"), ("empty", "cannot be read as"), ("cut", "holds no")):
+        with pytest.raises(CaptureError, match=rf"{name}\.mp4: {words}"):
             probe(tmp_path / f"{name}.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(CaptureError, match=r"pipe\.mp4: is not a regular file"):
+        probe(tmp_path / "pipe.mp4")
+
+
+def test_names_are_never_addresses_and_playlists_are_no_videos(video: Path, tmp_path: Path) -> None:
+    shutil.copy(video, tmp_path / "concat:a|b.mp4")
+    assert len(probe(tmp_path / "concat:a|b.mp4").stamps) == COUNT
+    odd = tmp_path / os.fsdecode(b"n\xff.mp4")
+    shutil.copy(video, odd)
+    assert nearest(next(images(odd, 5))) == 5
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://{address}/a.ts\n")
+        (tmp_path / "script.mp4").write_text(f"ffconcat version 1.0\nfile {video}\n")
+        for name in ("list", "script"):
+            with pytest.raises(CaptureError, match="cannot be read as a video"):
+                probe(tmp_path / f"{name}.mp4")
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_videos_without_times_are_refused(tmp_path: Path) -> None:
+    pictures = [at(100 * n, picture(n)) for n in range(6)]
+    for reordered in ("2", "0"):
+        with pytest.raises(
+            CaptureError, match=r"x\.avi: its frames have no times, or the same ones; convert it to mp4"
+        ):
+            probe(coded(tmp_path / "x.avi", pictures, "libx264", bf=reordered))
+
+
+def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.mp4"
+    save_video(path, (picture(n) for n in range(COUNT)), 10, crf=1)
+    data = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        packets = sorted((packet.pos, packet.size, packet.pts) for packet in container.demux(video=0) if packet.size)
+    start, size, _ = packets[len(packets) // 2]
+    data[start : start + size] = bytes(255 for _ in range(size))
+    path.write_bytes(data)
+    with pytest.raises(CaptureError, match=r"damaged\.mp4: "):
+        list(images(path))
 
 
 def test_pictures_of_every_kind(tmp_path: Path) -> None:
@@ -154,15 +328,69 @@ def test_pictures_of_every_kind(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), expected)
 
 
+@pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
+def test_grey_of_16_bits_is_rounded_to_8(name: str, tmp_path: Path) -> None:
+    deep = np.array([[0, 128, 129, 257], [32768, 65000, 65406, 65535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / name)
+    np.testing.assert_array_equal(read_image(tmp_path / name), np.rint(deep / 257)[..., None].repeat(3, 2))
+    assert not has_alpha(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_values_of_unknown_range_are_refused(kind: type, tmp_path: Path) -> None:
+    Image.fromarray(np.ones((2, 3), kind)).save(tmp_path / "raw.tiff")
+    for read in (read_image, image_size):
+        with pytest.raises(CaptureError, match=r"raw\.tiff: holds .* values, .*; convert it to 8 or 16 bits"):
+            read(tmp_path / "raw.tiff")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright(orientation: int, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{orientation}.{suffix}"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(CORNERS).save(path, exif=exif, **{"jpg": {"quality": 100, "subsampling": 0}}.get(suffix, {}))
+    # Exif 2.32, 4.6.4: on which side of the picture row 0 and column 0 are.
+    turned = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud}
+    turned |= {5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 3), 8: np.rot90}
+    turned |= {7: lambda a: np.rot90(a, 2).transpose(1, 0, 2)}
+    upright = turned[orientation](CORNERS)
+    assert image_size(path) == upright.shape[1::-1]
+    error = np.abs(read_image(path).astype(int) - upright)
+    assert error.mean() < 12 if suffix == "webp" else error.max() < 12
+
+
+def test_pictures_beyond_the_limits_are_refused(tmp_path: Path) -> None:
+    def header(width: int, height: int) -> bytes:
+        Image.new("L", (1, 1)).save(tmp_path / "big.png")
+        data = bytearray((tmp_path / "big.png").read_bytes())
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+        return bytes(data)
+
+    for width, height, words in ((16385, 2, "is 16385x2, the limit is 16384"), (16384, 16384, "has too many pixels")):
+        (tmp_path / "big.png").write_bytes(header(width, height))
+        for read in (read_image, image_size, has_alpha):
+            with pytest.raises(CaptureError, match=rf"big\.png: {words}"):
+                read(tmp_path / "big.png")
+
+
 def test_files_that_are_no_pictures_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:200])
     (tmp_path / "text.png").write_text("not a picture")
+    # Pillow would have Ghostscript run this.
+    (tmp_path / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    os.mkfifo(tmp_path / "pipe.png")
     for read in (read_image, image_size):
         with pytest.raises(CaptureError, match=r"gone\.png: no such image"):
             read(tmp_path / "gone.png")
-        with pytest.raises(CaptureError, match=r"text\.png: cannot be read as an image"):
-            read(tmp_path / "text.png")
+        with pytest.raises(CaptureError, match=r"pipe\.png: is not a regular file"):
+            read(tmp_path / "pipe.png")
+        for name in ("text", "script"):
+            with pytest.raises(CaptureError, match=rf"{name}\.png: cannot be read as an image"):
+                read(tmp_path / f"{name}.png")
     with pytest.raises(CaptureError, match=r"cut\.png: cannot be read as an image"):
         read_image(tmp_path / "cut.png")
     # The header is intact, and nothing else is read.

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from invcodec.capture.image import area_downscale, has_alpha, image_size, read_image
 from invcodec.capture.layouts.listing import CameraFiles, Listing
 from invcodec.capture.layouts.registry import recognise
 from invcodec.capture.points import read_points
-from invcodec.capture.video import area_downscale, has_alpha, image_size, probe, read_image, read_video
+from invcodec.capture.video import probe, read_video
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
+from invcodec.limits import MAX_NAME_BYTES
 from invcodec.names import Source
 
 
@@ -95,10 +97,11 @@ class Capture:
             for reader in readers:
                 stack.callback(_close, reader)
             pool = stack.enter_context(ThreadPoolExecutor(1))
+            each = stack.enter_context(ThreadPoolExecutor(min(len(readers), os.cpu_count() or 1)))
 
             def read(number: int) -> Frame:
-                images = [area_downscale(next(reader), self.downscale) for reader in readers]
-                return Frame(number, self.time(number), images, [self._mask(f, number) for f in self.files])
+                images = each.map(lambda reader: area_downscale(next(reader), self.downscale), readers)
+                return Frame(number, self.time(number), list(images), [self._mask(f, number) for f in self.files])
 
             ahead: Future[Frame] = pool.submit(read, numbers[0])
             for number in numbers:
@@ -109,7 +112,8 @@ class Capture:
 
     def _images(self, files: CameraFiles, numbers: range) -> Generator[np.ndarray]:
         if files.video is not None:
-            yield from read_video(files.video, numbers.start, probe(files.video))
+            threads = max(1, (os.cpu_count() or 1) // len(self.files))
+            yield from read_video(probe(files.video), numbers, _video_rate(self.files), threads=threads)
             return
         for number in numbers:
             image = read_image(files.images[number])
@@ -155,6 +159,7 @@ def open_capture(
     frames: tuple[int | None, int | None] | None = None,
     downscale: int = 1,
     holdout: Sequence[str] | None = None,
+    outside: bool = False,
 ) -> Capture:
     """Recognise and validate a capture; no pixels are read yet.
 
@@ -165,6 +170,7 @@ def open_capture(
         frames: first frame number and one past the last; None for either end.
         downscale: integer factor to shrink images by.
         holdout: names of cameras to hold out from training; if None, those that the capture marks as test.
+        outside: allow files outside the folder, by path or symbolic link; one from elsewhere might reach for any.
 
     Raises:
         CaptureError: anything that would make an encode fail; names the file.
@@ -175,7 +181,7 @@ def open_capture(
     if not listing.cameras:
         raise CaptureError(f"{folder}: declares no cameras")
     _check_names([files.camera.name for files in listing.cameras], folder)
-    files, available, fps = _check_files(folder, listing)
+    files, available, fps = _check_files(folder, listing, outside)
     cameras = rig_cameras([f.camera for f in files], folder, downscale=downscale, holdout=holdout)
     first, stop = frames or (None, None)
     first = available.start if first is None else first
@@ -187,6 +193,9 @@ def open_capture(
         )
     first_files = files[0]
     transparent = False
+    for each in files:
+        if each.video is not None:
+            probe(each.video).shown(range(first, stop), _video_rate(files))
     if listing.source == "images":
         transparent = any(has_alpha(each.images[first]) for each in files)
     return Capture(
@@ -223,6 +232,12 @@ def _close(reader: Generator[np.ndarray]) -> None:
 
 
 def _check_names(names: Sequence[str], where: Path) -> None:
+    for name in names:
+        # A file name that is not UTF-8 has surrogates, which are not printable.
+        if not (name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES):
+            raise CaptureError(
+                f"{where}: camera name {name!a} is not printable text of 1 to {MAX_NAME_BYTES} bytes; rename it"
+            )
     if len(set(names)) != len(names):
         raise CaptureError(f"{where}: two cameras have the same name")
 
@@ -272,19 +287,22 @@ def _downscaled(camera: Camera, factor: int, folder: Path) -> Camera:
     )  # fmt: skip
 
 
-def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...], range, Fraction]:
+def _check_files(folder: Path, listing: Listing, outside: bool) -> tuple[tuple[CameraFiles, ...], range, Fraction]:
     """Check declared sizes, lengths and rates against the files; returns files, frame numbers and frame rate."""
     checked = []
     lengths: dict[str, range] = {}
-    rates: dict[str, Fraction] = {}
+    root = folder.resolve()
+    for files in listing.cameras:
+        for path in (*filter(None, [files.video]), *files.images.values(), *files.masks.values()):
+            if not (outside or _resolved(path).is_relative_to(root)):
+                raise CaptureError(f"{path}: lies outside the capture's folder, {root}; --outside allows that")
+    rate = _video_rate(listing.cameras)
     for files in listing.cameras:
         camera = files.camera
         if files.video is not None:
             info = probe(files.video)
             size, where = (info.width, info.height), files.video
-            name = files.video.relative_to(folder).as_posix()
-            lengths[name] = range(info.frames)
-            rates[name] = info.fps
+            lengths[os.path.relpath(files.video, folder)] = range(info.length(rate))
         else:
             numbers = sorted(files.images)
             where = files.images[numbers[0]]
@@ -302,8 +320,10 @@ def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...
         if size != (camera.width, camera.height):
             same_shape = abs(size[0] * camera.height - size[1] * camera.width) <= 0.01 * size[0] * camera.height
             if not (listing.rescale and same_shape):
+                turned = " (turned upright, as it says)" if size[::-1] == (camera.width, camera.height) else ""
                 raise CaptureError(
-                    f"{where}: is {size[0]}x{size[1]}, but its calibration is for {camera.width}x{camera.height}"
+                    f"{where}: is {size[0]}x{size[1]}{turned}, "
+                    f"but its calibration is for {camera.width}x{camera.height}"
                 )
             camera = camera.scaled(*size)
         checked.append(replace(files, camera=camera))
@@ -314,8 +334,16 @@ def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...
             f"{folder}: lengths differ: {short} has frames {a.start}:{a.stop}, {long} has {b.start}:{b.stop}; "
             "trim all cameras to the same frames"
         )
-    if len(set(rates.values())) > 1:
-        slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
-        raise CaptureError(f"{folder}: frame rates differ: {slow} has {rates[slow]}, {fast} has {rates[fast]}")
-    fps = listing.fps or next(iter(rates.values()))
-    return tuple(checked), next(iter(lengths.values())), fps
+    return tuple(checked), next(iter(lengths.values())), listing.fps or rate
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError):
+        raise CaptureError(f"{str(path)!r}: is not a possible file name") from None
+
+
+def _video_rate(cameras: Sequence[CameraFiles]) -> Fraction:
+    """Frames per second by which videos are numbered: the lowest of theirs, at which each has a frame at any time."""
+    return min((probe(files.video).fps for files in cameras if files.video is not None), default=Fraction(1))

@@ -1,137 +1,265 @@
-"""Reading video and image files."""
+"""Reading video files: frames by presentation time, upright, in RGB."""
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from array import array
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
-import imageio_ffmpeg
+import av
 import numpy as np
-from PIL import Image
+from av.container import InputContainer
+from av.filter import Graph
+from av.video.stream import VideoStream
 
 from invcodec.errors import CaptureError
+from invcodec.limits import MAX_IMAGE_SIDE
 
-# It would log to standard error that ffmpeg is stopped early, which is intended.
-logging.getLogger("imageio_ffmpeg").setLevel(logging.CRITICAL)
+_CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "nut", "ogg", "flv", "ivf", "mxf", "asf")
+"""What FFmpeg may take a file for, whatever its name says. Playlists and scripts would open other files and addresses,
+and bare streams have no times."""
+_NEAR = 0.75
+"""How far a frame may be from its time, in frames. Cameras of a varying rate exceed half a frame; where a frame was
+dropped, the next one is a whole frame away."""
+_UNEVEN = 1.5
+"""Intervals between frames longer than the median by this factor are gaps, and say nothing about the rate."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VideoInfo:
-    """Size in pixels, frame rate and number of frames of a video file."""
+    """What a video file holds.
 
+    Attributes:
+        path: the file.
+        width, height: in pixels, of the upright pictures.
+        fps: frames per second.
+        stamps: `[N]` int64, the presentation times of all frames in order, in ticks.
+        tick: in seconds.
+    """
+
+    path: Path
     width: int
     height: int
     fps: Fraction
-    frames: int
+    stamps: np.ndarray
+    tick: Fraction
+
+    def length(self, rate: Fraction) -> int:
+        """Number of frames at this rate, from the video's first to its last."""
+        return round(int(self.stamps[-1] - self.stamps[0]) * self.tick * rate) + 1
+
+    def shown(self, numbers: range, rate: Fraction) -> np.ndarray:
+        """The stamp `[len(numbers)]` of the frame at each number's time; number 0 is the first frame.
+
+        Raises:
+            CaptureError: there is no frame at the time of one of the numbers.
+        """
+        ticks = float(1 / (rate * self.tick))
+        times = np.arange(numbers.start, numbers.stop) * ticks
+        passed = (self.stamps - self.stamps[0]).astype(np.float64)
+        after = np.clip(np.searchsorted(passed, times), 1, len(passed) - 1) if len(passed) > 1 else np.zeros(1, int)
+        before = np.maximum(after - 1, 0)
+        nearest = np.where(times - passed[before] <= passed[after] - times, before, after)
+        missing = np.abs(passed[nearest] - times) > _NEAR * ticks
+        if missing.any():
+            number = numbers[int(missing.argmax())]
+            raise CaptureError(
+                f"{self.path}: has no frame at {float(number / rate):.3f} s, which is frame {number} at "
+                f"{float(rate):g} per second; leave it out with --frames, or convert the video to a constant rate"
+            )
+        return self.stamps[nearest]
 
 
 @cache
 def probe(path: Path) -> VideoInfo:
-    """Size, rate and length of a video file; its frames are counted, not estimated.
+    """What a video file holds; all frames' times are read, but only the first picture is decoded.
 
     Raises:
-        CaptureError: the file is missing or is not a readable video.
+        CaptureError: the file is missing, is not a readable video, or its frames have no times.
     """
-    if not path.is_file():
-        raise CaptureError(f"{path}: no such video")
-    try:
-        frames, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
-        with closing(imageio_ffmpeg.read_frames(str(path))) as reader:
-            meta = next(reader)
-    except (OSError, RuntimeError, StopIteration):
-        raise CaptureError(f"{path}: cannot be read as a video (broken or not a video file)") from None
-    width, height = meta["source_size"]
-    fps = _exact_rate(meta["fps"])
-    if frames < 1 or fps <= 0:
-        raise CaptureError(f"{path}: holds no frames")
-    return VideoInfo(width, height, fps, frames)
+    with _opened(path) as (container, stream):
+        if max(stream.width, stream.height) > MAX_IMAGE_SIDE:
+            raise CaptureError(
+                f"{path}: is {stream.width}x{stream.height}, the limit is {MAX_IMAGE_SIDE} pixels per side"
+            )
+        stamps, first, untimed = array("q"), None, False
+        for packet in container.demux(stream):
+            if first is None:
+                first = next(iter(packet.decode()), None)
+            if packet.size and not packet.is_discard:
+                untimed |= packet.pts is None
+                stamps.append(packet.pts or 0)
+        if first is None:
+            raise CaptureError(f"{path}: holds no frames")
+        times = np.unique(np.frombuffer(stamps, np.int64))
+        # AVI has times of decoding only, which differ if frames are reordered.
+        untimed |= container.format.name == "avi" and stream.codec_context.has_b_frames
+        if untimed or first.pts is None or len(times) < len(stamps):
+            raise CaptureError(f"{path}: its frames have no times, or the same ones; convert it to mp4 or mkv")
+        height, width = Upright(str(path))(first).shape[:2]
+        # Frames before the first cannot be decoded: what they refer to was cut off.
+        times = times[times >= first.pts]
+        assert stream.time_base is not None
+        rate = _rate(times, stream.time_base, [stream.average_rate, stream.base_rate, stream.guessed_rate])
+        return VideoInfo(path, width, height, rate, times, stream.time_base)
 
 
-def _exact_rate(printed: float) -> Fraction:
-    """The exact frame rate behind the two decimals that ffmpeg prints: 29.97 is 30000/1001."""
-    whole = math.ceil(printed)
-    ntsc = Fraction(1000 * whole, 1001)
-    if printed != whole and abs(printed - ntsc) <= 0.005 + 1e-9:
-        return ntsc
-    return Fraction(printed).limit_denominator(1001)
+def _rate(stamps: np.ndarray, tick: Fraction, declared: Sequence[Fraction | None]) -> Fraction:
+    """Frames per second: a declared rate that agrees with the stamps, else their mean rate, both without gaps."""
+    rates = [rate for rate in declared if rate]
+    if len(stamps) < 2:
+        return rates[0] if rates else Fraction(1)
+    steps = np.diff(stamps)
+    even = steps[steps <= _UNEVEN * np.median(steps)]
+    mean = len(even) / (int(even.sum()) * tick)
+    for rate in rates:
+        # Over the whole video, the two may differ by half a frame.
+        if abs(rate / mean - 1) * len(even) <= 0.5:
+            return rate
+    return mean.limit_denominator(1001)
 
 
-def read_video(path: Path, first: int, info: VideoInfo) -> Iterator[np.ndarray]:
-    """Yield frames `[H, W, 3]` uint8 from number `first` on.
+def read_video(info: VideoInfo, numbers: range, rate: Fraction, *, threads: int = 1) -> Generator[np.ndarray]:
+    """Yield the frames `[H, W, 3]` uint8 of these numbers at this rate.
+
+    Args:
+        threads: for decoding.
 
     Raises:
-        CaptureError: the video ends before its last frame.
+        CaptureError: a frame is missing or cannot be decoded.
     """
-    # Seeking to half a frame before the wanted one is safe against rounding of times.
-    seek = ["-ss", f"{(first - 0.5) / info.fps:.6f}"] if first else []
-    reader = imageio_ffmpeg.read_frames(
-        str(path), pix_fmt="rgb24", input_params=seek, output_params=["-fps_mode", "passthrough"]
-    )
-    with closing(reader):
-        next(reader)
-        number = first
-        for data in reader:
-            yield np.frombuffer(data, np.uint8).reshape(info.height, info.width, 3)
-            number += 1
-            if number == info.frames:
+    upright = Upright(str(info.path))
+    wanted = info.shown(numbers, rate)
+    frames = _frames_from(info, int(wanted[0]), threads)
+    frame = next(frames, None)
+    for number, stamp in zip(numbers, wanted, strict=True):
+        while frame is not None and frame.pts is not None and frame.pts < stamp:
+            frame = next(frames, None)
+        if frame is None or frame.pts != stamp or frame.is_corrupt:
+            raise CaptureError(f"{info.path}: frame {number} is damaged and cannot be decoded")
+        image = upright(frame)
+        if image.shape[:2] != (info.height, info.width):
+            raise CaptureError(
+                f"{info.path}: frame {number} is {image.shape[1]}x{image.shape[0]}, "
+                f"the first is {info.width}x{info.height}"
+            )
+        yield image
+
+
+def _frames_from(info: VideoInfo, stamp: int, threads: int) -> Iterator[av.VideoFrame]:
+    """Decoded frames from the one with this stamp on; none if it cannot be decoded."""
+    # Some containers seek too far, since their index is of decoding times: then from the beginning.
+    for seek in (True, False) if stamp != info.stamps[0] else (False,):
+        with _opened(info.path) as (container, stream):
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = threads
+            if seek:
+                container.seek(stamp, stream=stream)
+            decoded = container.decode(stream)
+            for frame in decoded:
+                if frame.pts is not None and frame.pts >= stamp:
+                    break
+            else:
+                continue
+            if frame.pts == stamp:
+                yield frame
+                yield from decoded
                 return
-    raise CaptureError(f"{path}: ends after frame {number - 1}, expected {info.frames} frames")
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image file as `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha if it has transparency.
-
-    Raises:
-        CaptureError: missing, or not an image.
-    """
-    with _opened(path) as image:
-        alpha = "A" in image.getbands() or "transparency" in image.info
-        return np.asarray(image.convert("RGBA" if alpha else "RGB"))
-
-
-def has_alpha(path: Path) -> bool:
-    """Whether `read_image` would return four channels; reads only the file's header."""
-    with _opened(path) as image:
-        return "A" in image.getbands() or "transparency" in image.info
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file; reads only its header."""
-    with _opened(path) as image:
-        return image.size
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    if not path.is_file():
+        raise CaptureError(f"{path}: {'is not a regular file' if path.exists() else 'no such video'}")
     try:
-        with Image.open(path) as image:
-            yield image
-    except FileNotFoundError:
-        raise CaptureError(f"{path}: no such image") from None
-    except (OSError, SyntaxError, ValueError):
-        raise CaptureError(f"{path}: cannot be read as an image") from None
+        file = path.open("rb")
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be read ({error.strerror})") from None
+    # FFmpeg gets the open file, not its name, which could mean an address.
+    options = {"format_whitelist": ",".join(_CONTAINERS)}
+    try:
+        with file, av.open(file, "r", container_options=options) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream):
+                raise CaptureError(f"{path}: holds no video")
+            yield container, stream
+    except (av.FFmpegError, OSError):
+        raise CaptureError(
+            f"{path}: cannot be read as a video (broken, or not one of {', '.join(_CONTAINERS)})"
+        ) from None
 
 
-def area_downscale(image: np.ndarray, factor: int) -> np.ndarray:
-    """Mean of each `factor` x `factor` block of `[H, W, C]` uint8; colours are weighted by their alpha.
+class Upright:
+    """Converts decoded frames to upright RGB, with the matrix and range that each frame states.
 
-    Rows and columns beyond a multiple of the factor are cropped.
+    Args:
+        name: of the video, for messages.
+        factor: shrink by this integer; rows and columns beyond a multiple of it are cropped.
     """
-    if factor == 1:
-        return image
-    height, width = (n // factor * factor for n in image.shape[:2])
-    blocks = image[:height, :width].reshape(height // factor, factor, width // factor, factor, -1).astype(np.float32)
-    if image.shape[2] == 4:
-        alpha = blocks[..., 3:]
-        total = alpha.sum((1, 3))
-        colour = (blocks[..., :3] * alpha).sum((1, 3)) / np.maximum(total, 1)
-        mean = np.concatenate([colour, total / factor**2], -1)
-    else:
-        mean = blocks.mean((1, 3))
-    return np.rint(mean).astype(np.uint8)
+
+    def __init__(self, name: str, factor: int = 1) -> None:
+        self._name = name
+        self._factor = factor
+        self._kind: tuple[object, ...] | None = None
+        self._graph: Graph | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """The picture `[H, W, 3]` uint8.
+
+        Raises:
+            CaptureError: the frame is to be turned by other than right angles.
+        """
+        turn = _turn(frame)
+        if turn is None:
+            raise CaptureError(f"{self._name}: is to be shown at {frame.rotation} degrees, supported are right angles")
+        kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, turn)
+        if kind != self._kind:
+            self._kind, self._graph = kind, self._build(frame, turn)
+        assert self._graph is not None
+        self._graph.vpush(frame)
+        return self._graph.vpull().to_ndarray()
+
+    def _build(self, frame: av.VideoFrame, turn: tuple[bool, bool, bool]) -> Graph:
+        transposed, mirrored, flipped = turn
+        filters: list[tuple[str, str]] = []
+        if any(turn):
+            # Only in RGB does every pixel have a colour of its own.
+            filters.append(("format", "rgb24"))
+            filters += (
+                [("transpose", "cclock_flip")] * transposed + [("hflip", "")] * mirrored + [("vflip", "")] * flipped
+            )
+        if self._factor > 1:
+            width, height = (n // self._factor for n in (frame.width, frame.height)[:: -1 if transposed else 1])
+            filters.append(("crop", f"{width * self._factor}:{height * self._factor}:0:0:exact=1"))
+            filters.append(("scale", f"{width}:{height}:flags=area"))
+        filters.append(("format", "rgb24"))
+        graph = Graph()
+        nodes = [
+            graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
+            ),
+            *(graph.add(name, arguments or None) for name, arguments in filters),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*nodes).configure()
+        return graph
+
+
+def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool] | None:
+    """How to show a frame: whether to transpose it, then to mirror it (left to right), then to flip it (up to down).
+
+    None if by none of these. Its container's display matrix (ISO/IEC 14496-12, 6.2.2) takes (x, y) to
+    (a x + c y, b x + d y).
+    """
+    matrix = cast(Mapping[str, Any], frame.side_data).get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
+    if (a and d and not b and not c) or (b and c and not a and not d):
+        return bool(b), a + c < 0, b + d < 0
+    return None

@@ -16,7 +16,7 @@ from invcodec.decoding.video import Frame, Video
 from invcodec.errors import CaptureError, DamagedError, UsageError
 from invcodec.geometry.rig import camera_named
 from invcodec.metrics import Fidelity, over_white, psnr, ssim_map
-from invcodec.output import written
+from invcodec.output import file_name_part, written
 from invcodec.training.change import differing, spread
 from invcodec.training.pixels import validation_pixels
 
@@ -152,6 +152,8 @@ def evaluate(
         raise UsageError(f"{video.name} and {capture.folder} have no frame in common")
     capture = _only(capture, names, video)
     if save is not None:
+        if len({file_name_part(name) for name in names}) < len(names):
+            raise UsageError("two cameras have names that make the same file name; compare one of them, with --camera")
         save.mkdir(parents=True, exist_ok=True)
     rows: list[FrameEvaluation] = []
     lost: list[int] = []
@@ -166,7 +168,8 @@ def evaluate(
                 figures[name] = _figures(over_white(image), decoded, mask, moving)
                 if save is not None:
                     pair = np.concatenate([over_white(image), decoded], 1)
-                    with written(save / f"{video.path.stem}-{frame.number:06d}-{name}.png", force=True) as out:
+                    path = save / f"{video.path.stem}-{frame.number:06d}-{file_name_part(name)}.png"
+                    with written(path, force=True) as out:
                         Image.fromarray(pair).save(out.file, "PNG")
         except DamagedError:
             lost.append(frame.number)

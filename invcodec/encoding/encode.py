@@ -58,9 +58,16 @@ def encode_capture(
 
 
 def resume(
-    path: str | os.PathLike[str], folder: str | os.PathLike[str], *, progress: Progress | None = None
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    outside: bool = False,
+    progress: Progress | None = None,
 ) -> list[FrameReport]:
-    """Continue a file whose encoding was cut short; all options come from the file.
+    """Continue a file whose encoding was cut short; all other options come from the file.
+
+    Args:
+        outside: as of `open_capture`.
 
     Raises:
         UsageError: nothing to resume, or the capture is not the one that the file was made from.
@@ -80,7 +87,7 @@ def resume(
         raise UsageError(f"{path}: was not written by this version's 'encode' and cannot be resumed") from None
     options = {key: origin[key] for key in ("layout", "source", "downscale", "holdout")}
     first, stop = origin["frames"]
-    capture = open_capture(folder, frames=(first, stop), **options)
+    capture = open_capture(folder, frames=(first, stop), outside=outside, **options)
     if capture.fingerprint() != origin["fingerprint"]:
         raise UsageError(f"{folder}: is not the capture that {path} was made from (its cameras or pixels differ)")
     if finished:

@@ -127,7 +127,8 @@ def _transforms_row(camera: Camera) -> dict[str, Any]:
 def _write_n3dv(folder: Path, rig: Sequence[Camera], images: Images, fps: int) -> None:
     np.save(folder / "poses_bounds.npy", np.stack([_llff_row(camera) for camera in rig]))
     for camera in rig:
-        write_video(folder / f"{camera.name}.mp4", images(camera), Fraction(fps), crf=6)
+        with open(folder / f"{camera.name}.mp4", "wb") as file:
+            write_video(file, images(camera), Fraction(fps), crf=6)
 
 
 def _llff_row(camera: Camera) -> np.ndarray:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from invcodec.capture.image import image_size
 from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, Stream
-from invcodec.capture.video import image_size
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera, check_pose
 from invcodec.geometry.camera_json import Fields, load_json

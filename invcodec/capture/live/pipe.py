@@ -11,9 +11,9 @@ from typing import BinaryIO
 import numpy as np
 
 from invcodec.capture.capture import Frame, rig_cameras
+from invcodec.capture.image import area_downscale
 from invcodec.capture.layouts.transforms import read_rig
 from invcodec.capture.live.source import LiveFrame, LiveSource, Newest, still_masks
-from invcodec.capture.video import area_downscale
 from invcodec.errors import CaptureError
 
 
