@@ -12,7 +12,6 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 from bjontegaard import rate_at
 
@@ -101,6 +100,9 @@ def _one(frames: Sequence[np.ndarray], rate: Fraction, encoder: Encoder, crf: in
 
 
 def _ffmpeg(arguments: Sequence[str], data: bytes) -> bytes:
+    # Only benchmarks need it, for libaom: PyAV comes without.
+    import imageio_ffmpeg
+
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *arguments]
     done = subprocess.run(command, input=data, capture_output=True)
     if done.returncode:

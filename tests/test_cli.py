@@ -85,6 +85,23 @@ def test_eval_agrees_with_the_decoded_pictures(cli: Cli, capture: Path, encoded:
     assert f"{report['mean']['psnr']:.2f}" in table
 
 
+def test_names_of_cameras_stay_inside_the_folder_of_saved_pictures(cli: Cli, capture: Path, tmp_path: Path) -> None:
+    folder, file = tmp_path / "capture", tmp_path / "deep" / "er" / "out.inv"
+    shutil.copytree(capture, folder)
+    text = (folder / "transforms.json").read_text()
+    (folder / "transforms.json").write_text(text.replace('"cam00"', '"../../x"').replace('"cam01"', '"../.._x"'))
+    file.parent.mkdir(parents=True)
+    assert cli("encode", folder, file, "--preset", "draft", "--steps", 2, "--frames", "0:1").code == 0
+    before = set(tmp_path.rglob("*"))
+    assert cli("eval", file, folder, "--save", file.parent / "pairs").code == 0
+    assert cli("decode", file, "--pose", "../../x", "--pose", "cam02", "-o", file.parent / "view.png").code == 0
+    made = {str(path.relative_to(file.parent)) for path in set(tmp_path.rglob("*")) - before}
+    assert made == {"pairs", "pairs/out-000000-.._.._x.png", "view-.._.._x.png", "view-cam02.png"}
+    both = ("--camera", "../../x", "--camera", "../.._x")
+    result = cli("eval", file, folder, *both, "--save", file.parent / "more")
+    assert (result.code, "the same file name" in result.err, result.err.count("\n")) == (2, True, 1)
+
+
 @pytest.mark.slow
 def test_the_same_seed_and_steps_give_the_same_file(cli: Cli, capture: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):

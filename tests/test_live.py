@@ -16,7 +16,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import imageio_ffmpeg
+import av
 import numpy as np
 import pytest
 from conftest import Cli
@@ -35,7 +35,7 @@ from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
 from invcodec.container.reader import Reader
 from invcodec.encoding.live import _Pace, encode_live
 from invcodec.encoding.presets import resolve
-from invcodec.errors import CaptureError
+from invcodec.errors import CaptureError, InvWarning
 from invcodec.streaming.follow import follow_url
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
@@ -171,14 +171,28 @@ def write_rig(path: Path, videos: list[str], per_camera: dict[str, list[object]]
     return path
 
 
-def write_counting_video(path: Path, frames: int, first: int, camera: int) -> None:
+def write_counting_video(path: Path, frames: int, first: int, camera: int, **metadata: str) -> None:
     """A lossless video whose pixel values identify frame and camera."""
-    data = b"".join(image(20 * (first + k) + camera).tobytes() for k in range(frames))
-    subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
-         "-s", f"{WIDTH}x{HEIGHT}", "-r", "10", "-i", "-", "-c:v", "ffv1", "-pix_fmt", "bgr0", str(path)],
-        input=data, check=True,
-    )  # fmt: skip
+    with av.open(path, "w") as container:
+        container.metadata.update(metadata)
+        stream = container.add_stream("ffv1", 10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "bgr0"
+        for k in range(frames):
+            frame = av.VideoFrame.from_ndarray(image(20 * (first + k) + camera), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="bgr0", threads=1)))
+        container.mux(stream.encode(None))
+
+
+def feed(pipe: Path, video: Path) -> None:
+    """Send a video to a named pipe in real time."""
+    with open(pipe, "wb", buffering=0) as out, av.open(video) as source, av.open(out, "w", format="nut") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        start = time.monotonic()
+        for packet in source.demux(video=0):
+            if packet.size:
+                time.sleep(max(0.0, start + float(packet.pts * packet.time_base) - time.monotonic()))
+                packet.stream = stream
+                target.mux(packet)
 
 
 class Everything(Newest):
@@ -242,7 +256,8 @@ def test_images_are_downscaled_as_they_are_read(tmp_path: Path) -> None:
     [
         ({"offset": ["x", 0, 0]}, "'offset' is 'x'"),
         ({"clock": ["sun", "stream", "stream"]}, "'clock' is 'sun'"),
-        ({"ffmpeg": ["-f v4l2", [], []]}, "'ffmpeg' is not a list"),
+        ({"ffmpeg": [["-f", "v4l2"], {}, {}]}, "'ffmpeg' is not an object"),
+        ({"ffmpeg": [{"f": ["v4l2"]}, {}, {}]}, "'ffmpeg' is not an object"),
         ({"name": ["a", "a", "b"]}, "same name"),
         ({"video": [None, "b", "c"]}, "has no 'video'"),
     ],
@@ -261,8 +276,91 @@ def test_a_missing_camera_is_named(tmp_path: Path) -> None:
     for camera in range(2):
         write_counting_video(tmp_path / f"{camera}.mkv", 3, 0, camera)
     rig = write_rig(tmp_path / "rig.json", ["0.mkv", "gone.mkv"])
-    with pytest.raises(CaptureError, match=r"camera 'cam1' \(gone.mkv\): .*No such file"):
+    with pytest.raises(CaptureError, match=r"camera 'cam1' \(gone.mkv\): No such file"):
         filmed(CameraRig(rig, downscale=1, holdout=None))
+
+
+def test_input_options_reach_ffmpeg(tmp_path: Path) -> None:
+    options = {"f": "rawvideo", "video_size": "16x12", "framerate": 10, "pixel_format": "gray"}
+    videos = ["testsrc=size=16x12:rate=10:duration=0.3", "a:b.raw"]
+    rig = write_rig(tmp_path / "rig.json", videos, {"ffmpeg": [{"f": "lavfi"}, options]})
+    # A name that FFmpeg would take for an address.
+    (tmp_path / "a:b.raw").write_bytes(b"".join(bytes([20 * k]) * 192 for k in range(3)))
+    frames = filmed(CameraRig(rig, downscale=1, holdout=None))
+    assert [int(frame.images[1][0, 0, 0]) for frame in frames] == [0, 20, 40]
+    with pytest.raises(CaptureError, match=r"camera 'cam0' \(testsrc=\): "):
+        filmed(CameraRig(write_rig(rig, ["testsrc=", "a:b.raw"]), downscale=1, holdout=None))
+
+
+def test_metadata_cannot_pose_as_time_stamps(tmp_path: Path) -> None:
+    for camera in range(2):
+        lines = "x\n[Parsed_showinfo_0 @ 0x1] n: 0 pts: 0 pts_time:900.5 pos: 0 fmt:bgr0 s:8x8 Error"
+        write_counting_video(tmp_path / f"{camera}.mkv", 3, 0, camera, title=lines, comment=lines)
+    frames = filmed(CameraRig(write_rig(tmp_path / "rig.json", ["0.mkv", "1.mkv"]), downscale=1, holdout=None))
+    assert [frame.time for frame in frames] == [k / FPS for k in range(3)]
+
+
+def test_files_loop_with_rising_times(tmp_path: Path) -> None:
+    for camera in range(2):
+        write_counting_video(tmp_path / f"{camera}.mkv", 3, 0, camera)
+    rig = write_rig(tmp_path / "rig.json", ["0.mkv", "1.mkv"])
+    stop = threading.Event()
+
+    class Stopping(Everything):
+        def put(self, live: LiveFrame) -> None:
+            super().put(live)
+            if len(self.all) == 7:
+                stop.set()
+
+    newest = Stopping()
+    CameraRig(rig, downscale=1, holdout=None, loop=True)._run(newest, stop)
+    numbers = [frame.number for frame in newest.all]
+    assert numbers == sorted(set(numbers))
+    assert [int(frame.images[1][0, 0, 0]) for frame in newest.all] == [20 * (n % 3) + 1 for n in numbers]
+
+
+def test_clocks_that_never_meet_are_named(tmp_path: Path) -> None:
+    for camera in range(3):
+        write_counting_video(tmp_path / f"{camera}.mkv", 3, 0, camera)
+    rig = write_rig(tmp_path / "rig.json", ["0.mkv", "1.mkv", "2.mkv"], {"offset": [0, 3600, 0]})
+    message = r"clock of camera cam0, cam2 is 3600 s behind; set its 'offset', or 'clock'"
+    with pytest.raises(CaptureError, match=message):
+        filmed(CameraRig(rig, downscale=1, holdout=None))
+
+
+def test_what_the_first_frame_waits_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invcodec.capture.live.source._PATIENCE", 0.001)
+    newest = Newest()
+
+    class Waiting(LiveSource):
+        def waiting(self) -> str:
+            if waits.append(None) or len(waits) == 3:
+                newest.put(frame(0))
+            return f"no image yet from camera {len(waits)}"
+
+        def _run(self, newest: Newest, stop: threading.Event) -> None: ...
+
+    waits: list[None] = []
+    with pytest.warns(InvWarning) as said:
+        taken = Waiting("rig.json", [], FPS, (8, 8), 1).take(newest, False)
+    assert taken is not None
+    assert [str(each.message) for each in said] == [
+        f"rig.json: waiting: no image yet from camera {n}" for n in (1, 2, 3)
+    ]
+
+
+def test_images_that_wait_are_bounded_in_time_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(frames: int) -> int:
+        aligner = Aligner(3, FPS)
+        for k in range(frames):
+            for camera in (0, 1):
+                aligner.add(camera, k / 10 + 1000 * camera, image(k), 0.0)
+        assert aligner.missing() == [2]
+        return sum(each[1].nbytes for held in aligner._held for each in held)
+
+    assert held(100) == held(50) == 2 * 20 * image(0).nbytes
+    monkeypatch.setattr("invcodec.capture.live.align._BUFFER_BYTES", 15 * image(0).nbytes)
+    assert held(100) == 2 * 5 * image(0).nbytes
 
 
 def test_raw_frames_hold_all_cameras_in_order(tmp_path: Path) -> None:
@@ -360,22 +458,19 @@ def test_a_live_file_keeps_to_its_rate(cli: Cli, capture: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_pipes_that_ffmpeg_feeds_in_real_time(cli: Cli, tmp_path: Path) -> None:
+def test_pipes_that_are_fed_in_real_time(cli: Cli, tmp_path: Path) -> None:
     names = ["0.pipe", "1.pipe", "2.pipe"]
     feeders = []
     for camera, name in enumerate(names):
         write_counting_video(tmp_path / f"{camera}.mkv", 8, 0, camera)
         os.mkfifo(tmp_path / name)
-        feeders.append(
-            subprocess.Popen(
-                [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "quiet", "-nostdin", "-y", "-re",
-                 "-i", str(tmp_path / f"{camera}.mkv"), "-c", "copy", "-f", "nut", str(tmp_path / name)],
-            )
-        )  # fmt: skip
+        feeders.append(threading.Thread(target=feed, args=(tmp_path / name, tmp_path / f"{camera}.mkv"), daemon=True))
+        feeders[-1].start()
     rig = write_rig(tmp_path / "rig.json", names, test_cameras=["cam1"])
     path = tmp_path / "live.inv"
     result = cli("encode", rig, path, "--live", *QUICK, "--progress", "json")
-    assert [feeder.wait() for feeder in feeders] == [0, 0, 0]
+    for feeder in feeders:
+        feeder.join(PATIENCE)
     assert result.code == 0, result.err
     numbers = [int(report["frame"]) for report in rows(result.err)]
     assert numbers == sorted(set(numbers))

@@ -250,6 +250,12 @@ class Upright:
         return graph
 
 
+def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """Width and height of a decoded frame once it is upright."""
+    turn = _turn(frame)
+    return (frame.height, frame.width) if turn is not None and turn[0] else (frame.width, frame.height)
+
+
 def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool] | None:
     """How to show a frame: whether to transpose it, then to mirror it (left to right), then to flip it (up to down).
 

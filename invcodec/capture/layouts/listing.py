@@ -16,16 +16,20 @@ class Stream:
     """A live camera's video stream.
 
     Attributes:
-        url: as for ffmpeg's -i.
-        options: ffmpeg input options, placed before -i.
+        url: what FFmpeg opens.
+        format: FFmpeg's name of its format, or None to have it recognised.
+        options: FFmpeg's input options by name.
         offset: seconds added to the camera's timestamps.
         arrival: use the times at which frames arrive instead of the stream's own timestamps.
+        played: whether it is a file, which stands in for a camera and is read in real time.
     """
 
     url: str
-    options: tuple[str, ...] = ()
+    format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     offset: float = 0.0
     arrival: bool = False
+    played: bool = False
 
 
 @dataclass(frozen=True)

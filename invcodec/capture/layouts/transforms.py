@@ -89,8 +89,8 @@ def read(folder: Path, source: Source | None) -> Listing:
 def read_rig(path: Path, *, streams: bool = True) -> Listing:
     """The cameras of a live rig, from a JSON file with the keys of transforms.json.
 
-    `cameras[].video` is passed to ffmpeg: a file, a named pipe, a device or a URL. Optional keys beside it: `ffmpeg`,
-    a list of input options; `offset`, in seconds, added to the camera's timestamps; and `clock`, "stream" for the
+    `cameras[].video` is passed to FFmpeg: a file, a named pipe, a device or a URL. Optional keys beside it: `ffmpeg`,
+    its input options by name; `offset`, in seconds, added to the camera's timestamps; and `clock`, "stream" for the
     stream's own timestamps or "arrival" for the times at which its frames arrive.
 
     Args:
@@ -114,16 +114,29 @@ def read_rig(path: Path, *, streams: bool = True) -> Listing:
 
 
 def _stream(row: Mapping[str, Any], path: Path, where: str) -> Stream:
-    video, options, clock = row.get("video"), row.get("ffmpeg", []), row.get("clock", "stream")
+    video, options, clock = row.get("video"), row.get("ffmpeg", {}), row.get("clock", "stream")
     if not isinstance(video, str) or not video:
         raise CaptureError(f"{where}: has no 'video'")
-    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise CaptureError(f'{where}: \'ffmpeg\' is not a list of strings; write, for example, ["-f", "v4l2"]')
+    if not isinstance(options, dict) or not all(isinstance(value, str | int | float) for value in options.values()):
+        raise CaptureError(
+            f"{where}: 'ffmpeg' is not an object of input options; write, for example, "
+            '{"f": "v4l2", "framerate": 30}'
+        )
     if clock not in ("stream", "arrival"):
         raise CaptureError(f"{where}: 'clock' is {clock!r}, expected stream or arrival")
+    named = {key: str(value) for key, value in options.items()}
+    form = named.pop("f", "v4l2" if re.fullmatch(r"/dev/video\d+", video) else None)
     beside = path.parent / video
-    url = str(beside) if "://" not in video and beside.exists() else video
-    return Stream(url, tuple(options), Fields(row, where, CaptureError).number("offset") or 0.0, clock == "arrival")
+    local = beside.is_file() or beside.is_fifo()
+    return Stream(
+        # Spelled out, a name with a colon is not taken for an address.
+        f"file:{beside.resolve()}" if local else video,
+        form,
+        named,
+        Fields(row, where, CaptureError).number("offset") or 0.0,
+        clock == "arrival",
+        beside.is_file(),
+    )
 
 
 def _mask(folder: Path, row: Mapping[str, Any], frame: int | None, path: Path) -> dict[int | None, Path]:

@@ -1,1 +1,1 @@
-"""Live sources: cameras read through ffmpeg, raw frames from a pipe, or a capture played back in real time."""
+"""Live sources: cameras read through FFmpeg, raw frames from a pipe, or a capture played back in real time."""

@@ -11,6 +11,8 @@ import numpy as np
 
 _BUFFER_SECONDS = 2.0
 """How long a camera's images wait for the other cameras' images of the same time."""
+_BUFFER_BYTES = 1 << 30
+"""Of all images that wait."""
 _SAME_TIME = 0.5
 """Images match if their timestamps differ by at most this many frames."""
 _ON_TIME = 0.05
@@ -47,16 +49,21 @@ class Aligner:
 
     def __init__(self, cameras: int, fps: Fraction) -> None:
         self.fps = fps
-        self._held: list[deque[tuple[float, np.ndarray, float]]] = [
-            deque(maxlen=max(8, math.ceil(_BUFFER_SECONDS * fps))) for _ in range(cameras)
-        ]
+        self._held: list[deque[tuple[float, np.ndarray, float]]] = [deque() for _ in range(cameras)]
         self._first: list[float | None] = [None] * cameras
+        self._newest: list[float | None] = [None] * cameras
         self._last_number = -1
 
-    def behind(self) -> list[int]:
-        """Indices of the cameras whose latest image is the oldest: those that the others wait for."""
-        newest = [held[-1][0] if held else -math.inf for held in self._held]
-        return [index for index, stamp in enumerate(newest) if stamp == min(newest)]
+    def missing(self) -> list[int]:
+        """Indices of the cameras that have not delivered any image."""
+        return [index for index, stamp in enumerate(self._newest) if stamp is None]
+
+    def behind(self) -> tuple[list[int], float]:
+        """Indices of the cameras whose latest images are the oldest, to a frame; and by how many seconds."""
+        newest = [-math.inf if stamp is None else stamp for stamp in self._newest]
+        oldest = min(newest)
+        late = [index for index, stamp in enumerate(newest) if stamp == oldest or (stamp - oldest) * self.fps <= 1]
+        return late, max(newest) - oldest
 
     def add(self, camera: int, stamp: float, image: np.ndarray, arrived: float) -> SyncedImages | None:
         """Add a camera's image; returns the latest set that it completes, if any.
@@ -67,7 +74,12 @@ class Aligner:
             image: `[H, W, 3]` uint8.
             arrived: passed on.
         """
-        self._held[camera].append((stamp, image, arrived))
+        mine = self._held[camera]
+        mine.append((stamp, image, arrived))
+        share = _BUFFER_BYTES // (len(self._held) * image.nbytes)
+        while len(mine) > max(2, min(share, max(8, math.ceil(_BUFFER_SECONDS * self.fps)))):
+            mine.popleft()
+        self._newest[camera] = stamp
         if self._first[camera] is None:
             self._first[camera] = stamp
         if not all(self._held) or None in self._first:

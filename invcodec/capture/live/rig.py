@@ -16,13 +16,16 @@ from invcodec.capture.layouts.transforms import read_rig
 from invcodec.capture.live.align import Aligner
 from invcodec.capture.live.source import LiveFrame, LiveSource, Newest, still_masks
 from invcodec.capture.live.stream import StreamReader
+from invcodec.errors import CaptureError
 
+_APART = 1.0
+"""Seconds by which clocks, and not only delays, differ."""
 _CATCH_UP = 1.0
 """Seconds for which the other cameras are still read once one has ended."""
 
 
 class CameraRig(LiveSource):
-    """Cameras that ffmpeg can read, matched by timestamp.
+    """Cameras that FFmpeg can read, matched by timestamp.
 
     Args:
         path: a rig's JSON file (`invcodec.capture.layouts.transforms.read_rig`).
@@ -41,9 +44,19 @@ class CameraRig(LiveSource):
         self._loop = loop
         self._aligner = Aligner(len(cameras), self.fps)
 
-    def lagging(self) -> str:
-        late = [self.cameras[index].name for index in self._aligner.behind()]
-        return f"{self.name}: camera {', '.join(late)}" if late else self.name
+    def waiting(self) -> str:
+        if missing := self._aligner.missing():
+            return f"no image yet from camera {self._listed(missing)}"
+        late, seconds = self._aligner.behind()
+        if seconds < _APART:
+            return f"no images of the same time; camera {self._listed(late)} is last, by {seconds:.2g} s"
+        return (
+            f"no images of the same time, as the clock of camera {self._listed(late)} is {seconds:.4g} s behind; "
+            "set its 'offset', or 'clock' to \"arrival\" for all"
+        )
+
+    def _listed(self, cameras: Sequence[int]) -> str:
+        return ", ".join(self.cameras[index].name for index in cameras)
 
     def _run(self, newest: Newest, stop: threading.Event) -> None:
         lock, ends = threading.Lock(), SimpleQueue[BaseException | None]()
@@ -72,3 +85,5 @@ class CameraRig(LiveSource):
                     raise error
                 left -= 1
                 until = until or time.monotonic() + _CATCH_UP
+        if not (newest.received or stop.is_set()):
+            raise CaptureError(f"{self.name}: ended, with {self.waiting()}")

@@ -6,6 +6,7 @@ A consumer slower than the cameras always gets the latest frame; `Newest` keeps 
 from __future__ import annotations
 
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ import numpy as np
 
 from invcodec.capture.capture import Frame, read_mask
 from invcodec.capture.layouts.listing import CameraFiles
-from invcodec.errors import CaptureError
+from invcodec.errors import CaptureError, InvWarning
 from invcodec.geometry.camera import Camera
 
 _SILENCE = 30.0
 """Seconds without a frame after which a source that has started counts as broken."""
+_PATIENCE = 5.0
+"""Seconds without a first frame after which a source says what it is waiting for."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,9 @@ class LiveSource(ABC):
     def _run(self, newest: Newest, stop: threading.Event) -> None:
         """Put frames until the source ends or `stop` is set; runs in a thread of its own."""
 
-    def lagging(self) -> str:
-        """Name of whatever frames are waiting for, for messages."""
-        return self.name
+    def waiting(self) -> str:
+        """Why there is no frame, for messages."""
+        return "no frame yet"
 
     @contextmanager
     def filming(self) -> Iterator[Newest]:
@@ -141,13 +144,20 @@ class LiveSource(ABC):
     def take(self, newest: Newest, begun: bool) -> LiveFrame | None:
         """The latest frame, or None at the end; waits indefinitely for the first one (`begun` is False).
 
+        Warns of what the first frame is waiting for, after 5 s and then ever more rarely.
+
         Raises:
             CaptureError: the source failed, or delivered nothing for too long after its first frame.
         """
-        try:
-            return newest.take(_SILENCE if begun else None)
-        except TimeoutError:
-            raise CaptureError(f"{self.lagging()}: no frame for {_SILENCE:g} s") from None
+        patience = _SILENCE if begun else _PATIENCE
+        while True:
+            try:
+                return newest.take(patience)
+            except TimeoutError:
+                if begun:
+                    raise CaptureError(f"{self.name}: no frame for {_SILENCE:g} s: {self.waiting()}") from None
+            warnings.warn(f"{self.name}: waiting: {self.waiting()}", InvWarning, stacklevel=2)
+            patience *= 2
 
 
 def still_masks(files: Sequence[CameraFiles], downscale: int) -> list[np.ndarray | None]:

@@ -1,27 +1,23 @@
-"""One live camera, read through ffmpeg."""
+"""One live camera, read through FFmpeg."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import threading
 import time
-from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterator
 
-import imageio_ffmpeg
+import av
 import numpy as np
+from av.video.stream import VideoStream
 
 from invcodec.capture.layouts.listing import CameraFiles, Stream
+from invcodec.capture.video import Upright, upright_size
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 
-_SHOWINFO = re.compile(rb"showinfo.* pts_time: *(\S+) .* s:(\d+)x(\d+)")
-
 
 class StreamReader:
-    """Reads one camera's images; an ffmpeg process of its own demuxes, decodes and downscales them.
+    """Reads one camera's images, in a thread of its own that demuxes, decodes and downscales them.
 
     Args:
         files: the camera as declared, with its stream.
@@ -33,94 +29,75 @@ class StreamReader:
         assert files.stream is not None
         self._stream: Stream = files.stream
         self._declared, self._camera = files.camera, camera
-        self._stamps: SimpleQueue[float] = SimpleQueue()
-        self._complaint = "delivers no video"
-        self._wrong: str | None = None
-        self._stopped = False
-        self._process = subprocess.Popen(
-            self._command(downscale, loop), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-
-    def _command(self, downscale: int, loop: bool) -> list[str]:
-        url, options = self._stream.url, list(self._stream.options)
-        if not options and re.fullmatch(r"/dev/video\d+", url):
-            options = ["-f", "v4l2"]
-        if os.path.isfile(url):
-            # A file stands in for a camera, so it is read in real time.
-            options += ["-re", *(("-stream_loop", "-1") if loop else ())]
-        filters = "showinfo=checksum=0"
-        if downscale > 1:
-            width, height = self._camera.width * downscale, self._camera.height * downscale
-            filters += f",crop='min(iw,{width})':'min(ih,{height})':0:0"
-            filters += f",scale={self._camera.width}:{self._camera.height}:flags=area"
-        # One thread: each further decoder thread delays output by a frame.
-        return [
-            imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "info", "-nostats",
-            "-copyts", "-threads", "1", *options, "-i", url,
-            "-map", "0:v:0", "-vf", filters, "-fps_mode", "passthrough",
-            "-f", "rawvideo", "-pix_fmt", "rgb24", "-flush_packets", "1", "pipe:1",
-        ]  # fmt: skip
+        self._upright = Upright(f"camera '{camera.name}'", downscale)
+        self._loop = loop and self._stream.played
+        self._stopped = threading.Event()
 
     def start(self, take: Callable[[float, np.ndarray], None], end: Callable[[BaseException | None], None]) -> None:
-        """Call `take` with each timestamp and image, and `end` once with the error if any, from other threads."""
+        """Call `take` with each timestamp and image, and `end` once with the error if any, from another thread."""
 
         def run() -> None:
-            error: BaseException | None = None
             try:
                 self._read(take)
-                complaints.join(5)
-                if self._process.wait() and not self._stopped:
-                    error = self._broken(self._wrong or self._complaint)
-            except BaseException as raised:
-                error = raised
-            end(error)
+            except (av.FFmpegError, OSError) as error:
+                end(None if self._stopped.is_set() else self._broken(error.strerror or str(error)))
+            except BaseException as error:
+                end(error)
+            else:
+                end(None)
 
-        complaints = threading.Thread(target=self._listen, daemon=True)
-        complaints.start()
+        # A read may block for as long as a camera is silent; a daemon thread does not keep the program from exiting.
         threading.Thread(target=run, daemon=True).start()
 
     def stop(self) -> None:
-        self._stopped = True
-        self._process.kill()
-        self._process.wait()
+        """End reading with the next image."""
+        self._stopped.set()
 
     def _broken(self, why: str) -> CaptureError:
         return CaptureError(f"camera '{self._camera.name}' ({self._stream.url}): {why}")
 
     def _read(self, take: Callable[[float, np.ndarray], None]) -> None:
-        assert self._process.stdout is not None
-        width, height = self._camera.width, self._camera.height
-        size = 3 * width * height
-        while len(data := self._process.stdout.read(size)) == size:
+        began: float | None = None
+        for stamp, frame in self._frames():
+            if self._stream.played:
+                began = time.monotonic() - stamp if began is None else began
+                self._stopped.wait(max(0.0, began + stamp - time.monotonic()))
+            if self._stopped.is_set():
+                return
             arrived = time.monotonic()
-            try:
-                # showinfo reports a frame before its pixels are written.
-                stamp = self._stamps.get(timeout=5)
-            except Empty:
-                raise self._broken("ffmpeg reports no timestamps") from None
-            if self._wrong:
-                raise self._broken(self._wrong)
-            image = np.frombuffer(data, np.uint8).reshape(height, width, 3)
-            take((arrived if self._stream.arrival else stamp) + self._stream.offset, image)
-        if self._wrong:
-            raise self._broken(self._wrong)
+            width, height = upright_size(frame)
+            if (width, height) != (self._declared.width, self._declared.height):
+                raise self._broken(
+                    f"its images are {width}x{height}, but its calibration is for "
+                    f"{self._declared.width}x{self._declared.height}"
+                )
+            take((arrived if self._stream.arrival else stamp) + self._stream.offset, self._upright(frame))
 
-    def _listen(self) -> None:
-        """Parse timestamps, image sizes and error messages from ffmpeg's standard error."""
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if shown := _SHOWINFO.search(line):
-                stamp, width, height = shown.groups()
-                size = (int(width), int(height))
-                if size != (self._declared.width, self._declared.height):
-                    self._wrong = (
-                        f"its images are {size[0]}x{size[1]}, but its calibration is for "
-                        f"{self._declared.width}x{self._declared.height}"
-                    )
-                try:
-                    self._stamps.put(float(stamp))
-                except ValueError:
-                    self._wrong = self._wrong or "its frames have no timestamps; set 'clock' to \"arrival\""
-                    self._stamps.put(0.0)
-            elif b"rror" in line or b"No such" in line or b"Invalid" in line:
-                self._complaint = line.decode(errors="replace").strip().split("] ", 1)[-1]
+    def _frames(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Decoded frames and their timestamps in seconds; those of a looping file go on rising."""
+        shift = 0.0
+        while True:
+            first = before = stamp = None
+            for frame in self._decoded():
+                if frame.time is None and not self._stream.arrival:
+                    raise self._broken("its frames have no timestamps; set 'clock' to \"arrival\"")
+                before, stamp = stamp, frame.time or 0.0
+                first = stamp if first is None else first
+                yield stamp + shift, frame
+            if first is None or stamp is None:
+                raise self._broken("delivers no video")
+            if not self._loop:
+                return
+            # The first frame follows the last one as that followed the one before.
+            shift += 2 * stamp - first - before if before is not None else 1.0
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        with av.open(
+            self._stream.url, "r", format=self._stream.format, options=dict(self._stream.options)
+        ) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream):
+                raise self._broken("delivers no video")
+            # Each further decoder thread delays output by a frame.
+            stream.codec_context.thread_count = 1
+            yield from container.decode(stream)
