@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -79,7 +80,7 @@ def toy_capture(capture: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "toys"
     folder.mkdir()
     (folder / "toy.txt").touch()
-    (folder / "inside").symlink_to(capture)
+    shutil.copytree(capture, folder / "inside")
     return folder
 
 
