@@ -505,7 +505,7 @@ def test_ctrl_c_ends_a_recording_and_followers_get_all_of_it(cli: Cli, capture: 
         start_new_session=True,
     )
     assert process.stderr is not None
-    url = process.stderr.readline().split()[1]
+    url = process.stderr.readline().split()[1].rstrip(";")
     followed: list[int] = []
     scanners = []
 

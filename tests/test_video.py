@@ -247,13 +247,15 @@ def test_no_frames_make_no_video() -> None:
     assert file.getvalue() == b""
 
 
-
-
-def test_a_full_disk_is_an_error_that_names_the_video(tmp_path: Path) -> None:
-    path = tmp_path / "film.mp4"
-    with pytest.raises(InvError, match=r"film\.mp4: cannot be written"), full_disk(1000), written(path, False) as out:
-        write_video(out.file, (picture(n) for n in range(9)), Fraction(10))
+@pytest.mark.parametrize("size", [0, 1000, 5000])
+def test_a_full_disk_is_an_error_that_names_the_video(
+    size: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, noise = tmp_path / "film.mp4", np.random.default_rng(0).integers(0, 256, (100, 64, 64, 3), np.uint8)
+    with pytest.raises(InvError, match=r"film\.mp4: cannot be written"), full_disk(size), written(path, False) as out:
+        write_video(out.file, noise, Fraction(10))
     assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_files_that_are_no_videos_are_named(video: Path, tmp_path: Path) -> None:
