@@ -13,7 +13,7 @@ help:
 	@echo "make quick   run all but the slow tests"
 	@echo "make lint    check style and types"
 	@echo "make wheel   build the wheel (in dist/)"
-	@echo "make fuzz    feed hostile files to the decoder, hostile bytes to servers and readers"
+	@echo "make fuzz    feed hostile files to the decoder, hostile captures to the encoder, hostile bytes to servers and readers"
 	@echo "make bench   reprint the README's tables (DATA=DIR for a capture of your own)"
 	@echo "make rate    compare rate and distortion with other coders and with AV1 (DATA=DIR; takes a C++ compiler)"
 	@echo "make speed   measure times, memory and how they grow (DATA=DIR; takes an hour and more)"
@@ -50,6 +50,7 @@ wheel: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python spec/fuzz.py --keep fuzz-crashes
+	$(BIN)/python spec/fuzz_captures.py
 	$(BIN)/python spec/fuzz_network.py
 
 bench: $(READY) demo/capture/transforms.json

@@ -46,6 +46,9 @@ def killed_after(folder: Path, path: Path, seconds: float) -> tuple[set[int], se
             follower.start()
         deadline: float | None = None
         for line in encoder.stderr:
+            if not line.startswith("{"):
+                print(line.rstrip(), file=sys.stderr)
+                continue
             event = json.loads(line)
             if "frame" in event:
                 finished.add(event["frame"])
@@ -56,7 +59,7 @@ def killed_after(folder: Path, path: Path, seconds: float) -> tuple[set[int], se
         encoder.kill()
         for line in encoder.stderr:
             # What had been reported before the kill.
-            if line.endswith("\n"):
+            if line.startswith("{") and line.endswith("\n"):
                 finished.add(json.loads(line)["frame"])
         over.set()
         for follower in followers:
@@ -82,7 +85,10 @@ def main() -> int:
             sound = found.status in ("open", "truncated") and (finished | received) <= there
             bad += not sound
             frames += len(there)
-            print(f"{index}: {found.status}, {len(finished)} finished, {len(received)} received, {len(there)} there")
+            print(
+                f"{index}: {found.status}, {len(finished)} finished, {len(received)} received, {len(there)} there",
+                flush=True,
+            )
     print(f"{arguments.times} kills, {frames} frames, {bad} with a frame lost")
     return 1 if bad else 0
 

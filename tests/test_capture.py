@@ -24,6 +24,7 @@ from invcodec.capture.layouts import n3dv
 from invcodec.encoding import presets
 from invcodec.encoding.summary import summarise
 from invcodec.errors import CaptureError
+from invcodec.geometry import camera_json
 from invcodec.geometry.camera import Camera
 from invcodec.metrics import psnr
 from invcodec.synth.write import write_synthetic
@@ -598,6 +599,13 @@ def test_invalid_transforms_json(tmp_path: Path, text: str, words: str) -> None:
     assert re.search(words, message)
 
 
+def test_transforms_json_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert camera_json._MAX_BYTES <= 1 << 26
+    monkeypatch.setattr(camera_json, "_MAX_BYTES", 1 << 20)
+    (tmp_path / "transforms.json").write_text("[" + "0," * (1 << 19))
+    refused(tmp_path, f"{tmp_path}/transforms.json: is larger than 1 MiB; list fewer images")
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
@@ -611,6 +619,8 @@ def test_invalid_transforms_json(tmp_path: Path, text: str, words: str) -> None:
         (lambda d: d["cameras"][1].pop("transform_matrix"), ["'cam01'", "no 'transform_matrix'"]),
         (lambda d: d["cameras"][1].update(transform_matrix=[[1.0] * 4] * 3), ["'cam01'", "not rigid"]),
         (lambda d: d["cameras"][1].update(transform_matrix=[[float("inf")] * 4] * 4), ["'cam01'", "not finite"]),
+        (lambda d: d["cameras"][1]["transform_matrix"][0].__setitem__(3, 1e200), ["'cam01'", "too far"]),
+        (lambda d: d["cameras"][1].update(far=1e20), ["'cam01'", "'far' is 1e+20, expected a number below 1e+15"]),
         (lambda d: d["cameras"][1].update(transform_matrix=[1, 2]), ["'cam01'", "shape (2,)"]),
         (lambda d: d.update(fps="fast"), ["'fps' is 'fast'"]),
         (lambda d: of(d, "cam03")[1].update(transform_matrix=EYE), ["'cam03' moves", "frame 1", "must be static"]),
@@ -641,6 +651,8 @@ def test_pictures_without_a_frame_number(images: Path, tmp_path: Path) -> None:
         (lambda d: d["frames"].remove(of(d, "cam02")[0]), ["lengths differ", "'cam02' has frames 1:3"]),
         (lambda d: d.update(frames=of(d, "cam01")), ["1 camera(s) left to train on"]),
         (lambda d: of(d, "cam01")[2].update(file_path="frames/nope.png"), ["frames/nope.png: no such image"]),
+        (lambda d: of(d, "cam01")[2].update(file_path="x" * 300 + ".png"), ["xxx.png: no such image"]),
+        (lambda d: of(d, "cam01")[2].update(mask_path="x" * 300), ["xxx: no such mask"]),
         (lambda d: d["cameras"][1].update(w=25), ["cam01/0000.png: is 24x18", "calibration is for 25x18"]),
     ],
 )
@@ -677,6 +689,7 @@ def test_images_or_videos_that_do_not_exist(images: Path, videos: Path) -> None:
         (lambda rows: rows[0], ["has shape (17,)"]),
         (lambda rows: rows.astype(str), ["poses_bounds.npy"]),
         (lambda rows: np.where(np.arange(17) == 3, [[1], [1], [np.nan], [1]], rows), ["row 2 (cam02.mp4)", "finite"]),
+        (lambda rows: np.where(np.arange(17) == 16, 1e200, rows), ["row 0 (cam00.mp4)", "too large"]),
         (lambda rows: rows * [[1], [2], [1], [1]], ["row 1 (cam01.mp4)", "not rigid"]),
         (lambda rows: rows * np.where(np.isin(np.arange(17), [1, 6, 11]), -1, 1), ["row 0 (cam00.mp4)", "not rigid"]),
         (lambda rows: np.hstack([rows[:, :15], rows[:, [16, 15]]]), ["row 0 (cam00.mp4)", "not a range of depths"]),
@@ -695,6 +708,20 @@ def test_poses_that_are_not_an_array(videos: Path, tmp_path: Path) -> None:
     for text in (b"", b"not an array", (videos / "poses_bounds.npy").read_bytes()[:-9]):
         (tmp_path / "poses_bounds.npy").write_bytes(text)
         refused(tmp_path, "poses_bounds.npy: not a readable .npy file")
+    for shape in (
+        "(10**12, 17)",
+        "(1000000000000, 17)",
+        "(100000000000000000000000, 17)",
+        "(4294967296, 4294967296)",
+        "((",
+    ):
+        # What a header claims is not believed: 124 TB here.
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        text = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(17 * 8)
+        (tmp_path / "poses_bounds.npy").write_bytes(text)
+        refused(tmp_path, "poses_bounds.npy: not a readable .npy file")
+    (tmp_path / "poses_bounds.npy").write_bytes(b"PK\3\4 not an archive")
+    refused(tmp_path, "poses_bounds.npy: not a readable .npy file")
     # Loading an array of objects would execute code from the file.
     np.save(tmp_path / "poses_bounds.npy", np.array([{}], object))
     refused(tmp_path, "poses_bounds.npy: not a readable .npy file")

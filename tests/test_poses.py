@@ -233,6 +233,13 @@ def test_a_pose_file_and_a_capture_read_the_same_camera(tmp_path: Path, row: dic
     np.testing.assert_array_equal(files.camera.pose, camera.pose)
 
 
+def test_a_stream_may_have_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    row = {"transform_matrix": FULL, "w": 80, "h": 50, "fl_x": 70, "video": "rtsp://host/" + "x" * 5000}
+    (files,) = read_rig(written(tmp_path, {"fps": 10, "cameras": [row]})).cameras
+    assert files.stream is not None
+    assert (files.stream.url, files.stream.played) == (row["video"], False)
+
+
 def test_intrinsics_without_a_focal_length_are_used(tmp_path: Path) -> None:
     row = {"transform_matrix": FULL, "cx": 3.0, "cy": 4.0, "k1": 0.25}
     (camera,) = read_pose(written(tmp_path, row), FORWARD).cameras

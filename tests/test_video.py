@@ -21,8 +21,11 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from invcodec.capture.image import area_downscale, has_alpha, image_size, read_image
+from invcodec.capture.layouts.listing import CameraFiles, Stream
+from invcodec.capture.live.stream import StreamReader
 from invcodec.capture.video import Upright, probe, read_video
 from invcodec.errors import CaptureError, InvError
+from invcodec.geometry.camera import Camera
 from invcodec.mp4 import write_video
 from invcodec.output import written
 
@@ -267,6 +270,9 @@ def test_files_that_are_no_videos_are_named(video: Path, tmp_path: Path) -> None
     for name, words in (("text", "cannot be read as"), ("empty", "cannot be read as"), ("cut", "holds no")):
         with pytest.raises(CaptureError, match=rf"{name}\.mp4: {words}"):
             probe(tmp_path / f"{name}.mp4")
+    (tmp_path / "codec.mp4").write_bytes(video.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(CaptureError, match=r"codec\.mp4: holds no video that can be decoded"):
+        probe(tmp_path / "codec.mp4")
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(CaptureError, match=r"pipe\.mp4: is not a regular file"):
         probe(tmp_path / "pipe.mp4")
@@ -288,6 +294,18 @@ def test_names_are_never_addresses_and_playlists_are_no_videos(video: Path, tmp_
                 probe(tmp_path / f"{name}.mp4")
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+def test_titles_in_any_encoding_are_ignored(video: Path, tmp_path: Path) -> None:
+    data = video.read_bytes()
+    # The name of libavformat's handler, which every mp4 has.
+    assert data.count(b"VideoHandler") == 1
+    path = tmp_path / "latin-1.mp4"
+    path.write_bytes(data.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    assert nearest(next(images(path, 5))) == 5
+    stream = Stream(f"file:{path}", played=True)
+    camera = Camera("cam", probe(path).width, probe(path).height, 9.0, 9.0, 1.0, 1.0, np.eye(3, 4))
+    assert len(list(StreamReader(CameraFiles(camera, stream=stream), camera, 1, False)._frames())) == COUNT
 
 
 def test_videos_without_times_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture.image import area_downscale, has_alpha, image_size, read_image
+from invcodec.capture.image import area_downscale, check_file, has_alpha, image_size, read_image
 from invcodec.capture.layouts.listing import CameraFiles, Listing
 from invcodec.capture.layouts.registry import recognise
 from invcodec.capture.points import read_points
@@ -315,8 +315,7 @@ def _check_files(folder: Path, listing: Listing, outside: bool) -> tuple[tuple[C
                 gap = next(n for n in range(numbers[0], numbers[-1]) if n not in files.images)
                 raise CaptureError(f"{folder}: camera '{camera.name}' has no image for frame {gap}")
         for path in files.masks.values():
-            if not path.is_file():
-                raise CaptureError(f"{path}: no such mask")
+            check_file(path, "mask")
         if size != (camera.width, camera.height):
             same_shape = abs(size[0] * camera.height - size[1] * camera.width) <= 0.01 * size[0] * camera.height
             if not (listing.rescale and same_shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,10 +56,20 @@ def _transparent(image: Image.Image) -> bool:
     return not image.mode.startswith("I;16") and ("A" in image.getbands() or "transparency" in image.info)
 
 
+def check_file(path: Path, kind: str) -> None:
+    """Check that a path from a capture, which may be any text, is a regular file.
+
+    Raises:
+        CaptureError: it is not, or there is none; says of which kind it should be.
+    """
+    # Unlike the methods of paths, these also answer for names that are too long.
+    if not os.path.isfile(path):
+        raise CaptureError(f"{path}: {'is not a regular file' if os.path.exists(path) else f'no such {kind}'}")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    if not path.is_file():
-        raise CaptureError(f"{path}: {'is not a regular file' if path.exists() else 'no such image'}")
+    check_file(path, "image")
     try:
         with Image.open(path, formats=_FORMATS) as image:
             if max(image.size) > MAX_IMAGE_SIDE:

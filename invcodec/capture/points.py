@@ -5,8 +5,10 @@ Formats: https://colmap.github.io/format.html, binary and text.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,8 @@ from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 
 _MODEL = Path("sparse", "0")
-_MAX_BYTES = 1 << 30
-"""Of each file, which is read at once."""
+_MAX_BYTES = 1 << 28
+"""Of each file, which is read at once: five million points without observations."""
 _COUNT = struct.Struct("<Q")
 _IMAGE = struct.Struct("<4x7d4x")
 """Number, rotation (w, x, y, z) and translation from the world to the camera, number of the lens."""
@@ -48,8 +50,8 @@ def _rows(path: Path, parse: Callable[[bytes], Iterator[Sequence[float]]], width
     """Numbers `[N, width]` from a file."""
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise CaptureError(f"{path}: is larger than {_MAX_BYTES >> 20} MB; remove it, it is optional")
-        rows = np.array(list(parse(path.read_bytes())), np.float64).reshape(-1, width)
+            raise CaptureError(f"{path}: is larger than {_MAX_BYTES >> 20} MiB; remove it, it is optional")
+        rows = np.fromiter(parse(path.read_bytes()), np.dtype((np.float64, width)))
     except OSError as error:
         raise CaptureError(f"{path}: cannot be read ({error.strerror})") from None
     except (struct.error, ValueError, IndexError, OverflowError):
@@ -86,7 +88,7 @@ def _check_end(data: bytes, offset: int) -> None:
 
 def _text_images(data: bytes) -> Iterator[list[float]]:
     # Every second line lists observations, and may be empty.
-    for line in _lines(data)[::2]:
+    for line in islice(_lines(data), 0, None, 2):
         yield [float(word) for word in line.split()[1:8]]
 
 
@@ -96,8 +98,8 @@ def _text_points(data: bytes) -> Iterator[list[float]]:
             yield [float(word) for word in line.split()[1:4]]
 
 
-def _lines(data: bytes) -> list[str]:
-    return [line for line in data.decode().splitlines() if not line.startswith("#")]
+def _lines(data: bytes) -> Iterator[str]:
+    return (line.rstrip("\n") for line in io.TextIOWrapper(io.BytesIO(data), "utf-8") if not line.startswith("#"))
 
 
 def _poses(images: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.filter import Graph
 from av.video.stream import VideoStream
 
+from invcodec.capture.image import check_file
 from invcodec.errors import CaptureError
 from invcodec.limits import MAX_IMAGE_SIDE
 
@@ -83,10 +84,6 @@ def probe(path: Path) -> VideoInfo:
         CaptureError: the file is missing, is not a readable video, or its frames have no times.
     """
     with _opened(path) as (container, stream):
-        if max(stream.width, stream.height) > MAX_IMAGE_SIDE:
-            raise CaptureError(
-                f"{path}: is {stream.width}x{stream.height}, the limit is {MAX_IMAGE_SIDE} pixels per side"
-            )
         stamps, first, untimed = array("q"), None, False
         for packet in container.demux(stream):
             if first is None:
@@ -174,8 +171,7 @@ def _frames_from(info: VideoInfo, stamp: int, threads: int) -> Iterator[av.Video
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    if not path.is_file():
-        raise CaptureError(f"{path}: {'is not a regular file' if path.exists() else 'no such video'}")
+    check_file(path, "video")
     try:
         file = path.open("rb")
     except OSError as error:
@@ -183,15 +179,29 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     # FFmpeg gets the open file, not its name, which could mean an address.
     options = {"format_whitelist": ",".join(_CONTAINERS)}
     try:
-        with file, av.open(file, "r", container_options=options) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, VideoStream):
-                raise CaptureError(f"{path}: holds no video")
+        # Titles and the like are in any encoding.
+        with file, av.open(file, "r", container_options=options, metadata_errors="replace") as container:
+            stream = best_video(container)
+            if stream is None:
+                raise CaptureError(f"{path}: holds no video that can be decoded")
+            if max(stream.width, stream.height) > MAX_IMAGE_SIDE:
+                raise CaptureError(
+                    f"{path}: is {stream.width}x{stream.height}, the limit is {MAX_IMAGE_SIDE} pixels per side"
+                )
+            # Later pictures may be larger than the first; FFmpeg's own limit is eight times as high.
+            stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_SIDE**2)}
             yield container, stream
     except (av.FFmpegError, OSError):
         raise CaptureError(
             f"{path}: cannot be read as a video (broken, or not one of {', '.join(_CONTAINERS)})"
         ) from None
+
+
+def best_video(container: InputContainer) -> VideoStream | None:
+    """The main video, or None if there is none that can be decoded."""
+    stream = container.streams.best("video")
+    # Of an unknown codec, a stream has no decoder.
+    return stream if isinstance(stream, VideoStream) and cast(Any, stream).codec_context is not None else None
 
 
 class Upright:

@@ -192,11 +192,16 @@ class Camera:
         )
 
 
+MAX_NUMBER = 1e15
+"""Bound on what describes cameras that come in, so that products of a few numbers are finite."""
+
+
 def check_pose(matrix: Any, where: str) -> np.ndarray:
     """A camera-to-world matrix as `[3, 4]` float64.
 
     Raises:
-        CaptureError: not 3x4 or 4x4, not finite, or not a rotation and a translation; names `where`.
+        CaptureError: not 3x4 or 4x4, not a rotation and a translation, or the translation is not below `MAX_NUMBER`;
+            names `where`.
     """
     try:
         pose = np.array(matrix, np.float64)
@@ -207,6 +212,8 @@ def check_pose(matrix: Any, where: str) -> np.ndarray:
     pose = pose[:3]
     if not np.isfinite(pose).all():
         raise CaptureError(f"{where}: the pose holds values that are not finite")
+    if np.abs(pose[:, 3]).max() >= MAX_NUMBER:
+        raise CaptureError(f"{where}: the pose is {np.abs(pose[:, 3]).max():.2g} units away, too far to compute with")
     rotation = pose[:, :3]
     # Very large values would overflow in the product.
     rigid = np.abs(rotation).max() < 2 and np.abs(rotation.T @ rotation - np.eye(3)).max() <= 5e-3

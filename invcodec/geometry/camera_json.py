@@ -11,16 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from invcodec.errors import UsageError
+from invcodec.geometry.camera import MAX_NUMBER
+
+_MAX_BYTES = 64 << 20
+"""Of a JSON file, which takes up to twenty times as much memory: more than 60,000 images with poses."""
 
 
 def load_json(path: Path, error: type[UsageError]) -> Any:
     """The contents of a JSON file.
 
     Raises:
-        UsageError: of the given type; missing, not readable or not JSON.
+        UsageError: of the given type; missing, not readable, too large or not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        with path.open("rb") as file:
+            # Its size is not asked for, as it may be a pipe.
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise error(f"{path}: is larger than {_MAX_BYTES >> 20} MiB; list fewer images, or split the capture")
+        return json.loads(data)
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except OSError as reason:
@@ -48,8 +57,8 @@ class Fields:
         value = self.row.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
-            raise self.unexpected(key, repr(value)[:40], "a number")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < MAX_NUMBER:
+            raise self.unexpected(key, repr(value)[:40], f"a number below {MAX_NUMBER:g}")
         if positive and value <= 0:
             raise self.unexpected(key, str(value), "more than 0")
         return float(value)

@@ -298,7 +298,7 @@ def _crossing(origins: np.ndarray, directions: np.ndarray, camera: Camera) -> tu
     limits = np.array([(1 - 1e-6) * near, -(1 + 1e-6) * far, 0, 0, 0, 0])
     start = sides @ ((origins - camera.pose[:, 3]) @ rotation).T - limits[:, None]
     slope = sides @ (directions @ rotation).T
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         at = -start / slope
     never = (slope == 0) & (start < 0)
     enter = np.where(slope > 0, at, np.where(never, np.inf, -np.inf)).max(0)

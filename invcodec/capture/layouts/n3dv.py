@@ -13,7 +13,7 @@ import numpy as np
 
 from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing
 from invcodec.errors import CaptureError
-from invcodec.geometry.camera import Camera, check_pose
+from invcodec.geometry.camera import MAX_NUMBER, Camera, check_pose
 from invcodec.names import Source
 
 _POSES = "poses_bounds.npy"
@@ -33,16 +33,18 @@ def read(folder: Path, source: Source | None) -> Listing:
     if source == "images":
         raise CaptureError(f"{folder}: this layout has videos only; omit --source or use --source videos")
     try:
-        rows = np.load(path, allow_pickle=False)
+        # Mapped, a header that claims more than the file holds costs no memory.
+        with np.errstate(over="raise"):
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise CaptureError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError):
+    except Exception:
+        # A damaged header raises errors of many kinds.
         raise CaptureError(f"{path}: not a readable .npy file") from None
     if not isinstance(rows, np.ndarray):
         raise CaptureError(f"{path}: not a readable .npy file")
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu":
         raise CaptureError(f"{path}: has shape {rows.shape}, expected one row of 17 numbers per camera")
-    rows = rows.astype(np.float64)
     videos = sorted(folder.glob("*.mp4"), key=_natural)
     if len(videos) != len(rows):
         raise CaptureError(
@@ -50,10 +52,10 @@ def read(folder: Path, source: Source | None) -> Listing:
             "expected one row per video, in the order of the sorted file names"
         )
     cameras: list[CameraFiles] = []
-    for row, video in zip(rows, videos, strict=True):
+    for row, video in zip(rows.astype(np.float64), videos, strict=True):
         where = f"{path}: row {len(cameras)} ({video.name})"
-        if not np.isfinite(row).all():
-            raise CaptureError(f"{where}: the pose or its bounds contain values that are not finite")
+        if not (np.abs(row) < MAX_NUMBER).all():
+            raise CaptureError(f"{where}: the pose or its bounds contain values that are not finite, or too large")
         matrix = row[:15].reshape(3, 5)
         height, width, focal = matrix[:, 4]
         near, far = row[15:]

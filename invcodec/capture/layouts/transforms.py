@@ -6,6 +6,7 @@ time. Intrinsics may be given at the top level, per camera or per frame.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -127,7 +128,8 @@ def _stream(row: Mapping[str, Any], path: Path, where: str) -> Stream:
     named = {key: str(value) for key, value in options.items()}
     form = named.pop("f", "v4l2" if re.fullmatch(r"/dev/video\d+", video) else None)
     beside = path.parent / video
-    local = beside.is_file() or beside.is_fifo()
+    played = os.path.isfile(beside)
+    local = played or (os.path.exists(beside) and beside.is_fifo())
     return Stream(
         # Spelled out, a name with a colon is not taken for an address.
         f"file:{beside.resolve()}" if local else video,
@@ -135,7 +137,7 @@ def _stream(row: Mapping[str, Any], path: Path, where: str) -> Stream:
         named,
         Fields(row, where, CaptureError).number("offset") or 0.0,
         clock == "arrival",
-        beside.is_file(),
+        played,
     )
 
 
@@ -187,13 +189,14 @@ def _from_images(folder: Path, path: Path, declared: _Declared) -> tuple[CameraF
     if len(entries) < sum("name" in row for row in declared.cameras):
         raise CaptureError(f"{path}: two entries of 'cameras' have the same name")
     times = sorted({t for row in declared.frames if (t := _time(row, path)) is not None})
+    ranks = {time: rank for rank, time in enumerate(times)}
     by_camera: dict[str, dict[int, dict[str, Any]]] = {}
     for row in declared.frames:
         if not isinstance(row.get("file_path"), str):
             raise CaptureError(f"{path}: an entry of 'frames' has no 'file_path'")
         parent = PurePosixPath(row["file_path"]).parent.name
         name = str(row.get("camera", parent))
-        number = _frame_number(row, times, path)
+        number = _frame_number(row, ranks, path)
         of_camera = by_camera.setdefault(name, {})
         if number in of_camera:
             raise CaptureError(f"{path}: camera '{name}' has two images for frame {number}")
@@ -232,13 +235,13 @@ def _time(row: Mapping[str, Any], path: Path) -> float | None:
     return fields.number("time") if stamp is None else stamp
 
 
-def _frame_number(row: Mapping[str, Any], times: list[float], path: Path) -> int:
+def _frame_number(row: Mapping[str, Any], ranks: Mapping[float, int], path: Path) -> int:
     """A frame's number: as given, else the rank of its time, else the last number in its file name."""
     for key in ("frame_index", "frame"):
         if isinstance(row.get(key), int) and not isinstance(row[key], bool):
             return row[key]
     if (time := _time(row, path)) is not None:
-        return times.index(time)
+        return ranks[time]
     numbers = re.findall(r"\d+", PurePosixPath(row["file_path"]).stem)
     if not numbers:
         raise CaptureError(f"{path}: image '{row['file_path']}' has no frame_index, no time and no number in its name")

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 
 import av
 import numpy as np
-from av.video.stream import VideoStream
 
 from invcodec.capture.layouts.listing import CameraFiles, Stream
-from invcodec.capture.video import Upright, upright_size
+from invcodec.capture.video import Upright, best_video, upright_size
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 
@@ -92,11 +91,12 @@ class StreamReader:
             shift += 2 * stamp - first - before if before is not None else 1.0
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
+        camera = self._stream
         with av.open(
-            self._stream.url, "r", format=self._stream.format, options=dict(self._stream.options)
+            camera.url, "r", format=camera.format, options=dict(camera.options), metadata_errors="replace"
         ) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, VideoStream):
+            stream = best_video(container)
+            if stream is None:
                 raise self._broken("delivers no video")
             # Each further decoder thread delays output by a frame.
             stream.codec_context.thread_count = 1
