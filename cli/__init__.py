@@ -29,6 +29,7 @@ _COMMANDS = {
         "view": ("view", "command"),
         "serve": ("serve", "command"),
         "eval": ("evaluate", "command"),
+        "analyze": ("analyze", "command"),
     },
     "Files": {
         "info": ("info", "command"),

@@ -40,7 +40,8 @@ Examples:
     type=click.Choice(SCENES),
     default="moving",
     show_default=True,
-    help="In a changing scene, an object appears and another changes colour.",
+    help="moving: a ball bounces and a cube spins, in colours that stay; repainted: nothing moves, and every surface "
+    "changes colour; changing: as moving, and an object appears and another changes colour.",
 )
 @click.option(
     "--layout",

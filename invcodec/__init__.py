@@ -32,6 +32,7 @@ from invcodec.version import __version__
 if TYPE_CHECKING:
     from invcodec.capture.capture import Capture, open_capture
     from invcodec.container.info import Description, describe
+    from invcodec.decoding.analysis import Analysis, analyze
     from invcodec.decoding.evaluation import Evaluation, evaluate
     from invcodec.decoding.poses import Pose, resolve_pose
     from invcodec.decoding.video import Frame, Video, View, open
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from invcodec.metrics import Fidelity
 
 _HOMES = {
+    "Analysis": "decoding.analysis",
     "Camera": "geometry.camera",
     "Capture": "capture.capture",
     "Description": "container.info",
@@ -63,6 +65,7 @@ _HOMES = {
     "Target": "encoding.rate",
     "Video": "decoding.video",
     "View": "decoding.video",
+    "analyze": "decoding.analysis",
     "concat": "editing.edit",
     "cut": "editing.edit",
     "describe": "container.info",
@@ -81,6 +84,7 @@ _HOMES = {
 """Module of each public name below this package."""
 
 __all__ = [
+    "Analysis",
     "Camera",
     "Capture",
     "CaptureError",
@@ -104,6 +108,7 @@ __all__ = [
     "Video",
     "View",
     "__version__",
+    "analyze",
     "concat",
     "cut",
     "describe",

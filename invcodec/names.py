@@ -40,7 +40,7 @@ Source = Literal["images", "videos"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 """In order of preference."""
 
-Scene = Literal["still", "moving", "changing"]
+Scene = Literal["still", "moving", "repainted", "changing"]
 """A synthetic scene."""
 SCENES: tuple[Scene, ...] = get_args(Scene)
 RigKind = Literal["arc", "ring", "dome"]

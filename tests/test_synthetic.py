@@ -75,6 +75,15 @@ def test_pictures_change_with_time_only_where_the_scene_does(rig: list[Camera], 
         assert 0.02 < changed < 0.8
 
 
+def test_repainting_changes_every_colour_and_no_shape(rig: list[Camera]) -> None:
+    for camera in rig:
+        first, last = (trace(objects_at("repainted", time, 1.0), *camera.rays()) for time in (0.0, 1.0))
+        np.testing.assert_array_equal(first[1], last[1])
+        # Red, green and blue have changed places, in light, shadow and mirrors alike.
+        np.testing.assert_allclose(last[0], first[0][:, [2, 0, 1]])
+        assert (np.abs(last[0] - first[0]).max(1) > 0.02).mean() > 0.8
+
+
 def test_an_object_appears_half_way_through_changing_and_not_in_moving() -> None:
     counts = {
         (scene, time): len(objects_at(scene, time, 2.0))

@@ -146,7 +146,7 @@ def evaluate(
         CaptureError: the capture's images have another size.
         DamagedError: no frame can be decoded.
     """
-    names, chosen = _choose(video, cameras)
+    names, chosen = chosen_cameras(video, cameras)
     numbers = _common(video, capture)
     if not numbers:
         raise UsageError(f"{video.name} and {capture.folder} have no frame in common")
@@ -270,8 +270,15 @@ def _decoded(frame: Frame, camera: str) -> np.ndarray:
     return over_white(view.rgba) if frame.video.transparent else view.rgb
 
 
-def _choose(video: Video, cameras: Sequence[str] | None) -> tuple[list[str], str]:
-    """Names of the cameras to compare, and why these."""
+def chosen_cameras(video: Video, cameras: Sequence[str] | None) -> tuple[list[str], str]:
+    """Names of the cameras to compare, and why these: "held-out", "training" or "named".
+
+    Args:
+        cameras: names; the held-out cameras if None, or if there are none, the training cameras.
+
+    Raises:
+        UsageError: unknown camera.
+    """
     rig = video.cameras
     if cameras:
         for name in cameras:

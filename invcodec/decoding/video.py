@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,7 @@ from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry, end_of_last
 from invcodec.decoding.source import StateSource
 from invcodec.errors import UsageError
+from invcodec.field.profile import TensorKey
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import camera_named
 from invcodec.metrics import to_8_bit
@@ -195,6 +196,7 @@ class Video:
     Attributes:
         source: where the frames come from.
         frames: the frames by position.
+        networks: that the file declares.
 
     Raises:
         UsageError: no such file, or not an .inv file.
@@ -207,8 +209,8 @@ class Video:
         self.source: StateSource = StateReader(source) if isinstance(source, (str, os.PathLike)) else source
         self.frames: Sequence[Frame] = Frames(self)
         try:
-            self._networks = build_networks(self.head)
-            self._renderer = make_renderer(self._networks, device=device, threads=threads)
+            self.networks = build_networks(self.head)
+            self._renderer = make_renderer(self.networks, device=device, threads=threads)
         except BaseException:
             if self.source is not source:
                 self.source.close()
@@ -330,12 +332,32 @@ class Video:
     def _end(self) -> Fraction:
         return end_of_last(self.frames[-1].time, self.frame_rate)
 
+    def render_weights(
+        self, weights: Mapping[TensorKey, np.ndarray], camera: Camera, *, neutral_colour: bool = False
+    ) -> View:
+        """Render with weights that need not be those of a frame.
+
+        Args:
+            weights: float32, of all tensors.
+            camera, neutral_colour: as for `Frame.render`.
+        """
+        self._loaded = self._shown = None
+        self._load(weights)
+        return self._picture(camera, neutral_colour=neutral_colour)
+
     def _render(self, number: int, camera: Camera, *, neutral_colour: bool) -> View:
         if self._loaded != number:
             state = self.source.state_at(number)
-            weights, self._colour = camera_colour.split(self.head, state.weights(self._shown), self._colour)
-            self._renderer.load(weights)
+            self._load(state.weights(self._shown))
             self._loaded, self._shown = number, state
+        return self._picture(camera, neutral_colour=neutral_colour)
+
+    def _load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
+        """Replace weights of the networks and of the cameras' colours."""
+        scene, self._colour = camera_colour.split(self.head, weights, self._colour)
+        self._renderer.load(scene)
+
+    def _picture(self, camera: Camera, *, neutral_colour: bool) -> View:
         background = np.zeros(3) if self.head.background is None else np.array(self.head.background)
         colour = None if neutral_colour else self._colour
         # A hostile file may hold any cameras and weights: let values overflow, `displayed` makes colours of them.
@@ -349,7 +371,7 @@ class Video:
         self, camera: Camera, background: np.ndarray, colour: CameraColour | None
     ) -> Iterator[tuple[Array, Array, Array]]:
         """Colour `[N, 3]` uint8, opacity `[N]` and depth `[N]` of strips of rows, top to bottom, on the device."""
-        renderer, space = self._renderer, self._networks.space
+        renderer, space = self._renderer, self.networks.space
         rows = max(1, renderer.rays_at_once // camera.width)
         known = colour.index(camera.name) if colour else None
         for top in range(0, camera.height, rows):

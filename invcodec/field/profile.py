@@ -104,6 +104,23 @@ class Profile(ABC):
         """Names of the tensors with `lead` set."""
         return frozenset(spec.name for spec in self.tensors if spec.lead)
 
+    @property
+    def layer_tensors(self) -> dict[str, tuple[str, ...]]:
+        """Names of the tensors of each layer, by the layer's name, from input to output.
+
+        Tensors whose names are alike up to their last dot are a layer. Occupancy is part of the first one: it says
+        where things are before anything is computed.
+        """
+        layers: dict[str, tuple[str, ...]] = {}
+        for spec in self.tensors:
+            if spec.name != OCCUPANCY:
+                layer = spec.name.rpartition(".")[0] or spec.name
+                layers[layer] = (*layers.get(layer, ()), spec.name)
+        if any(spec.name == OCCUPANCY for spec in self.tensors):
+            first = next(iter(layers))
+            layers[first] = (*layers[first], OCCUPANCY)
+        return layers
+
     @abstractmethod
     def initialise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Fresh float32 weights, by tensor name."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.errors import DamagedError, InvError, UnsupportedError
-from invcodec.field.profile import Profile, TensorKey, TensorSpec
+from invcodec.field.profile import Group, Profile, TensorKey, TensorSpec
 from invcodec.field.registry import build
 from invcodec.geometry.space import Space
 from invcodec.render import camera_colour
@@ -38,6 +39,21 @@ class Network:
     def lead(self) -> frozenset[str]:
         """Names of the tensors that alone are trained once the warm-up is over (INV, section 3.2)."""
         return self.profile.lead if self.lead_tensors is None else self.lead_tensors
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of all networks of a picture.
+
+    Attributes:
+        name: of the layer in the network that is shown, or in another one that is deeper.
+        group: that of its tensors in that network.
+        tensors: of this layer in every network.
+    """
+
+    name: str
+    group: Group
+    tensors: frozenset[TensorKey]
 
 
 class Networks:
@@ -91,6 +107,19 @@ class Networks:
     def lead(self) -> set[TensorKey]:
         """Lead tensors of all networks."""
         return {(network.name, name) for network in self for name in network.lead}
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers from input to output: the first ones of all networks together, then the second ones, and so on."""
+        networks = sorted(self, key=lambda network: network is not self.shown)
+        rows = zip_longest(*(network.profile.layer_tensors.items() for network in networks))
+        layers = []
+        for row in rows:
+            parts = [(network, *each) for network, each in zip(networks, row, strict=True) if each is not None]
+            network, name, tensors = parts[0]
+            keys = frozenset((network.name, tensor) for network, _, tensors in parts for tensor in tensors)
+            layers.append(Layer(name, self.tensors[network.name, tensors[0]].group, keys))
+        return layers
 
     def initialise(self, rng: np.random.Generator) -> dict[TensorKey, np.ndarray]:
         """Fresh float32 weights."""

@@ -6,7 +6,7 @@ Right-handed world, y up, lengths in metres. The room is closed, so every ray fr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ def objects_at(scene: Scene, time: float, duration: float, room: np.ndarray = RO
 
     The room itself comes first; `room` `[2, 3]` holds its low and high corner.
     """
-    moving = 0.0 if scene == "still" else time
+    moving = 0.0 if scene in ("still", "repainted") else time
     progress = time / duration if scene == "changing" else 0.0
     low, high = room
     # The ball bounces every 0.9 s.
@@ -116,6 +116,8 @@ def objects_at(scene: Scene, time: float, duration: float, room: np.ndarray = RO
     ]
     if progress >= 0.5:
         objects.append(Sphere(np.array([-0.82, -0.53, 0.62]), 0.27, _paint_melon, _turn(0.4, axis=0)))
+    if scene == "repainted":
+        objects = [replace(each, paint=_repainted(each.paint, time / duration)) for each in objects]
     return objects
 
 
@@ -137,6 +139,16 @@ def _mix(first: Any, second: Any, share: np.ndarray) -> np.ndarray:
 def _soft(wave: np.ndarray, sharpness: float) -> np.ndarray:
     """A square wave between 0 and 1 with edges soft enough for a camera to resolve."""
     return 0.5 + 0.5 * np.tanh(sharpness * wave)
+
+
+def _repainted(paint: Paint, share: float) -> Paint:
+    """From a paint to the same one with red, green and blue in each other's places."""
+
+    def mixed(p: np.ndarray) -> np.ndarray:
+        colour = np.asarray(paint(p))
+        return _mix(colour, colour[:, [2, 0, 1]], np.full(len(p), share))
+
+    return mixed
 
 
 def _paint_room(room: np.ndarray) -> Paint:

@@ -49,8 +49,9 @@ def write_synthetic(
         cameras: how many; cam00 is in the middle and held out, where the layout supports it.
         size: width and height in pixels.
         frames: how many.
-        scene: "still"; "moving": a ball bounces and a cube spins; "changing": in addition, the table changes
-            colour, and a sphere appears half-way through.
+        scene: "still"; "moving": a ball bounces and a cube spins, in colours that stay; "repainted": nothing moves, and
+            every surface changes colour; "changing": as "moving", and the table changes colour, and a sphere appears
+            half-way through.
         layout: "transforms" for PNG images and transforms.json, "n3dv" for mp4 videos and poses_bounds.npy.
         fps: frames per second.
         rig, focal_length, overlap, outlier: see `invcodec.synth.rig.synthetic_rig`.
