@@ -5,7 +5,7 @@ READY := .venv/ready
 DATA ?= demo/capture
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: help demo test quick lint wheel bench rate speed fuzz
+.PHONY: help demo test quick lint wheel bench rate speed fuzz fuzz-guided
 
 help:
 	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    check style and types"
 	@echo "make wheel   build the wheel (in dist/)"
 	@echo "make fuzz    feed hostile files to the decoder, hostile captures to the encoder, hostile bytes to servers and readers"
+	@echo "make fuzz-guided    the same for half an hour, guided by coverage (Linux)"
 	@echo "make bench   reprint the README's tables (DATA=DIR for a capture of your own)"
 	@echo "make rate    compare rate and distortion with other coders and with AV1 (DATA=DIR; takes a C++ compiler)"
 	@echo "make speed   measure times, memory and how they grow (DATA=DIR; takes an hour and more)"
@@ -52,6 +53,10 @@ fuzz: $(READY)
 	$(BIN)/python spec/fuzz.py --keep fuzz-crashes
 	$(BIN)/python spec/fuzz_captures.py
 	$(BIN)/python spec/fuzz_network.py
+
+fuzz-guided: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt atheris
+	for target in json points file; do $(BIN)/python spec/fuzz_guided.py $$target || exit 1; done
 
 bench: $(READY) demo/capture/transforms.json
 	$(BIN)/python benchmarks/quality.py --data $(DATA)

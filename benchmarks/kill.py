@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from common import PROGRAM, ROOT
 
@@ -44,27 +45,33 @@ def killed_after(folder: Path, path: Path, seconds: float) -> tuple[set[int], se
         followers = [threading.Thread(target=follow) for _ in range(3)]
         for follower in followers:
             follower.start()
-        deadline: float | None = None
+        try:
+            deadline: float | None = None
+            for line in encoder.stderr:
+                if "frame" in (event := _event(line)):
+                    finished.add(event["frame"])
+                    deadline = deadline or time.monotonic() + seconds
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+            time.sleep(random.uniform(0, 0.3))
+        finally:
+            encoder.kill()
+            over.set()
+        # What had been reported before the kill; the last line may be cut.
         for line in encoder.stderr:
-            if not line.startswith("{"):
-                print(line.rstrip(), file=sys.stderr)
-                continue
-            event = json.loads(line)
-            if "frame" in event:
+            if line.endswith("\n") and "frame" in (event := _event(line)):
                 finished.add(event["frame"])
-                deadline = deadline or time.monotonic() + seconds
-            if deadline is not None and time.monotonic() >= deadline:
-                break
-        time.sleep(random.uniform(0, 0.3))
-        encoder.kill()
-        for line in encoder.stderr:
-            # What had been reported before the kill.
-            if line.startswith("{") and line.endswith("\n"):
-                finished.add(json.loads(line)["frame"])
-        over.set()
         for follower in followers:
             follower.join()
     return finished, received
+
+
+def _event(line: str) -> dict[str, Any]:
+    """A line of `--progress json`; other lines are notes for people, which are shown."""
+    if line.startswith("{"):
+        return json.loads(line)
+    print(line.rstrip(), file=sys.stderr)
+    return {}
 
 
 def main() -> int:

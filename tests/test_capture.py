@@ -614,6 +614,8 @@ def test_transforms_json_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (lambda d: d["cameras"][1].update(k3=0.1), ["'cam01'", "undistort"]),
         (lambda d: d["cameras"][1].update(fl_x="long"), ["'fl_x' is 'long', expected a number"]),
         (lambda d: d["cameras"][1].update(fl_x=-4), ["'cam01'", "'fl_x' is -4, expected more than 0"]),
+        (lambda d: d["cameras"][1].update(fl_x=1e-300), ["'cam01'", "'fl_x' is 1e-300, expected more than 1e-15"]),
+        (lambda d: d["cameras"][1].update(near=1e-300), ["'cam01'", "near 1e-300"]),
         (lambda d: d["cameras"][1].update(cx=float("nan")), ["'cx' is nan"]),
         (lambda d: d["cameras"][1].update(near=3, far=2), ["'cam01'", "near 3.0 and far 2.0"]),
         (lambda d: d["cameras"][1].pop("transform_matrix"), ["'cam01'", "no 'transform_matrix'"]),

@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,13 +30,15 @@ from PIL import Image
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State
+from invcodec.container.index import ROW, FrameList, RowFlags
 from invcodec.container.reader import Reader
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.scan import Record, Scanner
 from invcodec.decoding.video import Video
 from invcodec.errors import UsageError
+from invcodec.limits import PAGE_FRAMES
 from invcodec.streaming import followed as followed_module
-from invcodec.streaming import rendering
+from invcodec.streaming import rendering, viewer
 from invcodec.streaming.followed import FollowedFile
 from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, _false_colours, scene
 from invcodec.streaming.viewer import _Session
@@ -208,6 +212,7 @@ def test_frames_stay_in_order_after_some_were_skipped(tmp_path: Path, monkeypatc
     path.write_bytes(head + frames[0])
     seen: list[list[int]] = []
     page: list[int] = []
+    lists: list[tuple[int, int]] = []
 
     def show() -> None:
         """Do what the page does."""
@@ -217,10 +222,11 @@ def test_frames_stay_in_order_after_some_were_skipped(tmp_path: Path, monkeypatc
             sent.append(message)
 
         session._socket = SimpleNamespace(send_json=send)  # type: ignore[assignment]
+        session.list_frames({"list": 0})
         asyncio.run(session._send_changes())
-        for message in sent:
-            if "frames" in message:
-                page[message["from"] :] = [number for number, *_ in message["frames"]]
+        page[:] = [number for number, *_ in sent[-1]["rows"]]
+        if sought := [message for message in sent if "timeline" in message]:
+            lists.append((sought[0]["timeline"]["count"], sent[-1]["lists"]))
         seen.append(list(page))
 
     def follow(*_: object) -> Generator[tuple[Scanner, Record]]:
@@ -246,8 +252,54 @@ def test_frames_stay_in_order_after_some_were_skipped(tmp_path: Path, monkeypatc
     numbers = [entry.number for entry in followed.frames]
     assert [0, 2] in seen
     assert (numbers, page) == ([0, 1, 2, 3], [0, 1, 2, 3])
+    # The page is told that frames have other places after one was inserted.
+    assert [count for count, _ in lists] == [1, 2, 4][-len(lists) :]
+    assert lists[-1][1] > lists[0][1]
     with Video(followed) as video:
         assert [video.at(entry.time).number for entry in followed.frames] == numbers
+
+
+# the list of frames
+
+
+def recording(count: int) -> Any:
+    """A file of frames with numbers 2, 4, ..., each a second long, the keyframes of 5000 bytes among others of 100."""
+    frames = FrameList(Fraction(1))
+    for start in range(0, count, PAGE_FRAMES):
+        rows = np.zeros(min(PAGE_FRAMES, count - start), ROW)
+        place = start + np.arange(len(rows))
+        rows["number"], rows["ticks"] = 2 * (place + 1), place
+        rows["flags"] = np.where(place % 60 == 0, RowFlags.KEY, 0)
+        rows["length"] = np.where(place % 60 == 0, 5000, 100)
+        rows["offset"] = 100 * place + 4900 * ((place + 59) // 60)
+        frames.add_page(rows)
+    return SimpleNamespace(frames=frames, listed=lambda: nullcontext(frames))
+
+
+@pytest.mark.parametrize("count", [1, 59, 1024, 1025, 70_000, 2_600_000])
+def test_what_a_page_is_sent_is_bounded(count: int) -> None:
+    file = recording(count)
+    line = viewer._timeline(file)
+    assert (line["count"], line["begin"], line["end"]) == (count, 0.0, count - 1)
+    assert line["bytes"] == 100 * count + 4900 * -(-count // 60)
+    assert len(line["bars"]) <= 1024
+    assert len(line["bars"]) * line["each"] >= count > (len(line["bars"]) - 17) * line["each"]
+    assert {length for length, _ in line["bars"]} <= {100, 5000}
+    assert all((length == 5000) == key for length, key in line["bars"])
+    assert line["each"] == 1 or count > 1024
+    for wanted, at in (({"list": count // 2}, count // 2), ({"list": 0, "number": 2 * count}, count - 1)):
+        got = viewer._rows(file, wanted)
+        assert (got["at"], len(got["rows"]) <= 256) == (at, True)
+        assert got["rows"][at - got["from"]][:2] == [2 * (at + 1), at]
+        assert len(json.dumps(got)) + len(json.dumps(line)) < 40_000
+
+
+@pytest.mark.parametrize("wanted", [{"list": -5}, {"list": 10**30}, {"list": 0, "number": 10**30}])
+def test_places_outside_a_file_list_its_ends(wanted: dict[str, Any]) -> None:
+    got = viewer._rows(recording(300), wanted)
+    assert (got["at"], len(got["rows"])) in ((0, 256), (299, 44))
+    assert viewer._rows(recording(0), wanted) == {"from": 0, "at": 0, "rows": []}
+    assert viewer._timeline(recording(0)) == {"count": 0}
 
 
 # pictures
@@ -493,8 +545,8 @@ def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path
     async def story() -> None:
         async with Browser((360, 320)) as browser:
             await browser.open(page)
-            await browser.until("window.viewer && viewer.state().frames == 2")
-            size = await browser.run("viewer.state().settled, viewer.request().size")
+            await browser.until("window.viewer && viewer.state().frames == 2 && viewer.state().settled")
+            size = await browser.run("viewer.request().size")
             # Live: the newest frame is shown, and each new one as it arrives.
             assert await browser.run("viewer.state().following")
             assert_same_picture(await shown(browser), decoded(2, "cam00", size))

@@ -59,8 +59,8 @@ class Fields:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < MAX_NUMBER:
             raise self.unexpected(key, repr(value)[:40], f"a number below {MAX_NUMBER:g}")
-        if positive and value <= 0:
-            raise self.unexpected(key, str(value), "more than 0")
+        if positive and value <= 1 / MAX_NUMBER:
+            raise self.unexpected(key, str(value), "more than 0" if value <= 0 else f"more than {1 / MAX_NUMBER:g}")
         return float(value)
 
     def side(self, key: str, most: int | None = None) -> int | None:
@@ -84,7 +84,7 @@ class Fields:
         fx, fy = self.number("fl_x", positive=True), self.number("fl_y", positive=True)
         angle = self.number("camera_angle_x")
         if fx is None and angle is not None:
-            if not 0 < angle < math.pi:
+            if not 1 / MAX_NUMBER < angle < math.pi:
                 raise self.unexpected("camera_angle_x", f"{angle:g}", "an angle in radians between 0 and pi")
             fx = width / 2 / math.tan(angle / 2)
         k1, k2, p1, p2 = (self.number(key) for key in ("k1", "k2", "p1", "p2"))

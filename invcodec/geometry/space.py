@@ -142,7 +142,7 @@ class Space:
         low, size = self.low.tolist(), (self.high - self.low).tolist()
         o = [(o[k] - low[k]) / size[k] for k in range(3)]
         d = [d[k] / size[k] for k in range(3)]
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             faces = [(-a / b, (1 - a) / b) for a, b in zip(o, d, strict=True)]
         # A ray within a face yields NaN there, which fmax and fmin ignore.
         enter = reduce(xp.fmax, [xp.minimum(a, b) for a, b in faces]).clip(min=0)

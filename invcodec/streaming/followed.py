@@ -217,6 +217,12 @@ class FollowedFile:
                 self._replace(StateReader(self.name))
             yield self._reader
 
+    @contextmanager
+    def listed(self) -> Iterator[FrameList]:
+        """All known frames. They may be read from the file, so nothing else is meanwhile."""
+        with self._reading:
+            yield self.frames
+
     def state_at(self, number: int) -> State:
         with self._lock:
             live = self._live.get(number)

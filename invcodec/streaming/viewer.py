@@ -11,10 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiohttp import WSMsgType, web
 
-from invcodec.container.index import FrameEntry
+from invcodec.container.index import FrameList, RowFlags
 from invcodec.errors import InvError, UsageError
+from invcodec.limits import PAGE_FRAMES
 from invcodec.streaming.connections import has_place, serving
 from invcodec.streaming.followed import FollowedFile
 from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, scene
@@ -22,6 +24,12 @@ from invcodec.streaming.rendering import Client, Picture, RenderService, ViewReq
 MAX_CLIENTS = 32
 WATCHES = "watch this file and have this machine render it"
 """What clients can do here."""
+ROWS = 256
+"""Frames that a page is sent at once; it states this number, too."""
+_BARS = 1024
+"""Bars of a timeline at most."""
+_PAGES_READ = 64
+"""Pages of an index that are read for a timeline at most; of a longer recording, only some are."""
 _MAX_REQUEST = 4096
 """Longest message from a client, in bytes."""
 _PAGE = Path(__file__).parent / "page.html"
@@ -101,9 +109,12 @@ class Viewer:
         return socket
 
     def _take(self, session: _Session, message: str) -> None:
-        """Take a page's request: a view to show, or to save."""
+        """Take a page's request: frames to list, or a view to show or to save."""
         try:
             data = json.loads(message)
+            if isinstance(data, dict) and "list" in data:
+                session.list_frames(data)
+                return
             view = ViewRequest.parse(data)
             if not data.get("save"):
                 self._renderer.show(session.client, view)
@@ -137,14 +148,23 @@ class _Session:
         self._error: str | None = None
         self._generation = -1
         self._sent_state: tuple[Any, ...] = ()
-        self._frames: Sequence[FrameEntry] = []
-        self._sent_frames = 0
+        self._frames: FrameList | None = None
+        self._lists = 0
+        self._wanted: dict[str, Any] | None = None
         self._loop = asyncio.get_running_loop()
         self.client = Client(self._deliver)
         self._wake.set()
 
     def wake(self) -> None:
         """Send whatever is new."""
+        self._wake.set()
+
+    def list_frames(self, wanted: dict[str, Any]) -> None:
+        """Send the rows of the frames around a place, or around a number; in place of those before."""
+        key = "number" if "number" in wanted else "list"
+        if type(wanted[key]) is not int:
+            raise UsageError("view: invalid request")
+        self._wanted = wanted
         self._wake.set()
 
     def report(self, text: str) -> None:
@@ -190,25 +210,71 @@ class _Session:
         file = self._viewer.file
         if self._generation != file.generation:
             self._generation = file.generation
-            self._sent_frames = 0
             await self._socket.send_json({"scene": scene(file)})
         frames = file.frames
         if self._frames is not frames:
-            # Frames were added before those that the page has.
-            self._frames, self._sent_frames = frames, 0
-        state = (file.growing, file.connected, len(frames), file.generation)
+            # Frames were added before those that the page has, so that they have other places now.
+            self._frames = frames
+            self._lists += 1
+        state = (file.growing, file.connected, len(frames), self._lists)
         if state != self._sent_state:
             self._sent_state = state
-            new = frames[self._sent_frames :]
-            await self._socket.send_json(
-                {
-                    "from": self._sent_frames,
-                    "frames": [[e.number, float(e.time), e.length, int(e.is_key)] for e in new],
-                    "growing": file.growing,
-                    "connected": file.connected,
-                }
-            )
-            self._sent_frames += len(new)
+            about = {"lists": self._lists, "growing": file.growing, "connected": file.connected}
+            if brief := await self._read(_timeline, file):
+                await self._socket.send_json({"timeline": {**about, **brief}})
+        if self._wanted is not None:
+            wanted, self._wanted = self._wanted, None
+            if rows := await self._read(_rows, file, wanted):
+                await self._socket.send_json({**rows, "lists": self._lists})
+
+    async def _read(self, read: Callable[..., dict[str, Any]], *of: Any) -> dict[str, Any] | None:
+        """What can be read of the file, without keeping others waiting; None, with an error to send, if it cannot."""
+        try:
+            return await asyncio.to_thread(read, *of)
+        except (InvError, OSError) as error:
+            self._error = str(error)
+            return None
+
+
+def _timeline(file: FollowedFile) -> dict[str, Any]:
+    """All frames in brief, in types that JSON has, however many there are.
+
+    `bars` are pairs of the longest record of some frames and whether there is a keyframe among them, `each` is how many
+    frames a bar stands for.
+    """
+    with file.listed() as frames:
+        count = len(frames)
+        if not count:
+            return {"count": 0}
+        first, last = frames[0], frames[-1]
+        pages = range(0, -(-count // PAGE_FRAMES), -(-count // (PAGE_FRAMES * _PAGES_READ)))
+        each = 1
+        while each * _BARS < min(count, PAGE_FRAMES * _PAGES_READ):
+            each *= 2
+        bars: list[tuple[int, bool]] = []
+        for rows in map(frames.page, pages):
+            starts = np.arange(0, len(rows), each)
+            longest = np.maximum.reduceat(rows["length"], starts)
+            keys = np.bitwise_or.reduceat(rows["flags"], starts) & RowFlags.KEY
+            bars += zip(longest.tolist(), (keys != 0).tolist(), strict=True)
+        return {
+            "count": count,
+            "begin": float(first.time),
+            "end": float(last.time),
+            "bytes": last.offset + last.length - first.offset,
+            "bars": bars,
+            "each": each * pages.step,
+        }
+
+
+def _rows(file: FollowedFile, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Number, time and length of frames, and whether they are keyframes, from place `from` on; and the place `at`."""
+    with file.listed() as frames:
+        at = frames.place(wanted["number"]) if "number" in wanted else wanted["list"]
+        at = max(0, min(at, len(frames) - 1))
+        start = at - at % ROWS
+        rows = [[e.number, float(e.time), e.length, int(e.is_key)] for e in frames[start : start + ROWS]]
+        return {"from": start, "at": at, "rows": rows}
 
 
 async def view(

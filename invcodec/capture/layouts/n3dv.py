@@ -59,9 +59,9 @@ def read(folder: Path, source: Source | None) -> Listing:
         matrix = row[:15].reshape(3, 5)
         height, width, focal = matrix[:, 4]
         near, far = row[15:]
-        if not 0 < near < far:
+        if not 1 / MAX_NUMBER < near < far:
             raise CaptureError(f"{where}: bounds {near:g} to {far:g} are not a range of depths in front of the camera")
-        if min(height, width, focal) <= 0:
+        if min(height, width, focal) <= 1 / MAX_NUMBER:
             raise CaptureError(f"{where}: height, width and focal length must be positive")
         pose = check_pose(np.stack([matrix[:, 1], -matrix[:, 0], matrix[:, 2], matrix[:, 3]], 1), where)
         cameras.append(

@@ -19,7 +19,7 @@ import numpy as np
 from invcodec.capture.image import image_size
 from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, Stream
 from invcodec.errors import CaptureError
-from invcodec.geometry.camera import Camera, check_pose
+from invcodec.geometry.camera import MAX_NUMBER, Camera, check_pose
 from invcodec.geometry.camera_json import Fields, load_json
 from invcodec.names import Source
 
@@ -166,7 +166,7 @@ def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int]
     if "transform_matrix" not in row:
         raise CaptureError(f"{where}: has no 'transform_matrix'")
     near, far = fields.number("near"), fields.number("far")
-    if (near is not None and near <= 0) or (far is not None and far <= (near or 0)):
+    if (near is not None and near <= 1 / MAX_NUMBER) or (far is not None and far <= (near or 0)):
         raise CaptureError(f"{where}: near {near} and far {far} are not a range of depths")
     return Camera(
         name,
