@@ -31,6 +31,9 @@ _COMMANDS = {
         "eval": ("evaluate", "command"),
         "analyze": ("analyze", "command"),
     },
+    "Change": {
+        "mix": ("mix", "command"),
+    },
     "Files": {
         "info": ("info", "command"),
         "verify": ("verify", "command"),

@@ -33,7 +33,7 @@ def concat(files: tuple[Path, ...], output: Path, force: bool) -> None:
 
     with opened_output(output, force) as out:
         frames = join(files, out)
-    _report(output, f"{len(frames)} frames")
+    report(output, f"{len(frames)} frames")
 
 
 @click.command(
@@ -54,7 +54,7 @@ def cut(file: Path, frames: tuple[int | None, int | None], output: Path, force: 
 
     with opened_output(output, force) as out:
         result = take(file, *frames, out)
-    _report(output, f"{len(result.frames)} frames")
+    report(output, f"{len(result.frames)} frames")
     if result.recoded is not None:
         size = bytes_text(result.recoded.length)
         note(f"frame {result.recoded.number} was re-encoded as a keyframe, {size}")
@@ -79,7 +79,7 @@ def repair(file: Path, output: Path, force: bool) -> int:
 
     with opened(file) as (_, _, size), opened_output(output, force) as out, measured("repairing", size) as done:
         verdict = recover(file, out, done)
-    _report(output, f"{len(verdict.frames)} frames recovered, {len(verdict.lost)} lost")
+    report(output, f"{len(verdict.frames)} frames recovered, {len(verdict.lost)} lost")
     for problem in verdict.problems:
         note(problem)
     return 3 if verdict.lost else 0
@@ -97,6 +97,7 @@ def opened_output(output: Path, force: bool) -> Iterator[BinaryIO]:
         yield target.file
 
 
-def _report(output: Path, what: str) -> None:
+def report(output: Path, what: str) -> None:
+    """Say what was written and how large it is, unless it went to standard output."""
     if str(output) != "-":
         say(f"{output}: {what}, {bytes_text(output.stat().st_size)}")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from invcodec.decoding.poses import Pose, resolve_pose
     from invcodec.decoding.video import Frame, Video, View, open
     from invcodec.editing.edit import concat, cut
+    from invcodec.editing.mix import mix
     from invcodec.editing.transcode import transcode
     from invcodec.editing.verify import repair, verify
     from invcodec.encoding.encode import encode_capture, resume
@@ -72,6 +73,7 @@ _HOMES = {
     "encode_capture": "encoding.encode",
     "encode_live": "encoding.live",
     "evaluate": "decoding.evaluation",
+    "mix": "editing.mix",
     "open": "decoding.video",
     "open_capture": "capture.capture",
     "repair": "editing.verify",
@@ -115,6 +117,7 @@ __all__ = [
     "encode_capture",
     "encode_live",
     "evaluate",
+    "mix",
     "open",
     "open_capture",
     "repair",
