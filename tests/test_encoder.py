@@ -116,8 +116,7 @@ def test_later_keyframes_stand_alone_and_do_not_start_over(tmp_path: Path) -> No
     reports = [made.push(moment, time=number / 10) for number, moment in enumerate(MOMENTS)]
     made.close()
     assert [report.kind for report in reports] == ["key", "delta", "key", "delta"]
-    # The second keyframe is trained like any later frame, from where the scene stands.
-    assert [report.stage for report in reports] == ["key", "all", "lead", "lead"]
+    assert [report.stage for report in reports] == ["key", "all", "refresh", "lead"]
     assert reports[2].fidelity.psnr > reports[0].fidelity.psnr - 3
     with invcodec.open(written(out, tmp_path)) as video:
         entry = video[2].entry
@@ -401,20 +400,22 @@ def test_a_frame_that_was_abandoned_leaves_no_trace(abandoned: int, tmp_path: Pa
                 np.testing.assert_array_equal(theirs.weights()[name], weights)
 
 
-@given(st.integers(1, 40), st.one_of(st.none(), st.integers(1, 12)), st.sets(st.integers(1, 39)), st.integers(0, 39))
+@given(st.integers(1, 40), st.one_of(st.none(), st.integers(1, 12)), st.sets(st.integers(1, 39)), st.integers(0, 39), st.booleans())
 def test_keyframes_are_due_as_many_frames_after_the_last_one_and_are_counted_ahead(
-    frames: int, key_every: int | None, cuts: set[int], now: int
+    frames: int, key_every: int | None, cuts: set[int], now: int, refreshes: bool
 ) -> None:
-    planner = Planner(1, key_every, Fraction(1, 10))
+    planner = Planner(1, key_every, refreshes, Fraction(1, 10))
     keys, ahead = [], None
     for number in range(frames):
         cut = number in cuts and number < now
-        plan = planner.plan(None, Fraction(number, 10), number, None, cut=cut)
+        hurried = number % 3 == 0
+        plan = planner.plan(None, Fraction(number, 10), number, None, cut=cut, hurried=hurried)
         since = number - keys[-1] if keys else 0
         if number == now:
             ahead = keyframes_among(frames - number, key_every, since)
         assert plan.key == (cut or not keys or since == key_every)
         assert (plan.stage == "key") == (cut or number == 0)
+        assert (plan.stage == "refresh") == (plan.key and plan.stage != "key" and refreshes and not hurried)
         if plan.key:
             keys.append(number)
         planner.observe(plan.key, Stats(plan.stage, 1, 3000))

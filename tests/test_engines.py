@@ -77,12 +77,12 @@ def test_engines_render_what_the_reference_renders(engine: Engine, kind: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "price_all"), [*((kind, False) for kind in SPACES), ("box", True)])
-def test_engines_train_what_the_reference_trains(engine: Engine, kind: str, price_all: bool) -> None:
+@pytest.mark.parametrize(("kind", "delta"), [*((kind, False) for kind in SPACES), ("box", True)])
+def test_engines_train_what_the_reference_trains(engine: Engine, kind: str, delta: bool) -> None:
     fast, plain = pair(engine, SPACES[kind], 3)
     before = plain.weights()
     for each in (fast, plain):
-        each.begin(EVERYTHING, 1e-8 if price_all else 1e-6, price_all=price_all)
+        each.begin(EVERYTHING, 1e-8 if delta else 1e-6, delta=delta)
     for index in range(2):
         one = batch(SPACES[kind], np.random.default_rng(index), 100)
         a, b = (each.step(one, 0.01, 0.002, samples=20 + index) for each in (fast, plain))
@@ -112,12 +112,12 @@ def test_only_trainable_tensors_change(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["begin", "set_price"])
-@pytest.mark.parametrize("price_all", [False, True], ids=["tables", "everything"])
-def test_a_high_price_keeps_weights_as_they_are(engine: Engine, later: bool, price_all: bool) -> None:
+@pytest.mark.parametrize("delta", [False, True], ids=["tables", "everything"])
+def test_a_high_price_keeps_weights_as_they_are(engine: Engine, later: bool, delta: bool) -> None:
     fast, _ = pair(engine, SPACES["box"], 5)
     before = fast.weights()
-    trainable = EVERYTHING if price_all else {("scene", f"grid.{level}") for level in range(4)}
-    fast.begin(trainable, 0.0 if later else 1e3, price_all=price_all)
+    trainable = EVERYTHING if delta else {("scene", f"grid.{level}") for level in range(4)}
+    fast.begin(trainable, 0.0 if later else 1e3, delta=delta)
     if later:
         fast.set_price(1e3)
     fast.step(batch(SPACES["box"], np.random.default_rng(0), 64), 0.01, 0.01, samples=10)

@@ -245,22 +245,22 @@ def test_a_price_on_everything_is_higher_where_lattice_steps_are_finer():
     made, weights = solid_grid()
     specs, rate = made.networks.tensors, 0.01
 
-    def moved(price: float, *, price_all: bool) -> dict:
+    def moved(price: float, *, delta: bool) -> dict:
         made.load(weights)
-        made.begin(list(weights), price, price_all=price_all)
+        made.begin(list(weights), price, delta=delta)
         made.step(toy_batch(np.random.default_rng(1), 64), rate, rate)
         return {key: np.abs(value - weights[key]) for key, value in made.weights().items()}
 
-    free = moved(0.0, price_all=True)
+    free = moved(0.0, delta=True)
     for name in ("grid.0", "density.1.weight", "colour.2.weight"):
         key = "scene", name
         # The price at which a weight in the middle would stay where it is, counted in lattice steps.
-        gradient = rate * 1e-6 / specs[key].step / (rate - moved(1e-6, price_all=True)[key][free[key] > 0])
+        gradient = rate * 1e-6 / specs[key].step / (rate - moved(1e-6, delta=True)[key][free[key] > 0])
         price = float(np.median(gradient)) * specs[key].step
-        stay = (moved(price, price_all=True)[key] == 0) & (free[key] > 0)
+        stay = (moved(price, delta=True)[key] == 0) & (free[key] > 0)
         assert stay.sum() / (free[key] > 0).sum() == pytest.approx(0.5, abs=0.1), name
-    assert all((change == 0).all() for change in moved(1e3, price_all=True).values())
-    assert moved(1e3, price_all=False)["scene", "density.1.weight"].any()
+    assert all((change == 0).all() for change in moved(1e3, delta=True).values())
+    assert moved(1e3, delta=False)["scene", "density.1.weight"].any()
 
 
 def test_nerf_step_is_clipped_adam():

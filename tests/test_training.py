@@ -375,7 +375,7 @@ def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
     class Engine(Idle):
         prices: ClassVar[list[float]] = []
 
-        def begin(self, trainable: object, price: float, *, price_all: bool, mixed: bool = False) -> None:
+        def begin(self, trainable: object, price: float, *, delta: bool, mixed: bool = False) -> None:
             self.prices.append(price)
 
         def set_price(self, price: float) -> None:

@@ -20,7 +20,7 @@ DIGEST_BYTES = 8
 FRAME_NUMBER = integer(-(2**63), 2**63 - 1)
 TICKS = integer(-MAX_TICKS, MAX_TICKS)
 
-Stage = Literal["key", "all", "lead"]
+Stage = Literal["key", "all", "lead", "refresh"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

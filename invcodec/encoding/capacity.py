@@ -28,6 +28,8 @@ them, on that rig and on ones of 5.5 and 27 million pixels."""
 STEPS = {"draft": (400, 60), "fast": (1200, 140), "medium": (3000, 300), "slow": (10_000, 1000)}
 """Steps of a keyframe and of every other frame. The same for all sizes: where there are more pixels, a step visits more
 of them, and more of the network is hashed."""
+REFRESH_STEPS = 2 / 3
+"""Share of a keyframe's steps that one gets which starts from the last frame."""
 NERF_STEPS = 0.25
 """Share of these steps that one small MLP gets: its steps take many times as long."""
 QUIET_STEPS, FULL_CHANGE = 0.125, 0.08
@@ -94,6 +96,7 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
         key=fitted(settings.key, Budget(steps=key_steps)),
         warm=fitted(settings.warm, later),
         delta=fitted(settings.delta, later),
+        refresh=settings.refresh and fitted(settings.refresh, Budget(steps=round(REFRESH_STEPS * key_steps))),
     )
 
 

@@ -173,7 +173,7 @@ class Encoder:
             occupancy = self._engine.occupancy()
             nearest = nearest_depths(self.cameras, points=points, transparent=transparent)
             self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy), nearest)
-            self._planner = Planner(settings.warmup, settings.key_every, head.time_base)
+            self._planner = Planner(settings.warmup, settings.key_every, settings.refresh is not None, head.time_base)
             self._loop = Loop(self._engine, head, settings, self._correction, self._training)
             self._last_pixels: FramePixels | None = None
             if (so_far := self._recording.so_far) is not None:
@@ -244,7 +244,8 @@ class Encoder:
                     before = self._last_pixels
                     cut = before is not None and is_cut(self._views, pixels, before)
                     last = self.frames[-1] if self.frames else None
-                    plan = self._planner.plan(last, time, number, captured, cut=cut)
+                    hurried = seconds is not None
+                    plan = self._planner.plan(last, time, number, captured, cut=cut, hurried=hurried)
                     if before is not None and not cut:
                         pixels = self._finder.find(pixels, before)
                     limit = seconds(plan.kind) if callable(seconds) else seconds

@@ -48,7 +48,16 @@ def estimate(
         speed = (speeds or {}).get(kind)
         return None if speed is None else speed.frame(schedule.budget)
 
+    def steps(schedule: Schedule) -> int:
+        return schedule.budget.steps or 0
+
     keys = keyframes_among(frames, settings.key_every)
+    refreshed = (keys - 1) / max(frames - 1, 1) if settings.refresh else 0.0
+    later, work = seconds("delta", settings.delta), float(steps(settings.delta))
+    if settings.refresh:
+        work += refreshed * (steps(settings.refresh) - work)
+        if later is not None:
+            later += refreshed * ((seconds("delta", settings.refresh) or later) - later)
     key, delta = usual_bytes(settings)
     target = settings.target
     size = keys * key + (frames - keys) * min(delta, target.max_frame_bytes or delta)
@@ -56,5 +65,4 @@ def estimate(
         size = target.size
     elif target.bitrate is not None:
         size = float(target.bitrate / 8 * frames / frame_rate)
-    share = (settings.delta.budget.steps or 0) / (settings.key.budget.steps or 1)
-    return Estimate(seconds("key", settings.key), seconds("delta", settings.delta), share, frames, round(size))
+    return Estimate(seconds("key", settings.key), later, work / (steps(settings.key) or 1), frames, round(size))

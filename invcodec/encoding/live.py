@@ -226,6 +226,7 @@ def _rehearse(source: LiveSource, settings: Settings, pace: _Pace) -> _Pace:
         key=replace(settings.key, budget=few),
         warm=replace(settings.warm, budget=few),
         delta=replace(settings.delta, budget=few),
+        refresh=None,
         key_every=3,
         warmup=1,
     )

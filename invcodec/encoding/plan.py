@@ -76,6 +76,9 @@ class FramePlan:
         """This frame's training schedule."""
         if self.stage == "key":
             return settings.key
+        if self.stage == "refresh":
+            assert settings.refresh is not None
+            return settings.refresh
         return settings.delta if self.stage == "lead" else settings.warm
 
 
@@ -84,17 +87,21 @@ class Planner:
 
     A scene begins with the file, and with each cut: its first frame is a keyframe that is trained from nothing. If
     there is a warm-up, only lead tensors are trained after it. Where the scene changes more than these can follow, one
-    frame trains everything again. Keyframes that are only due are trained like any later frame.
+    frame trains everything again. Keyframes that are only due start from the last frame as well. Since they
+    cost the bytes of all weights and not of changes, they are refreshed: trained for longer, and for few weights in place
+    of few changes.
 
     Args:
         warmup: frames after the first of a scene in which everything is trained, or None for all of them.
         key_every: most frames from one keyframe to the next, or None for keyframes at cuts alone.
+        refreshes: whether keyframes that are due are refreshed.
         time_base: seconds per tick of the file.
     """
 
-    def __init__(self, warmup: int | None, key_every: int | None, time_base: Fraction) -> None:
+    def __init__(self, warmup: int | None, key_every: int | None, refreshes: bool, time_base: Fraction) -> None:
         self._warmup = warmup
         self._key_every = key_every
+        self._refreshes = refreshes
         self._time_base = time_base
         self._since_key = 0
         self._since_cut = 0
@@ -109,6 +116,7 @@ class Planner:
         captured: float | None,
         *,
         cut: bool,
+        hurried: bool = False,
     ) -> FramePlan:
         """Plan the frame that follows `last`.
 
@@ -117,6 +125,7 @@ class Planner:
             number: the capture's frame number; the next one if None.
             captured: when it was captured, in seconds since 1970, or None.
             cut: whether it shows another scene.
+            hurried: whether it has a deadline, so that there is no time for a refresh.
 
         Raises:
             UsageError: it does not come after the last frame, or its number or time exceeds what a file can hold.
@@ -128,7 +137,10 @@ class Planner:
             raise UsageError(f"frame {number} at {float(time):g} s does not come after frame {last.number}")
         milliseconds = None if captured is None else round(1000 * captured)
         key = cut or is_due(self._since_key, self._key_every)
-        return FramePlan(number, ticks, key, self._stage(cut), milliseconds)
+        stage = self._stage(cut)
+        if key and stage != "key" and self._refreshes and not hurried:
+            stage = "refresh"
+        return FramePlan(number, ticks, key, stage, milliseconds)
 
     def _stage(self, cut: bool) -> Stage:
         if cut or self._since_cut == 0:

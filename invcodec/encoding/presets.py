@@ -65,9 +65,11 @@ def _grid_settings(preset: str) -> Settings:
         attended_share=0.4,
         jitter=0.3,
     )
+    # From the last frame on, layers have less to learn.
+    refresh = replace(key, rate=0.01)
     # Each change has its price, so layers stay as they are unless there is something that they alone can show, such as
     # a new colour. Held back, they had to be made up for by tables: more bytes, and new colours were never learned.
-    return Settings(preset, _scene("grid"), key=key, warm=delta, delta=delta, warmup=None)
+    return Settings(preset, _scene("grid"), key=key, warm=delta, delta=delta, refresh=refresh, warmup=None)
 
 
 _PAPER = Schedule(
@@ -97,7 +99,7 @@ def _nerf_settings(preset: Settings) -> Settings:
     )
     warm = replace(delta, lead_rate=2e-3)
     # Four times the profile's own steps cost a keyframe 0.1 dB and halve the bytes of later frames at no cost.
-    return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, fine_step=4.0)
+    return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, refresh=None, fine_step=4.0)
 
 
 PRESETS = {
@@ -182,6 +184,7 @@ def resolve(
         key=limited(settings.key, key_seconds),
         warm=limited(settings.warm, seconds_per_frame),
         delta=limited(settings.delta, seconds_per_frame),
+        refresh=settings.refresh and (None if seconds_per_frame else limited(settings.refresh, None)),
         target=target,
         warmup=settings.warmup if warmup is None else warmup,
         key_every=key_every or None,

@@ -16,7 +16,8 @@ class FrameReport:
 
     Attributes:
         kind: of its record.
-        stage: what is trained: "key" everything from nothing, "all" every tensor, "lead" the lead tensors alone.
+        stage: what is trained: "key" everything from nothing, "all" every tensor, "lead" the lead tensors alone,
+            "refresh" every tensor of a keyframe, from the last frame on.
         seconds: from receiving the images to the flushed record.
         fidelity: of the decoded frame on the validation pixels (`invcodec.training.validation`).
         bytes: of the record.
@@ -106,8 +107,8 @@ class Estimate:
 
     Attributes:
         key: seconds of the first frame, or None if nothing is known of this machine's speed.
-        later: seconds of each later frame at most, or None.
-        later_share: steps of a later frame over those of the first, where nothing is known.
+        later: seconds of a later frame at most, keyframes that are due included; or None.
+        later_share: steps of such a frame over those of the first, where nothing is known.
         frames: of the encode.
         bytes: of the file.
     """

@@ -29,6 +29,7 @@ class Settings:
         networks: for each network its name, role, profile name and configuration, and the names of its lead tensors
             if these are not the profile's choice.
         key, warm, delta: how keyframes, warm-up frames and all later frames are trained.
+        refresh: how keyframes that are only due are trained, from the last frame on; None: like any other frame.
         quality: 0 to 100; determines prices and steps.
         fine_step: factor on every lattice step; below 1 is finer.
         dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
@@ -45,6 +46,7 @@ class Settings:
     key: Schedule
     warm: Schedule
     delta: Schedule
+    refresh: Schedule | None = None
     quality: float = DEFAULT_QUALITY
     fine_step: float = 1.0
     dead_zone: float = DEAD_ZONE
@@ -73,6 +75,7 @@ class Settings:
             key=priced(self.key),
             warm=priced(self.warm),
             delta=priced(self.delta),
+            refresh=self.refresh and priced(self.refresh),
         )
 
     def to_dict(self) -> dict[str, Any]:

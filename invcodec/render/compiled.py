@@ -154,19 +154,19 @@ class CompiledEngine(GridEngine):
         return pixels
 
     def begin(
-        self, trainable: Collection[TensorKey], price: float, *, price_all: bool = False, mixed: bool = False
+        self, trainable: Collection[TensorKey], price: float, *, delta: bool = False, mixed: bool = False
     ) -> None:
         # The kernels always compute in float32.
         names = {name for _, name in trainable}
         self._moments = [np.zeros_like(self._levels.table) for _ in range(2)]
         self._table_gradient = np.zeros_like(self._levels.table)
-        self._reference = self._levels.table.copy()
+        self._reference = self._levels.table.copy() if delta else np.zeros_like(self._levels.table)
         self._layer_gradient = np.zeros_like(self._flat)
         # Value, gradient, moments and reference of each layer's tensor, and the lattice steps that have the price.
         arrays = self._flat, self._layer_gradient, np.zeros_like(self._flat), np.zeros_like(self._flat)
         views = [self._layout.layer_views(array, OUTPUTS) for array in (*arrays, self._flat.copy())]
         self._trained_layers = [
-            ([view[name].reshape(-1) for view in views], self._steps_per_unit[name] if price_all else 0.0)
+            ([view[name].reshape(-1) for view in views], self._steps_per_unit[name] if delta else 0.0)
             for name in views[0]
             if name in names
         ]

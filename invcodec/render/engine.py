@@ -129,14 +129,15 @@ class Trainer(Renderer):
 
     @abstractmethod
     def begin(
-        self, trainable: Collection[TensorKey], price: float, *, price_all: bool = False, mixed: bool = False
+        self, trainable: Collection[TensorKey], price: float, *, delta: bool = False, mixed: bool = False
     ) -> None:
-        """Start a frame: take the weights as the reference of the delta, and reset the optimiser's state.
+        """Start a frame, and reset the optimiser's state.
 
         Args:
             trainable: tensors that may change.
-            price: of a change, in loss per lattice step (`TensorSpec.step`) of difference from the reference.
-            price_all: whether changes of all tensors have the price, or of lead tensors alone.
+            price: in loss per lattice step (`TensorSpec.step`).
+            delta: whether the frame becomes a change to the weights that it starts from. Then the change of every
+                tensor has the price; otherwise the lead tensors have it, counted from 0.
             mixed: whether training may multiply matrices in bfloat16. Weights and rendering stay float32.
         """
 

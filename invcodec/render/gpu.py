@@ -202,18 +202,18 @@ class GpuEngine(GridEngine):
         return opened
 
     def begin(
-        self, trainable: Collection[TensorKey], price: float, *, price_all: bool = False, mixed: bool = False
+        self, trainable: Collection[TensorKey], price: float, *, delta: bool = False, mixed: bool = False
     ) -> None:
         # Training always reads float16 tables and multiplies with 11 bits.
         names = {name for _, name in trainable}
         for moment in self._moments:
             moment.zero_()
-        self._reference.copy_(self._table)
+        self._reference.copy_(self._table if delta else torch.zeros_like(self._table))
         self._dense_reference.copy_(self._dense)
         for name, part in self._layout.layer_views(self._dense_mask).items():
             part.fill_(float(name in names))
         for name, part in self._layout.layer_views(self._dense_steps).items():
-            part.fill_(self._steps_per_unit[name] if price_all else 0.0)
+            part.fill_(self._steps_per_unit[name] if delta else 0.0)
         self.trains_dense = not names.isdisjoint(self._layout.layer_shapes())
         self.control.zero_()
         self.set_price(price)

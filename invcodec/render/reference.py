@@ -107,7 +107,7 @@ class TorchEngine(Trainer):
         return Pixels(*(out if isinstance(rays.origins, torch.Tensor) else map(on_host, out)))
 
     def begin(
-        self, trainable: Collection[TensorKey], price: float, *, price_all: bool = False, mixed: bool = False
+        self, trainable: Collection[TensorKey], price: float, *, delta: bool = False, mixed: bool = False
     ) -> None:
         self._mixed = mixed and _multiplies_bfloat16(self._device)
         self._noise.manual_seed(0)
@@ -121,7 +121,7 @@ class TorchEngine(Trainer):
                 if (network.name, name) in trainable and not spec.exact:
                     held[name].requires_grad_()
                     lead = name in network.lead
-                    chosen.append(_Trained(held[name], lead, 1 / spec.step if lead or price_all else 0.0))
+                    chosen.append(_Trained(held[name], lead, 1 / spec.step if lead or delta else 0.0, delta))
             self._optimisers.append(_Optimiser(chosen, network.profile.recipe))
         self.set_price(price)
 
@@ -262,14 +262,15 @@ class _Trained:
 
     Args:
         lead: whether it is trained at the lead rate.
-        steps: lattice steps per unit of absolute difference from the current value; 0 if changes have no price.
+        steps: lattice steps per unit of absolute difference from the reference; 0 if that has no price.
+        delta: whether the reference is the current value, or 0.
     """
 
-    def __init__(self, value: torch.Tensor, lead: bool, steps: float) -> None:
+    def __init__(self, value: torch.Tensor, lead: bool, steps: float, delta: bool) -> None:
         self.value = value
         self.lead = lead
         self.steps = steps
-        self.reference = value.detach().clone()
+        self.reference = value.detach().clone() if delta else torch.zeros_like(value)
         self.first = torch.zeros_like(self.reference)
         self.second = torch.zeros_like(self.reference)
 

@@ -84,13 +84,14 @@ class FrameTrainer:
         """Train a frame from the weights that the engine holds.
 
         Args:
-            stage: "key" trains everything, finding the occupancy on the way; "all" the change of every tensor, "lead"
-                that of lead tensors alone.
+            stage: "key" trains everything, finding the occupancy on the way; "refresh" every tensor of a keyframe that
+                starts from the last frame; "all" the change of every tensor, "lead" that of lead tensors alone.
         """
         if stage == "key":
             return self._train_keyframe(frame, schedule)
         networks = self.engine.networks
-        return self._train_delta(frame, schedule, networks.lead if stage == "lead" else networks.tensors.keys())
+        trainable = networks.lead if stage == "lead" else networks.tensors.keys()
+        return self._train_later(frame, schedule, trainable, delta=stage != "refresh")
 
     def _train_keyframe(self, frame: FramePixels, schedule: Schedule) -> Training:
         samples = self.engine.networks.samples
@@ -117,7 +118,9 @@ class FrameTrainer:
         everything = self.engine.networks.tensors.keys()
         return (yield from self._optimise(frame, schedule, everything, before_step, observe=True))
 
-    def _train_delta(self, frame: FramePixels, schedule: Schedule, trainable: Collection[TensorKey]) -> Training:
+    def _train_later(
+        self, frame: FramePixels, schedule: Schedule, trainable: Collection[TensorKey], *, delta: bool
+    ) -> Training:
         samples = self.engine.networks.samples
         before = self.engine.occupancy()
         if before is not None and frame.hull is not None:
@@ -139,7 +142,7 @@ class FrameTrainer:
                 now = np.where(before, light > _DARK_CELL, light > _NEW_CELL)
                 self.engine.set_occupancy(np.where(frame.hull, now, before))
 
-        trained = yield from self._optimise(frame, schedule, trainable, before_step, price_all=True)
+        trained = yield from self._optimise(frame, schedule, trainable, before_step, delta=delta)
         settle()
         return trained
 
@@ -150,12 +153,12 @@ class FrameTrainer:
         trainable: Collection[TensorKey],
         before_step: Callable[[int, float], tuple[int, int]],
         *,
-        price_all: bool = False,
+        delta: bool = False,
         observe: bool = False,
     ) -> Training:
         """Take steps until the budget is used up; `before_step` gives the rays and samples per ray of each one."""
         start = time.perf_counter()
-        self.engine.begin(trainable, schedule.price, price_all=price_all, mixed=schedule.mixed)
+        self.engine.begin(trainable, schedule.price, delta=delta, mixed=schedule.mixed)
         self.steps.start(frame, schedule, self.rng, observe=observe)
         step, loss = 0, float("nan")
         corners = list(_STEER_AT)
