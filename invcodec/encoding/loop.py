@@ -12,6 +12,7 @@ import numpy as np
 
 from invcodec.coding.codec import encode_key
 from invcodec.coding.fit import Fitted, fit_change, fit_key
+from invcodec.coding.guide import coding_order
 from invcodec.coding.quantize import nearest_qp, to_lattice
 from invcodec.coding.state import State
 from invcodec.container.head import Head
@@ -117,4 +118,19 @@ class Loop:
             spec = self._specs[key]
             qps[key] = nearest_qp(spec.step * (1.0 if spec.exact else fine_step))
             levels[key] = to_lattice(value, qps[key])
+        _clear_unread(self._head, levels)
         return encode_key(self._head, levels, qps)
+
+
+def _clear_unread(head: Head, levels: Mapping[TensorKey, np.ndarray]) -> None:
+    """Set entries of a keyframe's grids that no open cell reads to 0: they were trained before their cells closed.
+
+    Args:
+        levels: the integers of every tensor; changed in place.
+    """
+    for unit in coding_order(head, is_delta=False):
+        values = levels[unit.key]
+        hints = unit.hints()
+        if hints is not None:
+            values.reshape(len(hints), -1)[hints == 0] = 0
+        unit.learn(np.zeros_like(values), values, None)

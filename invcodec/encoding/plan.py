@@ -87,9 +87,9 @@ class Planner:
 
     A scene begins with the file, and with each cut: its first frame is a keyframe that is trained from nothing. If
     there is a warm-up, only lead tensors are trained after it. Where the scene changes more than these can follow, one
-    frame trains everything again. Keyframes that are only due start from the last frame as well. Since they
-    cost the bytes of all weights and not of changes, they are refreshed: trained for longer, and for few weights in place
-    of few changes.
+    frame trains everything again. Keyframes that are only due start from the last frame as well. Since they cost the
+    bytes of all weights and not of changes, they are refreshed: trained for longer, and for few weights instead of few
+    changes.
 
     Args:
         warmup: frames after the first of a scene in which everything is trained, or None for all of them.

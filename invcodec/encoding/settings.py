@@ -99,6 +99,8 @@ class Settings:
 
 def _built(kind: type[Any], data: Any) -> Any:
     """A dataclass from a map of its fields, each of which must have its declared type."""
+    if not isinstance(data, Mapping):
+        raise TypeError(f"{data!r} is no map of fields")
     hints = get_type_hints(kind)
     return kind(**{name: _read(hints[name], value) for name, value in data.items()})
 
