@@ -72,6 +72,8 @@ def command(
 
 
 def _text(summary: dict[str, Any], folder: Path) -> list[str]:
+    from invcodec.geometry.camera import DISTORTION
+
     first, stop = summary["frames"]
     low, high = summary["available"]
     count = stop - first
@@ -90,14 +92,14 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
     parts = f": keyframe {key}, then {later} a frame at most" if count > 1 else ""
     rows = [["camera", "file", "size", "distortion", "frames", "near", "far", ""]]
     for camera in cameras:
-        lens = [camera[key] for key in ("k1", "k2", "p1", "p2")]
+        lens = [f"{key} {camera[key]:.3g}" for key in DISTORTION if camera[key]]
         note = ["held out"] * camera["held_out"] + ["masked"] * bool(camera["masks"])
         rows.append(
             [
                 camera["name"],
                 _relative(camera["files"], folder),
                 f"{camera['width']}x{camera['height']}",
-                " ".join(f"{v:.3g}" for v in lens) if any(lens) else "none",
+                " ".join(["fisheye"] * camera["fisheye"] + lens) or "none",
                 str(camera["frames"]),
                 *("-" if camera[key] is None else f"{camera[key]:.3g}" for key in ("near", "far")),
                 ", ".join(note),
@@ -110,6 +112,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         f"images    {cameras[0]['width']}x{cameras[0]['height']}{shrunk}"
         + (", transparent background" if summary["transparent"] else ""),
         f"scene     {scene}",
+        f"poses     {summary['axes']}",
         f"held out  {', '.join(summary['held_out']) or 'none'}",
         f"encode    preset {expected['preset']}: "
         f"{training_text(expected['training']['key'], expected['training']['later'])}",

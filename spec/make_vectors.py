@@ -37,7 +37,7 @@ from invcodec.coding.state import State
 from invcodec.container.canonical import pack, packed_size
 from invcodec.container.compressed import compress, decompress
 from invcodec.container.frame import FrameHead
-from invcodec.container.head import FORMAT_VERSION, Head
+from invcodec.container.head import CAMERAS, FORMAT_VERSION, Head
 from invcodec.container.index import ROW, Index
 from invcodec.container.records import MAGIC, RecordType, pack_record
 from invcodec.container.scan import Scanner
@@ -82,7 +82,7 @@ SPACES = {
 }
 
 
-def cameras(kind: str, count: int = 2, lens: tuple[float, float, float, float] = (0, 0, 0, 0)) -> tuple[Camera, ...]:
+def cameras(kind: str, count: int = 2, lens: tuple[float, ...] = (0, 0, 0, 0)) -> tuple[Camera, ...]:
     """A small rig: in front of the scene for `ndc`, otherwise around it."""
     rig = []
     for index in range(count):
@@ -94,7 +94,7 @@ def cameras(kind: str, count: int = 2, lens: tuple[float, float, float, float] =
             pose = look_at(position, np.zeros(3), np.array([0, 1.0, 0]))
         # Poses are rounded, so that files do not depend on the implementation of sine.
         pose = np.round(pose, 6)
-        lens = tuple(float(k) for k in lens)  # type: ignore[assignment]
+        lens = tuple(float(k) for k in lens)
         rig.append(Camera(f"cam{index:02d}", 8, 6, 9.0, 9.0, 4.0, 3.0, pose, lens, held_out=index == 0))
     return tuple(rig)
 
@@ -325,6 +325,14 @@ def _valid() -> Iterator[Vector]:
     lens = (0.2, -0.05, 0.01, -0.02)
     made = Maker(header([grid("box")], cameras("box", lens=lens)), 9).key(0, 0)
     yield Vector("valid/distortion", "radial and tangential distortion", made.finish(), (0, "cam00"))
+    lens = (0.2, -0.05, 0.01, -0.02, 0.03, 0.1, -0.02, 0.01, 0.01, -0.02, 0.02, 0.01)
+    made = Maker(header([grid("box")], cameras("box", lens=lens)), 9).key(0, 0)
+    yield Vector("valid/distortion-rational", "all coefficients of a perspective lens", made.finish(), (0, "cam00"))
+    rig = tuple(
+        replace(camera, fisheye=True, fx=3.0, fy=3.0) for camera in cameras("box", lens=(0.1, 0.02, 0, 0, -0.01))
+    )
+    made = Maker(header([grid("box")], rig), 9).key(0, 0)
+    yield Vector("valid/fisheye", "a fisheye lens, wide enough that angles are clamped", made.finish(), (0, "cam00"))
     made = Maker(header([grid("contract", resolutions=[2, 3, 5, 9], log2_table=8)], cameras("contract")), 22).key(0, 0)
     for number in range(1, 12):
         made.delta(number, 40 * number, share=0.02, only=("grid", "", "occupancy", "grid")[number % 4])
@@ -450,7 +458,7 @@ def _faulty() -> Iterator[Vector]:
     yield Vector("faulty/trailing-zero", "coded bytes that end with a zero", zero)
     short = changed_frame(lambda f: None, lambda c: c[:20])
     yield Vector("faulty/bytes-missing", "coded bytes that end too early", short)
-    cameras_ = [camera.to_dict() | {"name": "x"} for camera in cameras("ndc")[:1]]
+    cameras_ = [camera | {"name": "x"} for camera in CAMERAS.write(cameras("ndc")[:1])]
     yield Vector(
         "faulty/other-cameras", "cameras that are not the header's", changed_frame(lambda f: f.__setitem__(6, cameras_))
     )

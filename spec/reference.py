@@ -233,6 +233,8 @@ def check_fields(value: Any, rules: dict[str, Callable[[Any], bool]], what: str)
 
 # ---- Part I: HEAD ----
 
+HIGHER = ("k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4")
+
 CAMERA_RULES: dict[str, Callable[[Any], bool]] = {
     "name": is_name,
     "width": lambda v: is_int(v, 1),
@@ -240,7 +242,8 @@ CAMERA_RULES: dict[str, Callable[[Any], bool]] = {
     **{key: lambda v: is_float(v) and v > 0 for key in ("fl_x", "fl_y")},
     **dict.fromkeys(("cx", "cy", "k1", "k2", "p1", "p2"), is_float),
     **{key: lambda v: v is None or is_float(v) for key in ("near", "far")},
-    "held_out": lambda v: isinstance(v, bool),
+    **dict.fromkeys(HIGHER, is_float),
+    **{key: lambda v: isinstance(v, bool) for key in ("held_out", "fisheye")},
     "pose": lambda v: is_list(v, 12, is_float),
 }
 
@@ -282,7 +285,9 @@ def check_cameras(value: Any) -> list[dict[str, Any]]:
     """FORMAT.md "Cameras"."""
     cameras = counted(value, MAX_CAMERAS, "cameras")
     for camera in cameras:
-        check_fields(camera, CAMERA_RULES, "camera")
+        need(is_map(camera), "camera is not a map")
+        whole = {**dict.fromkeys(HIGHER, 0.0), "fisheye": False, **camera}
+        check_fields(whole, CAMERA_RULES, "camera")
         need(max(camera["width"], camera["height"]) <= MAX_SIDE, "image side", "limit")
     unique(cameras, "cameras")
     return cameras
@@ -1086,22 +1091,37 @@ def step(qp: int) -> np.float32:
 # ---- Part III: rays and spaces ----
 
 
+def distort(x: Array, y: Array, camera: dict[str, Any]) -> tuple[Array, Array]:
+    """FORMAT.md "From pixels to rays": the function that the undistorted point solves."""
+    k1, k2, p1, p2 = (camera[key] for key in ("k1", "k2", "p1", "p2"))
+    k3, k4, k5, k6, s1, s2, s3, s4 = (camera.get(key, 0.0) for key in HIGHER)
+    r2 = x**2 + y**2
+    if camera.get("fisheye", False):
+        radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3 + k4 * r2**4
+    else:
+        radial = (1 + k1 * r2 + k2 * r2**2 + k3 * r2**3) / (1 + k4 * r2 + k5 * r2**2 + k6 * r2**3)
+    return (
+        x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x**2) + s1 * r2 + s2 * r2**2,
+        y * radial + p1 * (r2 + 2 * y**2) + 2 * p2 * x * y + s3 * r2 + s4 * r2**2,
+    )
+
+
 def undistort(xy: Array, camera: dict[str, Any]) -> Array:
     """FORMAT.md "From pixels to rays": ten iterations of Newton's method on points [..., 2]."""
-    k1, k2, p1, p2 = (camera[key] for key in ("k1", "k2", "p1", "p2"))
-    if not any((k1, k2, p1, p2)):
-        return xy
     x, y = xy[..., 0].copy(), xy[..., 1].copy()
+    # Derivatives as the imaginary part of a step along it: exact, and nothing to derive by hand.
+    step = 1e-30
     for _ in range(10):
-        r2 = x * x + y * y
-        radial, slope = 1 + k1 * r2 + k2 * r2 * r2, 2 * (k1 + 2 * k2 * r2)
-        fx = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) - xy[..., 0]
-        fy = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y - xy[..., 1]
-        xx = radial + x * x * slope + 2 * p1 * y + 6 * p2 * x
-        yy = radial + y * y * slope + 6 * p1 * y + 2 * p2 * x
-        mixed = x * y * slope + 2 * p1 * x + 2 * p2 * y
-        det = xx * yy - mixed * mixed
-        x, y = x - (yy * fx - mixed * fy) / det, y - (xx * fy - mixed * fx) / det
+        (fx, fy), along_x, along_y = (
+            distort(x + dx, y + dy, camera) for dx, dy in ((0, 0), (1j * step, 0), (0, 1j * step))
+        )
+        (xx, yx), (xy_, yy) = (tuple(part.imag / step for part in each) for each in (along_x, along_y))
+        fx, fy, det = fx - xy[..., 0], fy - xy[..., 1], xx * yy - xy_ * yx
+        x, y = x - (yy * fx - xy_ * fy) / det, y - (xx * fy - yx * fx) / det
+    if camera.get("fisheye", False):
+        angle = np.maximum(np.hypot(x, y), 1e-9)
+        factor = np.tan(np.minimum(angle, 1.5)) / angle
+        x, y = x * factor, y * factor
     return np.stack([x, y], axis=-1)
 
 

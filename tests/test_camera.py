@@ -18,7 +18,9 @@ from invcodec.geometry.camera import Camera, check_pose
 def some_camera(seed: int, distorted: bool) -> Camera:
     rng = np.random.default_rng(seed)
     pose = np.column_stack([Rotation.random(random_state=seed).as_matrix(), rng.normal(size=3) * 5])
-    lens = tuple(rng.uniform(-1, 1, 4) * (0.2, 0.05, 0.01, 0.01)) if distorted else (0.0, 0.0, 0.0, 0.0)
+    sizes = (0.2, 0.05, 0.01, 0.01, 0.02, 0.02, 0.02, 0.01, 0.01, 0.01, 0.01, 0.01)
+    # OpenCV's models have 4, 5, 8 or 12 coefficients.
+    lens = tuple(rng.uniform(-1, 1, 12) * sizes)[: rng.choice([4, 5, 8, 12])] if distorted else ()
     fx, fy = rng.uniform(40, 80, 2)
     return Camera("some", 48, 36, fx, fy, 24 + rng.normal(), 18 + rng.normal(), pose, lens)
 
@@ -28,10 +30,11 @@ def slow_project(camera: Camera, point: np.ndarray) -> tuple[float, float, float
     to_camera = np.linalg.inv(np.vstack([camera.pose, [0, 0, 0, 1]]))
     right, up, back, _ = to_camera @ [*point, 1]
     x, y = right / -back, -up / -back
-    k1, k2, p1, p2 = camera.distortion
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = [*camera.distortion, *[0.0] * 12][:12]
     r2 = x**2 + y**2
-    bent_x = x * (1 + k1 * r2 + k2 * r2**2) + 2 * p1 * x * y + p2 * (r2 + 2 * x**2)
-    bent_y = y * (1 + k1 * r2 + k2 * r2**2) + p1 * (r2 + 2 * y**2) + 2 * p2 * x * y
+    radial = (1 + k1 * r2 + k2 * r2**2 + k3 * r2**3) / (1 + k4 * r2 + k5 * r2**2 + k6 * r2**3)
+    bent_x = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x**2) + s1 * r2 + s2 * r2**2
+    bent_y = y * radial + p1 * (r2 + 2 * y**2) + 2 * p2 * x * y + s3 * r2 + s4 * r2**2
     return camera.fx * bent_x + camera.cx, camera.fy * bent_y + camera.cy, -back
 
 
@@ -83,6 +86,56 @@ def test_strong_barrel_rays_project_back_to_their_pixels() -> None:
     y, x = np.mgrid[:36, :48] + 0.5
     pixels = np.stack([x, y], -1).reshape(-1, 2)
     np.testing.assert_allclose(camera.project(origins + directions)[0], pixels, atol=1e-3)
+
+
+FISHEYE = Camera(
+    "fisheye", 48, 36, 16.0, 16.0, 24.0, 18.0, np.eye(4)[:3], (0.05, -0.02, 0.0, 0.0, 0.01, -0.004), fisheye=True
+)
+
+
+def test_a_fisheye_maps_angles() -> None:
+    camera = replace(FISHEYE, distortion=())
+    # 45 degrees to the right, and 45 degrees up.
+    pixels, _ = camera.project(np.array([[1.0, 0, -1], [0, 3.0, -3]]))
+    np.testing.assert_allclose(pixels, [[24 + 4 * np.pi, 18], [24, 18 - 4 * np.pi]])
+    np.testing.assert_allclose(camera.rays(np.array([[24.0, 18.0]]))[1], [[0, 0, -1]], atol=1e-9)
+    k1, k2, _, _, k3, k4 = FISHEYE.distortion
+    theta = 0.8
+    bent = theta * (1 + k1 * theta**2 + k2 * theta**4 + k3 * theta**6 + k4 * theta**8)
+    pixels, _ = FISHEYE.project(np.array([[np.tan(theta), 0, -1]]))
+    np.testing.assert_allclose(pixels, [[24 + 16 * bent, 18]])
+
+
+def test_fisheye_rays_project_back_to_their_pixels_up_to_the_edge_of_what_it_sees() -> None:
+    origins, directions = FISHEYE.rays()
+    pixels = FISHEYE.centres(range(36))
+    assert np.isfinite(directions).all()
+    back = np.abs(FISHEYE.project(origins + directions)[0] - pixels).max(1)
+    seen = FISHEYE.sees(pixels)
+    assert 0.5 < seen.mean() < 1
+    assert back[seen].max() < 0.5
+    inside = np.hypot(*(pixels - (24, 18)).T) < 22
+    assert back[inside].max() < 1e-6
+    assert not FISHEYE.sees(np.array([[0.0, 0.0], [48.0, 36.0]])).any()
+
+
+def test_a_lens_that_folds_back_does_not_see_its_corners() -> None:
+    camera = Camera("folded", 48, 36, 24.0, 24.0, 24.0, 18.0, np.eye(4)[:3], (-0.4,))
+    assert camera.sees(np.array([[24.0, 18.0], [30.0, 12.0]])).all()
+    assert not camera.sees(np.array([[0.5, 0.5], [47.5, 35.5]])).any()
+
+
+@pytest.mark.parametrize("fisheye", [True, False])
+def test_lenses_are_those_of_opencv(fisheye: bool) -> None:
+    cv2 = pytest.importorskip("cv2")
+    lens = (0.1, -0.05, 0.003, -0.004, 0.02, 0.03, -0.01, 0.005, 0.002, -0.001, 0.003, 0.001)
+    matrix = np.array([[50.0, 0, 20], [0, 55, 15], [0, 0, 1]])
+    points = np.random.default_rng(0).uniform([-1, -1, 1], [1, 1, 3], (50, 1, 3))
+    project, of_opencv = (cv2.fisheye.projectPoints, lens[:4]) if fisheye else (cv2.projectPoints, lens)
+    expected, _ = project(points, np.zeros(3), np.zeros(3), matrix, np.array(of_opencv))
+    own = (*lens[:2], 0.0, 0.0, *lens[2:4]) if fisheye else lens
+    camera = Camera("cv", 40, 30, 50.0, 55.0, 20.0, 15.0, np.eye(3, 4), own, fisheye=fisheye)
+    np.testing.assert_allclose(camera.project(points[:, 0] * (1, -1, -1))[0], expected[:, 0], atol=1e-9)
 
 
 def test_rays_by_default_go_through_all_pixel_centres_row_by_row() -> None:

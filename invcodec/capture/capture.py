@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ class Capture:
     Attributes:
         folder: the folder that holds it.
         layout: name of its layout.
+        axes: the convention in which its poses were read, in words.
         source: what its frames are stored as.
         cameras: in order, at the size of the images that `frames` yields.
         files: the files of each camera.
@@ -63,6 +65,7 @@ class Capture:
 
     folder: Path
     layout: str
+    axes: str
     source: Source
     cameras: tuple[Camera, ...]
     files: tuple[CameraFiles, ...]
@@ -130,7 +133,7 @@ class Capture:
 
     def _mask(self, files: CameraFiles, number: int) -> np.ndarray | None:
         path = files.masks.get(number, files.masks.get(None))
-        return None if path is None else read_mask(path, files.camera, self.downscale)
+        return pixel_mask(path, files.camera, self.downscale)
 
     def motion(self, camera: str, number: int) -> np.ndarray | None:
         """Ground-truth motion mask `[H, W]` bool of a camera's image, or None if there is no `gt_<camera>/mask`."""
@@ -201,6 +204,7 @@ def open_capture(
     return Capture(
         folder,
         name,
+        found.axes,
         listing.source,
         cameras,
         files,
@@ -214,15 +218,40 @@ def open_capture(
     )
 
 
-def read_mask(path: Path, camera: Camera, downscale: int) -> np.ndarray:
-    """A mask `[H, W]` bool (False: ignore the pixel), downscaled from the size of `camera`."""
+def pixel_mask(path: Path | None, camera: Camera, downscale: int) -> np.ndarray | None:
+    """The mask `[H, W]` bool of a camera (False: ignore the pixel), or None if all of its pixels count.
+
+    Args:
+        path: the image of a mask, if there is one; black pixels are ignored.
+        camera: at the size of its images, from which the mask is downscaled. Pixels that its lens cannot see are
+            ignored.
+
+    Raises:
+        CaptureError: the image is not readable, or not of the camera's size.
+    """
+    seen = _seen(camera, downscale)
+    if path is None:
+        return seen
     mask = read_image(path)[..., :1]
     if mask.shape[1::-1] != (camera.width, camera.height):
         raise CaptureError(
             f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its images are {camera.width}x{camera.height}"
         )
     # A pixel that is masked in part is masked: otherwise the masked colour would leak.
-    return ~_any_in_block(mask[..., 0] < 128, downscale)
+    unmasked = ~_any_in_block(mask[..., 0] < 128, downscale)
+    return unmasked if seen is None else unmasked & seen
+
+
+@cache
+def _seen(camera: Camera, downscale: int) -> np.ndarray | None:
+    """Which pixels `[H, W]` bool of the downscaled camera its lens sees; None if all."""
+    small = _downscaled(camera, downscale, Path())
+    # What a lens sees is around its axis: all, if it sees the border.
+    ends = [small.centres(range(row, row + 1)) for row in (0, small.height - 1)]
+    sides = small.centres(range(small.height)).reshape(small.height, small.width, 2)[:, [0, -1]].reshape(-1, 2)
+    if small.sees(np.concatenate([*ends, sides])).all():
+        return None
+    return small.sees(small.centres(range(small.height))).reshape(small.height, small.width)
 
 
 def _close(reader: Generator[np.ndarray]) -> None:

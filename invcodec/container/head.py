@@ -33,7 +33,7 @@ from invcodec.container.fields import (
     within,
 )
 from invcodec.errors import DamagedError, LimitError, UnsupportedError
-from invcodec.geometry.camera import Camera
+from invcodec.geometry.camera import DISTORTION, Camera
 from invcodec.limits import (
     MAX_CAMERAS,
     MAX_HEAD_BYTES,
@@ -53,16 +53,27 @@ CAMERA_FIELDS: dict[str, Codec[Any]] = {
     "name": NAME,
     **dict.fromkeys(("width", "height"), integer(1, MAX_IMAGE_SIDE, limit=True)),
     **dict.fromkeys(("fl_x", "fl_y"), POSITIVE),
-    **dict.fromkeys(("cx", "cy", "k1", "k2", "p1", "p2"), REAL),
+    **dict.fromkeys(("cx", "cy"), REAL),
+    **dict.fromkeys(DISTORTION, REAL),
+    "fisheye": BOOLEAN,
     **dict.fromkeys(("near", "far"), optional(REAL)),
     "held_out": BOOLEAN,
     "pose": exactly(12, REAL),
 }
-"""A camera as a file has it, which is how `Camera.to_dict` gives it."""
+"""A camera as `Camera.to_dict` gives it. A file may leave out what is in `_USUAL_LENS`."""
 
-CAMERAS = list_of(
-    Codec(lambda value: Camera.from_dict(read_map(value, CAMERA_FIELDS)), Camera.to_dict), 1, MAX_CAMERAS, named=True
-)
+_USUAL_LENS: dict[str, Any] = {**dict.fromkeys(DISTORTION[4:], 0.0), "fisheye": False}
+
+
+def _read_camera(value: Any) -> Camera:
+    return Camera.from_dict(read_map({**_USUAL_LENS, **value} if isinstance(value, dict) else value, CAMERA_FIELDS))
+
+
+def _write_camera(camera: Camera) -> dict[str, Any]:
+    return {key: value for key, value in camera.to_dict().items() if (key, value) not in _USUAL_LENS.items()}
+
+
+CAMERAS = list_of(Codec(_read_camera, _write_camera), 1, MAX_CAMERAS, named=True)
 
 
 @dataclass(frozen=True)

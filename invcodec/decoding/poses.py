@@ -25,7 +25,6 @@ from invcodec.limits import MAX_IMAGE_SIDE
 DEFAULT = "default"
 ORBIT = "orbit"
 
-_UNDISTORTED = (0.0, 0.0, 0.0, 0.0)
 _PATH_RATE = Fraction(24)
 """Pictures per second of a camera path that gives none."""
 
@@ -119,7 +118,8 @@ def _camera(fields: Fields, base: Camera) -> Camera:
             base,
             cx=base.cx if lens.cx is None else lens.cx,
             cy=base.cy if lens.cy is None else lens.cy,
-            distortion=lens.distortion or base.distortion,
+            distortion=base.distortion if lens.distortion is None else lens.distortion,
+            fisheye=base.fisheye if lens.distortion is None else lens.fisheye,
         )
     return replace(
         base,
@@ -129,7 +129,8 @@ def _camera(fields: Fields, base: Camera) -> Camera:
         fy=lens.fy,
         cx=width / 2 if lens.cx is None else lens.cx,
         cy=height / 2 if lens.cy is None else lens.cy,
-        distortion=lens.distortion or _UNDISTORTED,
+        distortion=lens.distortion or (),
+        fisheye=lens.fisheye,
     )
 
 
@@ -151,7 +152,7 @@ def _camera_path(data: dict[str, Any], base: Camera, path: Path) -> Pose:
         camera = replace(base, pose=_matrix(row["camera_to_world"], where)).resized(width, height)
         if fov is not None:
             focal = height / 2 / math.tan(math.radians(fov) / 2)
-            camera = replace(camera, fx=focal, fy=focal, cx=width / 2, cy=height / 2, distortion=_UNDISTORTED)
+            camera = replace(camera, fx=focal, fy=focal, cx=width / 2, cy=height / 2, distortion=(), fisheye=False)
         cameras.append(camera)
         times.append(fields.number("render_time"))
     if not cameras:

@@ -35,6 +35,7 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
         "schema": SCHEMA,
         "capture": str(capture.folder),
         "layout": capture.layout,
+        "axes": capture.axes,
         "source": capture.source,
         "frames": [capture.numbers.start, capture.numbers.stop],
         "available": [capture.available.start, capture.available.stop],

@@ -15,7 +15,14 @@ import numpy as np
 from invcodec.arrays import Array, namespace
 from invcodec.errors import CaptureError
 
+DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4")
+"""Names of the coefficients of distortion, in OpenCV's order."""
+MAX_ANGLE = 1.5
+"""Largest angle in radians between a ray of a fisheye lens and the camera's axis; z-depth does not reach 90 degrees."""
 _UNDISTORT_STEPS = 10
+_NO_ANGLE = 1e-9
+_BLIND = 0.5
+"""A pixel whose ray projects back to a point this many pixels away is one that no ray of the lens reaches."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +33,12 @@ class Camera:
         width, height: image size in pixels.
         fx, fy, cx, cy: focal lengths and principal point in pixels.
         pose: `[3, 4]` float64, camera-to-world.
-        distortion: k1, k2, p1, p2 of OpenCV's model.
+        distortion: the first coefficients of `DISTORTION`, the others are zero. Of a perspective lens as in OpenCV's
+            rational model with thin prism; of a fisheye lens k1 to k4 are those of OpenCV's equidistant model, and
+            those of tangential and prism distortion apply after it, as in COLMAP's.
         near, far: z-depth bounds of the scene in world units, where known.
         held_out: not trained on; kept for measuring quality.
+        fisheye: whether the angle from the axis, not its tangent, is what the lens maps to a distance in the image.
     """
 
     name: str
@@ -39,10 +49,11 @@ class Camera:
     cx: float
     cy: float
     pose: np.ndarray
-    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    distortion: tuple[float, ...] = ()
     near: float | None = None
     far: float | None = None
     held_out: bool = False
+    fisheye: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Camera) and self.to_dict() == other.to_dict()
@@ -69,6 +80,12 @@ class Camera:
         x, y = (pixels[:, 0] - self.cx) / self.fx, (pixels[:, 1] - self.cy) / self.fy
         if any(self.distortion):
             x, y = self._undistort(x, y)
+        if self.fisheye:
+            angle = xp.sqrt(x * x + y * y)
+            # On the axis the factor is 1.
+            angle = xp.where(angle > _NO_ANGLE, angle, _NO_ANGLE)
+            factor = xp.tan(xp.where(angle < MAX_ANGLE, angle, MAX_ANGLE)) / angle
+            x, y = x * factor, y * factor
         # Each coordinate contiguous in memory, as callers process them one by one.
         directions = xp.stack([right * x - up * y - back for right, up, back in self.pose[:, :3].tolist()])
         origins = xp.stack([xp.full_like(x, centre) for centre in self.pose[:, 3].tolist()])
@@ -91,35 +108,68 @@ class Camera:
         depth = -local[:, 2]
         with np.errstate(divide="ignore", invalid="ignore"):
             plane = local[:, :2] * (1, -1) / depth[:, None]
+        if self.fisheye:
+            tangent = np.maximum(np.linalg.norm(plane, axis=1, keepdims=True), _NO_ANGLE)
+            plane = plane * np.arctan(tangent) / tangent
         if any(self.distortion):
             plane = np.stack(self._distort(*plane.T), 1)
         return plane * (self.fx, self.fy) + (self.cx, self.cy), depth
 
+    def sees(self, pixels: np.ndarray) -> np.ndarray:
+        """Which image points `[N, 2]` a ray reaches, `[N]` bool.
+
+        The corners of a picture may be beyond what the coefficients were fitted to, or beyond a fisheye's circle.
+        """
+        if not (self.fisheye or any(self.distortion)):
+            return np.ones(len(pixels), bool)
+        with np.errstate(all="ignore"):
+            origins, directions = self.rays(pixels)
+            back = self.project(origins + directions)[0]
+            return np.abs(back - pixels).max(1) < _BLIND
+
+    def _coefficients(self) -> tuple[float, ...]:
+        return (*self.distortion, *(0.0,) * (len(DISTORTION) - len(self.distortion)))
+
     def _distort(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """OpenCV's radial and tangential distortion of image-plane coordinates `[N]`."""
-        k1, k2, p1, p2 = self.distortion
+        """Distortion of coordinates `[N]`, which are of the image plane, or of a fisheye lens as long as the angle."""
+        _, _, p1, p2, *_, s1, s2, s3, s4 = self._coefficients()
         r2 = x * x + y * y
-        radial = 1 + r2 * (k1 + r2 * k2)
+        radial, _ = self._radial(r2)
         return (
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + r2 * s2),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + r2 * s4),
         )
+
+    def _radial(self, r2: Array) -> tuple[Array, Array]:
+        """The radial factor at squared distances `[N]`, and its derivative."""
+        k1, k2, _, _, k3, k4, k5, k6, *_ = self._coefficients()
+        if self.fisheye:
+            return (
+                1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4))),
+                k1 + r2 * (2 * k2 + r2 * (3 * k3 + r2 * 4 * k4)),
+            )
+        above, below = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)), 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+        slope = k1 + r2 * (2 * k2 + r2 * 3 * k3) - above / below * (k4 + r2 * (2 * k5 + r2 * 3 * k6))
+        return above / below, slope / below
 
     def _undistort(self, to_x: Array, to_y: Array) -> tuple[Array, Array]:
         """Inverse of `_distort` by Newton's method."""
-        k1, k2, p1, p2 = self.distortion
+        _, _, p1, p2, *_, s1, s2, s3, s4 = self._coefficients()
         x, y = to_x, to_y
         for _ in range(_UNDISTORT_STEPS):
             r2 = x * x + y * y
-            radial, slope = 1 + r2 * (k1 + r2 * k2), k1 + 2 * r2 * k2
-            # The Jacobian of `_distort`; it is symmetric.
-            xx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x
-            xy = 2 * x * y * slope + 2 * p1 * x + 2 * p2 * y
-            yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
+            radial, slope = self._radial(r2)
+            prism_x, prism_y = 2 * (s1 + 2 * s2 * r2), 2 * (s3 + 2 * s4 * r2)
+            # The Jacobian of `_distort`.
+            mixed = 2 * (x * y * slope + p1 * x + p2 * y)
+            xx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x + x * prism_x
+            xy = mixed + y * prism_x
+            yx = mixed + x * prism_y
+            yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x + y * prism_y
             at_x, at_y = self._distort(x, y)
             rest_x, rest_y = to_x - at_x, to_y - at_y
-            scale = 1 / (xx * yy - xy * xy)
-            x, y = x + (yy * rest_x - xy * rest_y) * scale, y + (xx * rest_y - xy * rest_x) * scale
+            scale = 1 / (xx * yy - xy * yx)
+            x, y = x + (yy * rest_x - xy * rest_y) * scale, y + (xx * rest_y - yx * rest_x) * scale
         return x, y
 
     def scaled(self, width: int, height: int) -> Camera:
@@ -154,7 +204,6 @@ class Camera:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, with the names that transforms.json uses."""
-        k1, k2, p1, p2 = self.distortion
         return {
             "name": self.name,
             "width": self.width,
@@ -163,10 +212,8 @@ class Camera:
             "fl_y": float(self.fy),
             "cx": float(self.cx),
             "cy": float(self.cy),
-            "k1": float(k1),
-            "k2": float(k2),
-            "p1": float(p1),
-            "p2": float(p2),
+            **dict(zip(DISTORTION, map(float, self._coefficients()), strict=True)),
+            "fisheye": self.fisheye,
             "near": None if self.near is None else float(self.near),
             "far": None if self.far is None else float(self.far),
             "held_out": self.held_out,
@@ -185,10 +232,11 @@ class Camera:
             data["cx"],
             data["cy"],
             np.array(data["pose"], np.float64).reshape(3, 4),
-            (data["k1"], data["k2"], data["p1"], data["p2"]),
+            tuple(data[key] for key in DISTORTION),
             data["near"],
             data["far"],
             data["held_out"],
+            data["fisheye"],
         )
 
 

@@ -11,10 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from invcodec.errors import UsageError
-from invcodec.geometry.camera import MAX_NUMBER
+from invcodec.geometry.camera import DISTORTION, MAX_NUMBER
 
 _MAX_BYTES = 64 << 20
 """Of a JSON file, which takes up to twenty times as much memory: more than 60,000 images with poses."""
+
+MODELS = {
+    "OPENCV": False,
+    "FULL_OPENCV": False,
+    "PINHOLE": False,
+    "SIMPLE_PINHOLE": False,
+    "SIMPLE_RADIAL": False,
+    "RADIAL": False,
+    "PERSPECTIVE": False,
+    "OPENCV_FISHEYE": True,
+    "THIN_PRISM_FISHEYE": True,
+}
+"""Values of `camera_model`, and whether they mean a fisheye lens."""
+_RATIONAL = ("k4", "k5", "k6")
 
 
 def load_json(path: Path, error: type[UsageError]) -> Any:
@@ -87,11 +101,19 @@ class Fields:
             if not 1 / MAX_NUMBER < angle < math.pi:
                 raise self.unexpected("camera_angle_x", f"{angle:g}", "an angle in radians between 0 and pi")
             fx = width / 2 / math.tan(angle / 2)
-        k1, k2, p1, p2 = (self.number(key) for key in ("k1", "k2", "p1", "p2"))
-        distortion = None
-        if (k1, k2, p1, p2) != (None, None, None, None):
-            distortion = (k1 or 0.0, k2 or 0.0, p1 or 0.0, p2 or 0.0)
-        return Lens(fx or fy, fy or fx, self.number("cx"), self.number("cy"), distortion)
+        model = self.row.get("camera_model")
+        if model is not None and (not isinstance(model, str) or model not in MODELS):
+            raise self.unexpected("camera_model", repr(model)[:40], f"one of {', '.join(MODELS)}")
+        fisheye = model is not None and MODELS[model]
+        if model != "FULL_OPENCV" and not fisheye and any(map(self.number, _RATIONAL)):
+            # OpenCV has these in the denominator; nerfstudio takes k4 as one more term of the numerator.
+            raise self.unexpected(
+                "camera_model", repr(model), "FULL_OPENCV with k4, k5 and k6 of OpenCV's rational model"
+            )
+        given = [self.number(key) for key in DISTORTION]
+        distorted = model is not None or any(value is not None for value in given)
+        distortion = tuple(value or 0.0 for value in given) if distorted else None
+        return Lens(fx or fy, fy or fx, self.number("cx"), self.number("cy"), distortion, fisheye)
 
     def unexpected(self, key: str, found: str, expected: str) -> UsageError:
         """The error to raise for a value that cannot be used."""
@@ -100,13 +122,14 @@ class Fields:
 
 @dataclass(frozen=True)
 class Lens:
-    """Intrinsics of a camera in pixels, and k1, k2, p1, p2 of OpenCV's model; each None if it is not given.
+    """Intrinsics of a camera in pixels, each None if it is not given; one focal length applies to both axes.
 
-    If only one focal length is given, it applies to both axes.
+    `distortion` and `fisheye` are as in `Camera`; `distortion` is None if neither it nor a model of the lens is given.
     """
 
     fx: float | None
     fy: float | None
     cx: float | None
     cy: float | None
-    distortion: tuple[float, float, float, float] | None
+    distortion: tuple[float, ...] | None
+    fisheye: bool

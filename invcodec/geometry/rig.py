@@ -60,7 +60,7 @@ def default_view(cameras: Sequence[Camera]) -> Camera:
         return cameras[0]
     pose = average_pose(cameras)
     nearest = min(cameras, key=lambda camera: float(np.linalg.norm(camera.pose[:, 3] - pose[:, 3])))
-    return replace(nearest, name="", pose=pose, distortion=(0.0, 0.0, 0.0, 0.0))
+    return replace(nearest, name="", pose=pose, distortion=(), fisheye=False)
 
 
 def _faces_forward(cameras: Sequence[Camera]) -> bool:

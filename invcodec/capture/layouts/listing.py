@@ -76,8 +76,13 @@ class Layout:
         read: everything that a folder declares, from images or videos as requested (None: either, images first);
             raises CaptureError. Images and videos themselves are checked later.
         expects: the files that make up this layout, for error messages.
+        axes: the convention of its poses, in words.
     """
 
     matches: Callable[[Path], bool]
     read: Callable[[Path, Source | None], Listing]
     expects: str
+    axes: str = "camera-to-world, OpenGL axes (x right, y up, z backward)"
+
+
+OPENCV_AXES = "world-to-camera, OpenCV axes (x right, y down, z forward)"

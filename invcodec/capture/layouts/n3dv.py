@@ -84,4 +84,6 @@ def read(folder: Path, source: Source | None) -> Listing:
     return Listing(tuple(cameras), None, "videos", rescale=True)
 
 
-LAYOUT = Layout(matches, read, f"camNN.mp4 and {_POSES}")
+LAYOUT = Layout(
+    matches, read, f"camNN.mp4 and {_POSES}", "camera-to-world, axes of LLFF (columns down, right, backward)"
+)

@@ -17,24 +17,22 @@ from typing import Any
 import numpy as np
 
 from invcodec.capture.image import image_size
+from invcodec.capture.layouts.calibration import IMAGE_RATE, Values
 from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, Stream
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import MAX_NUMBER, Camera, check_pose
 from invcodec.geometry.camera_json import Fields, load_json
 from invcodec.names import Source
 
-_FILE = "transforms.json"
-_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
-_IMAGE_RATE = Fraction(30)
-"""Frames per second of images without 'fps'."""
+FILE = "transforms.json"
 
 
 def matches(folder: Path) -> bool:
-    return (folder / _FILE).is_file()
+    return (folder / FILE).is_file()
 
 
 @dataclass(frozen=True)
-class _Declared:
+class Declared:
     """A checked file.
 
     Attributes:
@@ -51,7 +49,7 @@ class _Declared:
     rate: Fraction | None
 
 
-def _load(path: Path) -> _Declared:
+def load(path: Path) -> Declared:
     data = load_json(path, CaptureError)
     if not isinstance(data, dict):
         raise CaptureError(f"{path}: not a JSON object")
@@ -62,12 +60,12 @@ def _load(path: Path) -> _Declared:
     test = data.get("test_cameras") or []
     if not isinstance(test, list) or not all(isinstance(name, str) for name in test):
         raise CaptureError(f"{path}: 'test_cameras' is not a list of names")
-    return _Declared(data, frames, cameras, test, Fields(data, str(path), CaptureError).rate("fps"))
+    return Declared(data, frames, cameras, test, Fields(data, str(path), CaptureError).rate("fps"))
 
 
 def read(folder: Path, source: Source | None) -> Listing:
-    path = folder / _FILE
-    declared = _load(path)
+    path = folder / FILE
+    declared = load(path)
     has_images = any("file_path" in row for row in declared.frames)
     has_videos = any("video" in row for row in declared.cameras)
     source = source or ("images" if has_images else "videos")
@@ -75,7 +73,7 @@ def read(folder: Path, source: Source | None) -> Listing:
         wanted = "frames[].file_path" if source == "images" else "cameras[].video"
         raise CaptureError(f"{path}: lists no {source} ({wanted})")
     if source == "images":
-        return Listing(_from_images(folder, path, declared), declared.rate or _IMAGE_RATE, source)
+        return Listing(from_images(folder, path, declared), declared.rate or IMAGE_RATE, source)
     listed: list[CameraFiles] = []
     for row in declared.cameras:
         if "video" not in row:
@@ -100,7 +98,7 @@ def read_rig(path: Path, *, streams: bool = True) -> Listing:
     Raises:
         CaptureError
     """
-    declared = _load(path)
+    declared = load(path)
     if not declared.cameras:
         raise CaptureError(f"{path}: 'cameras' is empty; a rig needs one entry per camera")
     if declared.rate is None:
@@ -151,12 +149,8 @@ def _mask(folder: Path, row: Mapping[str, Any], frame: int | None, path: Path) -
 def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int] | None, test: list[str]) -> Camera:
     """The camera of an entry merged over the top level's defaults; `size` stands in for a missing width and height."""
     where = f"{path}: camera '{name}'"
-    model = row.get("camera_model", "OPENCV")
-    if model not in _MODELS:
-        raise CaptureError(f"{where}: camera model {model} is not supported; undistort to one of {', '.join(_MODELS)}")
+    row = _with_matrix(row, where)
     fields = Fields(row, where, CaptureError)
-    if any(fields.number(key) for key in ("k3", "k4", "k5", "k6")):
-        raise CaptureError(f"{where}: distortion beyond k1, k2, p1, p2 is not supported; undistort the images first")
     width, height = fields.side("w") or (size and size[0]), fields.side("h") or (size and size[1])
     if width is None or height is None:
         raise CaptureError(f"{where}: has no 'w' and 'h'")
@@ -177,14 +171,32 @@ def _camera(name: str, row: Mapping[str, Any], path: Path, size: tuple[int, int]
         width / 2 if lens.cx is None else lens.cx,
         height / 2 if lens.cy is None else lens.cy,
         check_pose(row["transform_matrix"], where),
-        lens.distortion or (0.0, 0.0, 0.0, 0.0),
+        lens.distortion or (),
         near,
         far,
         row.get("split") == "test" or name in test,
+        lens.fisheye,
     )
 
 
-def _from_images(folder: Path, path: Path, declared: _Declared) -> tuple[CameraFiles, ...]:
+def _with_matrix(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """An entry whose intrinsics are a matrix `K`, as some exporters write it, with nerfstudio's keys instead."""
+    if row.get("K") is None:
+        return row
+    matrix = Values(dict(row), where).array("K", (3, 3))
+    return {**row, "fl_x": matrix[0, 0], "fl_y": matrix[1, 1], "cx": matrix[0, 2], "cy": matrix[1, 2]}
+
+
+def from_images(folder: Path, path: Path, declared: Declared) -> tuple[CameraFiles, ...]:
+    """Cameras with the images of `frames`.
+
+    Args:
+        folder: what image paths are relative to.
+        path: the file, for messages.
+
+    Raises:
+        CaptureError
+    """
     entries = {str(row["name"]): row for row in declared.cameras if "name" in row}
     if len(entries) < sum("name" in row for row in declared.cameras):
         raise CaptureError(f"{path}: two entries of 'cameras' have the same name")
@@ -248,4 +260,4 @@ def _frame_number(row: Mapping[str, Any], ranks: Mapping[float, int], path: Path
     return int(numbers[-1])
 
 
-LAYOUT = Layout(matches, read, _FILE)
+LAYOUT = Layout(matches, read, FILE)

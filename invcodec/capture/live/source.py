@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from invcodec.capture.capture import Frame, read_mask
+from invcodec.capture.capture import Frame, pixel_mask
 from invcodec.capture.layouts.listing import CameraFiles
 from invcodec.errors import CaptureError, InvWarning
 from invcodec.geometry.camera import Camera
@@ -162,8 +162,4 @@ class LiveSource(ABC):
 
 def still_masks(files: Sequence[CameraFiles], downscale: int) -> list[np.ndarray | None]:
     """The mask of each live camera, `[H, W]` bool or None; it is the same for all frames."""
-    paths = [each.masks.get(None) for each in files]
-    return [
-        None if path is None else read_mask(path, each.camera, downscale)
-        for path, each in zip(paths, files, strict=True)
-    ]
+    return [pixel_mask(each.masks.get(None), each.camera, downscale) for each in files]
