@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from invcodec.errors import InvWarning
 from invcodec.names import Source
 
-from .options import JSON, Command, capture_options, resolve_settings, training_options
+from .options import FORCE, JSON, Command, capture_options, resolve_settings, training_options
 from .terminal import say, say_json
 from .values import bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
+
+if TYPE_CHECKING:
+    from invcodec.capture.capture import Capture
 
 _SPACES = {
     "ndc": "forward-facing rig, normalised device coordinates (NDC)",
@@ -33,11 +40,20 @@ Examples:
 @click.argument("capture", type=click.Path(path_type=Path))
 @capture_options
 @training_options
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the rig: cameras, what they see, and points of the scene.",
+)
+@FORCE
 @JSON
 @click.pass_context
 def command(
     ctx: click.Context,
     capture: Path,
+    plot: Path | None,
+    force: bool,
     as_json: bool,
     frames: tuple[int | None, int | None] | None,
     downscale: int,
@@ -53,7 +69,10 @@ def command(
     """
     from invcodec.capture.capture import open_capture
     from invcodec.encoding.summary import summarise
+    from invcodec.output import check_output
 
+    if plot is not None:
+        check_output(plot, force)
     settings = resolve_settings(ctx, training)
     opened = open_capture(
         capture,
@@ -65,10 +84,53 @@ def command(
         outside=outside,
     )
     summary = summarise(opened, settings)
+    summary["poses"] = _poses(opened)
+    if plot is not None:
+        _draw(opened, plot, force)
     if as_json:
         say_json(summary)
     else:
         say(*_text(summary, capture))
+
+
+def _poses(capture: Capture) -> dict[str, Any]:
+    """Whether the calibration fits the pictures of the first frame; `checked` is False where OpenCV is missing."""
+    from importlib.util import find_spec
+
+    from invcodec.capture.epipolar import check
+
+    if find_spec("cv2") is None:
+        return {"checked": False}
+    with closing(capture.frames()) as frames:
+        fit = check(capture.cameras, next(frames).images)
+    if fit.wrong:
+        reason = f"it would, if {fit.instead}" if fit.instead else "it is another rig's, or that of other pictures"
+        warnings.warn(
+            f"{capture.folder}: the calibration does not fit the pictures; {reason}", InvWarning, stacklevel=2
+        )
+    return {"checked": True, **asdict(fit)}
+
+
+def _draw(capture: Capture, path: Path, force: bool) -> None:
+    from invcodec.capture.plot import plot_rig
+    from invcodec.output import Output
+
+    picture = plot_rig(capture.cameras, capture.points)
+    with Output(path, force=force) as output:
+        output.file.write(picture)
+        output.publish()
+
+
+def _fit_text(poses: dict[str, Any]) -> str:
+    if not poses["checked"]:
+        return "not compared with the pictures (pip install 'invcodec[inspect]')"
+    if not poses["pairs"]:
+        return "not compared with the pictures: too little looks alike in neighbouring cameras"
+    worst = max(poses["pairs"], key=lambda pair: pair["error"])
+    return (
+        f"{'DO NOT FIT' if poses['wrong'] else 'fit'} the pictures: epipolar error {poses['error']:.2f} px "
+        f"in {len(poses['pairs'])} pairs of cameras, worst {worst['error']:.2f} px ({' and '.join(worst['cameras'])})"
+    )
 
 
 def _text(summary: dict[str, Any], folder: Path) -> list[str]:
@@ -113,6 +175,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         + (", transparent background" if summary["transparent"] else ""),
         f"scene     {scene}",
         f"poses     {summary['axes']}",
+        f"          {_fit_text(summary['poses'])}",
         f"held out  {', '.join(summary['held_out']) or 'none'}",
         f"encode    preset {expected['preset']}: "
         f"{training_text(expected['training']['key'], expected['training']['later'])}",

@@ -30,7 +30,22 @@ PROFILES = ("grid", "nerf")
 PROFILE_GROUP = "invcodec.profiles"
 """Entry-point group of further profiles. An entry is named like its profile and refers to the class."""
 
-LAYOUTS = ("transforms", "transforms_per_frame", "dnerf", "n3dv", "colmap", "opencv", "aniposelib")
+LAYOUTS = (
+    "transforms",
+    "transforms_per_frame",
+    "dnerf",
+    "n3dv",
+    "colmap",
+    "opencv",
+    "aniposelib",
+    "metashape",
+    "realitycapture",
+    "actorshq",
+    "kalibr",
+    "technicolor",
+    "immersive",
+    "qualisys",
+)
 """Built-in capture layouts in order of preference; each is a module of `invcodec.capture.layouts`."""
 LAYOUT_GROUP = "invcodec.layouts"
 """Entry-point group of further layouts. An entry refers to an `invcodec.capture.layouts.listing.Layout`."""

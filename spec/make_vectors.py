@@ -322,7 +322,7 @@ def _valid() -> Iterator[Vector]:
     yield Vector(
         "valid/moving-cameras", "cameras that change, and stay so across a keyframe", made.finish(), (2, "cam01")
     )
-    lens = (0.2, -0.05, 0.01, -0.02)
+    lens: tuple[float, ...] = (0.2, -0.05, 0.01, -0.02)
     made = Maker(header([grid("box")], cameras("box", lens=lens)), 9).key(0, 0)
     yield Vector("valid/distortion", "radial and tangential distortion", made.finish(), (0, "cam00"))
     lens = (0.2, -0.05, 0.01, -0.02, 0.03, 0.1, -0.02, 0.01, 0.01, -0.02, 0.02, 0.01)

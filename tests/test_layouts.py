@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +16,10 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from invcodec.capture.capture import open_capture
+from invcodec.capture.layouts.registry import load
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
+from invcodec.names import LAYOUTS
 from invcodec.synth.rig import synthetic_rig
 
 RIG = [
@@ -426,3 +429,272 @@ def test_the_fourth_coefficient_of_nerfstudio_is_not_taken_for_opencvs(tmp_path:
     path.write_text(json.dumps({**data, "camera_model": "OPENCV", "k4": 0.1}))
     with pytest.raises(CaptureError, match="'camera_model' is 'OPENCV', expected FULL_OPENCV"):
         open_capture(tmp_path)
+
+
+# Rigs of other tools
+
+
+def c2w(camera: Camera) -> tuple[Rotation, np.ndarray]:
+    """Camera-to-world with OpenCV's axes."""
+    return Rotation.from_matrix(camera.pose[:, :3] * (1, -1, -1)), camera.pose[:, 3]
+
+
+def kalibr(folder: Path, rig: list[Camera]) -> str:
+    lines = []
+    before = np.eye(4)
+    for index, camera in enumerate(rig):
+        rotation, translation = w2c(camera)
+        now = np.eye(4)
+        now[:3, :3], now[:3, 3] = rotation.as_matrix(), translation
+        bent = [camera.distortion[i] for i in ((0, 1, 4, 5) if camera.fisheye else (0, 1, 2, 3))]
+        k = intrinsics(camera)
+        lines += [f"cam{index}:", "  camera_model: pinhole"]
+        lines += [f"  distortion_model: {'equidistant' if camera.fisheye else 'radtan'}"]
+        lines += [f"  distortion_coeffs: [{rows(bent)}]", f"  resolution: [{camera.width}, {camera.height}]"]
+        lines += [f"  intrinsics: [{rows([k[0, 0], k[1, 1], k[0, 2], k[1, 2]])}]"]
+        if index:
+            step = now @ np.linalg.inv(before)
+            lines += ["  T_cn_cnm1:", *(f"  - [{rows(row)}]" for row in step)]
+        before = now
+    return "\n".join(lines) + "\n"
+
+
+def relative(rig: list[Camera]) -> list[Camera]:
+    """The rig in the axes of its first camera, where Kalibr has its world; cameras by number."""
+    first = np.vstack([rig[0].pose @ np.diag([1, -1, -1, 1]), [0, 0, 0, 1]])
+    return [
+        replace(camera, name=f"cam{index}", pose=(np.linalg.inv(first) @ np.vstack([camera.pose, [0, 0, 0, 1]]))[:3])
+        for index, camera in enumerate(rig)
+    ]
+
+
+@pytest.mark.parametrize("rig", [[replace(camera, distortion=BENT[:4]) for camera in RIG], FISHEYE])
+def test_a_chain_of_kalibr(rig: list[Camera], tmp_path: Path) -> None:
+    (tmp_path / "log-camchain.yaml").write_text(kalibr(tmp_path, rig))
+    pictures(tmp_path, relative(rig))
+    assert_same(tmp_path, relative(rig))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("T_cn_cnm1", "T_cam_imu", "cam1: has no 'T_cn_cnm1'"),
+        ("cam1:", "cam9:", "has cam9, but no cam1|has cam2, but no cam1"),
+        ("pinhole", "omni", "cam0: omni with radtan is not supported"),
+        ("  - [", "  - [9, ", "cam1: 'T_cn_cnm1'"),
+    ],
+)
+def test_chains_that_are_broken(old: str, new: str, words: str, tmp_path: Path) -> None:
+    rig = [replace(camera, distortion=BENT[:4]) for camera in RIG]
+    (tmp_path / "camchain.yaml").write_text(kalibr(tmp_path, rig).replace(old, new, 1))
+    pictures(tmp_path, relative(rig))
+    with pytest.raises(CaptureError, match=words):
+        open_capture(tmp_path)
+
+
+def actorshq(rig: list[Camera]) -> str:
+    lines = ["name,w,h,rx,ry,rz,tx,ty,tz,fx,fy,px,py"]
+    for camera in rig:
+        rotation, centre = c2w(camera)
+        w, h = camera.width, camera.height
+        lens = [camera.fx / w, camera.fy / h, camera.cx / w, camera.cy / h]
+        lines.append(f"{camera.name},{w},{h},{rows(rotation.as_rotvec())},{rows(centre)},{rows(lens)}")
+    return "\n".join(lines) + "\n"
+
+
+def test_a_calibration_of_actorshq(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.csv"
+    path.write_text(actorshq(RIG))
+    pictures(tmp_path, below="rgbs")
+    assert_same(tmp_path, RIG)
+    good = path.read_text()
+    for old, new, words in [
+        ("px,", "pz,", "has no column 'px'"),
+        ("cam01,40", "cam01,forty", "camera 'cam01': 'w' is not a list of numbers"),
+        ("cam01,40", "cam01,", "line 3 has no value"),
+        ("cam02,40", "cam01,40", "two cameras have the same name"),
+        ("cam02,40", "cam02,nan", "'cam02': 'w' holds values that are not finite"),
+    ]:
+        path.write_text(good.replace(old, new, 1))
+        with pytest.raises(CaptureError, match=words):
+            open_capture(tmp_path)
+
+
+def test_a_table_of_realitycapture(tmp_path: Path) -> None:
+    lines = ["#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2"]
+    rig = [replace(camera, fy=camera.fx, distortion=BENT) for camera in RIG]
+    for camera in rig:
+        # R = Rz(-heading) Rx(pitch) Ry(roll) of OpenGL axes.
+        yaw, pitch, roll = Rotation.from_matrix(camera.pose[:, :3]).as_euler("ZXY", degrees=True)
+        lens = np.array([camera.fx, camera.cx - 20, camera.cy - 15]) / 40 * 36
+        k1, k2, t1, t2, k3 = BENT
+        values = [*camera.pose[:, 3], -yaw, pitch, roll, *lens, k1, k2, k3, 0, t1, t2]
+        lines.append(f"{camera.name}.png,{rows(values)}")
+    path = tmp_path / "cameras.csv"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CaptureError, match=r"cameras\.csv: camera 'cam00' has no pictures"):
+        open_capture(tmp_path)
+    pictures(tmp_path, rig)
+    assert_same(tmp_path, rig)
+    path.write_text(path.read_text().replace(",pitch,", ",tilt,"))
+    with pytest.raises(CaptureError, match="has no column 'pitch'"):
+        open_capture(tmp_path)
+
+
+@pytest.mark.parametrize("fisheye", [True, False])
+def test_models_of_immersive_light_fields(fisheye: bool, tmp_path: Path) -> None:
+    bent = (0.05, -0.02) if fisheye else (0.05, -0.02, 0.0, 0.0, 0.01)
+    rig = [replace(camera, fy=camera.fx, fisheye=fisheye, distortion=bent) for camera in RIG]
+    data = [
+        {
+            "name": camera.name,
+            "width": camera.width,
+            "height": camera.height,
+            "position": camera.pose[:, 3].tolist(),
+            "orientation": w2c(camera)[0].as_rotvec().tolist(),
+            "focal_length": camera.fx,
+            "principal_point": [camera.cx, camera.cy],
+            "radial_distortion": [0.05, -0.02] if fisheye else [0.05, -0.02, 0.01],
+            "projection_type": "fisheye" if fisheye else "perspective",
+        }
+        for camera in rig
+    ]
+    path = tmp_path / "models.json"
+    path.write_text(json.dumps(data))
+    pictures(tmp_path, rig)
+    assert_same(tmp_path, rig)
+    for change, words in [
+        ({"orientation": [1, 2]}, "'orientation' has 2 numbers"),
+        ({"projection_type": "orthographic"}, "'projection_type' is 'orthographic'"),
+        ({"focal_length": -1}, "focal lengths must be positive"),
+        ({"position": None}, "has no 'position'"),
+    ]:
+        path.write_text(json.dumps([data[0], {**data[1], **change}, data[2]]))
+        with pytest.raises(CaptureError, match=rf"models\.json: camera 'cam01': {words}"):
+            open_capture(tmp_path)
+
+
+def technicolor(folder: Path, rig: list[Camera]) -> Path:
+    lines = ["focal cx cy aspect skew qw qx qy qz tx ty tz"]
+    for index, camera in enumerate(rig):
+        rotation, translation = w2c(camera)
+        lens = [camera.fx, camera.cx, camera.cy, camera.fy / camera.fx, 0]
+        numbers = [*lens, *np.roll(rotation.as_quat(), 1), *translation]
+        lines.append(" ".join(repr(float(value)) for value in numbers))
+        for frame in (1, 2):
+            image = Image.new("RGB", (camera.width, camera.height))
+            image.save(folder / f"Painter_undist_{frame:05d}_{index:02d}.png")
+    path = folder / "cameras_parameters.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_parameters_of_technicolor(tmp_path: Path) -> None:
+    path = technicolor(tmp_path, RIG)
+    assert_same(tmp_path, RIG)
+    assert open_capture(tmp_path).available == range(1, 3)
+    good = path.read_text()
+    for text, words in [
+        (good.rsplit("\n", 2)[0], "has 2 cameras, but there are pictures of camera 2"),
+        (good.replace(" ", " x", 13), "is not valid table of numbers"),
+        (good.rstrip() + " 7\n", "camera 2: 'row' has 13 numbers, expected 12"),
+        (good + good.splitlines()[-1], "no pictures of camera 3"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(CaptureError, match=words):
+            open_capture(tmp_path)
+
+
+def metashape(rig: list[Camera], fisheye: bool = False) -> str:
+    """Cameras in a component whose transform turns, scales and moves."""
+    turn, scale, shift = Rotation.from_rotvec([0.3, -0.5, 0.2]), 2.5, np.array([1.0, -2.0, 0.5])
+    sensors, cameras = [], []
+    for index, camera in enumerate(rig):
+        rotation, centre = c2w(camera)
+        inner = np.eye(4)
+        inner[:3, :3] = (turn.inv() * rotation).as_matrix()
+        inner[:3, 3] = turn.inv().apply(centre - shift) / scale
+        k1, k2, p1, p2, k3 = BENT
+        numbers = {"f": camera.fy, "cx": camera.cx - 20, "cy": camera.cy - 15, "b1": camera.fx - camera.fy}
+        numbers |= {"k1": k1, "k2": k2, "k3": k3, "p1": p2, "p2": p1}
+        inside = "".join(f"<{key}>{value!r}</{key}>" for key, value in numbers.items())
+        kind = "fisheye" if fisheye else "frame"
+        sensors.append(
+            f'<sensor id="{index}" type="{kind}"><resolution width="40" height="30"/>'
+            f'<calibration type="{kind}" class="initial"><f>1</f></calibration>'
+            f'<calibration type="{kind}" class="adjusted"><resolution width="40" height="30"/>{inside}</calibration>'
+            "</sensor>"
+        )
+        cameras.append(
+            f'<camera id="{index}" sensor_id="{index}" component_id="0" label="{camera.name}.png">'
+            f"<transform>{rows(inner).replace(',', '')}</transform></camera>"
+        )
+    place = f"<rotation>{rows(turn.as_matrix()).replace(',', '')}</rotation>"
+    place += f"<translation>{rows(shift).replace(',', '')}</translation><scale>{scale}</scale>"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<document version="2.0.0"><chunk label="Chunk 1">'
+        f"<sensors>{''.join(sensors)}</sensors>"
+        f'<components><component id="0"><transform>{place}</transform></component></components>'
+        f'<cameras><group id="0">{"".join(cameras)}</group>'
+        '<camera id="9" sensor_id="0" label="not aligned.png"/></cameras></chunk></document>\n'
+    )
+
+
+@pytest.mark.parametrize("fisheye", [True, False])
+def test_cameras_of_metashape(fisheye: bool, tmp_path: Path) -> None:
+    rig = [replace(camera, distortion=BENT, fisheye=fisheye) for camera in RIG]
+    (tmp_path / "cameras.xml").write_text(metashape(rig, fisheye))
+    pictures(tmp_path, rig)
+    assert_same(tmp_path, rig)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('sensor_id="1"', 'sensor_id="8"', "camera 'cam01.png': its sensor 8 is not among"),
+        ("<f>", "<g>", r"is not valid XML"),
+        ("</k3>", "</k3><k4>0.1</k4>", "k4, p3 and p4 are not supported"),
+        ("<document", '<!DOCTYPE a [<!ENTITY b "c">]><document', "defines its own document type"),
+        ("<rotation>", "<rotation>1 ", "component 0: 'rotation' has 10 numbers, expected 9"),
+        ("<scale>2.5", "<scale>inf", "component 0: 'scale' holds values that are not finite"),
+    ],
+)
+def test_cameras_of_metashape_that_are_wrong(old: str, new: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "cameras.xml").write_text(metashape(RIG).replace(old, new, 1))
+    pictures(tmp_path)
+    with pytest.raises(CaptureError, match=rf"cameras\.xml: .*{words}|cameras\.xml: {words}"):
+        open_capture(tmp_path)
+
+
+def test_a_calibration_of_qualisys(tmp_path: Path) -> None:
+    rig = [replace(camera, distortion=BENT) for camera in RIG]
+    entries = []
+    for camera in rig:
+        k = intrinsics(camera) * 64
+        turn = " ".join(f'r{i + 1}{j + 1}="{camera.pose[j, i]!r}"' for i in range(3) for j in range(3))
+        x, y, z = (float(value) for value in camera.pose[:, 3])
+        k1, k2, p1, p2, k3 = BENT
+        entries.append(
+            f'<camera serial="{camera.name}"><fov_video left="0" top="0" right="39" bottom="29"/>'
+            f'<transform {turn} x="{x!r}" y="{y!r}" z="{z!r}"/>'
+            f'<intrinsic focalLengthU="{k[0, 0]!r}" focalLengthV="{k[1, 1]!r}" centerPointU="{k[0, 2]!r}" '
+            f'centerPointV="{k[1, 2]!r}" radialDistortion1="{k1}" radialDistortion2="{k2}" radialDistortion3="{k3}" '
+            f'tangentalDistortion1="{p1}" tangentalDistortion2="{p2}"/></camera>'
+        )
+    text = f"<?xml version='1.0'?>\n<calibration><cameras>{''.join(entries)}</cameras></calibration>"
+    text = text.replace("np.float64(", "").replace(')"', '"')
+    (tmp_path / "Calib.qca.txt").write_text(text)
+    pictures(tmp_path)
+    assert_same(tmp_path, rig)
+    (tmp_path / "Calib.qca.txt").write_text(text.replace("<intrinsic", "<lens", 1))
+    with pytest.raises(CaptureError, match=r"Calib\.qca\.txt: camera 'cam00': has no <intrinsic>"):
+        open_capture(tmp_path)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_says_how_it_takes_poses_and_what_it_lacks(name: str, tmp_path: Path) -> None:
+    layout = load(name)
+    assert "axes" in layout.axes
+    assert not layout.matches(tmp_path)
+    with pytest.raises(CaptureError, match=re.escape(str(tmp_path))):
+        layout.read(tmp_path, None)

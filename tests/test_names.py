@@ -117,14 +117,14 @@ def test_names_and_help_import_nothing_heavy() -> None:
 
 
 def test_a_layout_from_another_package_is_recognised_and_can_be_named(toy: Path, toy_capture: Path) -> None:
-    assert names.layouts() == ("transforms", "n3dv", "toy")
+    assert names.layouts() == (*names.LAYOUTS, "toy")
     for chosen in (None, "toy"):
         capture = open_capture(toy_capture, layout=chosen)
         assert (capture.layout, capture.source) == ("toy", "images")
         assert [camera.name for camera in capture.cameras] == [f"cam0{index}" for index in range(1, 7)]
         assert next(capture.frames()).images[0].shape == (30, 40, 3)
     (toy_capture / "toy.txt").unlink()
-    with pytest.raises(UsageError, match=r"transforms\.json or camNN\.mp4 and poses_bounds\.npy or toy\.txt"):
+    with pytest.raises(UsageError, match=r"transforms\.json or .*camNN\.mp4 and poses_bounds\.npy or .* or toy\.txt"):
         open_capture(toy_capture)
 
 
@@ -138,8 +138,8 @@ def test_a_profile_from_another_package_gets_a_presets_schedule(toy: Path) -> No
 def test_a_name_that_nothing_provides_is_refused_with_those_that_there_are(toy: Path, toy_capture: Path) -> None:
     with pytest.raises(UsageError, match="unknown profile 'mlp'; choose from grid, nerf, toy"):
         presets.resolve(profile="mlp")
-    with pytest.raises(UsageError, match="unknown layout 'colmap'; choose from transforms, n3dv, toy"):
-        open_capture(toy_capture, layout="colmap")
+    with pytest.raises(UsageError, match=r"unknown layout 'mine'; choose from transforms, .*, toy"):
+        open_capture(toy_capture, layout="mine")
 
 
 @pytest.fixture

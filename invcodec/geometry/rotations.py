@@ -35,5 +35,14 @@ def pose_from_opencv(rotation: np.ndarray, translation: np.ndarray) -> np.ndarra
         rotation, translation: `[..., 3, 3]` and `[..., 3]`, world-to-camera with OpenCV's axes.
     """
     turned = np.swapaxes(np.asarray(rotation, np.float64), -1, -2)
-    centre = -turned @ np.asarray(translation, np.float64)[..., None]
-    return np.concatenate([turned * _TO_OPENGL, centre], -1)
+    return from_opencv_axes(turned, (-turned @ np.asarray(translation, np.float64)[..., None])[..., 0])
+
+
+def from_opencv_axes(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Poses `[..., 3, 4]`, camera-to-world with OpenGL axes.
+
+    Args:
+        rotation: `[..., 3, 3]`, camera-to-world with OpenCV's axes.
+        centre: `[..., 3]`, the camera's position.
+    """
+    return np.concatenate([rotation * _TO_OPENGL, centre[..., None]], -1)

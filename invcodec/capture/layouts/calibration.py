@@ -3,6 +3,7 @@ pictures that belong to a camera's name."""
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
+import yaml
 
+from invcodec.capture.image import image_size
 from invcodec.capture.layouts.listing import CameraFiles, Listing
+from invcodec.capture.video import probe
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import DISTORTION, Camera, check_pose
 from invcodec.geometry.rotations import from_axis_angle, pose_from_opencv
@@ -25,8 +30,9 @@ _MAX_BYTES = 4 << 20
 """Of a text file with a calibration, thousands of cameras."""
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".tga"}
 _VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".mpg", ".mxf"}
-_FOLDERS = {"images": ("images", ".", "images_2", "images_4", "images_8"), "videos": (".", "videos", "images")}
+_FOLDERS = {"images": ("images", ".", "images_2", "images_4", "images_8", "rgbs"), "videos": (".", "videos", "images")}
 """Where pictures may be, in order of preference."""
+_EXPECTED = "NAME.mp4, NAME/0000.png or images/NAME/0000.png"
 
 
 def read_text(path: Path) -> str:
@@ -57,6 +63,103 @@ def parsing(path: Path, kind: str) -> Iterator[None]:
     except (ValueError, SyntaxError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise CaptureError(f"{path}: is not valid {kind} ({reason})") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with OpenCV's matrices, which are lists of rows here."""
+
+
+def _matrix(loader: _Loader, node: yaml.Node) -> Any:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.YAMLError("an opencv-matrix is not a map")
+    fields = loader.construct_mapping(node, deep=True)
+    rows, columns, data = (fields.get(key) for key in ("rows", "cols", "data"))
+    if not (isinstance(rows, int) and isinstance(columns, int) and isinstance(data, list)):
+        raise yaml.YAMLError("an opencv-matrix without rows, cols and data")
+    if rows * columns != len(data):
+        raise yaml.YAMLError(f"an opencv-matrix of {rows}x{columns} with {len(data)} values")
+    return data
+
+
+_Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _matrix)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """A map in YAML, or in the dialect of OpenCV's FileStorage.
+
+    Raises:
+        CaptureError
+    """
+    text = read_text(path)
+    # "%YAML:1.0" is no directive of YAML.
+    if text.startswith("%YAML"):
+        text = text.partition("\n")[2]
+    with parsing(path, "YAML"):
+        try:
+            data = yaml.load(text, _Loader)
+        except yaml.YAMLError as error:
+            raise ValueError(error) from None
+    if not isinstance(data, dict):
+        raise CaptureError(f"{path}: is not a map of names to values")
+    return data
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table, by its heading, which has at least these columns; the first of them is the camera's name.
+
+    Raises:
+        CaptureError
+    """
+    reader = csv.DictReader(read_text(path).splitlines(), skipinitialspace=True)
+    with parsing(path, "a table"):
+        try:
+            rows = list(reader)
+        except csv.Error as error:
+            raise ValueError(error) from None
+    if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+        raise CaptureError(f"{path}: has no column '{missing[0]}'")
+    for number, row in enumerate(rows, 2):
+        if any(row[column] is None or not row[column].strip() for column in columns):
+            raise CaptureError(f"{path}: line {number} has no value in one of its columns")
+    return rows
+
+
+def xml_with(folder: Path, pattern: str, *tags: bytes) -> Path | None:
+    """The first file of a pattern in which all these tags occur."""
+    for path in sorted(folder.glob(pattern)):
+        if path.is_file() and path.stat().st_size <= _MAX_BYTES and all(tag in path.read_bytes() for tag in tags):
+            return path
+    return None
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file.
+
+    Raises:
+        CaptureError: not XML, or it defines entities, with which a small file can be a large one.
+    """
+    text = read_text(path)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise CaptureError(f"{path}: defines its own document type, which no calibration needs")
+    with parsing(path, "XML"):
+        return ElementTree.fromstring(text.encode())
+
+
+def picture_size(folder: Path, name: str, calibration: Path) -> tuple[int, int]:
+    """Width and height of the pictures of a camera, for a calibration that does not say.
+
+    Raises:
+        CaptureError: it has none.
+    """
+    for kind in ("images", "videos"):
+        for below in _FOLDERS[kind]:
+            found = _of(folder / below, name, kind)
+            if isinstance(found, Path):
+                info = probe(found)
+                return info.width, info.height
+            if found:
+                return image_size(next(iter(found.values())))
+    raise CaptureError(f"{calibration}: camera '{name}' has no pictures of its name; expected {_EXPECTED}")
 
 
 def only(folder: Path, pattern: str) -> Path | None:
@@ -213,7 +316,7 @@ def with_pictures(
     names = ", ".join(camera.name for camera in cameras[:4]) + (", ..." if len(cameras) > 4 else "")
     raise CaptureError(
         f"{calibration}: its cameras ({names}) have no {source or 'pictures'} of their names beside it{missing}; "
-        "expected NAME.mp4, NAME/0000.png or images/NAME/0000.png"
+        f"expected {_EXPECTED}"
     )
 
 

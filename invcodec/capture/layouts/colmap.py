@@ -60,11 +60,11 @@ def _camera(name: str, view: View, lens: LensModel, path: Path) -> Camera:
     """The camera of a picture; see colmap/src/colmap/sensor/models.h for the order of parameters."""
     where = f"{path}: the lens of '{name}'"
     values = Values({}, where)
-    rest = lens.parameters
+    rest = list(lens.parameters)
     if lens.model == "FOV":
         raise CaptureError(f"{where}: camera model FOV is not supported; undistort with COLMAP's undistorter")
     one_focal = lens.model.startswith("SIMPLE") or lens.model.startswith("RADIAL")
-    fx, fy, cx, cy, *rest = (rest[0], *rest) if one_focal else rest
+    fx, fy, cx, cy, *rest = [rest[0], *rest] if one_focal else rest
     fisheye = lens.model.endswith("FISHEYE")
     if lens.model == "THIN_PRISM_FISHEYE":
         k1, k2, p1, p2, k3, k4, s1, s3 = rest

@@ -20,7 +20,7 @@ def _files(folder: Path) -> dict[int, Path]:
     """The file of each frame, in order."""
     if not folder.is_dir():
         return {}
-    found = {}
+    found: dict[int, Path] = {}
     for path in folder.iterdir():
         if path.name.isascii() and path.name.isdigit() and (path / FILE).is_file():
             number = int(path.name)
