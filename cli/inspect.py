@@ -129,7 +129,7 @@ def _fit_text(poses: dict[str, Any]) -> str:
     worst = max(poses["pairs"], key=lambda pair: pair["error"])
     return (
         f"{'DO NOT FIT' if poses['wrong'] else 'fit'} the pictures: epipolar error {poses['error']:.2f} px "
-        f"in {len(poses['pairs'])} pairs of cameras, worst {worst['error']:.2f} px ({' and '.join(worst['cameras'])})"
+        f"between neighbours ({len(poses['pairs'])}), worst {worst['error']:.2f} px ({' and '.join(worst['cameras'])})"
     )
 
 
