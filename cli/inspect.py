@@ -14,6 +14,7 @@ from invcodec.errors import InvWarning
 from invcodec.names import Source
 
 from .options import FORCE, JSON, Command, capture_options, resolve_settings, training_options
+from .plots import draw_rig, require_plots
 from .terminal import say, say_json
 from .values import bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
 
@@ -72,6 +73,7 @@ def command(
     from invcodec.output import check_output
 
     if plot is not None:
+        require_plots()
         check_output(plot, force)
     settings = resolve_settings(ctx, training)
     opened = open_capture(
@@ -86,7 +88,7 @@ def command(
     summary = summarise(opened, settings)
     summary["poses"] = _poses(opened)
     if plot is not None:
-        _draw(opened, plot, force)
+        draw_rig(opened.cameras, opened.points, plot, force)
     if as_json:
         say_json(summary)
     else:
@@ -111,19 +113,9 @@ def _poses(capture: Capture) -> dict[str, Any]:
     return {"checked": True, **asdict(fit)}
 
 
-def _draw(capture: Capture, path: Path, force: bool) -> None:
-    from invcodec.capture.plot import plot_rig
-    from invcodec.output import Output
-
-    picture = plot_rig(capture.cameras, capture.points)
-    with Output(path, force=force) as output:
-        output.file.write(picture)
-        output.publish()
-
-
 def _fit_text(poses: dict[str, Any]) -> str:
     if not poses["checked"]:
-        return "not compared with the pictures (pip install 'invcodec[inspect]')"
+        return "not compared with the pictures (pip install 'invcodec[check]')"
     if not poses["pairs"]:
         return "not compared with the pictures: too little looks alike in neighbouring cameras"
     worst = max(poses["pairs"], key=lambda pair: pair["error"])

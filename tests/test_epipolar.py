@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invcodec_cli.plots import draw_rig
 from PIL import Image
 
 from invcodec.capture import epipolar
-from invcodec.capture.plot import plot_rig
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
 
@@ -137,22 +137,19 @@ def test_inspect_warns_of_a_wrong_convention(cli: Any, tmp_path: Path) -> None:
     assert json.loads(cli("inspect", folder, "--json").out)["poses"]["wrong"] is True
 
 
-def test_a_plot_shows_cameras_and_points() -> None:
-    def colours(data: bytes) -> np.ndarray:
-        import io
+def test_a_plot_shows_cameras_and_points(tmp_path: Path) -> None:
+    def like(path: Path, colour: tuple[int, int, int]) -> int:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        return int((np.abs(pixels - colour).max(2) < 30).sum())
 
-        with Image.open(io.BytesIO(data)) as picture:
-            return np.asarray(picture.convert("RGB")).reshape(-1, 3)
-
-    def blue(data: bytes) -> int:
-        return int((np.abs(colours(data).astype(int) - (31, 119, 180)).max(1) < 30).sum())
-
-    def orange(data: bytes) -> int:
-        return int((np.abs(colours(data).astype(int) - (255, 127, 14)).max(1) < 30).sum())
-
+    blue, orange, grey = (31, 119, 180), (255, 127, 14), (170, 170, 170)
     points = np.random.default_rng(0).normal(0, 1, (500, 3)) - (0, 0, 3)
-    plain = plot_rig(RIG)
-    held_out = plot_rig([replace(RIG[0], held_out=True, name="$_{"), *RIG[1:]], points)
-    assert blue(plain) > 100
-    assert orange(plain) == 0
-    assert orange(held_out) > 10
+    plain, marked = tmp_path / "plain.png", tmp_path / "marked.png"
+    draw_rig(RIG, None, plain, False)
+    # Names are no formulas.
+    draw_rig([replace(RIG[0], held_out=True, name="$_{"), *RIG[1:]], points, marked, False)
+    assert like(plain, blue) > 100
+    assert like(plain, orange) == 0
+    assert like(marked, orange) > 10
+    assert like(marked, grey) > like(plain, grey) + 500

@@ -99,7 +99,7 @@ def read_lenses(path: Path) -> dict[int, LensModel]:
     Raises:
         CaptureError: the file is damaged or too large, or a lens is of an unknown model.
     """
-    lenses = _read(path, _binary_lenses, _text_lenses, dict)
+    lenses = dict(_read(path, _binary_lenses, _text_lenses, list))
     for lens in lenses.values():
         if lens.model not in MODELS:
             raise CaptureError(f"{path}: camera model {lens.model} is not known; undistort with COLMAP's undistorter")

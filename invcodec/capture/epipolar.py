@@ -115,7 +115,7 @@ def _opencv() -> Any:
     try:
         import cv2
     except ImportError:
-        raise UsageError("the check of poses on pictures needs OpenCV: pip install 'invcodec[inspect]'") from None
+        raise UsageError("the check of poses on pictures needs OpenCV: pip install 'invcodec[check]'") from None
     return cv2
 
 

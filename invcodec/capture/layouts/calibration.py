@@ -20,7 +20,7 @@ from invcodec.capture.image import image_size
 from invcodec.capture.layouts.listing import CameraFiles, Listing
 from invcodec.capture.video import probe
 from invcodec.errors import CaptureError
-from invcodec.geometry.camera import DISTORTION, Camera, check_pose
+from invcodec.geometry.camera import DISTORTION, MAX_NUMBER, Camera, check_pose
 from invcodec.geometry.rotations import from_axis_angle, pose_from_opencv
 from invcodec.names import Source
 
@@ -195,8 +195,8 @@ class Values:
             found = np.array(value, np.float64)
         except (TypeError, ValueError, OverflowError):
             raise CaptureError(f"{self.where}: '{key}' is not a list of numbers") from None
-        if not np.isfinite(found).all() or np.abs(found).max(initial=0) >= 1e30:
-            raise CaptureError(f"{self.where}: '{key}' holds values that are not finite")
+        if not (np.abs(found) < MAX_NUMBER).all():
+            raise CaptureError(f"{self.where}: '{key}' holds values that are not finite, or too large")
         for shape in shapes:
             if found.size == np.prod(shape, dtype=int):
                 return found.reshape(shape)
@@ -246,7 +246,9 @@ class Values:
         Raises:
             CaptureError: the focal lengths or the pose are none.
         """
-        if min(matrix[0, 0], matrix[1, 1]) <= 0:
+        if not all(abs(value) < MAX_NUMBER for value in (*matrix[:2].flat, *distortion)):
+            raise CaptureError(f"{self.where}: the lens has values that are not finite, or too large")
+        if min(matrix[0, 0], matrix[1, 1]) <= 1 / MAX_NUMBER:
             raise CaptureError(f"{self.where}: focal lengths must be positive")
         if abs(matrix[0, 1]) > 1e-3 * matrix[0, 0]:
             raise CaptureError(f"{self.where}: has skewed pixels, which are not supported; undistort the images")
