@@ -18,7 +18,7 @@ from invcodec.container.canonical import pack, packed_size, unpack
 from invcodec.container.compressed import compress
 from invcodec.container.fields import INTEGER, optional
 from invcodec.container.frame import FrameHead, Stats
-from invcodec.container.head import Head, NetworkInfo, TensorInfo
+from invcodec.container.head import CAMERAS, Head, NetworkInfo, TensorInfo
 from invcodec.container.records import RecordHeader, RecordType
 from invcodec.errors import DamagedError, InvError, LimitError, UnsupportedError
 from invcodec.metrics import Fidelity
@@ -511,3 +511,17 @@ def test_tags_that_are_no_text_are_damaged(tags: dict[str, Any]) -> None:
 def test_cameras_of_one_name_are_damaged() -> None:
     with pytest.raises(DamagedError):
         Head.from_bytes(head_payload({**head_fields(), "cameras": [CAMERA.to_dict()] * 2}))
+
+
+def test_what_a_camera_may_leave_out() -> None:
+    plain = a_camera("left", 8, 6)
+    stored = CAMERAS.write((plain,))[0]
+    assert not {"k3", "s4", "fisheye"} & stored.keys()
+    assert CAMERAS.read([stored]) == (plain,)
+    lens = replace(plain, distortion=(0.1, 0.2, 0.0, 0.0, 0.3), fisheye=True)
+    stored = CAMERAS.write((lens,))[0]
+    assert (stored["k3"], stored["fisheye"], "k4" in stored) == (0.3, True, False)
+    assert CAMERAS.read([stored]) == (lens,)
+    for change in ({"k3": 1}, {"fisheye": 0}, {"s1": None}):
+        with pytest.raises(DamagedError, match=next(iter(change))):
+            CAMERAS.read([{**stored, **change}])

@@ -14,7 +14,7 @@ from conftest import Cli
 from files import a_camera
 
 from invcodec.container.frame import FrameHead
-from invcodec.container.head import Head, NetworkInfo, TensorInfo
+from invcodec.container.head import CAMERAS, Head, NetworkInfo, TensorInfo
 from invcodec.container.info import Description, describe
 from invcodec.container.records import MAGIC, pack_record
 from invcodec.container.writer import Writer
@@ -134,7 +134,7 @@ def test_everything_that_is_said_of_a_small_file(tmp_path: Path) -> None:
             }
         ],
         "weights": 19,
-        "cameras": [a_camera("left", 320, 240).to_dict()],
+        "cameras": CAMERAS.write([a_camera("left", 320, 240)]),
         "source_size": [640, 480],
         "downscale": 2,
         "background": [0.0, 0.5, 1.0],

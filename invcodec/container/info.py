@@ -128,7 +128,7 @@ class Description(TypedDict):
     weights: int
     """Number of values in one frame's state."""
     cameras: list[dict[str, Any]]
-    """`Camera.to_dict` of each."""
+    """Each as HEAD has it."""
     source_size: list[int]
     """Width and height in pixels of the captured images, before downscaling by `downscale`."""
     downscale: int
