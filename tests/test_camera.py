@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -123,6 +124,16 @@ def test_a_lens_that_folds_back_does_not_see_its_corners() -> None:
     camera = Camera("folded", 48, 36, 24.0, 24.0, 24.0, 18.0, np.eye(4)[:3], (-0.4,))
     assert camera.sees(np.array([[24.0, 18.0], [30.0, 12.0]])).all()
     assert not camera.sees(np.array([[0.5, 0.5], [47.5, 35.5]])).any()
+
+
+@pytest.mark.parametrize("fisheye", [True, False])
+def test_rays_of_tensors_are_those_of_arrays(fisheye: bool) -> None:
+    lens = (0.05, -0.02, 0.003, -0.004, 0.01, 0.02, 0.0, 0.0, 0.002, 0.0, 0.001)
+    camera = replace(FISHEYE, distortion=lens, fisheye=fisheye)
+    pixels = camera.centres(range(36))
+    for ours, theirs in zip(camera.rays(torch.from_numpy(pixels)), camera.rays(pixels), strict=True):
+        assert ours.dtype == torch.float64
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-9)
 
 
 @pytest.mark.parametrize("fisheye", [True, False])

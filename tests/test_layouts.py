@@ -214,6 +214,27 @@ def test_names_of_cameras_do_not_lead_out_of_the_capture(name: str, tmp_path: Pa
         open_capture(folder)
 
 
+def test_pixels_that_a_lens_cannot_see_are_masked(tmp_path: Path) -> None:
+    # Up to 86 degrees from the axis, 12 pixels.
+    rig = [replace(camera, fx=8.0, fy=8.0, cx=20.0, cy=15.0, fisheye=True) for camera in RIG]
+    colmap(tmp_path, rig, "OPENCV_FISHEYE", lambda c: [*ordinary(c), 0, 0, 0, 0], True)
+    pictures(tmp_path, rig)
+    y, x = np.mgrid[:30, :40] + 0.5
+    for downscale in (1, 2):
+        masks = next(open_capture(tmp_path, downscale=downscale).frames()).masks
+        for mask in masks:
+            assert mask is not None
+            distance = np.hypot(x - 20, y - 15)[: 30 // downscale, : 40 // downscale]
+            if downscale == 1:
+                assert mask[distance < 11.9].all()
+                assert not mask[distance > 12.6].any()
+            assert 0.3 < mask.mean() < 0.45
+    pinhole = tmp_path / "pinhole"
+    colmap(pinhole, RIG, "PINHOLE", ordinary, True)
+    pictures(pinhole)
+    assert next(open_capture(pinhole).frames()).masks == [None] * 3
+
+
 # OpenCV's FileStorage
 
 

@@ -246,6 +246,12 @@ def test_intrinsics_without_a_focal_length_are_used(tmp_path: Path) -> None:
     assert (camera.cx, camera.cy, camera.distortion[0]) == (3.0, 4.0, 0.25)
 
 
+def test_a_fisheye_is_asked_for_by_its_model(tmp_path: Path) -> None:
+    row = {"transform_matrix": FULL, "fl_x": 30, "camera_model": "OPENCV_FISHEYE", "k1": 0.1, "k4": 0.02}
+    (camera,) = read_pose(written(tmp_path, row), FORWARD).cameras
+    assert (camera.fisheye, camera.distortion[:6]) == (True, (0.1, 0.0, 0.0, 0.0, 0.0, 0.02))
+
+
 def test_a_nerfstudio_path(tmp_path: Path) -> None:
     entries = [
         {"camera_to_world": FLAT, "fov": 90, "aspect": 2, "render_time": 0.25},
