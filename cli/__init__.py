@@ -33,6 +33,7 @@ _COMMANDS = {
     },
     "Change": {
         "mix": ("mix", "command"),
+        "recolour": ("recolour", "command"),
     },
     "Files": {
         "info": ("info", "command"),

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from invcodec.decoding.poses import Pose, resolve_pose
     from invcodec.decoding.video import Frame, Video, View, open
     from invcodec.editing.edit import concat, cut
+    from invcodec.editing.look import Look, adjusted
     from invcodec.editing.mix import mix
+    from invcodec.editing.recolour import recolour
     from invcodec.editing.transcode import transcode
     from invcodec.editing.verify import repair, verify
     from invcodec.encoding.encode import encode_capture, resume
@@ -60,12 +62,14 @@ _HOMES = {
     "Fidelity": "metrics",
     "Frame": "decoding.video",
     "FrameReport": "encoding.report",
+    "Look": "editing.look",
     "Pose": "decoding.poses",
     "Progress": "encoding.report",
     "Settings": "encoding.settings",
     "Target": "encoding.rate",
     "Video": "decoding.video",
     "View": "decoding.video",
+    "adjusted": "editing.look",
     "analyze": "decoding.analysis",
     "concat": "editing.edit",
     "cut": "editing.edit",
@@ -76,6 +80,7 @@ _HOMES = {
     "mix": "editing.mix",
     "open": "decoding.video",
     "open_capture": "capture.capture",
+    "recolour": "editing.recolour",
     "repair": "editing.verify",
     "resolve": "encoding.presets",
     "resolve_pose": "decoding.poses",
@@ -101,6 +106,7 @@ __all__ = [
     "Interrupted",
     "InvError",
     "LimitError",
+    "Look",
     "Pose",
     "Progress",
     "Settings",
@@ -110,6 +116,7 @@ __all__ = [
     "Video",
     "View",
     "__version__",
+    "adjusted",
     "analyze",
     "concat",
     "cut",
@@ -120,6 +127,7 @@ __all__ = [
     "mix",
     "open",
     "open_capture",
+    "recolour",
     "repair",
     "resolve",
     "resolve_pose",

@@ -92,6 +92,12 @@ class NerfProfile(Profile):
                 specs.append(TensorSpec(f"{name}.{suffix}", shape, group, 2**-8, lead=lead))  # type: ignore[arg-type]
         return tuple(specs)
 
+    @property
+    def shading(self) -> frozenset[str]:
+        # Of the colour layers, hidden ones and the density head also decide where things are.
+        heads = ("feature.", "direction.", "rgb.")
+        return frozenset(spec.name for spec in self.tensors if spec.name.startswith(heads))
+
     def initialise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         # Glorot and Bengio 2010, as in the original NeRF.
         weights = {}

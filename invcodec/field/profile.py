@@ -105,6 +105,11 @@ class Profile(ABC):
         return frozenset(spec.name for spec in self.tensors if spec.lead)
 
     @property
+    def shading(self) -> frozenset[str]:
+        """Names of the tensors that colours depend on and densities do not."""
+        return frozenset(spec.name for spec in self.tensors if spec.group == "colour")
+
+    @property
     def layer_tensors(self) -> dict[str, tuple[str, ...]]:
         """Names of the tensors of each layer, by the layer's name, from input to output.
 
