@@ -273,7 +273,7 @@ def test_help_groups_commands_and_options_and_fits_a_terminal(cli: Cli, monkeypa
     monkeypatch.setenv("COLUMNS", "80")
     text = cli("--help").out
     headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert headings == ["Options:", "Encode:", "Decode and view:", "Files:", "Test data:"]
+    assert headings == ["Options:", "Encode:", "Decode and view:", "Change:", "Files:", "Test data:"]
     assert text.index("Encode:") < text.index("  encode ") < text.index("Files:") < text.index("  verify ")
     ctx = click.Context(_commands)
     for name in _commands.list_commands(ctx):
