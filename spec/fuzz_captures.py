@@ -176,7 +176,7 @@ def main() -> int:
     arguments = parser.parse_args()
     faulthandler.enable()
     # A warning would be a line on the terminal that is not the program's.
-    warnings.simplefilter("error")
+    warnings.simplefilter("error", append=True)
     av.logging.set_level(None)
     outcomes, crashes, started = Counter[str](), 0, monotonic()
     with tempfile.TemporaryDirectory() as name:

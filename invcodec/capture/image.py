@@ -18,7 +18,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM", "TGA", "GIF", "JPEG2000
 """What Pillow may take a file for, whatever its name says. Others start programs (EPS) or hold no pictures."""
 _SIDEWAYS = (5, 6, 7, 8)
 """Values of Exif's Orientation that swap width and height."""
-# What is wrong with a picture is an error or nothing; Pillow also warns, of large ones and of tags that nobody asked for.
+# What is wrong with a picture is an error or nothing; Pillow also warns, of large ones and of tags nobody asked for.
 warnings.filterwarnings("ignore", module=r"PIL\b")
 
 

@@ -29,6 +29,8 @@ from invcodec.errors import DamagedError, InvError, UsageError
 from invcodec.limits import PAGE_FRAMES
 
 _CHUNK = 1 << 16
+_LISTED = 100
+"""Problems of a file at most: a hostile one could have millions."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,14 @@ class Record:
     coded: bytes | None = None
 
 
+def add_problem(problems: list[str], problem: str) -> None:
+    """List a problem, unless it is listed already; after the first hundred, only that there are more."""
+    if len(problems) < _LISTED and problem not in problems:
+        problems.append(problem)
+    elif len(problems) == _LISTED and problem not in problems:
+        problems.append("there are more problems, which are not listed")
+
+
 class Scanner:
     """Finds records in bytes that are fed to it.
 
@@ -58,7 +68,7 @@ class Scanner:
         head: what the file declares; None until a sound copy is found.
         frames: all good frames so far, in file order.
         lost: numbers of frame records that are not good.
-        problems: one line for each problem.
+        problems: one line for each problem, as `add_problem` lists them.
         size: bytes fed so far.
         head_end: one past the last byte of the header in use.
     """
@@ -76,7 +86,6 @@ class Scanner:
         self._passing: RecordHeader | None = None
         """The record that is being passed over; `_crc` is that of its bytes up to offset `_summed`."""
         self._crc = self._summed = 0
-        self._noted: set[str] = set()
         self._lost: set[int] = set()
         self._listed = 0
         self._begun = False
@@ -181,9 +190,7 @@ class Scanner:
 
     def _note(self, problem: str) -> None:
         self._damaged = True
-        if problem not in self._noted:
-            self._noted.add(problem)
-            self.problems.append(problem)
+        add_problem(self.problems, problem)
 
     def _records(self) -> Iterator[Record]:
         """All records that the buffer holds in full."""

@@ -12,7 +12,7 @@ from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry, FrameList
 from invcodec.container.reader import Reader
-from invcodec.container.scan import Record, Scanner, scan
+from invcodec.container.scan import Record, Scanner, add_problem, scan
 from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError, UsageError
 
@@ -152,7 +152,7 @@ class _Check:
                 follower.apply(self._scanner.head, found)
             except DamagedError as error:
                 self._lost.append(found.entry.number)
-                self._problems.append(str(error))
+                add_problem(self._problems, str(error))
                 continue
             if self._good is None:
                 self._good = FrameList(self._scanner.head.time_base)
