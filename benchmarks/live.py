@@ -143,9 +143,11 @@ async def look(page: str, count: int) -> list[dict[str, Any]]:
                 if "scene" in news:
                     view = news["scene"]["views"][news["scene"]["start"]]
                     camera, size = view["camera"], [round(96 * view["aspect"]), 96]
-                if news.get("frames"):
-                    newest = news["frames"][-1][0]
-                    old = newest if news["from"] == 0 else old
+                if count_there := news.get("timeline", {}).get("count"):
+                    await socket.send_str(json.dumps({"list": count_there - 1}))
+                if news.get("rows"):
+                    newest = news["rows"][-1][0]
+                    old = old if serial else newest
                     serial += 1
                     await socket.send_str(
                         json.dumps({"frame": newest, "size": size, "camera": camera, "serial": serial})
