@@ -94,7 +94,12 @@ capture_options = group(
         help="Hold this camera out of training, for evaluation. Repeatable. Default: cameras that the capture marks "
         "as test.",
     ),
-    click.option("--layout", type=click.Choice(names.layouts()), help="Layout of the capture. Default: detected."),
+    click.option(
+        "--layout",
+        type=click.Choice(names.layouts()),
+        metavar="LAYOUT",
+        help=f"Layout of the capture: {', '.join(names.layouts())}. Default: detected.",
+    ),
     click.option(
         "--source",
         type=click.Choice(names.SOURCES),
