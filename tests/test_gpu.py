@@ -194,7 +194,7 @@ def test_batches_are_what_the_host_would_make_of_the_same_pixels(transparent: bo
         each.start(frame, schedule, np.random.default_rng(0), observe=False)
     # More visits than there are pixels, so that their order changes on the way.
     for count in (128, 512, 512, 128, 512, 512):
-        kind = _Kind(count, 40, schedule.picked(count), 3.0, 0.2, True, False)
+        kind = _Kind(count, 40, schedule.picked(count), 3.0, 0.2, (True, True), False)
         drawn, pixel, camera, seen = steps.draw(kind)
         steps._engine.control[3] += 1
         expected, pixels, plain, _ = host.draw(count)
@@ -235,7 +235,7 @@ def test_exposures_are_fitted_to_what_the_host_would_have_seen(monkeypatch: pyte
     monkeypatch.setattr(steps._engine, "step_on_device", noted(step))
     steps._engine.begin(set(), 0.0)
     # Colours are those of uniformly drawn pixels, errors those of all.
-    steps._take(_Kind(256, 10, 64, 1.0, 1.0, False, True))
+    steps._take(_Kind(256, 10, 64, 1.0, 1.0, (True, False), True))
     (_, pixel, camera, seen), result = pairs
     twin.observe(result.rgb.cpu().numpy()[64:], seen.cpu().numpy()[64:], camera.cpu().numpy()[64:])
     errors = steps._pixel_errors.cpu().numpy()
@@ -251,7 +251,7 @@ def test_exposures_are_fitted_to_what_the_host_would_have_seen(monkeypatch: pyte
 
 def test_each_step_draws_other_pixels_and_each_frame_the_same() -> None:
     steps, _, frame, _ = steps_on()
-    kind = _Kind(64, 40, 0, 1.0, 1.0, True, False)
+    kind = _Kind(64, 40, 0, 1.0, 1.0, (True, True), False)
     drawn = []
     for _ in range(2):
         steps.start(frame, Schedule(Budget(steps=1), 64, 0.1, 0.1), np.random.default_rng(5), observe=False)

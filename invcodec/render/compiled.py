@@ -170,6 +170,7 @@ class CompiledEngine(GridEngine):
             for name in views[0]
             if name in names
         ]
+        self._trains_tables = any(level.name in names for level in self._layout.levels)
         self.set_price(price)
         self._steps = 0
 
@@ -225,7 +226,8 @@ class CompiledEngine(GridEngine):
         self._steps += 1
         step = f32(self._steps)
         table_price = f32(self._price * self._steps_per_unit[level_name(0)])
-        self._on_all_threads(update)
+        if self._trains_tables:
+            self._on_all_threads(update)
         if train_layers:
             np.sum(flat[:chunks], 0, out=self._layer_gradient)
             for arrays, steps_per_unit in self._trained_layers:

@@ -134,7 +134,7 @@ class Trainer(Renderer):
         """Start a frame, and reset the optimiser's state.
 
         Args:
-            trainable: tensors that may change.
+            trainable: tensors that may change. An engine may train all levels of a grid if one of them is named.
             price: in loss per lattice step (`TensorSpec.step`).
             delta: whether the frame becomes a change to the weights that it starts from. Then the change of every
                 tensor has the price; otherwise the lead tensors have it, counted from 0.

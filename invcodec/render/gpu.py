@@ -76,7 +76,8 @@ class GpuEngine(GridEngine):
         """Learning rate of the tables, of the dense layers, price, and step number, as kernels read them."""
         self._occupied = torch.ones(layout.occupancy**3, dtype=torch.uint8, device=self.device)
         self._cell_weights = self._zeros(layout.occupancy**3)
-        self.trains_dense = False
+        # Whether tables and dense layers are trained.
+        self.trains = True, False
         self._density_shape = {
             "ENCODED": layout.encoded,
             "HIDDEN": layout.hidden,
@@ -214,7 +215,8 @@ class GpuEngine(GridEngine):
             part.fill_(float(name in names))
         for name, part in self._layout.layer_views(self._dense_steps).items():
             part.fill_(self._steps_per_unit[name] if delta else 0.0)
-        self.trains_dense = not names.isdisjoint(self._layout.layer_shapes())
+        tables = {level.name for level in self._layout.levels}
+        self.trains = not names.isdisjoint(tables), not names.isdisjoint(self._layout.layer_shapes())
         self.control.zero_()
         self.set_price(price)
 
@@ -257,16 +259,20 @@ class GpuEngine(GridEngine):
         opened = self._find_open(batch.origins, batch.directions, batch.jitter, steps)
         rgb, error = torch.empty_like(batch.target), torch.empty_like(batch.jitter)
         table_moments, dense_moments = self._moments[:2], self._moments[2:]
+        tables, dense = self.trains
         with self._here():
             kernels.train[(cdiv(n, BLOCK_RAYS),)](
                 *batch, opened, opened.shape[1], n, steps, self._levels, len(self._layout.levels),
                 self._layout.table_mask, self._half, self._dense, self._table_gradient, self._dense_gradient,
                 self._cell_weights, rgb, error, CELLS=self._layout.occupancy, **self._shape,
-                DENSE=self.trains_dense, BLOCK=BLOCK_RAYS, num_warps=WARPS,
+                DENSE=dense, BLOCK=BLOCK_RAYS, num_warps=WARPS,
             )  # fmt: skip
             self.control[3].add_(1)
-            self._adam(self._table, self._table_gradient, table_moments, self._reference, 0)
-            if self.trains_dense:
+            if tables:
+                self._adam(self._table, self._table_gradient, table_moments, self._reference, 0)
+            else:
+                self._table_gradient.zero_()
+            if dense:
                 self._dense_gradient.mul_(self._dense_mask)
                 self._adam(self._dense, self._dense_gradient, dense_moments, self._dense_reference, 1)
         return Seen(rgb, error)

@@ -34,7 +34,7 @@ class _Kind(NamedTuple):
     picked: int
     attended_weight: float
     jitter: float
-    trains_dense: bool
+    trains: tuple[bool, bool]
     observes: bool
 
 
@@ -109,7 +109,7 @@ class DeviceSteps(Steps):
             schedule.picked(rays) if self._attends else 0,
             schedule.attended_weight,
             schedule.jitter,
-            self._engine.trains_dense,
+            self._engine.trains,
             self._observes,
         )
         self._engine.set_rates(lead_rate, rate)
