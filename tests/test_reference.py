@@ -230,14 +230,25 @@ def test_price_keeps_changes_small_and_a_high_one_prevents_them():
     moved = []
     for price in (0.0, 1e-5, 1e3):
         made, weights = solid_grid()
+        made.begin(list(weights), price, delta=True)
+        for _ in range(5):
+            made.step(toy_batch(np.random.default_rng(1), 64), 0.01, 0.01)
+        moved.append(np.mean(made.weights()["scene", "grid.0"] != weights["scene", "grid.0"]))
+    assert moved[0] > moved[1] > moved[2] == 0
+
+
+def test_a_keyframe_s_price_is_one_on_all_of_a_table_and_on_nothing_else():
+    size = []
+    for price in (0.0, 1e-5, 1e3):
+        made, weights = solid_grid()
         made.begin(list(weights), price)
         for _ in range(5):
             made.step(toy_batch(np.random.default_rng(1), 64), 0.01, 0.01)
         after = made.weights()
-        moved.append(np.mean(after["scene", "grid.0"] != weights["scene", "grid.0"]))
-        # What does not lead has no price.
+        reached = after["scene", "grid.0"] != weights["scene", "grid.0"]
+        size.append(np.abs(after["scene", "grid.0"][reached]).mean())
         assert (after["scene", "density.0.weight"] != weights["scene", "density.0.weight"]).any()
-    assert moved[0] > moved[1] > moved[2] == 0
+    assert size[0] > size[1] > size[2] == 0
 
 
 def test_a_price_on_everything_is_higher_where_lattice_steps_are_finer():
