@@ -289,7 +289,7 @@ def test_input_options_reach_ffmpeg(tmp_path: Path) -> None:
     frames = filmed(CameraRig(rig, downscale=1, holdout=None))
     assert [int(frame.images[1][0, 0, 0]) for frame in frames] == [0, 20, 40]
     with pytest.raises(CaptureError, match=r"camera 'cam0' \(testsrc=\): "):
-        filmed(CameraRig(write_rig(rig, ["testsrc=", "a:b.raw"]), downscale=1, holdout=None))
+        filmed(CameraRig(write_rig(rig, ["testsrc=", "a:b.raw"], {"ffmpeg": [None, options]}), downscale=1, holdout=None))
 
 
 def test_metadata_cannot_pose_as_time_stamps(tmp_path: Path) -> None:
