@@ -288,8 +288,9 @@ def test_input_options_reach_ffmpeg(tmp_path: Path) -> None:
     (tmp_path / "a:b.raw").write_bytes(b"".join(bytes([20 * k]) * 192 for k in range(3)))
     frames = filmed(CameraRig(rig, downscale=1, holdout=None))
     assert [int(frame.images[1][0, 0, 0]) for frame in frames] == [0, 20, 40]
+    rig = write_rig(rig, ["testsrc=", "a:b.raw"], {"ffmpeg": [None, options]})
     with pytest.raises(CaptureError, match=r"camera 'cam0' \(testsrc=\): "):
-        filmed(CameraRig(write_rig(rig, ["testsrc=", "a:b.raw"], {"ffmpeg": [None, options]}), downscale=1, holdout=None))
+        filmed(CameraRig(rig, downscale=1, holdout=None))
 
 
 def test_metadata_cannot_pose_as_time_stamps(tmp_path: Path) -> None:
