@@ -68,7 +68,7 @@ DEFAULT_QUALITY = 50.0
 DEFAULT_KEY_EVERY = 60
 """Most frames from one keyframe to the next. At 128x96 (8 training cameras, one core) a keyframe decoded in 42 ms and a
 later frame in 8.9 ms, so the last of 60 frames takes about 0.5 s. A keyframe took 14 kB there, another frame
-1.1 kB: keyframes are a sixth of a file of 240 frames. At 676x507 the first shares are similar
+1.1 kB: keyframes are less than a fifth of a file of 240 frames. At 676x507 the first shares are similar
 (160 kB, 20 kB), where a later frame decodes in 75 ms."""
 QUALITY_RANGE = (0, 100)
 PSNR_RANGE = (5, 60)
