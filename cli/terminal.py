@@ -10,6 +10,9 @@ import json
 import sys
 from typing import Any
 
+_LONGEST = 1000
+"""Characters of a message; a name in it may have millions."""
+
 
 def printable(text: object) -> str:
     """Text in one line: with escapes, as in Python, for line breaks and all else that is not a printable character.
@@ -28,7 +31,8 @@ def say(*lines: object, err: bool = False) -> None:
 
 def note(text: object) -> None:
     """Print a message about what the program does on standard error."""
-    say(f"invcodec: {text}", err=True)
+    line = str(text)
+    say(f"invcodec: {line if len(line) <= _LONGEST else f'{line[:_LONGEST]} ...'}", err=True)
 
 
 def say_json(value: Any, *, err: bool = False, indent: int | None = 2) -> None:

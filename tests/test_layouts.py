@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from collections.abc import Callable
@@ -290,7 +291,7 @@ def test_opencvs_own_reader_agrees(tmp_path: Path) -> None:
         ("intri.yml", "rows: 3", "rows: 4", r"intri\.yml: is not valid YAML .*4x3 with 9 values"),
         ("intri.yml", "rows: 3", "rows: 1000000000", r"intri\.yml: is not valid YAML .*1000000000x3 with 9 values"),
         ("intri.yml", "%YAML:1.0\n---\n", "[" * 5000, r"intri\.yml: is not valid YAML"),
-        ("intri.yml", "0.05,", ".nan,", r"intri\.yml: camera 'cam00': 'D_cam00' holds values that are not finite"),
+        ("intri.yml", "0.05,", ".nan,", r"intri\.yml: camera 'cam00': 'D_cam00' is not a list of numbers"),
         ("intri.yml", "%YAML:1.0\n---\n", "!!python/object/apply:os.getcwd []\n", r"intri\.yml: is not valid YAML"),
     ],
 )
@@ -716,10 +717,108 @@ def test_a_calibration_of_qualisys(tmp_path: Path) -> None:
         open_capture(tmp_path)
 
 
+def doubled(text: str) -> str:
+    """Before `text`, a list of 2^30 numbers by the name of `bomb`."""
+    lists = [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30)]
+    return "\n".join(["a0: &a0 [1, 1]", *lists, "bomb: &bomb [*a29]", text])
+
+
+COLUMNS = ",".join(map(str, range(100_000)))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "old", "new", "words"),
+    [
+        ("camchain.yaml", kalibr, "cam0:", doubled("cam0:"), r"is not valid YAML \(\*a0 stands for values"),
+        ("camchain.yaml", kalibr, "cam0:", "x: &x [*x]\ncam0:", r"is not valid YAML \(\*x stands for values"),
+        ("camchain.yaml", kalibr, "cam0:", "x: " + "[" * 9 + "]" * 9 + "\ncam0:", "too deep in each other"),
+        ("camchain.yaml", kalibr, "cam0:", "x: [" + "1," * 300_000 + "]\ncam0:", "too many values"),
+        ("camchain.yaml", kalibr, "radtan", "[radtan]", r"cam0: pinhole with \['radtan'\] is not supported"),
+        ("camchain.yaml", kalibr, "radtan", "0x" + "f" * 5000, "cam0: pinhole with 0xff"),
+        ("camchain.yaml", kalibr, "[40, 30]", "[" + "1:" * 50_000 + "1, 30]", "'resolution' is not a list of numbers"),
+        ("c.toml", lambda _, rig: anipose(rig), "name", ".".join("a" * 9) + " = 1\nname", "more than 8 parts"),
+        ("c.toml", lambda _, rig: anipose(rig), "name", "{'a' . \"=\"." + ".b" * 9, "more than 8 parts"),
+        ("c.toml", lambda _, rig: anipose(rig), '"cam00"', "0x" + "f" * 5000, r"its cameras \(cam_0, cam01"),
+        ("c.toml", lambda _, rig: anipose(rig), '"cam00"', f'"{"n" * 5000}"', r"its cameras \(nnn"),
+        ("c.toml", lambda _, rig: anipose(rig), "translation", "\n" * 100_000 + "translation =", "not valid TOML"),
+        ("calibration.csv", lambda _, rig: actorshq(rig), "py\n", f"py,{COLUMNS}\n" + "a\n" * 9999, "line 2 has no"),
+        ("calibration.csv", lambda _, rig: actorshq(rig * 400), "?", "?", "more than 1024 cameras"),
+        ("x.xml", lambda _, rig: metashape(rig), "UTF-8", "none", r"its cameras \(cam00, .* have no pictures"),
+    ],
+)
+def test_calibrations_that_would_take_much_time_or_memory(
+    name: str, write: Callable[..., str], old: str, new: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    rig = [replace(camera, distortion=BENT[:4]) for camera in RIG]
+    path.write_text(write(tmp_path, rig).replace(old, new, 1))
+    with pytest.raises(CaptureError, match=rf"{re.escape(name)}: .*{words}"):
+        open_capture(tmp_path)
+
+
+def test_sizes_of_colmap_that_are_no_number_of_pixels(tmp_path: Path) -> None:
+    path = colmap(tmp_path, RIG, "PINHOLE", ordinary, False) / "cameras.txt"
+    pictures(tmp_path)
+    good = path.read_text()
+    for size in ("9" * 400, "nan", "9" * 5000):
+        path.write_text(good.replace(" 40 ", f" {size} ", 1))
+        with pytest.raises(CaptureError, match=r"cameras\.txt: is damaged"):
+            open_capture(tmp_path)
+
+
+NAMES = [
+    "transforms.json",
+    "models.json",
+    "camchain.yaml",
+    "calibration.csv",
+    "cameras_parameters.txt",
+    "x.csv",
+    "x.toml",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_describes_a_capture_is_a_regular_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(CaptureError, match=r"is not a regular file|no capture recognised"):
+        open_capture(tmp_path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(CaptureError, match=r"is not a regular file|no capture recognised"):
+        open_capture(tmp_path)
+
+
+def test_what_describes_a_capture_is_in_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "capture"
+    pictures(folder)
+    colmap(tmp_path, RIG, "PINHOLE", ordinary, True)
+    (folder / "sparse").symlink_to(tmp_path / "sparse")
+    with pytest.raises(CaptureError, match=r"cameras\.bin: lies outside the capture's folder.*--outside allows"):
+        open_capture(folder)
+    assert_same(folder, RIG, outside=True)
+    (folder / "sparse").unlink()
+    (tmp_path / "elsewhere.csv").write_text(actorshq(RIG))
+    (folder / "calibration.csv").symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(CaptureError, match=r"calibration\.csv: lies outside"):
+        open_capture(folder)
+    # Within the folder, links are as good as files.
+    (folder / "calibration.csv").unlink()
+    (folder / "here.txt").write_text(actorshq(RIG))
+    (folder / "calibration.csv").symlink_to("here.txt")
+    assert_same(folder, RIG)
+    # Points, too.
+    model = tmp_path / "sparse" / "0"
+    (model / "points3D.bin").write_bytes(struct.pack("<Q", 0))
+    (folder / "sparse").symlink_to(tmp_path / "sparse")
+    with pytest.raises(CaptureError, match=r"images\.bin: lies outside"):
+        open_capture(folder, layout="actorshq")
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_says_how_it_takes_poses_and_what_it_lacks(name: str, tmp_path: Path) -> None:
     layout = load(name)
     assert "axes" in layout.axes
-    assert not layout.matches(tmp_path)
+    assert not layout.files(tmp_path)
     with pytest.raises(CaptureError, match=re.escape(str(tmp_path))):
         layout.read(tmp_path, None)

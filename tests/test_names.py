@@ -46,7 +46,7 @@ def read(folder, source):
     return replace(listing, cameras=listing.cameras[1:])
 
 
-LAYOUT = Layout(lambda folder: (folder / "toy.txt").is_file(), read, "toy.txt and a folder 'inside'")
+LAYOUT = Layout(lambda folder: list(folder.glob("toy.txt")), read, "toy.txt and a folder 'inside'")
 '''
 
 

@@ -37,6 +37,13 @@ def test_bytes_of_names_that_are_not_text_are_shown() -> None:
     assert printable(os.fsdecode(b"caf\xe9.inv")) == r"caf\udce9.inv"
 
 
+def test_long_messages_are_cut(cli: Cli) -> None:
+    result = cli("info", "x" * 100_000)
+    assert result.code == 2
+    assert 900 < len(result.err) < 1100
+    assert result.err.endswith(" ...\n")
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """A file whose name and all names inside would take over a terminal."""

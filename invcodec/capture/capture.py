@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from invcodec.capture import points
 from invcodec.capture.image import area_downscale, check_file, has_alpha, image_size, read_image
 from invcodec.capture.layouts.listing import CameraFiles, Listing
 from invcodec.capture.layouts.registry import recognise
-from invcodec.capture.points import read_points
 from invcodec.capture.video import probe, read_video
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
@@ -180,6 +180,11 @@ def open_capture(
     """
     folder = Path(path)
     name, found = recognise(folder, layout)
+    described = [*found.files(folder), *points.files(folder)]
+    for file in described:
+        check_file(file, "file")
+    if not outside:
+        _check_inside(folder, described)
     listing = found.read(folder, source)
     if not listing.cameras:
         raise CaptureError(f"{folder}: declares no cameras")
@@ -214,7 +219,7 @@ def open_capture(
         (first_files.camera.width, first_files.camera.height),
         downscale,
         transparent,
-        read_points(folder, cameras),
+        points.read_points(folder, cameras),
     )
 
 
@@ -320,11 +325,9 @@ def _check_files(folder: Path, listing: Listing, outside: bool) -> tuple[tuple[C
     """Check declared sizes, lengths and rates against the files; returns files, frame numbers and frame rate."""
     checked = []
     lengths: dict[str, range] = {}
-    root = folder.resolve()
-    for files in listing.cameras:
-        for path in (*filter(None, [files.video]), *files.images.values(), *files.masks.values()):
-            if not (outside or _resolved(path).is_relative_to(root)):
-                raise CaptureError(f"{path}: lies outside the capture's folder, {root}; --outside allows that")
+    if not outside:
+        for files in listing.cameras:
+            _check_inside(folder, [*filter(None, [files.video]), *files.images.values(), *files.masks.values()])
     rate = _video_rate(listing.cameras)
     for files in listing.cameras:
         camera = files.camera
@@ -363,6 +366,13 @@ def _check_files(folder: Path, listing: Listing, outside: bool) -> tuple[tuple[C
             "trim all cameras to the same frames"
         )
     return tuple(checked), next(iter(lengths.values())), listing.fps or rate
+
+
+def _check_inside(folder: Path, paths: Iterable[Path]) -> None:
+    root = folder.resolve()
+    for path in paths:
+        if not _resolved(path).is_relative_to(root):
+            raise CaptureError(f"{path}: lies outside the capture's folder, {root}; --outside allows that")
 
 
 def _resolved(path: Path) -> Path:

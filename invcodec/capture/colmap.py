@@ -70,14 +70,14 @@ class LensModel:
     parameters: tuple[float, ...]
 
 
-def find(folder: Path, *names: str) -> tuple[Path, ...] | None:
-    """The files with these names (without ending) of the capture's model, binary if there are both; or None."""
+def find(folder: Path, *names: str) -> list[Path]:
+    """The files with these names (without ending) of the capture's model, binary if there are both; or none."""
     for model in FOLDERS:
         for ending in (".bin", ".txt"):
-            paths = tuple(folder / model / f"{name}{ending}" for name in names)
-            if all(path.is_file() for path in paths):
+            paths = [folder / model / f"{name}{ending}" for name in names]
+            if all(path.exists() for path in paths):
                 return paths
-    return None
+    return []
 
 
 def read_views(path: Path) -> list[View]:
@@ -203,7 +203,8 @@ def _text_lenses(data: bytes) -> Iterator[tuple[int, LensModel]]:
     for line in _lines(data):
         if line.strip():
             number, model, width, height, *parameters = line.split()
-            yield int(number), LensModel(model, int(width), int(height), tuple(map(float, parameters)))
+            size = round(float(width)), round(float(height))
+            yield int(number), LensModel(model, *size, tuple(map(float, parameters)))
 
 
 def _lines(data: bytes) -> Iterator[str]:

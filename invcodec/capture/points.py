@@ -16,6 +16,11 @@ _SAME_PLACE = 0.01
 the elements of its rotation may differ."""
 
 
+def files(folder: Path) -> list[Path]:
+    """The files of a folder that hold points; none if it has none."""
+    return colmap.find(folder, "images", "points3D")
+
+
 def read_points(folder: Path, cameras: Sequence[Camera]) -> np.ndarray | None:
     """The points `[N, 3]` float64 of a model of COLMAP, in the world of a capture's cameras.
 
@@ -25,8 +30,8 @@ def read_points(folder: Path, cameras: Sequence[Camera]) -> np.ndarray | None:
     Raises:
         CaptureError: a file of the model is damaged or too large; names it.
     """
-    paths = colmap.find(folder, "images", "points3D")
-    if paths is None:
+    paths = files(folder)
+    if not paths:
         return None
     try:
         views, points = colmap.read_views(paths[0]), colmap.read_positions(paths[1])

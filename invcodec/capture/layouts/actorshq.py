@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from invcodec.capture.layouts.calibration import Values, read_csv, with_pictures
-from invcodec.capture.layouts.listing import Layout, Listing
+from invcodec.capture.layouts.listing import Layout, Listing, existing
 from invcodec.geometry.rotations import from_axis_angle, from_opencv_axes
 from invcodec.names import Source
 
@@ -15,8 +15,8 @@ _FILE = "calibration.csv"
 _COLUMNS = ("name", "w", "h", "rx", "ry", "rz", "tx", "ty", "tz", "fx", "fy", "px", "py")
 
 
-def matches(folder: Path) -> bool:
-    return (folder / _FILE).is_file()
+def files(folder: Path) -> list[Path]:
+    return existing(folder, _FILE)
 
 
 def read(folder: Path, source: Source | None) -> Listing:
@@ -33,4 +33,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, path, cameras, source)
 
 
-LAYOUT = Layout(matches, read, f"{_FILE} of ActorsHQ", "camera-to-world, OpenCV axes (x right, y down, z forward)")
+LAYOUT = Layout(files, read, f"{_FILE} of ActorsHQ", "camera-to-world, OpenCV axes (x right, y down, z forward)")

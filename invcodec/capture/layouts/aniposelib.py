@@ -7,11 +7,10 @@ A table has `name`, `size`, `matrix`, `distortions`, `rotation` (Rodrigues, or i
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from invcodec.capture.layouts.calibration import OPENCV_CORNER, Values, parsing, read_text, with_pictures
+from invcodec.capture.layouts.calibration import OPENCV_CORNER, Values, first_with, load_toml, with_pictures
 from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.names import Source
@@ -19,20 +18,10 @@ from invcodec.names import Source
 _KEYS = ("matrix", "rotation", "translation")
 
 
-def _file(folder: Path) -> Path | None:
+def files(folder: Path) -> list[Path]:
     """The TOML file with cameras; others may be a tool's settings."""
-    for path in sorted(folder.glob("*.toml")):
-        try:
-            text = read_text(path)
-        except CaptureError:
-            continue
-        if all(re.search(rf"^\s*{key}\s*=", text, re.MULTILINE) for key in _KEYS):
-            return path
-    return None
-
-
-def matches(folder: Path) -> bool:
-    return _file(folder) is not None
+    keys = [re.compile(rf"^[ \t]*{key}[ \t]*=", re.MULTILINE) for key in _KEYS]
+    return first_with(folder, "*.toml", lambda text: all(key.search(text) for key in keys))
 
 
 def cameras_of(path: Path) -> list[Any]:
@@ -41,15 +30,14 @@ def cameras_of(path: Path) -> list[Any]:
     Raises:
         CaptureError
     """
-    with parsing(path, "TOML"):
-        data = tomllib.loads(read_text(path))
+    data = load_toml(path)
     below = data.get("cameras")
     tables = {f"cam_{key}": row for key, row in below.items()} if isinstance(below, dict) else data
     cameras = []
     for key, row in tables.items():
         if not isinstance(row, dict) or key == "metadata" or row.get("ignore") is True:
             continue
-        name = str(row.get("name", key))
+        name = row["name"] if isinstance(row.get("name"), str) else key
         values = Values(row, f"{path}: [{key}]")
         fisheye = row.get("fisheye") is True
         size = values.size(values.array("size", (2,)))
@@ -73,10 +61,9 @@ def cameras_of(path: Path) -> list[Any]:
 
 
 def read(folder: Path, source: Source | None) -> Listing:
-    path = _file(folder)
-    if path is None:
+    if not (found := files(folder)):
         raise CaptureError(f"{folder}: no .toml file with cameras ({', '.join(_KEYS)})")
-    return with_pictures(folder, path, cameras_of(path), source)
+    return with_pictures(folder, found[0], cameras_of(found[0]), source)
 
 
-LAYOUT = Layout(matches, read, "a .toml file of aniposelib", OPENCV_AXES)
+LAYOUT = Layout(files, read, "a .toml file of aniposelib", OPENCV_AXES)

@@ -4,9 +4,11 @@ pictures that belong to a camera's name."""
 from __future__ import annotations
 
 import csv
+import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,18 +18,22 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
-from invcodec.capture.image import image_size
+from invcodec.capture.image import check_file, image_size
 from invcodec.capture.layouts.listing import CameraFiles, Listing
 from invcodec.capture.video import probe
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import DISTORTION, MAX_NUMBER, Camera, check_pose
 from invcodec.geometry.rotations import from_axis_angle, pose_from_opencv
+from invcodec.limits import MAX_CAMERAS
 from invcodec.names import Source
 
 IMAGE_RATE = Fraction(30)
 """Frames per second of images whose rate is not given."""
 _MAX_BYTES = 4 << 20
 """Of a text file with a calibration, thousands of cameras."""
+_MAX_VALUES = 1 << 18
+_MAX_DEPTH = 8
+"""Of a YAML or TOML file: how many values it may have, and how deep in each other."""
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".tga"}
 _VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".mpg", ".mxf"}
 _FOLDERS = {"images": ("images", ".", "images_2", "images_4", "images_8", "rgbs"), "videos": (".", "videos", "images")}
@@ -39,14 +45,15 @@ def read_text(path: Path) -> str:
     """The contents of a calibration file.
 
     Raises:
-        CaptureError: missing, not readable, not text, or larger than any calibration.
+        CaptureError: missing, not a regular file, not readable, not text, or larger than any calibration.
     """
+    check_file(path, "file")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CaptureError(f"{path}: is larger than {_MAX_BYTES >> 20} MB, too large for a calibration")
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise CaptureError(f"{path}: no such file") from None
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise CaptureError(f"{path}: is larger than {_MAX_BYTES >> 20} MiB, too large for a calibration")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise CaptureError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -65,18 +72,18 @@ def parsing(path: Path, kind: str) -> Iterator[None]:
         raise CaptureError(f"{path}: is not valid {kind} ({reason})") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with OpenCV's matrices, which are lists of rows here."""
+class _Loader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]  # libyaml is optional
+    """YAML in which all values are text, and OpenCV's matrices are lists."""
 
 
-def _matrix(loader: _Loader, node: yaml.Node) -> Any:
+def _matrix(loader: Any, node: yaml.Node) -> Any:
     if not isinstance(node, yaml.MappingNode):
         raise yaml.YAMLError("an opencv-matrix is not a map")
     fields = loader.construct_mapping(node, deep=True)
     rows, columns, data = (fields.get(key) for key in ("rows", "cols", "data"))
-    if not (isinstance(rows, int) and isinstance(columns, int) and isinstance(data, list)):
+    if not (isinstance(rows, str) and isinstance(columns, str) and isinstance(data, list)):
         raise yaml.YAMLError("an opencv-matrix without rows, cols and data")
-    if rows * columns != len(data):
+    if int(rows) * int(columns) != len(data):
         raise yaml.YAMLError(f"an opencv-matrix of {rows}x{columns} with {len(data)} values")
     return data
 
@@ -85,10 +92,10 @@ _Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _matrix)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """A map in YAML, or in the dialect of OpenCV's FileStorage.
+    """A map in YAML, or in the dialect of OpenCV's FileStorage; whatever is not a list or a map is text.
 
     Raises:
-        CaptureError
+        CaptureError: not a map, or it repeats values by aliases, with which a small file can be a large one.
     """
     text = read_text(path)
     # "%YAML:1.0" is no directive of YAML.
@@ -96,6 +103,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         text = text.partition("\n")[2]
     with parsing(path, "YAML"):
         try:
+            _check_yaml(text)
             data = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             raise ValueError(error) from None
@@ -104,32 +112,66 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def _check_yaml(text: str) -> None:
+    """Refuse what would take much time, memory or stack to load."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, _Loader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"*{event.anchor} stands for values that are elsewhere; write them out")
+        if depth > _MAX_DEPTH or count > _MAX_VALUES:
+            raise yaml.YAMLError("too many values for a calibration, or too deep in each other")
+
+
+_DOTTED = re.compile(rf"""(?:\.[ \t]*(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*){{{_MAX_DEPTH}}}""")
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        CaptureError
+    """
+    text = read_text(path)
+    with parsing(path, "TOML"):
+        # The time that a key takes is quadratic in its parts.
+        if _DOTTED.search(text):
+            raise ValueError(f"a key of more than {_MAX_DEPTH} parts")
+        return tomllib.loads(text)
+
+
 def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a table, by its heading, which has at least these columns; the first of them is the camera's name.
 
     Raises:
         CaptureError
     """
-    reader = csv.DictReader(read_text(path).splitlines(), skipinitialspace=True)
-    with parsing(path, "a table"):
+    reader = csv.reader(read_text(path).splitlines(), skipinitialspace=True)
+    rows: list[dict[str, str]] = []
+    with parsing(path, "CSV"):
         try:
-            rows = list(reader)
+            heading = next(reader, [])
+            if missing := [column for column in columns if column not in heading]:
+                raise CaptureError(f"{path}: has no column '{missing[0]}'")
+            for line in filter(None, reader):
+                row = dict(zip(heading, line, strict=False))
+                if not all(row.get(column, "").strip() for column in columns):
+                    raise CaptureError(f"{path}: line {reader.line_num} has no value in one of its columns")
+                if len(rows) == MAX_CAMERAS:
+                    raise CaptureError(f"{path}: has more than {MAX_CAMERAS} cameras")
+                rows.append(row)
         except csv.Error as error:
             raise ValueError(error) from None
-    if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-        raise CaptureError(f"{path}: has no column '{missing[0]}'")
-    for number, row in enumerate(rows, 2):
-        if any(row[column] is None or not row[column].strip() for column in columns):
-            raise CaptureError(f"{path}: line {number} has no value in one of its columns")
     return rows
 
 
-def xml_with(folder: Path, pattern: str, *tags: bytes) -> Path | None:
-    """The first file of a pattern in which all these tags occur."""
+def first_with(folder: Path, pattern: str, fits: Callable[[str], bool]) -> list[Path]:
+    """The first file of a pattern whose text fits, alone; none if none does."""
     for path in sorted(folder.glob(pattern)):
-        if path.is_file() and path.stat().st_size <= _MAX_BYTES and all(tag in path.read_bytes() for tag in tags):
-            return path
-    return None
+        with suppress(CaptureError):
+            if fits(read_text(path)):
+                return [path]
+    return []
 
 
 def read_xml(path: Path) -> ElementTree.Element:
@@ -142,7 +184,8 @@ def read_xml(path: Path) -> ElementTree.Element:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise CaptureError(f"{path}: defines its own document type, which no calibration needs")
     with parsing(path, "XML"):
-        return ElementTree.fromstring(text.encode())
+        # As text, whatever encoding it declares.
+        return ElementTree.fromstring(text)
 
 
 def picture_size(folder: Path, name: str, calibration: Path) -> tuple[int, int]:
@@ -162,10 +205,10 @@ def picture_size(folder: Path, name: str, calibration: Path) -> tuple[int, int]:
     raise CaptureError(f"{calibration}: camera '{name}' has no pictures of its name; expected {_EXPECTED}")
 
 
-def only(folder: Path, pattern: str) -> Path | None:
-    """The file that matches a pattern; None if there is none, or if several do."""
-    found = sorted(folder.glob(pattern))
-    return found[0] if len(found) == 1 else None
+def only(folder: Path, pattern: str) -> list[Path]:
+    """The file that matches a pattern, alone; none if there is none, or if several do."""
+    found = list(folder.glob(pattern))
+    return found if len(found) == 1 else []
 
 
 @dataclass(frozen=True)
@@ -325,15 +368,16 @@ def with_pictures(
 def _of(root: Path, name: str, kind: str) -> Path | dict[int, Path] | None:
     """A camera's video, or its images by frame number."""
     plain = Path(name).name == name and name not in (".", "..")
-    if not plain or not root.is_dir():
+    # Unlike the methods of paths, these functions also answer for names that are too long.
+    if not plain or not os.path.isdir(root):
         return None
     if kind == "videos":
         videos = [root / f"{name}{ending}" for ending in sorted(_VIDEOS)]
-        return next((path for path in videos if path.is_file()), None)
+        return next((path for path in videos if os.path.isfile(path)), None)
     inside = root / name
-    if inside.is_dir():
+    if os.path.isdir(inside):
         return numbered(path for path in sorted(inside.iterdir()) if path.suffix.lower() in _IMAGES)
-    return next(({0: path} for path in (root / f"{name}{e}" for e in sorted(_IMAGES)) if path.is_file()), None)
+    return next(({0: path} for path in (root / f"{name}{e}" for e in sorted(_IMAGES)) if os.path.isfile(path)), None)
 
 
 def numbered(paths: Iterator[Path]) -> dict[int, Path]:

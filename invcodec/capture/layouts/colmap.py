@@ -22,13 +22,13 @@ _STILL = 0.02
 elements of the rotation."""
 
 
-def matches(folder: Path) -> bool:
-    return colmap.find(folder, "cameras", "images") is not None
+def files(folder: Path) -> list[Path]:
+    return colmap.find(folder, "cameras", "images")
 
 
 def read(folder: Path, source: Source | None) -> Listing:
-    paths = colmap.find(folder, "cameras", "images")
-    if paths is None:
+    paths = files(folder)
+    if not paths:
         raise CaptureError(
             f"{folder / colmap.FOLDERS[0]}: no model of COLMAP; expected cameras and images, .bin or .txt"
         )
@@ -77,4 +77,4 @@ def _camera(name: str, view: View, lens: LensModel, path: Path) -> Camera:
     return values.camera(name, size, matrix, view.pose, distortion, fisheye=fisheye)
 
 
-LAYOUT = Layout(matches, read, "sparse/0 of COLMAP", OPENCV_AXES)
+LAYOUT = Layout(files, read, "sparse/0 of COLMAP", OPENCV_AXES)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from invcodec.capture.layouts.calibration import IMAGE_RATE
-from invcodec.capture.layouts.listing import Layout, Listing
+from invcodec.capture.layouts.listing import Layout, Listing, existing
 from invcodec.capture.layouts.transforms import from_images, load
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import check_pose
@@ -24,8 +24,8 @@ _TRAIN, _TEST = "transforms_train.json", "transforms_test.json"
 _SPLITS = ("", "train", "test", "val", "images")
 
 
-def matches(folder: Path) -> bool:
-    return (folder / _TRAIN).is_file()
+def files(folder: Path) -> list[Path]:
+    return existing(folder, _TRAIN, _TEST) or existing(folder, _TRAIN)
 
 
 def read(folder: Path, source: Source | None) -> Listing:
@@ -69,4 +69,4 @@ def _name(row: dict[str, Any], place: PurePosixPath, taken: Collection[str]) -> 
     return name if name not in taken else f"{inside}_{place.stem}"
 
 
-LAYOUT = Layout(matches, read, _TRAIN)
+LAYOUT = Layout(files, read, _TRAIN)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from invcodec.capture.layouts.calibration import Values, fisheye_distortion, with_pictures
-from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing
+from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing, existing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.camera_json import load_json
@@ -17,8 +17,8 @@ from invcodec.names import Source
 _FILE = "models.json"
 
 
-def matches(folder: Path) -> bool:
-    return (folder / _FILE).is_file()
+def files(folder: Path) -> list[Path]:
+    return existing(folder, _FILE)
 
 
 def read(folder: Path, source: Source | None) -> Listing:
@@ -47,4 +47,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, path, cameras, source)
 
 
-LAYOUT = Layout(matches, read, f"{_FILE} of immersive light fields", f"orientation {OPENCV_AXES}, and position")
+LAYOUT = Layout(files, read, f"{_FILE} of immersive light fields", f"orientation {OPENCV_AXES}, and position")

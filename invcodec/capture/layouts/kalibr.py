@@ -17,15 +17,14 @@ _FILE = "*camchain*.yaml"
 _FISHEYE = {"radtan": False, "none": False, "equidistant": True}
 
 
-def matches(folder: Path) -> bool:
-    return only(folder, _FILE) is not None
+def files(folder: Path) -> list[Path]:
+    return only(folder, _FILE)
 
 
 def read(folder: Path, source: Source | None) -> Listing:
-    path = only(folder, _FILE)
-    if path is None:
+    if not (found := files(folder)):
         raise CaptureError(f"{folder}: no {_FILE}, or several")
-    data = load_yaml(path)
+    data = load_yaml(path := found[0])
     cameras: list[Camera] = []
     to_camera = np.eye(4)
     while (name := f"cam{len(cameras)}") in data:
@@ -35,7 +34,7 @@ def read(folder: Path, source: Source | None) -> Listing:
             raise CaptureError(f"{where}: is not a map")
         values = Values(row, where)
         model, lens = row.get("camera_model", "pinhole"), row.get("distortion_model", "none")
-        if model != "pinhole" or lens not in _FISHEYE:
+        if model != "pinhole" or lens not in list(_FISHEYE):
             raise CaptureError(f"{where}: {model} with {lens} is not supported; calibrate as pinhole-radtan or -equi")
         if cameras:
             step = values.array("T_cn_cnm1", (4, 4))
@@ -54,4 +53,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, path, cameras, source)
 
 
-LAYOUT = Layout(matches, read, "camchain.yaml of Kalibr", f"a chain of {OPENCV_AXES}")
+LAYOUT = Layout(files, read, "camchain.yaml of Kalibr", f"a chain of {OPENCV_AXES}")

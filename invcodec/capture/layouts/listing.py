@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -67,19 +67,26 @@ class Listing:
     rescale: bool = False
 
 
+def existing(folder: Path, *names: str) -> list[Path]:
+    """These files, if a folder has all of them; else none."""
+    paths = [folder / name for name in names]
+    return paths if all(path.exists() for path in paths) else []
+
+
 @dataclass(frozen=True)
 class Layout:
     """A way to lay out a capture in a folder.
 
     Attributes:
-        matches: whether a folder looks like this layout.
+        files: the files of a folder that describe it, of whatever kind they are; none if it is not of this layout. They
+            are checked before they are read: they must be regular files in the folder.
         read: everything that a folder declares, from images or videos as requested (None: either, images first);
             raises CaptureError. Images and videos themselves are checked later.
         expects: the files that make up this layout, for error messages.
         axes: the convention of its poses, in words.
     """
 
-    matches: Callable[[Path], bool]
+    files: Callable[[Path], Sequence[Path]]
     read: Callable[[Path, Source | None], Listing]
     expects: str
     axes: str = "camera-to-world, OpenGL axes (x right, y up, z backward)"

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from invcodec.capture.layouts.calibration import Values, read_xml, with_pictures, xml_with
+from invcodec.capture.layouts.calibration import Values, first_with, read_xml, with_pictures
 from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
@@ -22,19 +22,14 @@ from invcodec.names import Source
 _FISHEYE = {"frame": False, "fisheye": True, "equidistant_fisheye": True}
 
 
-def _file(folder: Path) -> Path | None:
-    return xml_with(folder, "*.xml", b"<chunk", b"<sensor")
-
-
-def matches(folder: Path) -> bool:
-    return _file(folder) is not None
+def files(folder: Path) -> list[Path]:
+    return first_with(folder, "*.xml", lambda text: "<chunk" in text and "<sensor" in text)
 
 
 def read(folder: Path, source: Source | None) -> Listing:
-    path = _file(folder)
-    if path is None:
+    if not (found := files(folder)):
         raise CaptureError(f"{folder}: no .xml file of Metashape with a chunk and its sensors")
-    root = read_xml(path)
+    root = read_xml(path := found[0])
     chunk = root if root.tag == "chunk" else root.find("chunk")
     if chunk is None:
         raise CaptureError(f"{path}: has no <chunk>")
@@ -100,7 +95,7 @@ def _camera(name: str, sensor: ElementTree.Element, pose: np.ndarray, where: str
 
 
 LAYOUT = Layout(
-    matches,
+    files,
     read,
     "an .xml file of Metashape",
     "camera-to-chunk, OpenCV axes (x right, y down, z forward), then the chunk's transform",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing
+from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, existing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import MAX_NUMBER, Camera, check_pose
 from invcodec.names import Source
@@ -19,8 +19,8 @@ from invcodec.names import Source
 _POSES = "poses_bounds.npy"
 
 
-def matches(folder: Path) -> bool:
-    return (folder / _POSES).is_file()
+def files(folder: Path) -> list[Path]:
+    return existing(folder, _POSES)
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
@@ -84,6 +84,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return Listing(tuple(cameras), None, "videos", rescale=True)
 
 
-LAYOUT = Layout(
-    matches, read, f"camNN.mp4 and {_POSES}", "camera-to-world, axes of LLFF (columns down, right, backward)"
-)
+LAYOUT = Layout(files, read, f"camNN.mp4 and {_POSES}", "camera-to-world, axes of LLFF (columns down, right, backward)")

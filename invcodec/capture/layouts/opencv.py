@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from invcodec.capture.layouts.calibration import OPENCV_CORNER, Values, load_yaml, picture_size, with_pictures
-from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing
+from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing, existing
 from invcodec.names import Source
 
 _LENSES, _POSES = "intri.yml", "extri.yml"
 
 
-def matches(folder: Path) -> bool:
-    return (folder / _LENSES).is_file() and (folder / _POSES).is_file()
+def files(folder: Path) -> list[Path]:
+    return existing(folder, _LENSES, _POSES)
 
 
 def read(folder: Path, source: Source | None) -> Listing:
@@ -39,4 +39,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, folder / _LENSES, cameras, source)
 
 
-LAYOUT = Layout(matches, read, f"{_LENSES} and {_POSES}", OPENCV_AXES)
+LAYOUT = Layout(files, read, f"{_LENSES} and {_POSES}", OPENCV_AXES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture.layouts.calibration import OPENCV_CORNER, Values, read_xml, with_pictures, xml_with
+from invcodec.capture.layouts.calibration import OPENCV_CORNER, Values, first_with, read_xml, with_pictures
 from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
@@ -15,12 +15,8 @@ from invcodec.names import Source
 _UNIT = 64.0
 
 
-def _file(folder: Path) -> Path | None:
-    return xml_with(folder, "*.qca*", b"<calibration", b"<intrinsic")
-
-
-def matches(folder: Path) -> bool:
-    return _file(folder) is not None
+def files(folder: Path) -> list[Path]:
+    return first_with(folder, "*.qca*", lambda text: "<calibration" in text and "<intrinsic" in text)
 
 
 def cameras_of(path: Path) -> list[Camera]:
@@ -56,10 +52,9 @@ def cameras_of(path: Path) -> list[Camera]:
 
 
 def read(folder: Path, source: Source | None) -> Listing:
-    path = _file(folder)
-    if path is None:
+    if not (found := files(folder)):
         raise CaptureError(f"{folder}: no *.qca.txt with cameras")
-    return with_pictures(folder, path, cameras_of(path), source)
+    return with_pictures(folder, found[0], cameras_of(found[0]), source)
 
 
-LAYOUT = Layout(matches, read, "a .qca.txt file of Qualisys")
+LAYOUT = Layout(files, read, "a .qca.txt file of Qualisys")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from invcodec.capture.layouts.calibration import Values, picture_size, read_csv, read_text, with_pictures
+from invcodec.capture.layouts.calibration import Values, first_with, picture_size, read_csv, with_pictures
 from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.geometry.rotations import from_axis_angle
@@ -20,26 +20,15 @@ _COLUMNS = ("#name", "x", "y", "alt", "heading", "pitch", "roll", "f", "px", "py
 _SENSOR = 36.0
 
 
-def _file(folder: Path) -> Path | None:
-    for path in sorted(folder.glob("*.csv")):
-        try:
-            if read_text(path).startswith("#name,"):
-                return path
-        except CaptureError:
-            continue
-    return None
-
-
-def matches(folder: Path) -> bool:
-    return _file(folder) is not None
+def files(folder: Path) -> list[Path]:
+    return first_with(folder, "*.csv", lambda text: text.startswith("#name,"))
 
 
 def read(folder: Path, source: Source | None) -> Listing:
-    path = _file(folder)
-    if path is None:
+    if not (found := files(folder)):
         raise CaptureError(f"{folder}: no .csv file that begins with '#name,'")
     cameras = []
-    for row in read_csv(path, _COLUMNS):
+    for row in read_csv(path := found[0], _COLUMNS):
         name = PurePath(row["#name"]).stem
         values = Values(row, f"{path}: camera '{name}'")
         if row.get("k4") and values.number("k4"):
@@ -58,7 +47,7 @@ def read(folder: Path, source: Source | None) -> Listing:
 
 
 LAYOUT = Layout(
-    matches,
+    files,
     read,
     "a .csv file of RealityCapture",
     "camera-to-world by heading, pitch and roll, OpenGL axes (x right, y up, z backward)",

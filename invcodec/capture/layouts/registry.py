@@ -40,7 +40,7 @@ def recognise(folder: Path, name: str | None = None) -> tuple[str, Layout]:
         return name, load(name)
     expected = []
     for name, layout in _in_order():
-        if layout.matches(folder):
+        if layout.files(folder):
             return name, layout
         expected.append(layout.expects)
     raise CaptureError(f"{folder}: no capture recognised here; expected {' or '.join(expected)}")

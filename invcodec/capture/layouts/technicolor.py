@@ -13,7 +13,7 @@ import numpy as np
 
 from invcodec.capture.image import image_size
 from invcodec.capture.layouts.calibration import IMAGE_RATE, Values, parsing, read_text
-from invcodec.capture.layouts.listing import OPENCV_AXES, CameraFiles, Layout, Listing
+from invcodec.capture.layouts.listing import OPENCV_AXES, CameraFiles, Layout, Listing, existing
 from invcodec.errors import CaptureError
 from invcodec.geometry.rotations import from_quaternion, pose_from_opencv
 from invcodec.names import Source
@@ -23,8 +23,8 @@ _PICTURE = re.compile(r".*_(\d+)_(\d+)\.png")
 _NUMBERS = 12
 
 
-def matches(folder: Path) -> bool:
-    return (folder / _FILE).is_file()
+def files(folder: Path) -> list[Path]:
+    return existing(folder, _FILE)
 
 
 def read(folder: Path, source: Source | None) -> Listing:
@@ -56,4 +56,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return Listing(tuple(listed), IMAGE_RATE, "images")
 
 
-LAYOUT = Layout(matches, read, f"{_FILE} of Technicolor", OPENCV_AXES)
+LAYOUT = Layout(files, read, f"{_FILE} of Technicolor", OPENCV_AXES)

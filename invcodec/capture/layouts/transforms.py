@@ -18,7 +18,7 @@ import numpy as np
 
 from invcodec.capture.image import image_size
 from invcodec.capture.layouts.calibration import IMAGE_RATE, Values
-from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, Stream
+from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, Stream, existing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import MAX_NUMBER, Camera, check_pose
 from invcodec.geometry.camera_json import Fields, load_json
@@ -27,8 +27,8 @@ from invcodec.names import Source
 FILE = "transforms.json"
 
 
-def matches(folder: Path) -> bool:
-    return (folder / FILE).is_file()
+def files(folder: Path) -> list[Path]:
+    return existing(folder, FILE)
 
 
 @dataclass(frozen=True)
@@ -260,4 +260,4 @@ def _frame_number(row: Mapping[str, Any], ranks: Mapping[float, int], path: Path
     return int(numbers[-1])
 
 
-LAYOUT = Layout(matches, read, FILE)
+LAYOUT = Layout(files, read, FILE)

@@ -16,13 +16,11 @@ from invcodec.errors import CaptureError
 from invcodec.names import Source
 
 
-def _files(folder: Path) -> dict[int, Path]:
+def _by_number(folder: Path) -> dict[int, Path]:
     """The file of each frame, in order."""
-    if not folder.is_dir():
-        return {}
     found: dict[int, Path] = {}
     for path in folder.iterdir():
-        if path.name.isascii() and path.name.isdigit() and (path / FILE).is_file():
+        if path.name.isascii() and path.name.isdigit() and (path / FILE).exists():
             number = int(path.name)
             if number in found:
                 raise CaptureError(f"{path}: is frame {number}, as {found[number].parent} is")
@@ -30,21 +28,19 @@ def _files(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def matches(folder: Path) -> bool:
-    return any(
-        path.name.isascii() and path.name.isdigit() and (path / FILE).is_file() for path in sorted(folder.iterdir())
-    )
+def files(folder: Path) -> list[Path]:
+    return list(_by_number(folder).values())
 
 
 def read(folder: Path, source: Source | None) -> Listing:
     if source == "videos":
         raise CaptureError(f"{folder}: this layout has images only; omit --source or use --source images")
-    files = _files(folder)
-    if not files:
+    described = _by_number(folder)
+    if not described:
         raise CaptureError(f"{folder}: no folders with the numbers of frames and a {FILE} in each")
     rows: list[dict[str, Any]] = []
     names: set[str] = set()
-    for number, path in files.items():
+    for number, path in described.items():
         declared = load(path)
         tops = {key: value for key, value in declared.data.items() if key not in ("frames", "cameras")}
         found = []
@@ -60,9 +56,9 @@ def read(folder: Path, source: Source | None) -> Listing:
             raise CaptureError(f"{path}: has no image of camera '{min(missing)}'")
         names = names or {row["camera"] for row in found}
         rows += found
-    first = load(next(iter(files.values())))
+    first = load(next(iter(described.values())))
     whole = replace(first, data={}, frames=rows, cameras=[])
     return Listing(from_images(folder, folder / "*" / FILE, whole), first.rate or IMAGE_RATE, "images")
 
 
-LAYOUT = Layout(matches, read, f"N/{FILE} for each frame N")
+LAYOUT = Layout(files, read, f"N/{FILE} for each frame N")
