@@ -304,6 +304,9 @@ def _valid() -> Iterator[Vector]:
     pair = [nerf("coarse", "ndc", importance=0), nerf("fine", "ndc")]
     made = Maker(header(pair, cameras("ndc")), 5).key(0, 0).delta(1, 40).delta(2, 80, only="layers.0")
     yield Vector("valid/nerf-coarse-fine", "two networks: warm-up, then structure alone", made.finish(), (2, "cam00"))
+    made = Maker(header([nerf("scene", "box", occupancy=4)], cameras("box")), 20).key(0, 0)
+    made.delta(1, 40, only="occupancy").delta(2, 80)
+    yield Vector("valid/nerf-occupancy", "an MLP with occupied cells, which change", made.finish(), (2, "cam01"))
     made = Maker(header([nerf("scene", "contract")], cameras("contract")), 15).key(0, 0)
     yield Vector("valid/nerf-contract", "importance samples in contracted space", made.finish(), (0, "cam01"))
     made = Maker(header([grid("ndc")], cameras("ndc")), 6).key(0, 0).delta(1, 40).delta(2, 80, only="grid")

@@ -345,7 +345,9 @@ def nerf_tensors(config: dict[str, Any]) -> list[Any]:
     layers = [(f"layers.{i}", width, width if i else 3 + 6 * position, int(i >= structure)) for i in range(depth)]
     layers += [("density", 1, width, 1), ("feature", width, width, 1)]
     layers += [("direction", width // 2, width + 3 + 6 * direction, 1), ("rgb", 3, width // 2, 1)]
-    return linear_tensors(layers)
+    cells = setting({"occupancy": 0} | config, "occupancy", 0, 256)
+    rows: list[Any] = [["occupancy", [cells, cells, cells], 0]] if cells else []
+    return rows + linear_tensors(layers)
 
 
 def grid_tensors(config: dict[str, Any]) -> list[Any]:
@@ -1254,7 +1256,7 @@ class Nerf:
     """The field of FORMAT.md "Profile 1: nerf"."""
 
     def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
-        self.config, self.w, self.occupancy = config, w, None
+        self.config, self.w, self.occupancy = config, w, w.get("occupancy")
         self.samples, self.importance, self.features = config["samples"], config["importance"], 3
 
     @staticmethod

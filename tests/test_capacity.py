@@ -94,8 +94,7 @@ def test_the_published_configuration_is_as_published_and_the_small_mlp_keeps_its
     assert replace(paper, pixels=None) == resolve("paper")
     mlp, grid = fitted(cameras, profile="nerf"), fitted(cameras)
     assert mlp.networks == resolve(profile="nerf").networks
-    assert grid.key.budget.steps is not None
-    assert mlp.key.budget.steps == capacity.NERF_STEPS * grid.key.budget.steps
+    assert (mlp.key.budget, mlp.delta.budget) == (grid.key.budget, grid.delta.budget)
 
 
 def test_held_out_cameras_count_for_nothing() -> None:

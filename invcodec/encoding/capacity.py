@@ -30,8 +30,6 @@ STEPS = {"draft": (400, 60), "fast": (1200, 140), "medium": (3000, 300), "slow":
 of them, and more of the network is hashed."""
 REFRESH_STEPS = 2 / 3
 """Share of a keyframe's steps that one gets which starts from the last frame."""
-NERF_STEPS = 0.25
-"""Share of these steps that one small MLP gets: its steps take many times as long."""
 QUIET_STEPS, FULL_CHANGE = 0.125, 0.08
 """A frame in which nothing changed gets this share of the steps; one in which this share of the training pixels
 changed, as is usual where people move, gets all of them."""
@@ -76,8 +74,7 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
     if is_open:
         config = grid_config(pixels, cells_per_axis(rig, space))
         networks = tuple({**network, "config": config} for network in networks)
-    share = NERF_STEPS if networks[0]["profile"] == "nerf" else 1.0
-    key_steps, steps = (round(share * count) for count in STEPS.get(settings.preset, STEPS[DEFAULT_PRESET]))
+    key_steps, steps = STEPS.get(settings.preset, STEPS[DEFAULT_PRESET])
 
     def fitted(schedule: Schedule, open_budget: Budget) -> Schedule:
         return replace(

@@ -85,9 +85,9 @@ def _nerf_settings(preset: Settings) -> Settings:
         "role": "scene",
         "profile": "nerf",
         # With 8 octaves, small pictures were learned more slowly.
-        "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 48, "importance": 0},
+        "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 64, "importance": 0, "occupancy": 32},
     }
-    key = Schedule(Budget(), rays=512, lead_rate=5e-3, rate=5e-3, attended_share=0.0, mixed=True)
+    key = Schedule(Budget(), rays=1024, lead_rate=5e-3, rate=5e-3, attended_share=0.0, mixed=True, samples=8192)
     delta = replace(
         key,
         # A high rate under a price moves few weights far; a low rate moves many a little.

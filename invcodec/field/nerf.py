@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from invcodec.errors import LimitError
-from invcodec.field.profile import Profile, Recipe, TensorSpec
+from invcodec.field.profile import OCCUPANCY, Profile, Recipe, TensorSpec
 from invcodec.limits import MAX_SAMPLES_PER_RAY
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class NerfProfile(Profile):
         samples: steps along a ray.
         importance: further samples, placed where density was found: by the network of role "coarse" for one of
             role "fine", by the network itself for one of role "scene".
+        occupancy: cells of the occupancy grid along each axis; 0 if there is none.
     """
 
     id: ClassVar[int] = 1
@@ -45,6 +46,7 @@ class NerfProfile(Profile):
         direction_octaves: int = 4,
         samples: int = 64,
         importance: int = 64,
+        occupancy: int = 0,
     ) -> None:
         if not (1 <= structure_layers <= depth <= 32 and 2 <= width <= 1024 and width % 2 == 0):
             raise LimitError("nerf profile: at most 32 layers of an even width up to 1024")
@@ -52,6 +54,8 @@ class NerfProfile(Profile):
             raise LimitError("nerf profile: at most 16 octaves")
         if samples < 1 or importance < 0 or samples + importance > MAX_SAMPLES_PER_RAY:
             raise LimitError(f"nerf profile: at most {MAX_SAMPLES_PER_RAY} samples")
+        if not 0 <= occupancy <= 256:
+            raise LimitError("nerf profile: at most 256 occupancy cells along an axis")
         self.depth = depth
         self.width = width
         self.structure_layers = structure_layers
@@ -59,6 +63,7 @@ class NerfProfile(Profile):
         self.direction_octaves = direction_octaves
         self.samples = samples
         self.importance = importance
+        self.occupancy = occupancy
         self.config = {
             "depth": depth,
             "width": width,
@@ -68,6 +73,8 @@ class NerfProfile(Profile):
             "samples": samples,
             "importance": importance,
         }
+        if occupancy:
+            self.config["occupancy"] = occupancy
 
     @property
     def layers(self) -> dict[str, tuple[int, int]]:
@@ -85,6 +92,8 @@ class NerfProfile(Profile):
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
         specs = []
+        if self.occupancy:
+            specs.append(TensorSpec(OCCUPANCY, (self.occupancy,) * 3, "structure", 1.0, exact=True, lead=True))
         for i, (name, (width, inputs)) in enumerate(self.layers.items()):
             lead = i < self.structure_layers
             group = "structure" if lead else "colour"
@@ -100,28 +109,26 @@ class NerfProfile(Profile):
 
     def initialise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         # Glorot and Bengio 2010, as in the original NeRF.
-        weights = {}
+        weights: dict[str, np.ndarray] = {}
+        if self.occupancy:
+            weights[OCCUPANCY] = np.ones((self.occupancy,) * 3, np.float32)
         for name, (width, inputs) in self.layers.items():
             bound = (6 / (width + inputs)) ** 0.5
             weights[f"{name}.weight"] = rng.uniform(-bound, bound, (width, inputs)).astype(np.float32)
             weights[f"{name}.bias"] = np.zeros(width, np.float32)
+        if self.occupancy:
+            # Fog everywhere, which training clears: where there is no density at first, there is no gradient.
+            weights["density.bias"] += 1
         return weights
 
     def density(
         self, weights: Mapping[str, torch.Tensor], position: torch.Tensor, direction: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
-        from torch.nn.functional import linear
+        from invcodec.field.perceptron import Perceptron
 
-        def dense(name: str, x: torch.Tensor) -> torch.Tensor:
-            return linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-        hidden = positional_encoding(2 * position - 1, self.position_octaves)
-        for i in range(self.depth):
-            hidden = dense(f"layers.{i}", hidden).relu()
+        encoded = positional_encoding(2 * position - 1, self.position_octaves)
         view = positional_encoding(direction, self.direction_octaves)
-        colour = dense("direction", torch.cat([dense("feature", hidden), view], 1)).relu()
-        return dense("density", hidden)[:, 0], dense("rgb", colour).sigmoid()
+        return Perceptron.apply(encoded, view, *(weights[f"{n}.{p}"] for n in self.layers for p in ("weight", "bias")))
 
     def activate(self, raw: torch.Tensor) -> torch.Tensor:
         return raw.relu()

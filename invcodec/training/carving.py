@@ -29,12 +29,11 @@ class Carving:
 
     Args:
         engine: trains a network with occupancy; all its cells but `empty` are opened.
-        rays: per step.
         rng: source of all randomness.
         empty: `[M, M, M]` bool, cells that stay closed.
     """
 
-    def __init__(self, engine: Trainer, rays: int, rng: np.random.Generator, empty: np.ndarray) -> None:
+    def __init__(self, engine: Trainer, rng: np.random.Generator, empty: np.ndarray) -> None:
         cells = engine.occupancy()
         assert cells is not None
         self._engine = engine
@@ -42,19 +41,19 @@ class Carving:
         self._shape = cells.shape
         self._possible = ~empty
         self._density = np.full(cells.size, np.nan, np.float32)
-        # Of the current window of steps and of the one before it. A ray crosses M of M^3 cells.
+        # Of the current window of rays and of the one before it. A ray crosses M of M^3 cells.
         self._light = np.zeros((2, *cells.shape), np.float32)
-        self._window = max(1, _CROSSINGS * cells.shape[0] ** 2 // rays)
+        self._window = _CROSSINGS * cells.shape[0] ** 2
         self._window_end = self._window
         self._reviews = 0
         engine.set_occupancy(self._possible)
         engine.take_cell_weights()
 
-    def review(self, step: int, fraction: float) -> None:
+    def review(self, rays: int, fraction: float) -> None:
         """Look at a part of the cells, and open or close them.
 
         Args:
-            step: steps taken so far.
+            rays: taken so far.
             fraction: of the budget used so far.
         """
         self._light[0] = np.maximum(self._light[0], self._engine.take_cell_weights())
@@ -68,9 +67,9 @@ class Carving:
         # A scene that is still fog would be closed altogether and could never be learned.
         if open_cells.mean() > _LEAST_OPEN:
             self._engine.set_occupancy(open_cells)
-        if step >= self._window_end:
+        if rays >= self._window_end:
             self._light[1], self._light[0] = self._light[0], 0
-            self._window_end = step + self._window
+            self._window_end = rays + self._window
 
     def _look(self, cells: np.ndarray) -> None:
         """Sample the density of every n-th of some cells `[C]`, so that n reviews look at all of them."""

@@ -53,6 +53,8 @@ _COARSE_STEPS = 64
 _REVIEW_STEPS, _REVIEW_SHARE = 16, 1 / 400
 """Minimum steps, and share of the budget, between two updates of a keyframe's occupancy; three times as many once it
 has taken shape."""
+_LEAST_RAYS = 64
+"""Rays of a step; with fewer, it would be too noisy."""
 _ATTEND_FROM, _ATTEND_APART = 0.1, 0.025
 """Fractions of a keyframe's budget: when it first attends to the worst parts of the pictures, and between two looks."""
 _SETTLED = 0.4
@@ -97,16 +99,16 @@ class FrameTrainer:
         samples = self.engine.networks.samples
         coarse = _COARSE_STEPS if schedule.budget.steps is None else min(_COARSE_STEPS, schedule.budget.steps // 8)
         due, due_at, attend_at = coarse, 0.0, _ATTEND_FROM
-        carving = None if self.engine.occupancy() is None else Carving(self.engine, schedule.rays, self.rng, self.empty)
+        carving = None if self.engine.occupancy() is None else Carving(self.engine, self.rng, self.empty)
 
-        def before_step(step: int, fraction: float) -> tuple[int, int]:
+        def before_step(step: int, fraction: float, visited: int) -> tuple[int, int]:
             nonlocal due, due_at, attend_at
             if carving and step < coarse:
                 return max(schedule.rays // 4, 64), max(samples // 2, 1)
             if carving and step >= due and fraction >= due_at:
                 apart = 1 if fraction < 0.3 else 3
                 due, due_at = step + apart * _REVIEW_STEPS, fraction + apart * _REVIEW_SHARE
-                carving.review(step, fraction)
+                carving.review(visited, fraction)
             if step % 32 == 0 and 0.1 < fraction < 0.9:
                 self.steps.fit_colour()
             if schedule.attended_share and fraction >= attend_at:
@@ -128,7 +130,7 @@ class FrameTrainer:
             self.engine.take_cell_weights()
         settled = False
 
-        def before_step(step: int, fraction: float) -> tuple[int, int]:
+        def before_step(step: int, fraction: float, visited: int) -> tuple[int, int]:
             nonlocal settled
             if not settled and fraction >= _SETTLED:
                 # By now the new surfaces carry weight; the other cells would only cost samples.
@@ -151,19 +153,25 @@ class FrameTrainer:
         frame: FramePixels,
         schedule: Schedule,
         trainable: Collection[TensorKey],
-        before_step: Callable[[int, float], tuple[int, int]],
+        before_step: Callable[[int, float, int], tuple[int, int]],
         *,
         delta: bool = False,
         observe: bool = False,
     ) -> Training:
-        """Take steps until the budget is used up; `before_step` gives the rays and samples per ray of each one."""
+        """Take steps until the budget is used up.
+
+        Args:
+            before_step: gives the rays of a step, at most, and the equal steps along each, from the steps, the fraction
+                of the budget and the rays so far.
+        """
         start = time.perf_counter()
         self.engine.begin(trainable, schedule.price, delta=delta, mixed=schedule.mixed)
         self.steps.start(frame, schedule, self.rng, observe=observe)
-        step, loss = 0, float("nan")
+        step, visited, loss = 0, 0, float("nan")
         corners = list(_STEER_AT)
         while (fraction := schedule.budget.fraction(time.perf_counter() - start, step)) < 1:
-            rays, samples = before_step(step, fraction)
+            rays, samples = before_step(step, fraction, visited)
+            rays = self._affordable(schedule, rays, samples)
             if corners and fraction >= corners[0]:
                 corners = [corner for corner in corners if corner > fraction]
                 price = yield SteeringPoint(fraction)
@@ -175,11 +183,20 @@ class FrameTrainer:
                 first = step < 2 or math.isnan(loss)
                 loss = error if first else loss + (error - loss) * max(0.05, 1 / step)
             step += 1
+            visited += rays
             yield StepDone(min(fraction, 1.0), loss, _psnr(loss))
         last = self.steps.finish()
         if last is not None and math.isnan(loss):
             loss = last
         return Trained(step, loss)
+
+    def _affordable(self, schedule: Schedule, rays: int, samples: int) -> int:
+        """Rays of a step that may take `rays`, with so many equal steps along each."""
+        if schedule.samples is None:
+            return rays
+        cells = self.engine.occupancy()
+        taken = samples * (1.0 if cells is None else float(cells.mean()))
+        return min(rays, max(_LEAST_RAYS, int(schedule.samples / max(taken, 1.0))))
 
 
 def _psnr(mean_squared_error: float) -> float:

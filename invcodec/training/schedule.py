@@ -39,7 +39,7 @@ class Schedule:
 
     Attributes:
         budget: when to stop.
-        rays: per step.
+        rays: per step, at most.
         lead_rate: learning rate of the lead tensors (a grid's tables).
         rate: learning rate of the others.
         hold: fraction of the budget for which the rates stay constant.
@@ -49,6 +49,7 @@ class Schedule:
         attended_weight: weight of such a pixel in the loss, relative to any other.
         jitter: how far samples are moved within their steps; 1 is anywhere, 0 is where a decoder samples.
         mixed: multiply matrices in bfloat16 where the hardware does that faster; weights stay float32.
+        samples: per step, at about most: it takes fewer rays while much of space is open. None for no limit.
     """
 
     budget: Budget
@@ -62,6 +63,7 @@ class Schedule:
     attended_weight: float = 1.0
     jitter: float = 1.0
     mixed: bool = False
+    samples: int | None = None
 
     def picked(self, rays: int) -> int:
         """Rays of a batch that visit attended pixels, if there are any."""
