@@ -40,6 +40,7 @@ from invcodec.geometry.fitting import choose_space
 WIDTH, HEIGHT = 16, 12
 PICTURES = ("png", "jpg", "webp", "tif", "gif", "bmp")
 VIDEOS = ("mp4", "mkv", "avi", "ts")
+DESCRIPTIONS = (".json", ".npy", ".yaml", ".yml", ".toml", ".csv", ".xml", ".txt")
 _PATIENCE = 60
 """Seconds after which something that should have ended has not."""
 _SILENCE = 1.0
@@ -72,6 +73,67 @@ def write_points(folder: Path) -> None:
     lines = [f"{n} 0 1 0 0 {-0.3 * n} {0.1 * n} 0 1 cam{n}.png\n1 2 3" for n in range(4)]
     (model / "images.txt").write_text("# images\n" + "\n".join(lines) + "\n")
     (model / "points3D.txt").write_text("".join(f"{n} {n / 9} 0.5 {-2 - n} 1 2 3 0.1 1 2\n" for n in range(9)))
+
+
+def calibrations() -> dict[str, str]:
+    """Sound calibrations of other tools by file name, of cameras `cam0` to `cam3`; `intri.yml` is `extri.yml`, too."""
+    size = f'width="{WIDTH}" height="{HEIGHT}"'
+    axes = " ".join(f'r{i}{j}="{int(i == j)}"' for i in (1, 2, 3) for j in (1, 2, 3))
+    chain = table = reality = matrices = toml = sensors = aligned = marked = ""
+    rows = []
+    for n in range(4):
+        x = 0.3 * n
+        chain += f"cam{n}:\n  camera_model: pinhole\n  distortion_model: radtan\n  distortion_coeffs: [0.1, 0, 0, 0]\n"
+        chain += f"  resolution: [{WIDTH}, {HEIGHT}]\n  intrinsics: [15.0, 15.0, 8.0, 6.0]\n"
+        chain += "  T_cn_cnm1: [[1.0, 0.0, 0.0, 0.3], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0, 0, 0, 1]]\n"
+        for name, shape, data in (
+            ("K", (3, 3), [15, 0, 8, 0, 15, 6, 0, 0, 1]),
+            ("D", (1, 5), [0.1, 0, 0, 0, 0]),
+            ("R", (3, 1), [0, 0.1, 0]),
+            ("T", (3, 1), [x, 0, 0]),
+        ):
+            matrices += f"{name}_cam{n}: !!opencv-matrix\n  rows: {shape[0]}\n  cols: {shape[1]}\n  data: {data}\n"
+        toml += f'[cam_{n}]\nname = "cam{n}"\nsize = [{WIDTH}, {HEIGHT}]\nmatrix = [15, 0, 8, 0, 15, 6, 0, 0, 1]\n'
+        toml += f"distortions = [0.1, 0, 0, 0, 0]\nrotation = [0, 0.1, 0]\ntranslation = [{x}, 0, 0]\nfisheye = false\n"
+        table += f"cam{n},{WIDTH},{HEIGHT},0,0.1,0,{x},0,0,0.9,1.2,0.5,0.5\n"
+        reality += f"cam{n}.png,{x},0,0,10,20,30,35,0,0,0.1,0,0,0,0,0\n"
+        sensors += f'<sensor id="{n}"><resolution {size}/><calibration><f>15</f></calibration></sensor>'
+        aligned += f'<camera sensor_id="{n}" label="cam{n}">'
+        aligned += f"<transform>1 0 0 {x} 0 1 0 0 0 0 1 0 0 0 0 1</transform></camera>"
+        marked += f'<camera serial="cam{n}"><fov_video left="0" top="0" right="{WIDTH - 1}" bottom="{HEIGHT - 1}"/>'
+        marked += f'<transform {axes} x="{x}" y="0" z="0"/><intrinsic focalLengthU="960" focalLengthV="960"/></camera>'
+        lens = {"projection_type": "fisheye", "focal_length": 15, "principal_point": [8, 6]}
+        place = {"position": [x, 0, 0], "orientation": [0, 0, 0]}
+        rows.append({"name": f"cam{n}", "width": WIDTH, "height": HEIGHT, **lens, **place})
+    frames = [{"file_path": f"cam{n}/{k}", "time": k, "transform_matrix": pose(n)} for n in range(4) for k in (0, 1)]
+    return {
+        "camchain.yaml": chain,
+        "intri.yml": "%YAML:1.0\n---\nnames: [cam0, cam1, cam2, cam3]\n" + matrices,
+        "x.toml": toml,
+        "calibration.csv": "name,w,h,rx,ry,rz,tx,ty,tz,fx,fy,px,py\n" + table,
+        "x.csv": "#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2\n" + reality,
+        "x.xml": f"<document><chunk><sensors>{sensors}</sensors><cameras>{aligned}</cameras></chunk></document>",
+        "x.qca.txt": f"<calibration><cameras>{marked}</cameras></calibration>",
+        "models.json": json.dumps(rows),
+        "transforms_train.json": json.dumps({"camera_angle_x": 0.9, "frames": frames}),
+    }
+
+
+def write_stills(folder: Path) -> None:
+    """Pictures of the cameras of `calibrations`."""
+    for index in range(4):
+        (folder / f"cam{index}").mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(picture(number)).save(folder / f"cam{index}" / f"{number}.png")
+
+
+def write_calibration(folder: Path, name: str, data: bytes) -> None:
+    """One of `calibrations`, in a folder that may have another."""
+    for other in folder.glob("*.*"):
+        other.unlink()
+    (folder / name).write_bytes(data)
+    if name == "intri.yml":
+        (folder / "extri.yml").write_bytes(data)
 
 
 def write_captures(folder: Path) -> list[Path]:
@@ -113,7 +175,12 @@ def write_captures(folder: Path) -> list[Path]:
         rows.append([*columns[0], *columns[1], *columns[2], 1.0, 9.0])
     np.save(poses / "poses_bounds.npy", np.array(rows))
     write_points(poses)
-    return [pictures, films, poses, rig]
+    others = []
+    for name, text in calibrations().items():
+        others.append(folder / name)
+        write_stills(folder / name)
+        write_calibration(folder / name, name, text.encode())
+    return [pictures, films, poses, rig, *others]
 
 
 class CaptureFuzzer(Fuzzer):
@@ -132,7 +199,7 @@ class CaptureFuzzer(Fuzzer):
         rng = random.Random(number)
         shutil.copytree(rng.choice(self.captures), target)
         files = sorted(path for path in target.rglob("*") if path.is_file())
-        described = [path for path in files if path.suffix in (".json", ".npy")]
+        described = [path for path in files if path.suffix in DESCRIPTIONS]
         for _ in range(rng.choice([1, 1, 2])):
             path = rng.choice(described if rng.random() < 0.5 else files)
             path.write_bytes(self._file(path.read_bytes(), path.suffix == ".json", rng))

@@ -24,7 +24,7 @@ def test_hostile_captures_are_refused_or_read(tmp_path: Path, monkeypatch: pytes
     monkeypatch.syspath_prepend(str(fuzz.VECTORS.parent))
     captures = load("fuzz_captures")
     fuzzer = captures.CaptureFuzzer(tmp_path / "sound")
-    assert [captures.attack(path) for path in fuzzer.captures] == ["read", "read", "read", "filmed"]
+    assert [captures.attack(path) for path in fuzzer.captures] == ["read"] * 3 + ["filmed"] + ["read"] * 9
     outcomes = set()
     for number in range(100):
         fuzzer.write(number, tmp_path / f"{number}")

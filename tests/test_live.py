@@ -260,6 +260,7 @@ def test_images_are_downscaled_as_they_are_read(tmp_path: Path) -> None:
         ({"ffmpeg": [{"f": ["v4l2"]}, {}, {}]}, "'ffmpeg' is not an object"),
         ({"name": ["a", "a", "b"]}, "same name"),
         ({"video": [None, "b", "c"]}, "has no 'video'"),
+        ({"w": [16, 1e9, 16]}, "camera 'cam1' is 1000000000x12, the limit is 16384"),
     ],
 )
 def test_faults_of_a_rig_are_named(tmp_path: Path, change: dict[str, list[object]], message: str) -> None:

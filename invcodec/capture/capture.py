@@ -22,7 +22,7 @@ from invcodec.capture.video import probe, read_video
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
-from invcodec.limits import MAX_NAME_BYTES
+from invcodec.limits import MAX_IMAGE_SIDE, MAX_NAME_BYTES
 from invcodec.names import Source
 
 
@@ -252,11 +252,12 @@ def _seen(camera: Camera, downscale: int) -> np.ndarray | None:
     """Which pixels `[H, W]` bool of the downscaled camera its lens sees; None if all."""
     small = _downscaled(camera, downscale, Path())
     # What a lens sees is around its axis: all, if it sees the border.
-    ends = [small.centres(range(row, row + 1)) for row in (0, small.height - 1)]
-    sides = small.centres(range(small.height)).reshape(small.height, small.width, 2)[:, [0, -1]].reshape(-1, 2)
-    if small.sees(np.concatenate([*ends, sides])).all():
+    rows = [small.centres(range(row, row + 1)) for row in (0, small.height - 1)]
+    columns = [[(x + 0.5, y + 0.5) for y in range(small.height)] for x in (0, small.width - 1)]
+    if small.sees(np.concatenate([*rows, *columns])).all():
         return None
-    return small.sees(small.centres(range(small.height))).reshape(small.height, small.width)
+    # One by one, as the rays of all pixels would take a hundred times as much memory as the result.
+    return np.stack([small.sees(small.centres(range(row, row + 1))) for row in range(small.height)])
 
 
 def _close(reader: Generator[np.ndarray]) -> None:
@@ -291,6 +292,11 @@ def rig_cameras(
     """
     names = [camera.name for camera in declared]
     _check_names(names, where)
+    for camera in declared:
+        if max(size := (camera.width, camera.height)) > MAX_IMAGE_SIDE:
+            raise CaptureError(
+                f"{where}: camera '{camera.name}' is {size[0]}x{size[1]}, the limit is {MAX_IMAGE_SIDE} pixels per side"
+            )
     cameras = [_downscaled(camera, downscale, where) for camera in declared]
     if holdout is not None:
         if unknown := [name for name in holdout if name not in names]:

@@ -188,8 +188,10 @@ def _check_end(data: bytes, offset: int) -> None:
 def _text_images(data: bytes) -> Iterator[tuple[list[float], int, str]]:
     # Every second line lists observations, and may be empty.
     for line in islice(_lines(data), 0, None, 2):
-        _, *numbers, lens, name = line.split(maxsplit=9)
-        yield [float(word) for word in numbers], int(lens), name.strip()
+        words = line.split(maxsplit=9)
+        if len(words) != 10:
+            raise ValueError
+        yield [float(word) for word in words[1:8]], int(words[8]), words[9].strip()
 
 
 def _text_points(data: bytes) -> Iterator[Sequence[float]]:
