@@ -128,9 +128,7 @@ def write_stills(folder: Path) -> None:
 
 
 def write_calibration(folder: Path, name: str, data: bytes) -> None:
-    """One of `calibrations`, in a folder that may have another."""
-    for other in folder.glob("*.*"):
-        other.unlink()
+    """One of `calibrations`."""
     (folder / name).write_bytes(data)
     if name == "intri.yml":
         (folder / "extri.yml").write_bytes(data)

@@ -183,12 +183,18 @@ def described(folder: Path) -> Target:
 def calibration(folder: Path) -> Target:
     """The first byte says of which tool."""
     sound = {name: text for name, text in calibrations().items() if name != "transforms_train.json"}
+    places = []
+    for name, text in sound.items():
+        write_stills(folder / name)
+        write_calibration(folder / name, name, text.encode())
+        places.append((folder / name, recognise(folder / name)[1]))
     names = list(sound)
-    write_stills(folder)
 
     def attack(data: bytes) -> None:
-        write_calibration(folder, names[data[0] % len(names)] if data else names[0], data[1:])
-        recognise(folder)[1].read(folder, None)
+        which = data[0] % len(names) if data else 0
+        place, layout = places[which]
+        write_calibration(place, names[which], data[1:])
+        layout.read(place, None)
 
     def change(data: bytes, rng: random.Random) -> bytes:
         if data and names[data[0] % len(names)].endswith(".json"):
