@@ -329,6 +329,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-crashes"), help="folder for an input that ends the run")
     parser.add_argument("--corpus", type=Path, help="folder for inputs that reach new code, to go on from")
     arguments = parser.parse_args()
     # Files that are written for each input are never on a disk, where there is a choice.
@@ -341,7 +342,13 @@ def main() -> None:
         if arguments.target != "file":
             target.attack(seed)
         (corpus / f"seed{number}").write_bytes(seed)
-    limits = [f"-max_len={_LONGEST}", f"-rss_limit_mb={_ENOUGH_MB}", f"-timeout={_TOO_LONG}"]
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    limits = [
+        f"-artifact_prefix={arguments.keep}/",
+        f"-max_len={_LONGEST}",
+        f"-rss_limit_mb={_ENOUGH_MB}",
+        f"-timeout={_TOO_LONG}",
+    ]
     atheris.Setup(
         [sys.argv[0], f"-max_total_time={arguments.seconds}", *limits, "-print_final_stats=1", str(corpus)],
         target,
