@@ -45,8 +45,9 @@ class GridProfile(Profile):
     id: ClassVar[int] = PROFILE_ID
     name: ClassVar[str] = "grid"
     version: ClassVar[int] = PROFILE_VERSION
-    # In one step, most table entries receive no gradient.
-    recipe: ClassVar[Recipe] = Recipe(betas=(0.9, 0.99), epsilon=1e-15, sparse=True)
+    # In one step, most entries receive no gradient. Second moments over more than some twenty gradients cost bytes
+    # and quality: what an entry has to hold changes much while a frame is learned.
+    recipe: ClassVar[Recipe] = Recipe(betas=(0.9, 0.95), epsilon=1e-15, sparse=True)
 
     def __init__(
         self,
