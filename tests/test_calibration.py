@@ -40,7 +40,8 @@ def test_a_speed_is_remembered_for_this_work_on_this_machine(monkeypatch: pytest
     assert remembered(fit(resolve("slow", threads=1), RIG, SPACE), "key") == Speed(0.25, 2)
     assert remembered(SETTINGS, "delta") is None
     assert remembered(replace(SETTINGS, threads=2), "key") is None
-    assert remembered(replace(SETTINGS, key=replace(SETTINGS.key, rays=77)), "key") is None
+    for other in ({"rays": 77}, {"samples": 77}):
+        assert remembered(replace(SETTINGS, key=replace(SETTINGS.key, **other)), "key") is None  # type: ignore[arg-type]
     assert remembered(fit(resolve(threads=1, profile="nerf"), RIG, SPACE), "key") is None
     monkeypatch.setenv("NUMBA_CPU_FEATURES", "+sse2")
     assert remembered(SETTINGS, "key") is None

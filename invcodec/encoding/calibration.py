@@ -154,7 +154,7 @@ def _path(settings: Settings, kind: Kind) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     schedule: Schedule = settings.key if kind == "key" else settings.delta
     networks = [[each["profile"], each["config"]] for each in settings.networks]
-    work = [kind, networks, schedule.rays, schedule.mixed]
+    work = [kind, networks, schedule.rays, schedule.samples, schedule.mixed]
     name = hashlib.sha256(json.dumps([_machine(settings), work], sort_keys=True).encode()).hexdigest()[:16]
     return Path(cache) / "invcodec" / "speed" / f"{name}.json"
 

@@ -2,8 +2,8 @@
 
 - `feature` and the part of `direction` that reads it have no activation between them, so they are one layer of half
   the width; its gradient gives both of theirs.
-- A sample in empty space, or behind what the light does not reach, has no gradient, so the backward pass leaves it
-  out. In a scene that has taken shape, these are most samples.
+- A sample in empty space, or where no light is left, has no gradient, so the backward pass leaves it out. Without
+  occupancy, these are most samples of a scene that has taken shape.
 
 Neither changes the result.
 """
