@@ -96,6 +96,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         decay=0.1,
         price=4e-8,
         attended_share=0.5,
+        attended_weight=4.0,
     )
     warm = replace(delta, lead_rate=2e-3)
     # Four times the profile's own steps cost a keyframe 0.1 dB and halve the bytes of later frames at no cost.
