@@ -122,7 +122,8 @@ class Bench:
         later = report["frames"][1:] or report["frames"]
 
         def figure(key: str) -> float | None:
-            return common.mean_known(camera[key] for frame in later for camera in frame["cameras"].values())
+            cameras = (camera for frame in later for camera in frame["cameras"].values())
+            return common.mean_known(camera[key] for camera in cameras)  # type: ignore[literal-required]
 
         steps = round(mean(frame.steps for frame in done[1:] or done))
         row = Row(
