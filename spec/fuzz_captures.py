@@ -11,6 +11,7 @@ import argparse
 import faulthandler
 import json
 import random
+import re
 import resource
 import shutil
 import sys
@@ -25,7 +26,7 @@ from time import monotonic
 
 import av
 import numpy as np
-from fuzz import Fuzzer
+from fuzz import FLOATS, NUMBERS, Fuzzer
 from PIL import ExifTags, Image
 
 from invcodec.capture.capture import open_capture
@@ -40,7 +41,8 @@ from invcodec.geometry.fitting import choose_space
 WIDTH, HEIGHT = 16, 12
 PICTURES = ("png", "jpg", "webp", "tif", "gif", "bmp")
 VIDEOS = ("mp4", "mkv", "avi", "ts")
-DESCRIPTIONS = (".json", ".npy", ".yaml", ".yml", ".toml", ".csv", ".xml", ".txt")
+_TEXT = (".yaml", ".yml", ".toml", ".csv", ".xml", ".txt")
+_DESCRIPTIONS = (".json", ".npy", *_TEXT)
 _PATIENCE = 60
 """Seconds after which something that should have ended has not."""
 _SILENCE = 1.0
@@ -197,13 +199,20 @@ class CaptureFuzzer(Fuzzer):
         rng = random.Random(number)
         shutil.copytree(rng.choice(self.captures), target)
         files = sorted(path for path in target.rglob("*") if path.is_file())
-        described = [path for path in files if path.suffix in DESCRIPTIONS]
+        described = [path for path in files if path.suffix in _DESCRIPTIONS]
         for _ in range(rng.choice([1, 1, 2])):
-            path = rng.choice(described if rng.random() < 0.5 else files)
-            path.write_bytes(self._file(path.read_bytes(), path.suffix == ".json", rng))
+            path = rng.choice(described if rng.random() < 0.75 else files)
+            path.write_bytes(self._file(path.read_bytes(), path.suffix, rng))
 
-    def _file(self, data: bytes, is_json: bool, rng: random.Random) -> bytes:
-        if is_json and rng.random() < 0.8:
+    def _file(self, data: bytes, suffix: str, rng: random.Random) -> bytes:
+        if suffix in _TEXT and rng.random() < 0.8:
+            # Names and numbers.
+            words = re.split(r"([\w.-]+)", data.decode(errors="replace"))
+            for _ in range(rng.choice([1, 1, 2, 3])):
+                other = rng.choice(["", "x" * 300, rng.choice(words), *map(str, rng.sample([*NUMBERS, *FLOATS], 4))])
+                words[rng.randrange(1, len(words), 2) if len(words) > 1 else 0] = other
+            return "".join(words).encode()
+        if suffix == ".json" and rng.random() < 0.8:
             with suppress(ValueError, TypeError):
                 value = json.loads(data)
                 for _ in range(rng.choice([1, 1, 2, 3])):

@@ -97,6 +97,14 @@ def test_a_damaged_model_is_one_error_that_names_the_file(tmp_path_factory, at, 
         read_points(folder, RIG)
 
 
+def test_numbers_that_would_overflow_are_refused(tmp_path):
+    write_model(tmp_path, binary=False)
+    path = tmp_path / "sparse" / "0" / "images.txt"
+    path.write_text(f"1 1e200 0 0 0 0 0 0 1 a.png\n\n{path.read_text()}")
+    with pytest.raises(CaptureError, match=r"images\.txt: holds values that are not finite, or too large"):
+        read_points(tmp_path, RIG)
+
+
 @pytest.mark.parametrize("line", ["1", "1 1 0 0 1 a.png", "1 1 0 0 0 0 0 0 1"])
 def test_a_line_of_too_few_words_is_damage(line, tmp_path):
     write_model(tmp_path, binary=False)

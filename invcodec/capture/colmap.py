@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from invcodec.errors import CaptureError
+from invcodec.geometry.camera import MAX_NUMBER
 from invcodec.geometry.rotations import from_quaternion, pose_from_opencv
 
 T = TypeVar("T")
@@ -138,8 +139,8 @@ def _read(
 
 
 def _check_finite(numbers: np.ndarray, path: Path) -> None:
-    if not np.isfinite(numbers).all():
-        raise CaptureError(f"{path}: holds values that are not finite")
+    if not (np.abs(numbers) < MAX_NUMBER).all():
+        raise CaptureError(f"{path}: holds values that are not finite, or too large")
 
 
 def _binary_images(data: bytes) -> Iterator[tuple[list[float], int, str]]:
