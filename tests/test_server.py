@@ -341,6 +341,8 @@ def test_one_host_cannot_take_all_places(there: list[str], peer: str, room: bool
         ("Host: 127.0.0.1.evil.example", 403),
         ("Host: localhost@evil.example", 403),
         ("Host: [::1", 403),
+        ("Host: evil.example.[::1]:8080", 403),
+        ("Host: 127\xb8.0.0.[::1]:80", 403),
         ("Host: ", 403),
         ("Host: \xff", 403),
         ("Host: localhost:\xff", 403),

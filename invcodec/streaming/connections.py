@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 import socket
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from time import monotonic
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -32,6 +33,8 @@ _SHARE = 4
 """One host may have one of this many parts of the places."""
 _TIMEOUT = 30.0
 """Seconds within which a client must receive a chunk, or send its request."""
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
+"""What a request may say of the host that it was sent to (RFC 9110, section 7.2): an IPv6 address, or anything else."""
 _ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """When a client that says nothing is asked whether it is still there: after seconds, every so many, how often."""
 
@@ -183,13 +186,10 @@ class serving:
             raise web.HTTPForbidden(text="requests from other sites are refused\n")
 
     def _is_own(self, said: str) -> bool:
-        try:
-            parts = urlsplit(f"//{said}")
-            host, _ = (parts.hostname or "").rstrip("."), parts.port
-        except ValueError:
+        matched = _HOST.fullmatch(said)
+        if matched is None:
             return False
-        if parts.netloc != said or parts.username is not None:
-            return False
+        host = (matched["address"] or matched["name"]).rstrip(".").lower()
         try:
             ipaddress.ip_address(host)
         except ValueError:
