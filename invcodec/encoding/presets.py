@@ -34,7 +34,7 @@ def _nerf(**config: Any) -> tuple[dict[str, Any], ...]:
     )
 
 
-_KEY_PRICE, _DELTA_PRICE = 6e-9, 7e-8
+_KEY_PRICE, _DELTA_PRICE = 6e-9, 6e-8
 """Price of a change by a lattice step, in the loss, at quality 50 and for small pictures. A keyframe's weights serve
 every frame up to the next one, so they are cheaper."""
 
