@@ -33,6 +33,7 @@ Examples:
   invcodec encode capture/ out.inv --holdout cam00 --target-size 2MB
   invcodec encode capture/ out.inv --bitrate 300k --max-frame-bytes 4k
   invcodec encode capture/ out.inv --resume
+  invcodec encode clip.mp4 out.inv
   invcodec encode capture/ - | ssh viewer 'cat > live.inv'
   invcodec encode rig.json live.inv --live --bitrate 1M --serve 8080
   invcodec encode capture/ live.inv --live --loop --serve 8080""",
@@ -95,9 +96,10 @@ def command(
     outside: bool,
     **training: Fraction | str | int | bool | None,
 ) -> None:
-    """Encode the multi-view video in folder CAPTURE to the file OUTPUT, or to standard output if it is -.
+    """Encode the multi-view video in folder CAPTURE, or a single video file, to the file OUTPUT, or to standard output
+    if it is -.
 
-    CAPTURE contains images or videos and their camera calibration, in one of the layouts that --layout lists;
+    A folder contains images or videos and their camera calibration, in one of the layouts that --layout lists;
     'invcodec inspect' shows how it is interpreted. Each frame is written as soon as it is finished. Ctrl-C leaves a
     valid, shorter file that --resume continues; with --live it ends the recording.
     """
@@ -135,7 +137,7 @@ def command(
             with _served(output, serve, hosts):
                 _encode_live(ctx, cameras, target, training, frames, force, shown)
             return
-        settings = resolve_settings(ctx, training)
+        settings = resolve_settings(ctx, training, flat=capture.is_file())
         opened = open_capture(
             capture,
             layout=layout,

@@ -64,7 +64,7 @@ def command(
     outside: bool,
     **training: Any,
 ) -> None:
-    """Show how the folder CAPTURE is interpreted, and estimate the time and size of encoding it.
+    """Show how CAPTURE, a folder or one video file, is interpreted, and estimate the time and size of encoding it.
 
     Takes the same options as 'encode', and reports any problem that would stop an encode, with its file.
     """
@@ -75,7 +75,7 @@ def command(
     if plot is not None:
         require_plots()
         check_output(plot, force)
-    settings = resolve_settings(ctx, training)
+    settings = resolve_settings(ctx, training, flat=capture.is_file())
     opened = open_capture(
         capture,
         layout=layout,
@@ -96,12 +96,15 @@ def command(
 
 
 def _poses(capture: Capture) -> dict[str, Any]:
-    """Whether the calibration fits the pictures of the first frame; `checked` is False where OpenCV is missing."""
+    """Whether the calibration fits the pictures of the first frame.
+
+    `checked` is False where there is no calibration, or OpenCV is missing.
+    """
     from importlib.util import find_spec
 
     from invcodec.capture.epipolar import check
 
-    if find_spec("cv2") is None:
+    if capture.flat or find_spec("cv2") is None:
         return {"checked": False}
     with closing(capture.frames()) as frames:
         fit = check(capture.cameras, next(frames).images)
@@ -134,7 +137,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
     rate = summary["frame_rate"]
     cameras = summary["cameras"]
     bounds = [(c["near"], c["far"]) for c in cameras if c["near"] is not None and c["far"] is not None]
-    scene = _SPACES[summary["space"]["kind"]]
+    scene = "the pictures of one camera" if summary["flat"] else _SPACES[summary["space"]["kind"]]
     if summary["points"] is not None:
         scene += f"; {summary['points']} points"
     if bounds:
@@ -167,7 +170,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         + (", transparent background" if summary["transparent"] else ""),
         f"scene     {scene}",
         f"poses     {summary['axes']}",
-        f"          {_fit_text(summary['poses'])}",
+        *([] if summary["flat"] else [f"          {_fit_text(summary['poses'])}"]),
         f"held out  {', '.join(summary['held_out']) or 'none'}",
         f"encode    preset {expected['preset']}: "
         f"{training_text(expected['training']['key'], expected['training']['later'])}",
@@ -184,4 +187,4 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
 
 def _relative(name: str, folder: Path) -> str:
     path = Path(name)
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else name
+    return str(path.relative_to(folder)) if folder in path.parents else name

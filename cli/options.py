@@ -165,7 +165,11 @@ _training = group(
         help="Training steps, the same on every machine; 'inspect' says how long they take. Default: "
         f"{names.DEFAULT_PRESET}.\n\n\b\n" + "\n".join(f"{name:7} {about}" for name, about in names.PRESETS.items()),
     ),
-    click.option("--profile", type=click.Choice(names.profiles()), help="Kind of network. Default: the preset's."),
+    click.option(
+        "--profile",
+        type=click.Choice(names.profiles()),
+        help="Kind of network. Default: image for a single video, otherwise the preset's.",
+    ),
     click.option("--seconds-per-frame", type=Duration(), help="Limit on the training time of every later frame."),
     click.option(
         "--key-seconds", type=Duration(), help="Limit on the training time of the first frame, e.g. 90, 90s or 500ms."
@@ -182,7 +186,7 @@ _training = group(
         "--warmup",
         type=Count(0, 2**31),
         help="Frames after the first, and after a cut, in which all weights are trained; later ones train structure "
-        "alone. Default: grid: all frames; nerf: 1; paper: 30.",
+        "alone. Default: grid and image: all frames; nerf: 1; paper: 30.",
     ),
     click.option("--seed", type=Count(0, 2**63 - 1), default=0, show_default=True, help="Random seed."),
     THREADS,
@@ -200,11 +204,17 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _training(target_options(command))
 
 
-def resolve_settings(ctx: click.Context, given: Mapping[str, Any]) -> Settings:
-    """The library's settings for `training_options`."""
+def resolve_settings(ctx: click.Context, given: Mapping[str, Any], *, flat: bool = False) -> Settings:
+    """The library's settings for `training_options`.
+
+    Args:
+        flat: whether they are for the pictures of one camera.
+    """
     from invcodec.encoding.presets import resolve
 
     rest = dict(given)
+    if flat and rest["profile"] is None:
+        rest["profile"] = "image"
     target = read_target(ctx, rest)
     durations = {key: None if rest[key] is None else float(rest[key]) for key in ("key_seconds", "seconds_per_frame")}
     return resolve(target=target, **{**rest, **durations})

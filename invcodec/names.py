@@ -25,12 +25,13 @@ DEFAULT_PRESET = "medium"
 LIVE_KEY_SECONDS, LIVE_FRAME_SECONDS = 30.0, 2.0
 """Default deadlines of live encoding, of the first frame and of every later one."""
 
-PROFILES = ("grid", "nerf")
+PROFILES = ("grid", "nerf", "image")
 """Built-in network profiles; `invcodec.field.registry` holds their classes."""
 PROFILE_GROUP = "invcodec.profiles"
 """Entry-point group of further profiles. An entry is named like its profile and refers to the class."""
 
 LAYOUTS = (
+    "clip",
     "transforms",
     "transforms_per_frame",
     "dnerf",

@@ -74,6 +74,7 @@ NERF = {
     "samples": 8,
     "importance": 4,
 }
+IMAGE = {"resolutions": [3, 7], "octaves": 0, "depth": 1, "width": 8, "structure_layers": 0}
 SPACES = {
     "ndc": Space("ndc", np.eye(3, 4), np.array([-0.7, -0.6, 1.0]), np.array([0.7, 0.6, np.inf])),
     "ndc-far": Space("ndc", np.eye(3, 4), np.array([-0.7, -0.6, 1.0]), np.array([0.7, 0.6, 6.0])),
@@ -125,6 +126,10 @@ def nerf(role: str, space: str, **changes: Any) -> Network:
     return Network(role, role, build("nerf", NERF | changes), SPACES[space])
 
 
+def image(space: str, **changes: Any) -> Network:
+    return Network("scene", "scene", build("image", IMAGE | changes), SPACES[space])
+
+
 def levels(head: Head, rng: np.random.Generator) -> tuple[dict[TensorKey, np.ndarray], dict[TensorKey, int]]:
     """Random integers and quantisation parameters that render to something visible."""
     values, qps = {}, {}
@@ -142,7 +147,7 @@ def levels(head: Head, rng: np.random.Generator) -> tuple[dict[TensorKey, np.nda
                 value, qp = rng.integers(-20, 20, tensor.shape), -64
             else:
                 value = rng.integers(-spread, spread + 1, tensor.shape)
-                qp = -40 if tensor.name.startswith("colour") else -32
+                qp = -40 if tensor.name.startswith("colour") else -48 if network.profile_name == "image" else -32
             values[key], qps[key] = value.astype(np.int32), qp
     return values, qps
 
@@ -309,6 +314,11 @@ def _valid() -> Iterator[Vector]:
     yield Vector("valid/nerf-occupancy", "an MLP with occupied cells, which change", made.finish(), (2, "cam01"))
     made = Maker(header([nerf("scene", "contract")], cameras("contract")), 15).key(0, 0)
     yield Vector("valid/nerf-contract", "importance samples in contracted space", made.finish(), (0, "cam01"))
+    made = Maker(header([image("ndc")], cameras("ndc", 1)), 26).key(0, 0).delta(1, 40).delta(2, 80, only="grid")
+    yield Vector("valid/image-grid", "a picture over a grid", made.finish(), (2, "cam00"))
+    waves = {"resolutions": [], "octaves": 3, "depth": 3, "structure_layers": 2}
+    made = Maker(header([image("ndc", **waves)], cameras("ndc", 1)), 27).key(0, 0).delta(1, 40, only="layers")
+    yield Vector("valid/image-waves", "a picture by an MLP of encoded positions", made.finish(), (1, "cam00"))
     made = Maker(header([grid("ndc")], cameras("ndc")), 6).key(0, 0).delta(1, 40).delta(2, 80, only="grid")
     made.delta(3, 120, only="grid").delta(4, 160, only="colour")
     yield Vector(
@@ -365,6 +375,9 @@ def _extremes() -> bytes:
 def _uncommon() -> Iterator[Vector]:
     yield Vector("uncommon/open", "still being written: no index, no end mark", simple().open(), (2, "cam00"))
     yield Vector("uncommon/incomplete", "interrupted in order", simple().finish(complete=False), (0, "cam00"))
+    both = {"octaves": 1, "depth": 2, "structure_layers": 1}
+    made = Maker(header([image("box", **both)], cameras("box"), background=None), 28).key(0, 0)
+    yield Vector("uncommon/image-box", "a picture in a box, seen from the side", made.finish(), (0, "cam01"))
     made = Maker(header([grid("ndc")], cameras("ndc")), 12).key(0, 0)
     made.raw(head_record(made.head)).delta(1, 40).raw(head_record(made.head)).raw(head_record(made.head)).key(2, 80)
     yield Vector("uncommon/repeated-head", "the header again, byte for byte", made.finish(), (2, "cam01"))

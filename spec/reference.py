@@ -370,6 +370,20 @@ def grid_tensors(config: dict[str, Any]) -> list[Any]:
     return rows + linear_tensors(layers)
 
 
+def image_tensors(config: dict[str, Any]) -> list[Any]:
+    """Tensor rows of FORMAT.md "Profile 4: image"."""
+    resolutions: Any = config.get("resolutions")
+    need(is_list(resolutions, None, lambda item: is_int(item, 1)), "configuration: resolutions")
+    need(len(resolutions) <= 16 and all(r <= 4096 for r in resolutions), "configuration: resolutions", "limit")
+    depth, width = setting(config, "depth", 1, 32), setting(config, "width", 1, 1024)
+    inputs = 2 + 4 * setting(config, "octaves", 0, 16) + 2 * len(resolutions)
+    structure = setting(config, "structure_layers", 0)
+    need(structure <= depth, "configuration: structure_layers")
+    layers = [(f"layers.{i}", width, width if i else inputs, int(i >= structure)) for i in range(depth)]
+    rows: list[Any] = [[f"grid.{i}", [r + 1, r + 1, 2], 0] for i, r in enumerate(resolutions)]
+    return rows + linear_tensors([*layers, ("rgb", 3, width, 1)])
+
+
 def linear_tensors(layers: list[tuple[str, int, int, int]]) -> list[Any]:
     """Tensor rows `.weight` [out, in] and `.bias` [out] of layers given as (name, out, in, group)."""
     pairs = [([f"{n}.weight", [out, into], group], [f"{n}.bias", [out], group]) for n, out, into, group in layers]
@@ -377,7 +391,7 @@ def linear_tensors(layers: list[tuple[str, int, int, int]]) -> list[Any]:
 
 
 def is_known(network: dict[str, Any]) -> bool:
-    return network["profile"] in (1, 2, 3) and network["version"] == 1
+    return network["profile"] in (1, 2, 3, 4) and network["version"] == 1
 
 
 def check_profile(network: dict[str, Any], cameras: int) -> None:
@@ -389,6 +403,8 @@ def check_profile(network: dict[str, Any], cameras: int) -> None:
         implied = nerf_tensors(config)
     elif network["profile"] == 2:
         implied = grid_tensors(config)
+    elif network["profile"] == 4:
+        implied = image_tensors(config)
     else:
         need(setting(config, "cameras", 1) == cameras, "affine: number of cameras")
         implied = [["gain", [cameras, 3], 1], ["offset", [cameras, 3], 1]]
@@ -1317,7 +1333,37 @@ class Grid:
         return opacity[:, None] * sigmoid(features[:, :3] + linear(self.w, "colour.2", g))
 
 
-Field = Nerf | Grid
+class Image:
+    """The field of FORMAT.md "Profile 4: image"."""
+
+    samples, importance, features, occupancy = 1, 0, 3, None
+
+    def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
+        self.config, self.w = config, w
+
+    def look_up(self, level: int, p: Array) -> Array:
+        r = self.config["resolutions"][level]
+        base = np.minimum(np.floor(r * p), r - 1).astype(np.int64)
+        fraction, total = r * p - base, np.zeros((len(p), 2))
+        for corner in np.ndindex(2, 2):
+            share = np.where(corner, fraction, 1 - fraction).prod(axis=-1)
+            total += share[:, None] * self.w[f"grid.{level}"][tuple((base + corner).T)]
+        return total
+
+    def sample(self, p: Array, v: Array) -> tuple[Array, Array]:
+        """Densities [P] and features [P, 3] of points [P, 3]."""
+        levels = [self.look_up(i, p[:, :2]) for i in range(len(self.config["resolutions"]))]
+        h = np.concatenate([Nerf.encode(2 * p[:, :2] - 1, self.config["octaves"]), *levels], axis=-1)
+        for i in range(self.config["depth"]):
+            h = relu(linear(self.w, f"layers.{i}", h))
+        return np.full(len(p), 100.0), sigmoid(linear(self.w, "rgb", h))
+
+    def picture(self, features: Array, opacity: Array, v: Array) -> Array:
+        return features
+
+
+Field = Nerf | Grid | Image
+FIELDS: dict[int, type[Nerf] | type[Grid] | type[Image]] = {1: Nerf, 2: Grid, 4: Image}
 
 
 # ---- Part III: marching and compositing ----
@@ -1336,7 +1382,7 @@ class March:
 def field_of(network: dict[str, Any], tensors: list[Array]) -> Field:
     """The field of a network, with weights in double precision."""
     w = {row[0]: tensor.astype(np.float64) for row, tensor in zip(network["tensors"], tensors, strict=True)}
-    return (Nerf if network["profile"] == 1 else Grid)(network["config"], w)
+    return FIELDS[network["profile"]](network["config"], w)
 
 
 def taken(net: Field, space: Space, points: Array) -> Array:

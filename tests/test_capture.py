@@ -570,9 +570,9 @@ def test_a_calibration_for_larger_videos_is_scaled(videos: Path, tmp_path: Path)
 
 
 def test_folders_without_a_capture(tmp_path: Path) -> None:
-    refused(tmp_path / "gone", "gone: no such directory")
+    refused(tmp_path / "gone", "gone: no such file or directory")
     (tmp_path / "file").touch()
-    refused(tmp_path / "file", "file: not a directory")
+    refused(tmp_path / "file", "file: cannot be read as a video")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "empty: no capture recognised", "transforms.json", "poses_bounds.npy")
     refused(tmp_path / "empty", "poses_bounds.npy: no such file", layout="n3dv")

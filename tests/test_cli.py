@@ -451,7 +451,7 @@ def test_bad_input_is_one_clear_line(cli: Cli, capture: Path, encoded: Path, tmp
     np.save(broken / "poses_bounds.npy", np.zeros((1, 17)))
     (broken / "cam00.mp4").write_bytes(b"nothing")
     for arguments, code, part in [
-        (("encode", tmp_path / "missing", tmp_path / "o.inv"), 2, "no such directory"),
+        (("encode", tmp_path / "missing", tmp_path / "o.inv"), 2, "no such file or directory"),
         (("encode", broken, tmp_path / "o.inv"), 2, "poses_bounds.npy"),
         (("encode", capture, tmp_path / "no" / "o.inv"), 2, "no such directory"),
         (("encode", capture, tmp_path), 2, "is a directory"),

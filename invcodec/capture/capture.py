@@ -48,7 +48,7 @@ class Capture:
     """A validated multi-view video, ready to be read frame by frame.
 
     Attributes:
-        folder: the folder that holds it.
+        folder: the folder that holds it; the file, if it is a single video.
         layout: name of its layout.
         axes: the convention in which its poses were read, in words.
         source: what its frames are stored as.
@@ -60,6 +60,7 @@ class Capture:
         source_size: width and height of the first camera before downscaling.
         downscale: the factor that `frames` shrinks images by.
         transparent: whether the images have alpha.
+        flat: whether it is one camera's pictures, and not a scene that several cameras see.
         points: `[N, 3]` reconstructed points of the scene, if the folder holds any.
     """
 
@@ -75,6 +76,7 @@ class Capture:
     source_size: tuple[int, int]
     downscale: int
     transparent: bool
+    flat: bool
     points: np.ndarray | None = field(repr=False, compare=False)
 
     @property
@@ -167,7 +169,7 @@ def open_capture(
     """Recognise and validate a capture; no pixels are read yet.
 
     Args:
-        path: its folder.
+        path: its folder, or one video file.
         layout: name of a layout (`invcodec.names.layouts`); recognised if None.
         source: "images" or "videos"; if None, images where both exist.
         frames: first frame number and one past the last; None for either end.
@@ -190,7 +192,8 @@ def open_capture(
         raise CaptureError(f"{folder}: declares no cameras")
     _check_names([files.camera.name for files in listing.cameras], folder)
     files, available, fps = _check_files(folder, listing, outside)
-    cameras = rig_cameras([f.camera for f in files], folder, downscale=downscale, holdout=holdout)
+    least = 1 if listing.flat else MIN_TRAINING_CAMERAS
+    cameras = rig_cameras([f.camera for f in files], folder, downscale=downscale, holdout=holdout, least=least)
     first, stop = frames or (None, None)
     first = available.start if first is None else first
     stop = available.stop if stop is None else min(stop, available.stop)
@@ -219,6 +222,7 @@ def open_capture(
         (first_files.camera.width, first_files.camera.height),
         downscale,
         transparent,
+        listing.flat,
         points.read_points(folder, cameras),
     )
 
@@ -278,7 +282,12 @@ def _check_names(names: Sequence[str], where: Path) -> None:
 
 
 def rig_cameras(
-    declared: Sequence[Camera], where: Path, *, downscale: int = 1, holdout: Sequence[str] | None = None
+    declared: Sequence[Camera],
+    where: Path,
+    *,
+    downscale: int = 1,
+    holdout: Sequence[str] | None = None,
+    least: int = MIN_TRAINING_CAMERAS,
 ) -> tuple[Camera, ...]:
     """The declared cameras as they are encoded: downscaled, with the chosen ones held out.
 
@@ -286,6 +295,7 @@ def rig_cameras(
         declared: cameras at the size of their images.
         where: file or folder, for error messages.
         downscale, holdout: as in `open_capture`.
+        least: how many cameras training needs.
 
     Raises:
         CaptureError: an unknown camera to hold out, or too few cameras or pixels left.
@@ -302,8 +312,8 @@ def rig_cameras(
         if unknown := [name for name in holdout if name not in names]:
             raise CaptureError(f"{where}: no camera '{unknown[0]}' to hold out; cameras are {', '.join(names)}")
         cameras = [replace(camera, held_out=camera.name in holdout) for camera in cameras]
-    if (left := len(training_cameras(cameras))) < MIN_TRAINING_CAMERAS:
-        raise CaptureError(f"{where}: {left} camera(s) left to train on, at least {MIN_TRAINING_CAMERAS} are needed")
+    if (left := len(training_cameras(cameras))) < least:
+        raise CaptureError(f"{where}: {left} camera(s) left to train on, at least {least} are needed")
     return tuple(cameras)
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from invcodec.encoding.settings import Settings
+from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.contraction import contract, march_distance
-from invcodec.geometry.rig import training_cameras
+from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
 from invcodec.geometry.space import Space
 from invcodec.names import DEFAULT_PRESET
 from invcodec.training.schedule import Budget, Schedule
@@ -49,10 +50,30 @@ samples and floating matter, and with it bytes. With 128, cells took too many st
 SAMPLES_PER_CELL, SAMPLES_RANGE, SAMPLES_MULTIPLE = 0.6, (64, 384), 32
 """Steps along a ray, per cell of the finest level along an axis. Fewer blur surfaces and cost bytes; more gained too
 little for their time."""
+IMAGE_COARSEST, IMAGE_FINEST, IMAGE_FINEST_RANGE, IMAGE_LADDER = 8, 0.5, (16, 2048), 1.8
+"""The same of the levels over a picture: cells of the finest one per pixel, and limits of their number."""
 PRICE_GROWTH = -0.8
 """The loss is a mean over pixels: of more pixels, one weight explains a smaller share. Prices follow with this power of
 the pixels, so that larger pictures take more bytes, but fewer per pixel. Smaller ones than `SMALL_PIXELS` pay no more:
 their few weights could not be learned."""
+
+
+def check_rig(settings: Settings, cameras: Sequence[Camera]) -> None:
+    """Check that there are as many cameras as the networks need.
+
+    Raises:
+        CaptureError: there are not.
+    """
+    training = len(training_cameras(cameras))
+    if settings.flat and not training == len(cameras) == 1:
+        raise CaptureError(
+            f"profile '{settings.networks[0]['profile']}' is for the pictures of one camera, such as a single video; "
+            f"here are {len(cameras)} cameras"
+        )
+    if not settings.flat and training < MIN_TRAINING_CAMERAS:
+        raise CaptureError(
+            f"{training} camera(s) to train on, at least {MIN_TRAINING_CAMERAS} are needed; profile 'image' takes one"
+        )
 
 
 def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings:
@@ -70,10 +91,10 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
     rig = [cameras[index] for index in training_cameras(cameras)]
     pixels = sum(camera.width * camera.height for camera in rig)
     networks = settings.networks
-    is_open = all(network["profile"] == "grid" and not network["config"] for network in networks)
-    if is_open:
-        config = grid_config(pixels, cells_per_axis(rig, space))
-        networks = tuple({**network, "config": config} for network in networks)
+    configs = {"grid": grid_config, "image": image_config}
+    if all(network["profile"] in configs and not network["config"] for network in networks):
+        cells = cells_per_axis(rig, space)
+        networks = tuple({**each, "config": configs[each["profile"]](pixels, cells)} for each in networks)
     key_steps, steps = STEPS.get(settings.preset, STEPS[DEFAULT_PRESET])
 
     def fitted(schedule: Schedule, open_budget: Budget) -> Schedule:
@@ -115,6 +136,19 @@ def grid_config(pixels: int, finest: float) -> dict[str, Any]:
         "log2_table": _clip(round(entries), *LOG2_TABLE_RANGE),
         "occupancy": FINE_OCCUPANCY if pixels >= FINE_OCCUPANCY_FROM else OCCUPANCY,
         "samples": _clip(samples, *SAMPLES_RANGE),
+    }
+
+
+def image_config(pixels: int, finest: float) -> dict[str, Any]:
+    """Configuration of an `image` network; arguments are as of `grid_config`."""
+    finest = _clip(IMAGE_FINEST * finest, *IMAGE_FINEST_RANGE)
+    levels = 1 + round(math.log(finest / IMAGE_COARSEST) / math.log(IMAGE_LADDER))
+    return {
+        "resolutions": [round(float(cells)) for cells in np.geomspace(IMAGE_COARSEST, finest, levels)],
+        "octaves": 0,
+        "depth": 2,
+        "width": 32,
+        "structure_layers": 0,
     }
 
 

@@ -23,7 +23,7 @@ from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
 from invcodec.container.writer import record_bytes
 from invcodec.encoding.calibration import KINDS, Kind, Stopwatch, remembered
-from invcodec.encoding.capacity import fit
+from invcodec.encoding.capacity import check_rig, fit
 from invcodec.encoding.estimate import estimate, usual_bytes
 from invcodec.encoding.loop import Loop
 from invcodec.encoding.plan import FramePlan, Planner, time_base_of
@@ -35,7 +35,7 @@ from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, InvError, InvWarning, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.fitting import choose_space, nearest_depths
-from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
+from invcodec.geometry.rig import training_cameras
 from invcodec.interrupts import deferred, interruptible
 from invcodec.limits import MIN_QP
 from invcodec.render import camera_colour, make_trainer
@@ -89,7 +89,7 @@ class Encoder:
         progress: receives callbacks for each frame.
 
     Raises:
-        CaptureError: too few cameras.
+        CaptureError: too few cameras, or too many.
         UsageError: the file exists or cannot be written, a target that cannot be reached, or cameras that do not fit
             the space that the settings ask for.
     """
@@ -114,15 +114,13 @@ class Encoder:
         self.cameras = tuple(cameras)
         self.progress = progress or Progress()
         self._training = training_cameras(self.cameras)
-        if len(self._training) < MIN_TRAINING_CAMERAS:
-            count = len(self._training)
-            raise CaptureError(f"{count} camera(s) to train on, at least {MIN_TRAINING_CAMERAS} are needed")
+        self._asked = settings or resolve()
+        check_rig(self._asked, self.cameras)
         fps = Fraction(fps).limit_denominator(1001)
         if fps <= 0:
             raise UsageError(f"frame rate: {float(fps):g} is not positive")
         self._channels = 4 if transparent else 3
         rig = [self.cameras[i] for i in self._training]
-        self._asked = settings or resolve()
         space = choose_space(self.cameras, points=points, transparent=transparent, kind=self._asked.space)
         self.settings = settings = fit(self._asked, self.cameras, space)
         networks = networks_from_settings(settings.networks, space)
@@ -373,7 +371,11 @@ class Encoder:
                     f"expected uint8 {list(expected)} (height, width, channels)"
                 )
         chosen = [None if masks is None else masks[i] for i in self._training]
-        pixels = FramePixels.gather([images[i] for i in self._training], chosen, self._views.validation)
+        # Pixels that were never seen tell what is known of a scene; a picture is only to be remembered.
+        reserve = not self.settings.flat
+        pixels = FramePixels.gather(
+            [images[i] for i in self._training], chosen, self._views.validation, reserve=reserve
+        )
         if not pixels.valid_mask.any():
             raise CaptureError("every pixel of every training camera is masked out")
         return pixels

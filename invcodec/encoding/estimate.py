@@ -14,7 +14,7 @@ from invcodec.field.registry import build
 from invcodec.names import DEFAULT_QUALITY
 from invcodec.training.schedule import Schedule
 
-_BITS = {"grid": (0.4, 0.04), "nerf": (3.5, 0.16)}
+_BITS = {"grid": (0.4, 0.04), "nerf": (3.5, 0.16), "image": (1.0, 0.1)}
 """Bits per weight of a keyframe and of a later frame, by profile; other profiles are taken to be like `nerf`."""
 _FREE_BITS = 3.0
 """Bits per weight of later frames whose changes have no price."""

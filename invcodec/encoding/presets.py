@@ -103,6 +103,23 @@ def _nerf_settings(preset: Settings) -> Settings:
     return replace(preset, networks=(scene,), key=key, warm=warm, delta=delta, refresh=None, fine_step=4.0)
 
 
+def _image_settings(preset: Settings) -> Settings:
+    """A preset of scenes applied to the pictures of one camera: over a grid, or as published by an MLP alone."""
+    published = all(network["profile"] == "nerf" for network in preset.networks)
+    # Straight on from the camera, and only as wide as its picture: a position is one of the picture.
+    return replace(
+        preset,
+        networks=_scene("image", octaves=10, depth=8, width=256) if published else _scene("image"),
+        colour_correction=False,
+        random_background=False,
+        space="ndc",
+    )
+
+
+_APPLIED = {"nerf": _nerf_settings, "image": _image_settings}
+"""By profile, how it is trained where a preset is of another; others are trained as the preset's own."""
+
+
 PRESETS = {
     **{name: _grid_settings(name) for name in STEPS},
     "paper": Settings(
@@ -174,7 +191,8 @@ def resolve(
     if not least <= quality <= most:
         raise UsageError(f"quality: {quality:g} is not between {least} and {most}")
     if profile is not None and {network["profile"] for network in settings.networks} != {profile}:
-        settings = _nerf_settings(settings) if profile == "nerf" else replace(settings, networks=_scene(profile))
+        applied = _APPLIED.get(profile)
+        settings = applied(settings) if applied else replace(settings, networks=_scene(profile))
 
     def limited(schedule: Schedule, seconds: float | None) -> Schedule:
         return replace(schedule, budget=Budget(seconds, steps or schedule.budget.steps))

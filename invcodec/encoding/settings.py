@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from invcodec.coding.fit import DEAD_ZONE
 from invcodec.encoding.rate import NO_TARGET, Target
+from invcodec.field.registry import build
 from invcodec.geometry.space import Kind
 from invcodec.names import DEFAULT_QUALITY
 from invcodec.training.schedule import Schedule
@@ -77,6 +78,11 @@ class Settings:
             delta=priced(self.delta),
             refresh=self.refresh and priced(self.refresh),
         )
+
+    @property
+    def flat(self) -> bool:
+        """Whether the networks are of one camera's pictures (`Profile.flat`)."""
+        return any(build(network["profile"], network["config"]).flat for network in self.networks)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in plain types."""

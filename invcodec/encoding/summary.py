@@ -6,7 +6,7 @@ from typing import Any
 
 from invcodec.capture.capture import Capture
 from invcodec.encoding.calibration import calibrated
-from invcodec.encoding.capacity import fit
+from invcodec.encoding.capacity import check_rig, fit
 from invcodec.encoding.estimate import estimate
 from invcodec.encoding.plan import check_numbers
 from invcodec.encoding.settings import Settings
@@ -24,9 +24,11 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
     one at most and of all on this machine, and bytes of the file.
 
     Raises:
+        CaptureError: the networks need more cameras, or fewer.
         UsageError: the settings' device cannot be used on this machine; or frame numbers that no file can hold.
     """
     check_numbers(capture.numbers, capture.fps)
+    check_rig(settings, capture.cameras)
     space = choose_space(capture.cameras, points=capture.points, transparent=capture.transparent, kind=settings.space)
     settings = fit(settings, capture.cameras, space)
     speeds = calibrated(settings, capture.cameras, space)
@@ -43,6 +45,7 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
         "source_size": list(capture.source_size),
         "downscale": capture.downscale,
         "transparent": capture.transparent,
+        "flat": capture.flat,
         "space": space.to_dict(),
         "points": None if capture.points is None else len(capture.points),
         "held_out": [camera.name for camera in capture.cameras if camera.held_out],

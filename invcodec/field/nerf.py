@@ -145,9 +145,9 @@ class NerfProfile(Profile):
 
 
 def positional_encoding(x: torch.Tensor, octaves: int) -> torch.Tensor:
-    """`[S, 3]` to `[S, 3 + 6 * octaves]`: x, then sin(2^k x) and cos(2^k x) for k = 0, 1, ..."""
+    """`[S, D]` to `[S, D + 2 D octaves]`: x, then sin(2^k x) and cos(2^k x) for k = 0, 1, ..."""
     import torch
 
     scaled = x[:, None] * 2.0 ** torch.arange(octaves, device=x.device, dtype=x.dtype)[:, None]
     waves = torch.stack([scaled.sin(), scaled.cos()], 2)
-    return torch.cat([x, waves.reshape(len(x), 6 * octaves)], 1)
+    return torch.cat([x, waves.reshape(len(x), 2 * x.shape[1] * octaves)], 1)

@@ -84,11 +84,13 @@ class Profile(ABC):
         samples: ray samples (steps along the whole ray) that rendering takes.
         importance: further samples, placed where the guiding network found density.
         recipe: how its weights are trained.
+        flat: whether it is of a picture, which one camera shows, and not of a scene.
     """
 
     id: ClassVar[int]
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    flat: ClassVar[bool] = False
     config: Mapping[str, Any]
     samples: int
     importance: int = 0

@@ -10,11 +10,12 @@ from typing import Any
 
 from invcodec.errors import UnsupportedError
 from invcodec.field.grid import GridProfile
+from invcodec.field.image import ImageProfile
 from invcodec.field.nerf import NerfProfile
 from invcodec.field.profile import Profile
 from invcodec.names import PROFILE_GROUP, load_plugin, loaded_plugins, plugins
 
-BUILT_IN: tuple[type[Profile], ...] = (NerfProfile, GridProfile)
+BUILT_IN: tuple[type[Profile], ...] = (NerfProfile, GridProfile, ImageProfile)
 
 
 def _find(key: int | str) -> type[Profile]:

@@ -82,7 +82,7 @@ class FramePixels:
 
     Attributes:
         colour: `[P, 3]` or `[P, 4]` uint8 (straight alpha), in the order of `Views`.
-        valid_mask: `[P]` bool, pixels to train on: those that are neither masked out nor kept for validation.
+        valid_mask: `[P]` bool, pixels to train on: those that are neither masked out nor reserved for validation.
         validation: `[V]` pixel numbers to measure quality on.
         changed_mask: `[P]` bool, training pixels that changed since the last frame, or None if unknown.
         changed_validation: `[V]` bool, which validation pixels did, or None if unknown.
@@ -136,9 +136,19 @@ class FramePixels:
 
     @classmethod
     def gather(
-        cls, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], validation: np.ndarray
+        cls,
+        images: Sequence[np.ndarray],
+        masks: Sequence[np.ndarray | None],
+        validation: np.ndarray,
+        *,
+        reserve: bool = True,
     ) -> FramePixels:
-        """Gather images `[H, W, C]` and masks `[H, W]` (False: ignore) in the order of `Views`; validation is `[V]`."""
+        """Gather images `[H, W, C]` and masks `[H, W]` (False: ignore) in the order of `Views`.
+
+        Args:
+            validation: `[V]` pixel numbers to measure quality on.
+            reserve: whether these are kept from training.
+        """
         colour = np.concatenate([image.reshape(-1, image.shape[-1]) for image in images])
         keep = np.ones(len(colour), bool)
         if any(mask is not None for mask in masks):
@@ -150,7 +160,7 @@ class FramePixels:
                 ]
             )
         measured = validation[keep[validation]]
-        keep[measured] = False
+        keep[measured] &= not reserve
         return cls(colour, keep, measured)
 
     def target(self, pixels: np.ndarray, background: np.ndarray) -> np.ndarray:

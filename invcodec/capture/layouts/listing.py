@@ -52,19 +52,21 @@ class CameraFiles:
 
 @dataclass(frozen=True)
 class Listing:
-    """A capture as its folder declares it.
+    """A capture as its folder, or file, declares it.
 
     Attributes:
         cameras: in order.
         fps: frames per second, or None if only the videos tell.
         source: what the frames are stored as.
         rescale: whether a calibration for another image size may be scaled to the size of the images.
+        flat: whether it is one camera's pictures, and not a scene that several cameras see.
     """
 
     cameras: tuple[CameraFiles, ...]
     fps: Fraction | None
     source: Source
     rescale: bool = False
+    flat: bool = False
 
 
 def existing(folder: Path, *names: str) -> list[Path]:
@@ -75,7 +77,7 @@ def existing(folder: Path, *names: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to lay out a capture in a folder.
+    """A way to lay out a capture in a folder, or in one file.
 
     Attributes:
         files: the files of a folder that describe it, of whatever kind they are; none if it is not of this layout. They

@@ -33,11 +33,14 @@ def recognise(folder: Path, name: str | None = None) -> tuple[str, Layout]:
         UsageError: the named layout is a plug-in that cannot be loaded.
     """
     if not folder.exists():
-        raise CaptureError(f"{folder}: no such directory")
-    if not folder.is_dir():
-        raise CaptureError(f"{folder}: not a directory; a capture is a directory with videos or images and their poses")
+        raise CaptureError(f"{folder}: no such file or directory")
+    if not (folder.is_dir() or folder.is_file()):
+        raise CaptureError(f"{folder}: neither a directory nor a file")
     if name is not None:
-        return name, load(name)
+        layout = load(name)
+        if folder.is_file() and not layout.files(folder):
+            raise CaptureError(f"{folder}: not a directory, which layout '{name}' needs")
+        return name, layout
     expected = []
     for name, layout in _in_order():
         if layout.files(folder):
