@@ -612,6 +612,13 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
         changed_head(lambda f: f["networks"][0]["config"].update(hidden=8)),
         (0, "cam00"),
     )
+    picture = Maker(header([image("ndc")], cameras("ndc", 1)), 29).key(0, 0).delta(1, 40)
+    yield Vector(
+        "faulty/image-resolution",
+        "a grid of a picture with more cells than the limit",
+        changed_head(lambda f: f["networks"][0]["config"].update(resolutions=[3, 4097]), picture),
+        (0, "cam00"),
+    )
     coloured = Maker(header([grid("contract")], cameras("contract"), colour=True), 10).key(0, 0).delta(1, 40)
     yield Vector(
         "faulty/bad-colour-config",

@@ -159,6 +159,10 @@ def test_a_video_file_from_encode_to_picture(cli: Cli, clip: Path, tmp_path: Pat
         assert all(psnr(decoded, other) < fidelity - 5 for i, other in enumerate(captured) if i != number)
         figures = report["frames"][number]["cameras"]["camera"]
         assert figures["psnr"] == pytest.approx(fidelity)
+    # Enlarged, it is the same picture: a field between pixels, not pixels.
+    assert cli("decode", out, "--frame", 3, "--pose", "camera", "--size", "80x48", "-o", view, "-f").code == 0
+    enlarged = np.asarray(Image.open(view)).reshape(24, 2, 40, 2, 3).mean((1, 3))
+    assert psnr(enlarged.astype(np.uint8), decoded) > 30
     file = reference.read(out.read_bytes())
     rgb, opacity, _ = reference.render(file, dict(reference.states(file))[3], file.head["cameras"][0])
     assert (np.abs(rgb.astype(int) - decoded) <= 1).mean() >= 0.995

@@ -136,7 +136,7 @@ def test_a_profile_from_another_package_gets_a_presets_schedule(toy: Path) -> No
 
 
 def test_a_name_that_nothing_provides_is_refused_with_those_that_there_are(toy: Path, toy_capture: Path) -> None:
-    with pytest.raises(UsageError, match="unknown profile 'mlp'; choose from grid, nerf, toy"):
+    with pytest.raises(UsageError, match="unknown profile 'mlp'; choose from grid, nerf, image, toy"):
         presets.resolve(profile="mlp")
     with pytest.raises(UsageError, match=r"unknown layout 'mine'; choose from transforms, .*, toy"):
         open_capture(toy_capture, layout="mine")
@@ -197,4 +197,4 @@ def test_the_command_line_offers_what_other_packages_add(tmp_path: Path, toy_cap
     refused = run(site, "inspect", toy_capture, "--profile", "mlp")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
-    assert "'mlp' is not one of 'grid', 'nerf', 'toy'" in refused.stderr
+    assert "'mlp' is not one of 'grid', 'nerf', 'image', 'toy'" in refused.stderr
