@@ -138,7 +138,7 @@ def test_a_profile_from_another_package_gets_a_presets_schedule(toy: Path) -> No
 def test_a_name_that_nothing_provides_is_refused_with_those_that_there_are(toy: Path, toy_capture: Path) -> None:
     with pytest.raises(UsageError, match="unknown profile 'mlp'; choose from grid, nerf, image, toy"):
         presets.resolve(profile="mlp")
-    with pytest.raises(UsageError, match=r"unknown layout 'mine'; choose from transforms, .*, toy"):
+    with pytest.raises(UsageError, match=r"unknown layout 'mine'; choose from clip, transforms, .*, toy"):
         open_capture(toy_capture, layout="mine")
 
 
