@@ -187,10 +187,14 @@ def test_a_file_whose_few_moving_pixels_are_bad_misses_a_target_that_the_others_
     write_synthetic(tmp_path / "capture", cameras=7, size=(64, 48), frames=3, fps=2)
     capture = open_capture(tmp_path / "capture")
     # The scene is learned, and what moved is not.
-    settings = small(warmup=0, target=Target(psnr=22.7))
+    settings = small(warmup=0)
     key, delta = (replace(settings.key, budget=Budget(steps=n)) for n in (450, 2))
-    path, progress = tmp_path / "out.inv", _Outcomes()
     settings = replace(settings, key=key, delta=delta)
+    free = [report.fidelity for report in encode_capture(capture, tmp_path / "free.inv", settings)]
+    # Halfway between all pixels' mean and the weighted one, whatever the machine makes of so few steps.
+    between = float(np.mean([(each.psnr + each.weighted) / 2 for each in free]))
+    path, progress = tmp_path / "out.inv", _Outcomes()
+    settings = replace(settings, target=Target(psnr=between))
     found = [report.fidelity for report in encode_capture(capture, path, settings, progress=progress)]
     assert (found[0].psnr_moving, found[0].moving_share) == (None, None)
     for each in found[1:]:
@@ -200,7 +204,7 @@ def test_a_file_whose_few_moving_pixels_are_bad_misses_a_target_that_the_others_
         assert each.psnr_moving < each.psnr - 2.5
     (outcome,) = progress.all
     assert outcome.fidelity is not None
-    assert outcome.fidelity.psnr > 22.7
+    assert outcome.fidelity.psnr > between
     assert outcome.achieved == pytest.approx(np.mean([each.weighted for each in found]))
     assert not outcome.met
     # The file says the same of each frame, and its pictures confirm it.
