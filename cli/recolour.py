@@ -49,8 +49,8 @@ def command(
 ) -> None:
     """Write FILE with another look, which holds for all frames.
 
-    What the first frame shows is changed as asked, and its colour layers are trained to show that; all frames up to the
-    next cut take them over. Shapes stay exactly as they are. --from gives all colours the mean and covariance of those
+    What a keyframe shows is changed as asked, and its colour layers are trained to show that; all frames up to the next
+    keyframe take them over. Shapes stay exactly as they are. --from gives all colours the mean and covariance of those
     of a picture; other changes come on top of it.
     """
     if picture is None and (hue, saturation, brightness) == (0, 1, 1):

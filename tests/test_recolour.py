@@ -69,7 +69,7 @@ def test_all_frames_take_the_look_and_keep_their_shapes(cli: Cli, encoded: Path,
             old, new = (video[number].render("cam00") for video in (before, after))
             np.testing.assert_array_equal(new.depth, old.depth)
             wanted = old.rgb[..., [2, 0, 1]]
-            assert psnr(new.rgb, wanted) > psnr(old.rgb, wanted) + 6
+            assert psnr(new.rgb, wanted) > max(27, psnr(old.rgb, wanted) + 8)
     with StateReader(encoded) as before, StateReader(green) as after:
         assert [(e.number, e.time, e.kind) for e in after.frames] == [(e.number, e.time, e.kind) for e in before.frames]
         colour = GridProfile().shading
@@ -89,7 +89,7 @@ def test_the_colours_of_a_picture(cli: Cli, encoded: Path, tmp_path: Path) -> No
     picture = tmp_path / "picture.png"
     Image.fromarray((40 + 0.3 * SOME.reshape(20, 25, 3)).astype(np.uint8)).save(picture)
     dark = tmp_path / "dark.inv"
-    assert cli("recolour", encoded, "--from", picture, "--steps", 100, "-o", dark, "--threads", 2).code == 0
+    assert cli("recolour", encoded, "--from", picture, "-o", dark, "--threads", 2).code == 0
     wanted = np.asarray(Image.open(picture)).reshape(-1, 3)
     with Video(dark, threads=2) as video:
         found = np.concatenate([video[1].render(camera).rgb.reshape(-1, 3) for camera in video.cameras[1:]])

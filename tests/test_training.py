@@ -371,6 +371,16 @@ class Idle:
     networks = ()
 
 
+def trainer_of(engine: Any) -> tuple[FrameTrainer, FramePixels]:
+    """A trainer on an engine, with no cells that stay closed, and a frame to train."""
+    cameras = rig()
+    views = Views(cameras, choose_space(cameras))
+    images = [render(camera, "moving", 0.0, 1.0) for camera in cameras]
+    frame = FramePixels.gather(images, [None] * len(cameras), views.validation)
+    steps = HostSteps(engine, views, None)
+    return FrameTrainer(engine, steps, np.random.default_rng(0), np.zeros((0, 0, 0), bool)), frame
+
+
 def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
     class Engine(Idle):
         prices: ClassVar[list[float]] = []
@@ -384,12 +394,7 @@ def test_training_is_steered_now_and_then_while_it_can_still_follow() -> None:
         def step(self, batch: Batch, *rates: float, samples: int) -> Step:
             return Step(0.5, np.zeros_like(batch.target))
 
-    cameras = rig()
-    views = Views(cameras, choose_space(cameras))
-    frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
-                               views.validation)  # fmt: skip
-    engine: Any = Engine()
-    trainer = FrameTrainer(engine, HostSteps(engine, views, None), np.random.default_rng(0), np.zeros((0, 0, 0), bool))
+    trainer, frame = trainer_of(Engine())
     asked: list[float] = []
     schedule = Schedule(Budget(steps=100), 64, 0.1, 0.1, price=1.0)
     training = trainer._optimise(frame, schedule, set(), lambda *_: (64, 8))
@@ -418,12 +423,7 @@ def test_a_step_takes_fewer_rays_while_more_of_space_is_open() -> None:
             self.rays.append(len(batch.rays))
             return Step(0.5, np.zeros_like(batch.target))
 
-    cameras = rig()
-    views = Views(cameras, choose_space(cameras))
-    frame = FramePixels.gather([render(camera, "moving", 0.0, 1.0) for camera in cameras], [None] * len(cameras),
-                               views.validation)  # fmt: skip
-    engine: Any = Engine()
-    trainer = FrameTrainer(engine, HostSteps(engine, views, None), np.random.default_rng(0), np.zeros((0, 0, 0), bool))
+    trainer, frame = trainer_of(Engine())
     visits: list[int] = []
 
     def work(step: int, fraction: float, visited: int) -> tuple[int, int]:

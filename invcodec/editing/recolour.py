@@ -1,4 +1,4 @@
-"""Recolouring: another look for all frames of a scene, by training the colour layers of one of them.
+"""Recolouring: another look for all frames, by training the colour layers of keyframes.
 
 What the frame shows, with the look applied, is the only training data; no capture is needed. Only tensors that density
 does not depend on are trained, so all shapes stay exactly as they are. See docs/layers.md.
@@ -49,7 +49,7 @@ class Recoloured:
 
     Attributes:
         frames: of the new file.
-        trained: number of each frame that colours were trained on, the first one of a scene, with the fidelity to the
+        trained: number of each frame that colours were trained on, a keyframe, with the fidelity to the
             look that was asked for on pixels that were not trained on.
     """
 
@@ -70,15 +70,15 @@ def recolour(
 ) -> Recoloured:
     """Write a file that has another look in all frames.
 
-    The first frame of each scene, which is one that was trained from scratch, is trained; the others of the scene take
-    over its colour layers. Integers of all other layers are copied.
+    Keyframes are trained, since they hold all weights anyway; the frames up to the next one take over their colour
+    layers. Integers of all other layers are copied.
 
     Args:
         path: the source.
         out: writable binary file.
         look: for all colours.
         picture: `[H, W, 3]` uint8; first give all colours the mean and covariance that it has.
-        steps: of training each scene.
+        steps: of training each keyframe.
         done: called after every step.
 
     Raises:
@@ -99,7 +99,7 @@ def recolour(
         def change(entry: FrameEntry) -> tuple[dict[TensorKey, np.ndarray], dict[TensorKey, int]]:
             nonlocal wanted, new, steady
             state = reader.state_at(entry.number)
-            if not trained or reader.stats_at(entry.number).stage == "key":
+            if not trained or entry.is_key:
                 shown = painter.show(state, reader.cameras_at(entry.number))
                 if wanted is None:
                     wanted = look if picture is None else matching(shown[:, :3], picture).then(look)
