@@ -93,6 +93,7 @@ def command(
     holdout: tuple[str, ...],
     layout: str | None,
     source: names.Source | None,
+    alpha: names.Alpha | None,
     outside: bool,
     **training: Fraction | str | int | bool | None,
 ) -> None:
@@ -133,7 +134,9 @@ def command(
             check_output(output, force)
         target = sys.stdout.buffer if to_pipe else output
         if live:
-            cameras = _live_source(capture, layout, source, downscale, holdout, outside=outside, loop=loop, stdin=stdin)
+            cameras = _live_source(
+                ctx, capture, layout, source, downscale, holdout, alpha=alpha, outside=outside, loop=loop, stdin=stdin
+            )
             with _served(output, serve, hosts):
                 _encode_live(ctx, cameras, target, training, frames, force, shown)
             return
@@ -145,6 +148,7 @@ def command(
             frames=frames,
             downscale=downscale,
             holdout=holdout or None,
+            alpha=alpha,
             outside=outside,
         )
         with _served(output, serve, hosts):
@@ -177,12 +181,14 @@ def _refuse_options(ctx: click.Context) -> None:
 
 
 def _live_source(
+    ctx: click.Context,
     path: Path,
     layout: str | None,
     source: names.Source | None,
     downscale: int,
     holdout: tuple[str, ...],
     *,
+    alpha: names.Alpha | None,
     outside: bool,
     loop: bool,
     stdin: bool,
@@ -196,8 +202,12 @@ def _live_source(
 
     chosen = holdout or None
     if path.is_dir() and not stdin:
-        opened = open_capture(path, layout=layout, source=source, downscale=downscale, holdout=chosen, outside=outside)
+        opened = open_capture(
+            path, layout=layout, source=source, downscale=downscale, holdout=chosen, alpha=alpha, outside=outside
+        )
         return PlayedCapture(opened, loop=loop)
+    if alpha is not None:
+        raise click.UsageError("--alpha requires a capture's folder; what cameras film has none", ctx)
     if path.is_dir():
         path = path / "transforms.json"
     if not path.exists():

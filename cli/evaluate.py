@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -68,23 +67,13 @@ def command(
     K1 0.01, K2 0.03). Both are also given for moving and static pixels, according to the capture's motion masks or
     else to differences between frames. All sizes are bytes in the file.
     """
-    from invcodec.capture.capture import open_capture
-    from invcodec.decoding.evaluation import evaluate, validate
+    from invcodec.decoding.evaluation import evaluate, open_original, validate
     from invcodec.decoding.video import Video
-    from invcodec.errors import UsageError
 
     from .progress import counted
 
     with Video(file, device=device, threads=threads) as video:
-        if not len(video):
-            raise UsageError(f"{file}: holds no frames")
-        opened = open_capture(
-            capture,
-            **_origin(video.head.encoder),
-            frames=(video.frames[0].number, video.frames[-1].number + 1),
-            downscale=video.head.downscale,
-            outside=outside,
-        )
+        opened = open_original(video, capture, outside=outside)
         with counted("comparing", len(video) * (1 + validation)) as done:
             result = evaluate(video, opened, cameras, save=save, done=done)
             if validation:
@@ -98,14 +87,6 @@ def command(
         for number in result["lost"]:
             note(f"warning: frame {number} is lost")
         return 3 if result["lost"] or video.status in ("damaged", "truncated") else 0
-
-
-def _origin(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """The capture's layout and source, as far as the file's free-form encoder information has them."""
-    origin = encoder.get("origin")
-    if not isinstance(origin, Mapping):
-        return {}
-    return {key: origin[key] for key in ("layout", "source") if isinstance(origin.get(key), str)}
 
 
 def _text(result: Evaluation) -> list[str]:

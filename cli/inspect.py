@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from invcodec.errors import InvWarning
-from invcodec.names import Source
+from invcodec.names import Alpha, Source
 
 from .options import FORCE, JSON, Command, capture_options, resolve_settings, training_options
 from .plots import draw_rig, require_plots
@@ -61,6 +61,7 @@ def command(
     holdout: tuple[str, ...],
     layout: str | None,
     source: Source | None,
+    alpha: Alpha | None,
     outside: bool,
     **training: Any,
 ) -> None:
@@ -83,6 +84,7 @@ def command(
         frames=frames,
         downscale=downscale,
         holdout=holdout or None,
+        alpha=alpha,
         outside=outside,
     )
     summary = summarise(opened, settings)
@@ -151,6 +153,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
     for camera in cameras:
         lens = [f"{key} {camera[key]:.3g}" for key in DISTORTION if camera[key]]
         note = ["held out"] * camera["held_out"] + ["masked"] * bool(camera["masks"])
+        note += [f"{camera['border']:.1%} border"] * bool(camera["border"])
         rows.append(
             [
                 camera["name"],
@@ -166,8 +169,8 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         f"{summary['capture']}: layout {summary['layout']}, {summary['source']}",
         f"frames    {first} to {stop - 1} ({count} of {high - low}), {frame_rate_text(rate)}, "
         f"{seconds_text(count * rate[1] / rate[0])}",
-        f"images    {cameras[0]['width']}x{cameras[0]['height']}{shrunk}"
-        + (", transparent background" if summary["transparent"] else ""),
+        f"images    {cameras[0]['width']}x{cameras[0]['height']}{shrunk}",
+        *(f"empty     {text}" for text in _empty_text(summary)),
         f"scene     {scene}",
         f"poses     {summary['axes']}",
         *([] if summary["flat"] else [f"          {_fit_text(summary['poses'])}"]),
@@ -183,6 +186,34 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         "",
         *table(rows, left=2),
     ]
+
+
+_EMPTY = {
+    "mask": ("left out of training", "matte", "if that is the background of an object"),
+    "matte": ("a transparent background", "mask", "if it was only not filmed"),
+    "ignore": ("trained on as it is", "mask", "to leave it out"),
+}
+"""For each meaning of empty pixels: what is done with them, another meaning, and when that would be right."""
+
+
+def _empty_text(summary: dict[str, Any]) -> list[str]:
+    """What pictures leave empty, and what that is taken for; nothing if they leave nothing empty."""
+    found, lines = summary["coverage"], []
+    if found["told_by"] is not None:
+        share = f"{found['told_by']} leave{'s' * (found['told_by'] == 'alpha')}"
+        if found["empty"] == "nothing":
+            lines.append(f"{share} nothing empty")
+        else:
+            done, other, reason = _EMPTY[summary["alpha"]]
+            where = "a border" if found["empty"] == "border" else "more than a border"
+            lines.append(f"{share} {where}, {found['share']:.1%}: {done} (--alpha {other} {reason})")
+    borders = [camera["border"] for camera in summary["cameras"] if camera["border"]]
+    if borders:
+        lines.append(
+            f"black or white borders of {len(borders)} cameras, up to {max(borders):.1%}: left out of training "
+            "(--alpha ignore trains on them)"
+        )
+    return lines
 
 
 def _relative(name: str, folder: Path) -> str:

@@ -105,6 +105,13 @@ capture_options = group(
         type=click.Choice(names.SOURCES),
         help=f"Which to use if both exist. Default: {names.SOURCES[0]}.",
     ),
+    click.option(
+        "--alpha",
+        type=click.Choice(names.ALPHAS),
+        help="What pixels mean that alpha leaves empty, or masks if there is no alpha: mask: they are not trained on; "
+        "matte: the background is transparent; ignore: nothing. Default: alpha is a mask if it leaves no more empty "
+        "than a border, else a matte; masks are masks.",
+    ),
     OUTSIDE,
 )
 """How a capture is read; for `encode` and `inspect`."""

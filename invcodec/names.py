@@ -56,6 +56,10 @@ Source = Literal["images", "videos"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 """In order of preference."""
 
+Alpha = Literal["mask", "matte", "ignore"]
+"""What the pixels of a capture mean that its alpha or masks leave empty."""
+ALPHAS: tuple[Alpha, ...] = get_args(Alpha)
+
 Scene = Literal["still", "moving", "repainted", "changing"]
 """A synthetic scene."""
 SCENES: tuple[Scene, ...] = get_args(Scene)

@@ -9,12 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
 from invcodec.capture import points
+from invcodec.capture.coverage import OPAQUE, Coverage, coverage, plain_border
 from invcodec.capture.image import area_downscale, check_file, has_alpha, image_size, read_image
 from invcodec.capture.layouts.listing import CameraFiles, Listing
 from invcodec.capture.layouts.registry import recognise
@@ -23,7 +24,7 @@ from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
 from invcodec.limits import MAX_IMAGE_SIDE, MAX_NAME_BYTES
-from invcodec.names import Source
+from invcodec.names import Alpha, Source
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Capture:
         available: all frame numbers in the folder.
         source_size: width and height of the first camera before downscaling.
         downscale: the factor that `frames` shrinks images by.
-        transparent: whether the images have alpha.
+        alpha: what pixels mean that alpha, or a mask where no image has alpha, leaves empty: "mask": they are ignored;
+            "matte": the background is transparent; "ignore": nothing.
+        coverage: what is empty.
         flat: whether it is one camera's pictures, and not a scene that several cameras see.
         points: `[N, 3]` reconstructed points of the scene, if the folder holds any.
     """
@@ -75,9 +78,15 @@ class Capture:
     available: range
     source_size: tuple[int, int]
     downscale: int
-    transparent: bool
+    alpha: Alpha
+    coverage: Coverage
     flat: bool
     points: np.ndarray | None = field(repr=False, compare=False)
+
+    @property
+    def transparent(self) -> bool:
+        """Whether the images that `frames` yields have alpha, over a transparent background."""
+        return self.alpha == "matte"
 
     @property
     def training(self) -> list[int]:
@@ -98,6 +107,8 @@ class Capture:
         with ExitStack() as stack:
             if not numbers:
                 return
+            _ = self.borders  # Found before any other thread asks for them.
+            every = range(len(self.files))
             readers = [self._images(files, numbers) for files in self.files]
             for reader in readers:
                 stack.callback(_close, reader)
@@ -105,8 +116,9 @@ class Capture:
             each = stack.enter_context(ThreadPoolExecutor(min(len(readers), os.cpu_count() or 1)))
 
             def read(number: int) -> Frame:
-                images = each.map(lambda reader: area_downscale(next(reader), self.downscale), readers)
-                return Frame(number, self.time(number), list(images), [self._mask(f, number) for f in self.files])
+                pictures = each.map(lambda camera, reader: self._picture(camera, number, next(reader)), every, readers)
+                images, masks = zip(*pictures, strict=True)
+                return Frame(number, self.time(number), list(images), list(masks))
 
             ahead: Future[Frame] = pool.submit(read, numbers[0])
             for number in numbers:
@@ -122,10 +134,11 @@ class Capture:
             return
         for number in numbers:
             image = read_image(files.images[number])
-            if image.shape[2] == 4 and not self.transparent:
-                raise CaptureError(f"{files.images[number]}: has transparency, but the first images do not")
-            if image.shape[2] == 3 and self.transparent:
-                image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+            if image.shape[2] == 4 and self.coverage.told_by != "alpha" and self.alpha != "ignore":
+                raise CaptureError(
+                    f"{files.images[number]}: has transparency, but the first images do not; "
+                    "--alpha ignore does without it"
+                )
             if image.shape[1::-1] != (files.camera.width, files.camera.height):
                 raise CaptureError(
                     f"{files.images[number]}: is {image.shape[1]}x{image.shape[0]}, "
@@ -133,9 +146,42 @@ class Capture:
                 )
             yield image
 
-    def _mask(self, files: CameraFiles, number: int) -> np.ndarray | None:
+    def _picture(self, camera: int, number: int, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image and mask of a camera, as in `Frame`, from the image `[H, W, 3 or 4]` as it was read."""
+        files, border = self.files[camera], self.borders[camera]
         path = files.masks.get(number, files.masks.get(None))
-        return pixel_mask(path, files.camera, self.downscale)
+        if self.alpha == "matte":
+            if self.coverage.told_by == "masks":
+                alpha = np.full(image.shape[:2], 255, np.uint8) if path is None else read_mask(path, files.camera)
+                image, path = np.dstack([image[..., :3], alpha]), None
+            elif image.shape[2] == 3:
+                image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+            return area_downscale(image, self.downscale), pixel_mask(path, files.camera, self.downscale)
+        mask = pixel_mask(None if self.alpha == "ignore" else path, files.camera, self.downscale)
+        empty = [border] if border is not None else []
+        if self.alpha == "mask" and image.shape[2] == 4:
+            empty.append(image[..., 3] < OPAQUE)
+        for each in empty:
+            covered = ~_any_in_block(each, self.downscale)
+            mask = covered if mask is None else mask & covered
+        return area_downscale(image[..., :3], self.downscale), mask
+
+    @cached_property
+    def borders(self) -> list[np.ndarray | None]:
+        """For each camera the pixels `[H, W]` bool of a black or white border, before downscaling, or None.
+
+        They are those of the first frame, and ignored in all unless `alpha` is not "mask".
+        """
+        first = self.numbers[:1]
+        if self.alpha != "mask" or not first:
+            return [None] * len(self.files)
+
+        def border(files: CameraFiles) -> np.ndarray | None:
+            with closing(self._images(files, first)) as images:
+                return plain_border(next(images)[..., :3])
+
+        with ThreadPoolExecutor(min(len(self.files), os.cpu_count() or 1)) as pool:
+            return list(pool.map(border, self.files))
 
     def motion(self, camera: str, number: int) -> np.ndarray | None:
         """Ground-truth motion mask `[H, W]` bool of a camera's image, or None if there is no `gt_<camera>/mask`."""
@@ -164,9 +210,10 @@ def open_capture(
     frames: tuple[int | None, int | None] | None = None,
     downscale: int = 1,
     holdout: Sequence[str] | None = None,
+    alpha: Alpha | None = None,
     outside: bool = False,
 ) -> Capture:
-    """Recognise and validate a capture; no pixels are read yet.
+    """Recognise and validate a capture; no pixels are read yet but for alpha.
 
     Args:
         path: its folder, or one video file.
@@ -175,6 +222,7 @@ def open_capture(
         frames: first frame number and one past the last; None for either end.
         downscale: integer factor to shrink images by.
         holdout: names of cameras to hold out from training; if None, those that the capture marks as test.
+        alpha: see `Capture`; if None, alpha is a matte where it leaves more empty than a border, and masks are masks.
         outside: allow files outside the folder, by path or symbolic link; one from elsewhere might reach for any.
 
     Raises:
@@ -203,12 +251,16 @@ def open_capture(
             f"it has frames {available.start}:{available.stop}"
         )
     first_files = files[0]
-    transparent = False
+    numbers = range(first, stop)
     for each in files:
         if each.video is not None:
-            probe(each.video).shown(range(first, stop), _video_rate(files))
-    if listing.source == "images":
-        transparent = any(has_alpha(each.images[first]) for each in files)
+            probe(each.video).shown(numbers, _video_rate(files))
+    found_empty = _coverage(files, numbers)
+    if alpha == "matte" and found_empty.told_by is None:
+        raise CaptureError(f"{folder}: has no alpha and no masks, which a matte needs")
+    if alpha is None:
+        matte = found_empty.told_by == "alpha" and found_empty.empty == "background"
+        alpha = "matte" if matte else "mask"
     return Capture(
         folder,
         name,
@@ -217,11 +269,12 @@ def open_capture(
         cameras,
         files,
         fps,
-        range(first, stop),
+        numbers,
         available,
         (first_files.camera.width, first_files.camera.height),
         downscale,
-        transparent,
+        alpha,
+        found_empty,
         listing.flat,
         points.read_points(folder, cameras),
     )
@@ -241,14 +294,44 @@ def pixel_mask(path: Path | None, camera: Camera, downscale: int) -> np.ndarray 
     seen = _seen(camera, downscale)
     if path is None:
         return seen
-    mask = read_image(path)[..., :1]
-    if mask.shape[1::-1] != (camera.width, camera.height):
+    # A pixel that is masked in part is masked: otherwise the masked colour would leak.
+    unmasked = ~_any_in_block(read_mask(path, camera) < 128, downscale)
+    return unmasked if seen is None else unmasked & seen
+
+
+def read_mask(path: Path, camera: Camera) -> np.ndarray:
+    """A mask `[H, W]` uint8 of a camera's images, black where they are to be ignored.
+
+    Raises:
+        CaptureError: the image is not readable, or not of the camera's size.
+    """
+    mask = read_image(path)[..., 0]
+    if mask.shape[::-1] != (camera.width, camera.height):
         raise CaptureError(
             f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its images are {camera.width}x{camera.height}"
         )
-    # A pixel that is masked in part is masked: otherwise the masked colour would leak.
-    unmasked = ~_any_in_block(mask[..., 0] < 128, downscale)
-    return unmasked if seen is None else unmasked & seen
+    return mask
+
+
+def _coverage(files: Sequence[CameraFiles], numbers: range) -> Coverage:
+    """What the first and the last of these frames leave empty."""
+    ends = sorted({numbers[0], numbers[-1]})
+
+    def by_alpha(each: CameraFiles) -> list[np.ndarray]:
+        images = (read_image(each.images[number]) for number in ends)
+        return [image[..., 3] >= OPAQUE if image.shape[2] == 4 else np.ones(image.shape[:2], bool) for image in images]
+
+    def by_masks(each: CameraFiles) -> list[np.ndarray]:
+        size = each.camera.height, each.camera.width
+        paths = [each.masks.get(number, each.masks.get(None)) for number in ends]
+        return [np.ones(size, bool) if path is None else read_mask(path, each.camera) >= 128 for path in paths]
+
+    with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1)) as pool:
+        if any(each.images and has_alpha(each.images[numbers[0]]) for each in files):
+            return coverage("alpha", pool.map(by_alpha, files))
+        if any(each.masks for each in files):
+            return coverage("masks", pool.map(by_masks, files))
+    return Coverage()
 
 
 @cache

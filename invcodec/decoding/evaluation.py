@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import NotRequired, TypedDict
 import numpy as np
 from PIL import Image
 
-from invcodec.capture.capture import Capture
+from invcodec.capture.capture import Capture, open_capture
 from invcodec.decoding.video import Frame, Video
 from invcodec.errors import CaptureError, DamagedError, UsageError
 from invcodec.geometry.rig import camera_named
 from invcodec.metrics import Fidelity, over_white, psnr, ssim_map
+from invcodec.names import Alpha
 from invcodec.output import file_name_part, written
 from invcodec.training.change import differing, spread
 from invcodec.training.pixels import validation_pixels
@@ -122,6 +124,33 @@ class Evaluation(TypedDict):
     """Frames of the file that the capture does not have."""
     validation: NotRequired[list[FrameValidation]]
     """Result of `validate`, where that was asked for."""
+
+
+def open_original(video: Video, folder: str | os.PathLike[str], *, outside: bool = False) -> Capture:
+    """The capture that a file was made from, opened as its encoder did, as far as the file says how.
+
+    Args:
+        outside: as of `invcodec.open_capture`.
+
+    Raises:
+        CaptureError: as `invcodec.open_capture`.
+        UsageError: the file holds no frames.
+    """
+    if not len(video):
+        raise UsageError(f"{video.name}: holds no frames")
+    # What an encoder notes is in any form.
+    origin = video.head.encoder.get("origin")
+    noted = origin if isinstance(origin, Mapping) else {}
+    as_read = {key: noted[key] for key in ("layout", "source") if isinstance(noted.get(key), str)}
+    opaque: Alpha = "ignore" if noted.get("alpha") == "ignore" else "mask"
+    return open_capture(
+        folder,
+        **as_read,
+        frames=(video.frames[0].number, video.frames[-1].number + 1),
+        downscale=video.head.downscale,
+        alpha="matte" if video.transparent else opaque,
+        outside=outside,
+    )
 
 
 def evaluate(

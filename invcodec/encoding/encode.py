@@ -8,7 +8,18 @@ from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 
 from invcodec.capture.capture import Capture, Frame, open_capture
-from invcodec.container.fields import INTEGER, NAME, Codec, binary, exactly, integer, list_of, optional, read_map
+from invcodec.container.fields import (
+    INTEGER,
+    NAME,
+    Codec,
+    binary,
+    exactly,
+    integer,
+    list_of,
+    one_of,
+    optional,
+    read_map,
+)
 from invcodec.container.reader import Reader
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.plan import check_numbers
@@ -17,6 +28,7 @@ from invcodec.encoding.report import FrameReport, Progress
 from invcodec.encoding.settings import Settings
 from invcodec.errors import InvError, UsageError
 from invcodec.interrupts import deferred, interruptible
+from invcodec.names import ALPHAS
 from invcodec.render import camera_colour
 
 _ORIGIN: dict[str, Codec[Any]] = {
@@ -25,6 +37,7 @@ _ORIGIN: dict[str, Codec[Any]] = {
     "frames": exactly(2, INTEGER),
     "downscale": integer(1, 2**10),
     "holdout": list_of(NAME),
+    "alpha": one_of(ALPHAS),
     "fingerprint": binary(16),
 }
 """What identifies a capture, as `_origin` gives it."""
@@ -85,7 +98,7 @@ def resume(
         origin = read_map(head.encoder["origin"], _ORIGIN)
     except (KeyError, TypeError, ValueError, AttributeError, InvError):
         raise UsageError(f"{path}: was not written by this version's 'encode' and cannot be resumed") from None
-    options = {key: origin[key] for key in ("layout", "source", "downscale", "holdout")}
+    options = {key: origin[key] for key in ("layout", "source", "downscale", "holdout", "alpha")}
     first, stop = origin["frames"]
     capture = open_capture(folder, frames=(first, stop), outside=outside, **options)
     if capture.fingerprint() != origin["fingerprint"]:
@@ -159,5 +172,6 @@ def _origin(capture: Capture) -> dict[str, Any]:
         "frames": [capture.numbers.start, capture.numbers.stop],
         "downscale": capture.downscale,
         "holdout": [camera.name for camera in capture.cameras if camera.held_out],
+        "alpha": capture.alpha,
         "fingerprint": capture.fingerprint(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from invcodec.capture.capture import Capture
@@ -20,11 +21,12 @@ SCHEMA = 1
 def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
     """Cameras in order with their files, frames, scene bounds, and the cost of encoding with these settings.
 
-    `encode` holds the networks and steps that suit the rig, and an estimate: seconds of the first frame, of each later
-    one at most and of all on this machine, and bytes of the file.
+    A camera's `border` is the share of its pictures that is a black or white one. `encode` holds the networks and steps
+    that suit the rig, and an estimate: seconds of the first frame, of each later one at most and of all on this
+    machine, and bytes of the file.
 
     Raises:
-        CaptureError: the networks need more cameras, or fewer.
+        CaptureError: the networks need more cameras, or fewer; or an image of the first frame cannot be read.
         UsageError: the settings' device cannot be used on this machine; or frame numbers that no file can hold.
     """
     check_numbers(capture.numbers, capture.fps)
@@ -46,6 +48,8 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
         "downscale": capture.downscale,
         "transparent": capture.transparent,
         "flat": capture.flat,
+        "alpha": capture.alpha,
+        "coverage": asdict(capture.coverage),
         "space": space.to_dict(),
         "points": None if capture.points is None else len(capture.points),
         "held_out": [camera.name for camera in capture.cameras if camera.held_out],
@@ -54,9 +58,10 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
                 **camera.to_dict(),
                 "files": str(files.video or files.images[capture.available.start]),
                 "masks": len(files.masks),
+                "border": 0.0 if border is None else float(border.mean()),
                 "frames": len(capture.available),
             }
-            for camera, files in zip(capture.cameras, capture.files, strict=True)
+            for camera, files, border in zip(capture.cameras, capture.files, capture.borders, strict=True)
         ],
         "encode": {
             "preset": settings.preset,
