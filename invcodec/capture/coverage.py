@@ -15,9 +15,9 @@ _WIDEST = 0.2
 """Largest share of a picture that is a border. What leaves more empty has been cut out."""
 _STRAY = 0.1
 """Largest share of the empty pixels of a border that may lie elsewhere, or differ between frames."""
-_FLAT = 12
+_FLAT = 24
 """How far a compressed border may be from black or white, of 255."""
-_STEP = 24
+_STEP = 48
 """By how much the picture differs from the border around it, of 255: night and overexposure begin gradually."""
 _JUMP, _UNEVEN = 3, 0.1
 """From one pixel of the edge to the next, the width of a border changes by more than this in at most this share."""
