@@ -11,6 +11,7 @@ import pytest
 from conftest import Cli
 from PIL import Image
 
+import invcodec
 from invcodec.capture.capture import open_capture
 from invcodec.capture.coverage import coverage, plain_border
 
@@ -219,6 +220,29 @@ def test_a_file_remembers_what_alpha_means(cli: Cli, bordered: Path, tmp_path: P
         # With other pixels, the encoder's own measurement would come out otherwise.
         assert measured[alpha]["psnr"] == pytest.approx(measured[alpha]["stored"], abs=0.01)
     assert measured["mask"] != measured["ignore"]
+
+
+@pytest.mark.parametrize("alpha", ["matte", "ignore"])
+def test_a_resumed_encode_goes_on_with_what_alpha_meant(cli: Cli, bordered: Path, tmp_path: Path, alpha: str) -> None:
+    whole, part = tmp_path / "whole.inv", tmp_path / "part.inv"
+    options = ("--alpha", alpha, "--frames", "0:2", "--steps", 4, "--threads", 1)
+    assert cli("encode", bordered, whole, *options).code == 0
+    with invcodec.open(whole) as video:
+        part.write_bytes(whole.read_bytes()[: video.frames[1].entry.offset])
+    assert cli("encode", bordered, part, "--resume").code == 0
+    assert part.read_bytes() == whole.read_bytes()
+
+
+def test_large_pictures_have_borders_to_the_pixel_or_little_more() -> None:
+    picture = np.kron(scene(darkest=60), np.ones((20, 20, 1), np.uint8))
+    height, width = picture.shape[:2]
+    picture[:201] = picture[-199:] = 0
+    found = plain_border(picture)
+    assert found is not None
+    assert found.shape == (height, width)
+    assert found[:201].all()
+    assert found[-199:].all()
+    assert not found[220:-220].any()
 
 
 def test_a_matte_needs_alpha_or_masks(cli: Cli, capture: Path, tmp_path: Path) -> None:

@@ -180,10 +180,14 @@ def other_notes(encoder: dict[str, Any], place: tuple[str, ...], value: Any) -> 
     ("place", "value"),
     [
         *((place, value) for place in (("settings",), ("origin",)) for value in (None, 5, [], {}, "x")),
-        *((("origin", key), 5) for key in ("layout", "source", "downscale", "holdout", "frames", "fingerprint")),
+        *(
+            (("origin", key), 5)
+            for key in ("layout", "source", "downscale", "holdout", "alpha", "frames", "fingerprint")
+        ),
         (("origin", "frames"), ["a", "b"]),
         (("origin", "holdout"), [5]),
         (("origin", "downscale"), -1),
+        (("origin", "alpha"), "beta"),
         (("settings", "networks"), []),
         (("settings", "networks"), [5]),
         (("settings", "key"), None),

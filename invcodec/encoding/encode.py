@@ -16,7 +16,6 @@ from invcodec.container.fields import (
     exactly,
     integer,
     list_of,
-    one_of,
     optional,
     read_map,
 )
@@ -26,10 +25,17 @@ from invcodec.encoding.plan import check_numbers
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
 from invcodec.encoding.settings import Settings
-from invcodec.errors import InvError, UsageError
+from invcodec.errors import DamagedError, InvError, UsageError
 from invcodec.interrupts import deferred, interruptible
-from invcodec.names import ALPHAS
+from invcodec.names import ALPHAS, Alpha
 from invcodec.render import camera_colour
+
+
+def _alpha(value: Any) -> Alpha:
+    if value not in ALPHAS:
+        raise DamagedError("not what alpha can mean")
+    return value
+
 
 _ORIGIN: dict[str, Codec[Any]] = {
     "layout": NAME,
@@ -37,7 +43,7 @@ _ORIGIN: dict[str, Codec[Any]] = {
     "frames": exactly(2, INTEGER),
     "downscale": integer(1, 2**10),
     "holdout": list_of(NAME),
-    "alpha": one_of(ALPHAS),
+    "alpha": Codec(_alpha),
     "fingerprint": binary(16),
 }
 """What identifies a capture, as `_origin` gives it."""
