@@ -29,6 +29,7 @@ _COMMANDS = {
         "view": ("view", "command"),
         "serve": ("serve", "command"),
         "eval": ("evaluate", "command"),
+        "report": ("report", "command"),
         "analyze": ("analyze", "command"),
     },
     "Change": {

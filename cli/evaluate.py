@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +13,8 @@ from .terminal import note, say, say_json
 from .values import bytes_text, seconds_text, table
 
 if TYPE_CHECKING:
-    from invcodec.decoding.evaluation import Evaluation
-
-_Column = Literal["psnr", "psnr_moving", "psnr_static", "ssim"]
+    from invcodec.decoding.evaluation import Evaluation, Figures
+    from invcodec.decoding.video import Video
 
 
 @click.command(
@@ -82,22 +82,27 @@ def command(
             say_json(result)
         else:
             say(*_text(result))
-        for problem in video.problems:
-            note(f"warning: {problem}")
-        for number in result["lost"]:
-            note(f"warning: frame {number} is lost")
-        return 3 if result["lost"] or video.status in ("damaged", "truncated") else 0
+        return report_damage(video, result["lost"])
+
+
+def report_damage(video: Video, lost: Sequence[int]) -> int:
+    """Say what is wrong with a file of which some frames were lost, and return the exit code."""
+    for problem in video.problems:
+        note(f"warning: {problem}")
+    for number in lost:
+        note(f"warning: frame {number} is lost")
+    return 3 if lost or video.status in ("damaged", "truncated") else 0
 
 
 def _text(result: Evaluation) -> list[str]:
-    columns: list[_Column] = ["psnr", "psnr_moving", "psnr_static", "ssim"]
+    from invcodec.decoding.evaluation import mean_figures
+
     rows = [["frame", "kind", "bytes", "PSNR dB", "moving", "static", "SSIM"]]
     for frame in result["frames"]:
-        figures = list(frame["cameras"].values())
-        means = [_mean([figure[key] for figure in figures]) for key in columns]
-        rows.append([str(frame["number"]), frame["kind"], str(frame["bytes"]), *_cells(means)])
+        means = mean_figures(list(frame["cameras"].values()))
+        rows.append([str(frame["number"]), frame["kind"], str(frame["bytes"]), *cells(means)])
     size_mean = sum(frame["bytes"] for frame in result["frames"]) / len(result["frames"])
-    rows.append(["mean", "", f"{size_mean:.0f}", *_cells([result["mean"][key] for key in columns])])
+    rows.append(["mean", "", f"{size_mean:.0f}", *cells(result["mean"])])
     count = len(result["cameras"])
     shown = ", ".join(result["cameras"]) if count <= 8 else f"{count} cameras"
     note = " (none is held out, so these were used for training)" if result["set"] == "training" else ""
@@ -122,12 +127,10 @@ def _text(result: Evaluation) -> list[str]:
     return lines
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _cells(means: list[float | None]) -> list[str]:
-    *decibels, similarity = means
-    cells = ["-" if value is None else f"{value:.2f}" for value in decibels]
-    return [*cells, "-" if similarity is None else f"{similarity:.4f}"]
+def cells(figures: Figures) -> list[str]:
+    """PSNR of all, moving and static pixels, and SSIM, as text."""
+    decibels = (figures["psnr"], figures["psnr_moving"], figures["psnr_static"])
+    return [
+        *("-" if value is None else f"{value:.2f}" for value in decibels),
+        "-" if figures["ssim"] is None else f"{figures['ssim']:.4f}",
+    ]

@@ -69,6 +69,40 @@ def draw_analysis(result: Analysis, path: Path, force: bool) -> None:
         figure.savefig(out.file, format="png", dpi=100)
 
 
+VIEWS = (("rig", 20, -65), ("from above", 90, -90))
+"""A rig is drawn from these sides: title, elevation and azimuth in degrees."""
+
+
+def rig_lines(
+    cameras: Sequence[Camera], points: np.ndarray | None, most: int = _POINTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """What to draw of a rig, in its mean camera's axes: right, forward, up.
+
+    Args:
+        points: `[N, 3]` of the scene, of which at most so many are drawn.
+
+    Returns:
+        Of each camera, lines `[9, 2, 3]` of its pyramid, which begin at the camera; the ninth marks its upper side. And
+        the points `[N, 3]` to draw.
+    """
+    import numpy as np
+
+    from invcodec.geometry.rig import average_pose
+
+    mean = average_pose(cameras)
+    axes = mean[:, :3] @ np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    centres = (np.stack([camera.pose[:, 3] for camera in cameras]) - mean[:, 3]) @ axes
+    radius = float(np.linalg.norm(centres - centres.mean(0), axis=1).max()) or 1.0
+    frusta = np.stack([(_frustum(camera, _REACH * radius) - mean[:, 3]) @ axes for camera in cameras])
+    shown = np.zeros((0, 3))
+    if points is not None and len(points):
+        shown = (points[:: -(-len(points) // most)] - mean[:, 3]) @ axes
+        # A few points at the horizon would leave no room for the rest.
+        distance = np.linalg.norm(shown - np.median(shown, 0), axis=1)
+        shown = shown[distance <= 3 * np.median(distance)]
+    return frusta, shown
+
+
 def draw_rig(cameras: Sequence[Camera], points: np.ndarray | None, path: Path, force: bool) -> None:
     """The rig from behind and above, and from straight above. Held-out cameras are orange.
 
@@ -79,25 +113,12 @@ def draw_rig(cameras: Sequence[Camera], points: np.ndarray | None, path: Path, f
     from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-    from invcodec.geometry.rig import average_pose
-
-    # The mean camera's axes: right, into the scene, up.
-    mean = average_pose(cameras)
-    axes = mean[:, :3] @ np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-    centres = (np.stack([camera.pose[:, 3] for camera in cameras]) - mean[:, 3]) @ axes
-    radius = float(np.linalg.norm(centres - centres.mean(0), axis=1).max()) or 1.0
-    frusta = [(_frustum(camera, _REACH * radius) - mean[:, 3]) @ axes for camera in cameras]
-    shown = np.zeros((0, 3))
-    if points is not None and len(points):
-        shown = (points[:: -(-len(points) // _POINTS)] - mean[:, 3]) @ axes
-        # A few points at the horizon would leave no room for the rest.
-        distance = np.linalg.norm(shown - np.median(shown, 0), axis=1)
-        shown = shown[distance <= 3 * np.median(distance)]
-    everything = np.concatenate([*(lines.reshape(-1, 3) for lines in frusta), shown])
+    frusta, shown = rig_lines(cameras, points)
+    everything = np.concatenate([frusta.reshape(-1, 3), shown])
     middle = (everything.min(0) + everything.max(0)) / 2
     half = float(np.ptp(everything, axis=0).max()) / 2
     figure = Figure(figsize=(12, 6), layout="constrained")
-    for position, (title, elevation, azimuth) in enumerate([("rig", 20, -65), ("from above", 90, -90)], 1):
+    for position, (title, elevation, azimuth) in enumerate(VIEWS, 1):
         plot = figure.add_subplot(1, 2, position, projection="3d", title=title)
         plot.view_init(elevation, azimuth)
         plot.set_proj_type("ortho")

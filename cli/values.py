@@ -178,6 +178,11 @@ def bytes_text(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def count_text(count: int, what: str) -> str:
+    """A number of things, such as `1 frame` and `2 frames`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def bits_text(rate: float) -> str:
     """A bit rate, such as `312 kbit/s`."""
     return f"{rate / 1e3:.4g} kbit/s"

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,7 +29,12 @@ class Browser:
 
     Args:
         size: width and height of the window in pixels.
+
+    Attributes:
+        listen: called with the name and the parameters of each event that arrives during a call.
     """
+
+    listen: Callable[[str, dict[str, Any]], None] = staticmethod(lambda method, params: None)
 
     def __init__(self, size: tuple[int, int] = (320, 300)) -> None:
         assert CHROMIUM is not None
@@ -85,6 +91,8 @@ class Browser:
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message["result"]
+            if "method" in message:
+                self.listen(message["method"], message["params"])
 
     async def open(self, url: str) -> None:
         await self.call("Page.navigate", url=url)

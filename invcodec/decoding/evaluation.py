@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -223,12 +224,48 @@ def evaluate(
         "set": chosen,
         "cameras": names,
         "motion": "masks" if "masks" in motion else "differences",
-        "mean": _mean([figures for row in rows for figures in row["cameras"].values()]),
+        "mean": mean_figures([figures for row in rows for figures in row["cameras"].values()]),
         "frames": rows,
         "bytes": _bytes(video),
         "lost": lost,
         "missing": sorted({frame.number for frame in video} - numbers),
     }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture of the capture, and the same of the file.
+
+    Attributes:
+        captured, decoded: `[H, W, 3]` uint8, over white if they are transparent.
+        seconds: that decoding and rendering took.
+    """
+
+    captured: np.ndarray
+    decoded: np.ndarray
+    seconds: float
+
+
+def pairs(video: Video, capture: Capture, cameras: Sequence[str], numbers: Sequence[int]) -> Iterator[Pair]:
+    """The pictures that `evaluate` compares, of some frames and cameras: of each frame, all cameras in order.
+
+    Args:
+        video, capture: as for `evaluate`.
+        cameras: their names.
+        numbers: of frames that both have.
+
+    Raises:
+        CaptureError: as for `evaluate`.
+        DamagedError: a frame cannot be decoded.
+    """
+    capture = _only(capture, cameras, video)
+    for number in numbers:
+        with closing(replace(capture, numbers=range(number, number + 1)).frames()) as frames:
+            images = next(frames).images
+        for name, image in zip(cameras, images, strict=True):
+            start = perf_counter()
+            decoded = _decoded(video[number], name)
+            yield Pair(over_white(image), decoded, perf_counter() - start)
 
 
 def validate(video: Video, capture: Capture, *, done: Callable[[], None] = lambda: None) -> list[FrameValidation]:
@@ -405,7 +442,9 @@ def _figures(captured: np.ndarray, decoded: np.ndarray, mask: np.ndarray | None,
     }
 
 
-def _mean(pictures: Sequence[Figures]) -> MeanFigures:
+def mean_figures(pictures: Sequence[Figures]) -> MeanFigures:
+    """Means over pictures, each figure over those that have it."""
+
     def over(values: Iterator[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
