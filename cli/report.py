@@ -18,7 +18,7 @@ from .values import count_text
     epilog="""\b
 Examples:
   invcodec report out.inv capture/ -o report.html
-  invcodec report out.inv capture/ --camera cam00 --camera cam03 -o report.html""",
+  invcodec report out.inv capture/ --camera cam00 -o report.html -f""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("capture", type=click.Path(path_type=Path))
