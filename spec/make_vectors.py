@@ -141,6 +141,10 @@ def levels(head: Head, rng: np.random.Generator) -> tuple[dict[TensorKey, np.nda
             if tensor.name == "occupancy":
                 value = (rng.random(tensor.shape) < 0.8).astype(np.int32)
                 qp = 0
+                if any(each.name == "motion" for each in network.tensors):
+                    value = np.where(value > 0, rng.integers(1, 4, tensor.shape), 0)
+            elif tensor.name == "motion":
+                value, qp = rng.integers(-3000, 3000, tensor.shape), -112
             elif tensor.name == "gain":
                 value, qp = rng.integers(200, 300, tensor.shape), -64
             elif tensor.name == "offset":
@@ -181,6 +185,8 @@ class Maker:
                 change = self.rng.integers(-3, 4, old.shape) * (self.rng.random(old.shape) < share)
                 if key[1] == "occupancy":
                     change = change * 0 + ((self.rng.random(old.shape) < share) & (old == 0))
+                if key[1] == "motion":
+                    change = 500 * change
                 new[key] = (old + change).astype(np.int32)
         coded, self.state = encode_delta(self.state, new)
         return self._frame(number, delta_frame(self.state, time, self.last), coded, changes)
@@ -312,6 +318,9 @@ def _valid() -> Iterator[Vector]:
     made = Maker(header([nerf("scene", "box", occupancy=4)], cameras("box")), 20).key(0, 0)
     made.delta(1, 40, only="occupancy").delta(2, 80)
     yield Vector("valid/nerf-occupancy", "an MLP with occupied cells, which change", made.finish(), (2, "cam01"))
+    made = Maker(header([grid("box", parts=2)], cameras("box")), 27).key(0, 0).delta(1, 40, only="motion", share=1.0)
+    made.delta(2, 80, only="occupancy").delta(3, 120, only="motion", share=0.5)
+    yield Vector("valid/grid-parts", "two parts, which move and overlap", made.finish(), (3, "cam01"))
     made = Maker(header([nerf("scene", "contract")], cameras("contract")), 15).key(0, 0)
     yield Vector("valid/nerf-contract", "importance samples in contracted space", made.finish(), (0, "cam01"))
     made = Maker(header([image("ndc")], cameras("ndc", 1)), 26).key(0, 0).delta(1, 40).delta(2, 80, only="grid")

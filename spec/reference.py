@@ -365,6 +365,8 @@ def grid_tensors(config: dict[str, Any]) -> list[Any]:
     shapes = [[r + 1, r + 1, r + 1, 2] if (r + 1) ** 3 <= entries else [entries, 2] for r in resolutions]
     rows: list[Any] = [[f"grid.{i}", shape, 0] for i, shape in enumerate(shapes)]
     rows.append(["occupancy", [cells, cells, cells], 0])
+    if parts := setting({"parts": 0} | config, "parts", 0, 16):
+        rows.append(["motion", [parts, 12], 0])
     layers = [("density.0", hidden, 2 * levels, 0), ("density.1", 1 + features, hidden, 0)]
     layers += [("colour.0", colour, features + 9, 1), ("colour.1", colour, colour, 1), ("colour.2", 3, colour, 1)]
     return rows + linear_tensors(layers)
@@ -1272,7 +1274,7 @@ class Nerf:
     """The field of FORMAT.md "Profile 1: nerf"."""
 
     def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
-        self.config, self.w, self.occupancy = config, w, w.get("occupancy")
+        self.config, self.w, self.occupancy, self.motion = config, w, w.get("occupancy"), np.zeros((0, 12))
         self.samples, self.importance, self.features = config["samples"], config["importance"], 3
 
     @staticmethod
@@ -1297,6 +1299,7 @@ class Grid:
 
     def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
         self.config, self.w, self.occupancy = config, w, w["occupancy"]
+        self.motion = w.get("motion", np.zeros((0, 12)))
         self.samples, self.importance, self.features = config["samples"], 0, config["features"]
 
     def look_up(self, level: int, p: Array) -> Array:
@@ -1385,19 +1388,33 @@ def field_of(network: dict[str, Any], tensors: list[Array]) -> Field:
     return FIELDS[network["profile"]](network["config"], w)
 
 
-def taken(net: Field, space: Space, points: Array) -> Array:
-    """FORMAT.md "Compositing": whether samples lie in the unit cube and, given an occupancy, in an occupied cell."""
-    mask = ((points >= 0) & (points < 1)).all(axis=-1) & space.valid[:, None]
-    if net.occupancy is not None:
-        cells = np.floor(points[mask] * len(net.occupancy)).astype(np.int64)
-        mask[mask] = net.occupancy[tuple(cells.T)] != 0
-    return mask
+def in_cube(points: Array) -> Array:
+    return ((points >= 0) & (points < 1)).all(axis=-1)
+
+
+def taken(net: Field, space: Space, points: Array) -> tuple[Array, Array]:
+    """FORMAT.md "Compositing": which samples are used, and at which points the field is evaluated for them."""
+    mask, at = in_cube(points) & space.valid[:, None], points.copy()
+    if net.occupancy is None:
+        return mask, at
+
+    def cell_weights(inside: Array) -> Array:
+        return net.occupancy[tuple(np.floor(inside * len(net.occupancy)).astype(np.int64).T)]
+
+    own = cell_weights(points[mask])
+    free, used = mask.copy(), np.zeros_like(mask)
+    used[mask] = (own != 0) & ~np.isin(own, np.arange(len(net.motion)) + 2)
+    for p, row in enumerate(net.motion):
+        moved = points + np.concatenate([points - 0.5, np.ones((*points.shape[:-1], 1))], axis=-1) @ row.reshape(3, 4).T
+        belongs = free & in_cube(moved)
+        belongs[belongs] = cell_weights(moved[belongs]) == p + 2
+        at[belongs], used[belongs], free[belongs] = moved[belongs], True, False
+    return used, at
 
 
 def composite(net: Field, space: Space, v: Array, s: Array, lengths: Array) -> March:
     """FORMAT.md "Compositing" along rays with unit view directions v [R, 3], at samples s [R, S]."""
-    points = space.points(s)
-    mask = taken(net, space, points)
+    mask, points = taken(net, space, space.points(s))
     sigma, features = np.zeros(s.shape), np.zeros((*s.shape, net.features))
     where = np.argwhere(mask)
     for start in range(0, len(where), 2**14):

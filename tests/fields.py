@@ -19,6 +19,8 @@ SPACES = {
 PROFILE = GridProfile(
     resolutions=(4, 9, 16, 40), log2_table=10, hidden=8, features=7, colour_hidden=12, occupancy=5, samples=40
 )
+PARTS = GridProfile(**PROFILE.config, parts=3)
+"""The same with parts, see `with_parts`."""
 EVERYTHING = {("scene", spec.name) for spec in PROFILE.tensors}
 
 
@@ -36,6 +38,14 @@ def weights(seed: int) -> dict[TensorKey, np.ndarray]:
     out["scene", "density.1.bias"] += rng.normal(size=8).astype(np.float32)
     out["scene", "occupancy"] = (rng.random((5, 5, 5)) < 0.8).astype(np.float32)
     return out
+
+
+def with_parts(held: dict[TensorKey, np.ndarray], seed: int) -> dict[TensorKey, np.ndarray]:
+    """Weights for PARTS: two parts that overlap, also each other, and one without cells."""
+    rng = np.random.default_rng(seed)
+    cells = held["scene", "occupancy"] * rng.integers(1, 4, (5, 5, 5))
+    motion = np.round(rng.normal(0, 0.15, (3, 12)) * 2**14) / 2**14
+    return held | {("scene", "occupancy"): cells.astype(np.float32), ("scene", "motion"): motion.astype(np.float32)}
 
 
 def rays(space: Space, rng: np.random.Generator, n: int) -> Rays:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fields import EVERYTHING, PROFILE, SPACES, batch, networks, rays, weights
+from fields import EVERYTHING, PARTS, PROFILE, SPACES, batch, networks, rays, weights, with_parts
 
 import invcodec.render
 from invcodec.arrays import Array
@@ -51,20 +51,22 @@ def rounds(engine: Engine) -> bool:
     return engine.device == "cuda" and CUDA
 
 
-def pair(engine: Engine, space: Space, seed: int) -> tuple[Any, TorchEngine]:
+def pair(engine: Engine, space: Space, seed: int, *, parts: bool = False) -> tuple[Any, TorchEngine]:
     """An engine and the reference with the same weights; tables hold float16 values, which some engines train on."""
     held = weights(seed)
     for key, value in held.items():
         held[key] = value.astype(np.float16).astype(np.float32) if key[1].startswith("grid.") else value
-    both = made(engine, networks(space)), TorchEngine(networks(space))
+    own = networks(space, PARTS if parts else PROFILE)
+    held = with_parts(held, seed) if parts else held
+    both = made(engine, own), TorchEngine(own)
     for each in both:
         each.load(held)
     return both
 
 
-@pytest.mark.parametrize("kind", SPACES)
-def test_engines_render_what_the_reference_renders(engine: Engine, kind: str) -> None:
-    fast, plain = pair(engine, SPACES[kind], 1)
+@pytest.mark.parametrize(("kind", "parts"), [*((kind, False) for kind in SPACES), ("box", True), ("contract", True)])
+def test_engines_render_what_the_reference_renders(engine: Engine, kind: str, parts: bool) -> None:
+    fast, plain = pair(engine, SPACES[kind], 1, parts=parts)
     # Not a multiple of an engine's chunk, so that the last chunk is partly filled.
     view = rays(SPACES[kind], np.random.default_rng(2), 150)
     background = np.array([0.2, 0.5, 0.9])
@@ -77,9 +79,12 @@ def test_engines_render_what_the_reference_renders(engine: Engine, kind: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "delta"), [*((kind, False) for kind in SPACES), ("box", True)])
-def test_engines_train_what_the_reference_trains(engine: Engine, kind: str, delta: bool) -> None:
-    fast, plain = pair(engine, SPACES[kind], 3)
+@pytest.mark.parametrize(
+    ("kind", "delta", "parts"),
+    [*((kind, False, False) for kind in SPACES), ("box", True, False), ("ndc", True, True)],
+)
+def test_engines_train_what_the_reference_trains(engine: Engine, kind: str, delta: bool, parts: bool) -> None:
+    fast, plain = pair(engine, SPACES[kind], 3, parts=parts)
     before = plain.weights()
     for each in (fast, plain):
         each.begin(EVERYTHING, 1e-8 if delta else 1e-6, delta=delta)
@@ -95,7 +100,7 @@ def test_engines_train_what_the_reference_trains(engine: Engine, kind: str, delt
         # Adam divides by the gradient's own size, so a gradient near zero may step either way.
         agree = np.abs(value - twin[key]) <= (0.2 if rounds(engine) else 0.05) * moved + 1e-4
         assert agree.mean() > 0.9, key
-        assert key[1] == "occupancy" or moved.max() > 0, key
+        assert key[1] in ("occupancy", "motion") or moved.max() > 0, key
     tolerance = 2e-2 if rounds(engine) else 2e-3
     np.testing.assert_allclose(fast.take_cell_weights(), plain.take_cell_weights(), atol=tolerance)
     assert fast.take_cell_weights().max() == 0
@@ -158,6 +163,28 @@ def test_occupancy_is_set_read_and_rendered(engine: Engine) -> None:
     np.testing.assert_allclose(pixels.rgb, [[0.1, 0.2, 0.3]] * 5, rtol=1e-6)
     assert (pixels.opacity == 0).all()
     assert (pixels.s == 1).all()
+
+
+def test_a_part_moves_as_a_whole_and_covers_what_does_not_move(engine: Engine) -> None:
+    held = weights(1)
+    shift = np.zeros((3, 12), np.float32)
+    held["scene", "occupancy"] = np.ones((5, 5, 5), np.float32)
+    still, _ = pair(engine, SPACES["box"], 1, parts=True)
+    still.load(held | {("scene", "motion"): shift})
+    # All cells belong to a part, which has moved by two cells: what was seen there is now seen here.
+    moved, _ = pair(engine, SPACES["box"], 1, parts=True)
+    shift[1, 3] = 0.4
+    held["scene", "occupancy"][:] = 3
+    moved.load(held | {("scene", "motion"): shift})
+    np.testing.assert_array_equal(moved.occupancy(), 3)
+    world = rays(SPACES["box"], np.random.default_rng(2), 50)
+    onwards = rays(SPACES["box"], np.random.default_rng(2), 50)
+    world.origins[:, 0] -= np.float32(0.4)
+    a, b = moved.render(world, np.zeros(3)), still.render(onwards, np.zeros(3))
+    whole = (onwards.origins[:, 0] > 0.45) & (onwards.origins[:, 0] + onwards.directions[:, 0] > 0.45)
+    assert whole.sum() > 5
+    np.testing.assert_allclose(a.rgb[whole], b.rgb[whole], atol=2e-4)
+    assert b.opacity[whole].max() > 0.5
 
 
 def test_no_rays_are_no_pixels(engine: Engine) -> None:

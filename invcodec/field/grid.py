@@ -22,11 +22,15 @@ from invcodec.field.grid_layout import (
     PROFILE_VERSION,
     GridLayout,
 )
-from invcodec.field.profile import OCCUPANCY, Profile, Recipe, TensorSpec
+from invcodec.field.profile import MOTION, OCCUPANCY, Profile, Recipe, TensorSpec
 from invcodec.limits import MAX_SAMPLES_PER_RAY, MAX_WEIGHTS
 
 if TYPE_CHECKING:
     import torch
+
+MAX_PARTS = 16
+MOTION_STEP = 2.0**-14
+"""Of maps of the unit cube: a sixteenth of a cell of a level with 1024 cells."""
 
 
 class GridProfile(Profile):
@@ -40,6 +44,7 @@ class GridProfile(Profile):
         colour_hidden: width of the colour network's two hidden layers.
         occupancy: cells of the occupancy grid along each axis.
         samples: steps along a ray.
+        parts: number of parts that may move as a whole.
     """
 
     id: ClassVar[int] = PROFILE_ID
@@ -58,6 +63,7 @@ class GridProfile(Profile):
         colour_hidden: int = 32,
         occupancy: int = 64,
         samples: int = 96,
+        parts: int = 0,
     ) -> None:
         widths = (hidden, features + 1, colour_hidden, LEVEL_FEATURES * len(resolutions))
         if any(w % 4 or not 4 <= w <= 256 for w in widths):
@@ -66,7 +72,9 @@ class GridProfile(Profile):
             raise LimitError("grid profile: at most 2^24 entries and 4096 cells per axis and level")
         if not (1 <= occupancy <= 256 and 1 <= samples <= MAX_SAMPLES_PER_RAY):
             raise LimitError(f"grid profile: at most 256 occupancy cells and {MAX_SAMPLES_PER_RAY} samples")
-        self.layout = GridLayout(tuple(resolutions), log2_table, hidden, features, colour_hidden, occupancy)
+        if not 0 <= parts <= MAX_PARTS:
+            raise LimitError(f"grid profile: at most {MAX_PARTS} parts")
+        self.layout = GridLayout(tuple(resolutions), log2_table, hidden, features, colour_hidden, occupancy, parts)
         self.samples = samples
         self.config = {
             "resolutions": list(resolutions),
@@ -77,6 +85,8 @@ class GridProfile(Profile):
             "occupancy": occupancy,
             "samples": samples,
         }
+        if parts:
+            self.config["parts"] = parts
         if sum(spec.size for spec in self.tensors) > MAX_WEIGHTS:
             raise LimitError(f"grid profile: more than {MAX_WEIGHTS} weights")
 
@@ -89,6 +99,8 @@ class GridProfile(Profile):
                 specs.append(TensorSpec(name, shape, "structure", 0.07, lead=True))
             elif name == OCCUPANCY:
                 specs.append(TensorSpec(name, shape, "structure", 1.0, exact=True, lead=True))
+            elif name == MOTION:
+                specs.append(TensorSpec(name, shape, "structure", MOTION_STEP, exact=True, lead=True))
             elif name.startswith("density"):
                 specs.append(TensorSpec(name, shape, "structure", 0.01))
             else:

@@ -13,10 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from invcodec.arrays import Array
-from invcodec.field.profile import OCCUPANCY
+from invcodec.field.profile import MOTION, OCCUPANCY
 
 PROFILE_ID, PROFILE_VERSION = 2, 1
 LEVEL_FEATURES = 2
+MOTION_TERMS = 12
+"""An affine map: 3 rows of 4."""
 HASH_PRIMES = (1, 2654435761, 805459861)
 MAX_RAW_DENSITY = 12.0
 DIRECTION_TERMS = 9
@@ -64,6 +66,7 @@ class GridLayout:
     features: int
     colour_hidden: int
     occupancy: int
+    parts: int = 0
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
@@ -107,7 +110,8 @@ class GridLayout:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor, in the order in which the file declares them."""
         tables = {level.name: level.shape for level in self.levels}
-        return tables | {OCCUPANCY: (self.occupancy,) * 3} | self.layer_shapes()
+        motion = {MOTION: (self.parts, MOTION_TERMS)} if self.parts else {}
+        return tables | {OCCUPANCY: (self.occupancy,) * 3} | motion | self.layer_shapes()
 
     def layer_shapes(self, multiple: int = 1) -> dict[str, tuple[int, ...]]:
         """Shapes of weights `[out, in]` and biases `[out]`, with `out` rounded up to a multiple."""

@@ -28,6 +28,9 @@ TensorKey = tuple[str, str]
 OCCUPANCY = "occupancy"
 """Name of a tensor `[M, M, M]` that marks the occupied cells of the unit cube, in profiles that have one."""
 
+MOTION = "motion"
+"""Name of a tensor `[P, 12]` that says how each part moves, in profiles that have parts (FORMAT.md, "Parts")."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -38,7 +41,7 @@ class TensorSpec:
         shape: 1 to 4 dimensions. The shape carries structure: a dense grid level is `[R, R, R, F]`.
         group: "structure" (where things are) or "colour" (INV, arXiv 2302.01532, section 3).
         step: lattice step at the default quality.
-        exact: the tensor holds integers (step 1 whatever the quality), such as occupancy bits.
+        exact: the tensor has this step whatever the quality and is not trained by gradients, such as occupancy.
         lead: whether it is still trained after the warm-up, unless an encoder's settings choose other tensors.
     """
 
@@ -115,17 +118,17 @@ class Profile(ABC):
     def layer_tensors(self) -> dict[str, tuple[str, ...]]:
         """Names of the tensors of each layer, by the layer's name, from input to output.
 
-        Tensors whose names are alike up to their last dot are a layer. Occupancy is part of the first one: it says
-        where things are before anything is computed.
+        Tensors whose names are alike up to their last dot are a layer. Occupancy and motion are part of the first
+        one: they say where things are before anything is computed.
         """
         layers: dict[str, tuple[str, ...]] = {}
         for spec in self.tensors:
-            if spec.name != OCCUPANCY:
+            if spec.name not in (OCCUPANCY, MOTION):
                 layer = spec.name.rpartition(".")[0] or spec.name
                 layers[layer] = (*layers.get(layer, ()), spec.name)
-        if any(spec.name == OCCUPANCY for spec in self.tensors):
-            first = next(iter(layers))
-            layers[first] = (*layers[first], OCCUPANCY)
+        first = next(iter(layers))
+        names = {spec.name for spec in self.tensors}
+        layers[first] += tuple(name for name in (OCCUPANCY, MOTION) if name in names)
         return layers
 
     @abstractmethod

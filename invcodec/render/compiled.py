@@ -12,14 +12,14 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from invcodec.field.grid_layout import LEVEL_FEATURES, MAX_RAW_DENSITY, level_name
+from invcodec.field.grid_layout import LEVEL_FEATURES, MOTION_TERMS, MAX_RAW_DENSITY, level_name
 from invcodec.field.kernels.grid import BLOCK, OUTPUTS, STRIP, Layers, Levels, adam, field, update_levels
 from invcodec.field.kernels.simd import LANES
-from invcodec.field.profile import OCCUPANCY, TensorKey
+from invcodec.field.profile import MOTION, OCCUPANCY, TensorKey
 from invcodec.geometry.space import Rays
-from invcodec.render.engine import Batch, Pixels, Step, device_type
+from invcodec.render.engine import Batch, Pixels, Step, device_type, owners
 from invcodec.render.grid_engine import GridEngine
-from invcodec.render.kernels import Scratch, render_chunks, train_chunks
+from invcodec.render.kernels import Cells, Scratch, render_chunks, train_chunks
 from invcodec.render.networks import Networks
 
 CHUNK_RAYS = 128
@@ -47,6 +47,7 @@ class CompiledEngine(GridEngine):
             np.uint32(layout.table_mask),
         )
         self._flat, self._layers = self._new_layers()
+        self._motion = np.zeros((layout.parts, MOTION_TERMS), f32)
         self.set_occupancy(np.ones((layout.occupancy,) * 3, bool))
         self._moments: list[np.ndarray] = []
         self._scratch: SimpleQueue[tuple[np.ndarray, Scratch]] = SimpleQueue()
@@ -62,7 +63,7 @@ class CompiledEngine(GridEngine):
         return flat, Layers(*self._layout.layer_views(flat, OUTPUTS).values())
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        """Every tensor but the occupancy by name, as a view of what the kernels use."""
+        """Every tensor that is trained by name, as a view of what the kernels use."""
         layers = self._layout.layer_views(self._flat, OUTPUTS).items()
         return self._layout.table_views(self._levels.table) | {
             name: padded[: self._layout.shapes[name][0]] for name, padded in layers
@@ -73,21 +74,27 @@ class CompiledEngine(GridEngine):
         for (_, name), value in weights.items():
             if name == OCCUPANCY:
                 self.set_occupancy(value)
+            elif name == MOTION:
+                self._motion = np.array(value, f32)
+                self.set_occupancy(self._occupancy)
             else:
                 views[name][...] = value.reshape(views[name].shape)
 
     def weights(self) -> dict[TensorKey, np.ndarray]:
         views = self._tensors()
-        views[OCCUPANCY] = self._occupancy.astype(f32)
+        views |= {OCCUPANCY: self._occupancy.astype(f32), MOTION: self._motion}
         return {(self._name, name): views[name].reshape(shape).copy() for name, shape in self._layout.shapes.items()}
 
     def occupancy(self) -> np.ndarray:
         return self._occupancy.copy()
 
     def set_occupancy(self, cells: np.ndarray) -> None:
-        self._occupancy = np.asarray(cells != 0)
-        bits = np.packbits(self._occupancy, bitorder="little")
-        self._occupied = np.pad(bits, (0, -len(bits) % 4)).view("<u4").astype(np.uint32)
+        self._occupancy = owners(cells, len(self._motion))
+        # Parts without cells cost no time.
+        used = max(int(self._occupancy.max()) - 1, 0)
+        bits = np.packbits(np.stack([self._occupancy == 1 + part for part in range(1 + used)]), bitorder="little")
+        words = np.pad(bits, (0, -len(bits) % 4)).view("<u4").astype(np.uint32)
+        self._cells = Cells(self._layout.occupancy, words, self._motion[:used])
 
     def take_cell_weights(self) -> np.ndarray:
         seen = self._cell_weights.max(0)
@@ -146,7 +153,7 @@ class CompiledEngine(GridEngine):
             held = self._scratch.get()
             render_chunks(
                 queue, most, self._levels, self._layers, origins, directions, rays.view,
-                self._contracted, steps, self._layout.occupancy, self._occupied, back, *held, *pixels,
+                self._contracted, steps, self._cells, back, *held, *pixels,
             )  # fmt: skip
             self._scratch.put(held)
 
@@ -210,9 +217,8 @@ class CompiledEngine(GridEngine):
             held = self._scratch.get()
             train_chunks(
                 queue, CHUNK_RAYS, self._levels, self._layers, rays.origins, rays.directions, rays.view,
-                self._contracted, steps, batch.jitter, self._layout.occupancy, self._occupied,
-                batch.target, batch.background, batch.weight, train_layers, position, held[1], gradient,
-                gradients, cell_weights.get(), rgb, counts, losses,
+                self._contracted, steps, batch.jitter, self._cells, batch.target, batch.background, batch.weight,
+                train_layers, position, held[1], gradient, gradients, cell_weights.get(), rgb, counts, losses,
             )  # fmt: skip
             self._scratch.put(held)
 

@@ -79,6 +79,48 @@ def positions(origins: torch.Tensor, directions: torch.Tensor, s: torch.Tensor, 
     return origins[:, None] + s[..., None] * directions[:, None]
 
 
+class Placed(NamedTuple):
+    """S samples among the cells of a network (FORMAT.md, "Compositing").
+
+    Attributes:
+        taken: `[S]` bool, whether each is used.
+        points: `[S, 3]`, where the field is evaluated.
+        cell: `[S]` int64, the number of the cell around that point; of no meaning where a sample is not used.
+    """
+
+    taken: torch.Tensor
+    points: torch.Tensor
+    cell: torch.Tensor
+
+
+def place(points: torch.Tensor, cells: torch.Tensor, motion: torch.Tensor) -> Placed:
+    """Place samples at points `[S, 3]` among cells `[M, M, M]` and parts with the motion `[P, 12]`."""
+    inside = ((points >= 0) & (points < 1)).all(1)
+    owners = cells.reshape(-1)
+    cell = _cell_of(points, len(cells))
+    own = owners[cell]
+    taken = inside & (own != 0)
+    at = points
+    for number in range(2, 2 + len(motion)):
+        taken &= own != number
+    # Of several parts, the first one has the sample.
+    for number in reversed(range(len(motion))):
+        row = motion[number].reshape(3, 4)
+        moved = points + (points - 0.5) @ row[:, :3].T + row[:, 3]
+        moved_cell = _cell_of(moved, len(cells))
+        belongs = inside & ((moved >= 0) & (moved < 1)).all(1) & (owners[moved_cell] == number + 2)
+        taken = taken | belongs
+        at = torch.where(belongs[:, None], moved, at)
+        cell = torch.where(belongs, moved_cell, cell)
+    return Placed(taken, at, cell)
+
+
+def _cell_of(points: torch.Tensor, side: int) -> torch.Tensor:
+    """Numbers `[S]` of the cells around points, with `side` cells along each axis."""
+    x, y, z = (points.clamp(0, 1) * side).long().clamp(max=side - 1).unbind(1)
+    return (x * side + y) * side + z
+
+
 def lengths(origins: torch.Tensor, directions: torch.Tensor, samples: Samples, contracted: bool) -> torch.Tensor:
     """Length in the unit cube `[R, N]` of each sample's interval."""
     if not contracted:

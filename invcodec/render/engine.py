@@ -61,6 +61,13 @@ class Step(NamedTuple):
     rgb: np.ndarray
 
 
+def owners(cells: np.ndarray, parts: int) -> np.ndarray:
+    """What `Trainer.occupancy` gives for weights `[M, M, M]` of the occupancy, of a network with so many parts."""
+    cells = np.asarray(cells)
+    of_parts = (cells > 1) & (cells <= parts + 1) & (cells == np.floor(cells))
+    return np.where(of_parts, cells, cells != 0).astype(np.uint8)
+
+
 def device_type(device: str) -> str:
     """Type of a device as torch names it: "cuda" of "cuda:1"."""
     return device.partition(":")[0]
@@ -155,15 +162,21 @@ class Trainer(Renderer):
 
     @abstractmethod
     def occupancy(self) -> np.ndarray | None:
-        """Occupied cells, `[M, M, M]` bool, or None if the profile has no occupancy."""
+        """Cells `[M, M, M]` uint8, or None if the profile has no occupancy.
+
+        0 is an empty cell, 1 an occupied one, p + 1 a cell of part p (FORMAT.md, "Parts").
+        """
 
     @abstractmethod
     def set_occupancy(self, cells: np.ndarray) -> None:
-        """Replace the occupancy; `cells` is `[M, M, M]`."""
+        """Replace the occupancy `[M, M, M]`, as `occupancy` gives it; or of bool, if there are no parts."""
 
     @abstractmethod
     def take_cell_weights(self) -> np.ndarray:
-        """Largest compositing weight that training saw in each cell since the last call, `[M, M, M]` float32."""
+        """Largest compositing weight that training saw in each cell since the last call, `[M, M, M]` float32.
+
+        Samples of a part are seen where the field is evaluated for them.
+        """
 
     @abstractmethod
     def density(self, points: np.ndarray) -> np.ndarray:

@@ -15,11 +15,11 @@ from triton import cdiv, next_power_of_2
 
 from invcodec.arrays import Array, on_host
 from invcodec.field.grid import GridProfile
-from invcodec.field.grid_layout import LEVEL_FEATURES, level_name
-from invcodec.field.profile import OCCUPANCY, TensorKey
+from invcodec.field.grid_layout import LEVEL_FEATURES, MOTION_TERMS, level_name
+from invcodec.field.profile import MOTION, OCCUPANCY, TensorKey
 from invcodec.geometry.space import Rays
 from invcodec.render import gpu_kernels as kernels
-from invcodec.render.engine import Batch, Pixels, Step
+from invcodec.render.engine import Batch, Pixels, Step, owners
 from invcodec.render.grid_engine import GridEngine
 from invcodec.render.networks import Networks
 
@@ -76,6 +76,8 @@ class GpuEngine(GridEngine):
         """Learning rate of the tables, of the dense layers, price, and step number, as kernels read them."""
         self._occupied = torch.ones(layout.occupancy**3, dtype=torch.uint8, device=self.device)
         self._cell_weights = self._zeros(layout.occupancy**3)
+        # A pointer must lead somewhere, even if nothing is read there.
+        self._motion = self._zeros(max(layout.parts, 1), MOTION_TERMS)
         # Whether tables and dense layers are trained.
         self.trains = True, False
         self._density_shape = {
@@ -91,6 +93,8 @@ class GpuEngine(GridEngine):
             "COLOUR": layout.colour_hidden,
             "C": max(_LEAST_WIDTH, next_power_of_2(layout.colour_hidden)),
             "CONTRACTED": self._contracted,
+            "CELLS": layout.occupancy,
+            "PARTS": layout.parts,
         }
 
     @classmethod
@@ -126,7 +130,8 @@ class GpuEngine(GridEngine):
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor but the occupancy by name, as a view of what the kernels use."""
-        return self._layout.table_views(self._table) | self._layout.layer_views(self._dense)
+        motion = {MOTION: self._motion} if self._layout.parts else {}
+        return self._layout.table_views(self._table) | motion | self._layout.layer_views(self._dense)
 
     def load(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
         views = self._tensors()
@@ -146,10 +151,10 @@ class GpuEngine(GridEngine):
         }
 
     def occupancy(self) -> np.ndarray:
-        return self._cells(self._occupied) != 0
+        return self._cells(self._occupied)
 
     def set_occupancy(self, cells: np.ndarray) -> None:
-        self._occupied.copy_(self._tensor(np.asarray(cells != 0).reshape(-1), torch.uint8))
+        self._occupied.copy_(self._tensor(owners(cells, self._layout.parts).reshape(-1), torch.uint8))
 
     def take_cell_weights(self) -> np.ndarray:
         seen = self._cells(self._cell_weights)
@@ -183,8 +188,8 @@ class GpuEngine(GridEngine):
             with self._here():
                 kernels.render[(cdiv(n, BLOCK_RAYS),)](
                     origins, directions, view, self._tensor(background), opened, opened.shape[1], n, steps,
-                    self._levels, len(self._layout.levels), self._layout.table_mask, self._pairs, self._dense, rgb,
-                    opacity, depth, **self._shape, BLOCK=BLOCK_RAYS, num_warps=WARPS,
+                    self._levels, len(self._layout.levels), self._layout.table_mask, self._pairs, self._dense,
+                    self._occupied, self._motion, rgb, opacity, depth, **self._shape, BLOCK=BLOCK_RAYS, num_warps=WARPS,
                 )  # fmt: skip
         if isinstance(rays.origins, torch.Tensor):
             return Pixels(rgb, opacity, depth)
@@ -197,8 +202,8 @@ class GpuEngine(GridEngine):
         opened = torch.empty((n, words), dtype=torch.int32, device=self.device)
         with self._here():
             kernels.find_open[(cdiv(n, BLOCK_RAYS), words)](
-                origins, directions, jitter, self._occupied, opened, n, steps, CELLS=self._layout.occupancy,
-                CONTRACTED=self._contracted, BLOCK=BLOCK_RAYS,
+                origins, directions, jitter, self._occupied, self._motion, opened, n, steps,
+                CELLS=self._layout.occupancy, PARTS=self._layout.parts, CONTRACTED=self._contracted, BLOCK=BLOCK_RAYS,
             )  # fmt: skip
         return opened
 
@@ -263,9 +268,8 @@ class GpuEngine(GridEngine):
         with self._here():
             kernels.train[(cdiv(n, BLOCK_RAYS),)](
                 *batch, opened, opened.shape[1], n, steps, self._levels, len(self._layout.levels),
-                self._layout.table_mask, self._half, self._dense, self._table_gradient, self._dense_gradient,
-                self._cell_weights, rgb, error, CELLS=self._layout.occupancy, **self._shape,
-                DENSE=dense, BLOCK=BLOCK_RAYS, num_warps=WARPS,
+                self._layout.table_mask, self._half, self._dense, self._occupied, self._motion, self._table_gradient,
+                self._dense_gradient, self._cell_weights, rgb, error, **self._shape, DENSE=dense, BLOCK=BLOCK_RAYS, num_warps=WARPS,
             )  # fmt: skip
             self.control[3].add_(1)
             if tables:

@@ -91,15 +91,45 @@ def _cell(x, y, z, CELLS: tl.constexpr):
     return (cx * CELLS + cy) * CELLS + cz
 
 
+@triton.jit
+def _inside(x, y, z):
+    return (x >= 0) & (x < 1) & (y >= 0) & (y < 1) & (z >= 0) & (z < 1)
+
+
+@triton.jit
+def _own_position(x, y, z, used, occupied, motion, CELLS: tl.constexpr, PARTS: tl.constexpr):
+    """Where the field is evaluated for points in `used`, and for which of them the cell there is occupied.
+
+    Args:
+        occupied: `[CELLS^3]` uint8, see `invcodec.render.engine.owners`. motion: `[PARTS, 12]`.
+    """
+    free = used & _inside(x, y, z)
+    own = tl.load(occupied + _cell(x, y, z, CELLS), mask=free, other=0)
+    taken = own == 1
+    px, py, pz = x, y, z
+    for part in range(PARTS):
+        row = motion + 12 * part
+        u, v, w = x - 0.5, y - 0.5, z - 0.5
+        a = x + (tl.load(row) * u + tl.load(row + 1) * v + tl.load(row + 2) * w + tl.load(row + 3))
+        b = y + (tl.load(row + 4) * u + tl.load(row + 5) * v + tl.load(row + 6) * w + tl.load(row + 7))
+        c = z + (tl.load(row + 8) * u + tl.load(row + 9) * v + tl.load(row + 10) * w + tl.load(row + 11))
+        belongs = free & _inside(a, b, c)
+        belongs = belongs & (tl.load(occupied + _cell(a, b, c, CELLS), mask=belongs, other=0) == part + 2)
+        px, py, pz = tl.where(belongs, a, px), tl.where(belongs, b, py), tl.where(belongs, c, pz)
+        taken = taken | belongs
+        free = free & (belongs == 0)
+    return px, py, pz, taken
+
+
 @triton.jit(do_not_specialize=["rays"])
 def find_open(
-    origins, directions, jitter, occupied, opened, rays, steps,
-    CELLS: tl.constexpr, CONTRACTED: tl.constexpr, BLOCK: tl.constexpr,
+    origins, directions, jitter, occupied, motion, opened, rays, steps,
+    CELLS: tl.constexpr, PARTS: tl.constexpr, CONTRACTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Find the steps of each ray that lie in an occupied cell.
 
     Args:
-        origins, directions: `[R, 3]`. jitter: `[R]`. occupied: `[CELLS^3]` uint8.
+        origins, directions: `[R, 3]`. jitter: `[R]`. occupied, motion: see `_own_position`.
         opened: `[R, words]` int32; receives bits, WORD steps to a word. The grid is (blocks of rays, words).
     """
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -113,10 +143,8 @@ def find_open(
     x, y, z = _position(
         ox[:, None], oy[:, None], oz[:, None], dx[:, None], dy[:, None], dz[:, None], s, CONTRACTED
     )  # fmt: skip
-    taken = (x >= 0) & (x < 1) & (y >= 0) & (y < 1) & (z >= 0) & (z < 1)
-    taken = taken & valid[:, None] & (step < steps)[None, :]
-    cell = _cell(x, y, z, CELLS)
-    taken = taken & (tl.load(occupied + cell, mask=taken, other=0) != 0)
+    valid_step = valid[:, None] & (step < steps)[None, :]
+    _, _, _, taken = _own_position(x, y, z, valid_step, occupied, motion, CELLS, PARTS)
     bit = tl.full([BLOCK, WORD], 1, tl.int32) << lane[None, :]
     tl.store(opened + ray * tl.num_programs(1) + word, tl.sum(tl.where(taken, bit, 0), 1), mask=valid)
 
@@ -137,12 +165,15 @@ def _next_step(opened, row, word, bits, words, going):
 
 @triton.jit
 def _next_sample(
-    opened, row, word, bits, words, going, jitter, width, ox, oy, oz, dx, dy, dz, CONTRACTED: tl.constexpr
+    opened, row, word, bits, words, going, jitter, width, ox, oy, oz, dx, dy, dz, occupied, motion,
+    CELLS: tl.constexpr, PARTS: tl.constexpr, CONTRACTED: tl.constexpr,
 ):  # fmt: skip
-    """Ray parameter, position and length of each ray's next open step; otherwise as `_next_step`."""
+    """Ray parameter, own position and length of each ray's next open step; otherwise as `_next_step`."""
     step, found, word, bits = _next_step(opened, row, word, bits, words, going)
     s = (step + jitter) * width
     x, y, z = _position(ox, oy, oz, dx, dy, dz, s, CONTRACTED)
+    if PARTS:
+        x, y, z, _ = _own_position(x, y, z, found, occupied, motion, CELLS, PARTS)
     return s, x, y, z, _length(ox, oy, oz, dx, dy, dz, s, width, CONTRACTED), found, word, bits
 
 
@@ -364,8 +395,9 @@ def _light(out, length, found, left):
 @triton.jit
 def _march(
     table, ray, valid, ox, oy, oz, dx, dy, dz, jitter, opened, words, steps, resolution, first, hashed, known, mask,
-    w0, b0, w1, b1,
-    CONTRACTED: tl.constexpr, LEVELS: tl.constexpr, OUT: tl.constexpr, BLOCK: tl.constexpr, TRAINING: tl.constexpr,
+    w0, b0, w1, b1, occupied, motion,
+    CELLS: tl.constexpr, PARTS: tl.constexpr, CONTRACTED: tl.constexpr, LEVELS: tl.constexpr, OUT: tl.constexpr,
+    BLOCK: tl.constexpr, TRAINING: tl.constexpr,
 ):  # fmt: skip
     """Composite rays: light left `[rays]`, weighted sums of the output `[rays, OUT]`, median depth `[rays]`."""
     width = 1.0 / steps
@@ -377,7 +409,8 @@ def _march(
     going = valid
     while tl.max(going.to(tl.int32), 0) > 0:
         s, x, y, z, length, found, word, bits = _next_sample(
-            opened, ray, word, bits, words, going, jitter, width, ox, oy, oz, dx, dy, dz, CONTRACTED
+            opened, ray, word, bits, words, going, jitter, width, ox, oy, oz, dx, dy, dz, occupied, motion, CELLS,
+            PARTS, CONTRACTED
         )  # fmt: skip
         _, _, out = _field(
             table, x, y, z, found, resolution, first, hashed, known, mask, w0, b0, w1, b1, BLOCK, LEVELS, TRAINING
@@ -424,8 +457,8 @@ def field_density(
 @triton.jit(do_not_specialize=["rays"])
 def render(
     origins, directions, view, background, opened, words, rays, steps, levels, level_count, mask, table, dense,
-    rgb, opacity, depth,
-    CONTRACTED: tl.constexpr, ENCODED: tl.constexpr, HIDDEN: tl.constexpr, FEATURES: tl.constexpr,
+    occupied, motion, rgb, opacity, depth,
+    CELLS: tl.constexpr, PARTS: tl.constexpr, CONTRACTED: tl.constexpr, ENCODED: tl.constexpr, HIDDEN: tl.constexpr, FEATURES: tl.constexpr,
     COLOUR: tl.constexpr, LEVELS: tl.constexpr, H: tl.constexpr, OUT: tl.constexpr, C: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -435,6 +468,7 @@ def render(
         background: `[3]`. opened: `[R, words]`, of `find_open`.
         levels: `[3, level_count]`, see `_level_table`. mask: entries of a hashed level, minus one.
         table: `[entries]`, see `_encode`. dense: weights and biases of all layers, in the profile's order.
+        occupied, motion: see `_own_position`.
         LEVELS, H, OUT, C: powers of two not less than the number of levels and 8, and than the widths HIDDEN,
             1 + FEATURES and COLOUR and 16.
     """
@@ -447,7 +481,7 @@ def render(
     w0, b0, w1, b1 = _density_layers(dense, ENCODED, HIDDEN, FEATURES, LEVELS, H, OUT)
     left, sums, median = _march(
         table, ray, valid, ox, oy, oz, dx, dy, dz, 0.5, opened, words, steps, resolution, first, hashed, known, mask,
-        w0, b0, w1, b1, CONTRACTED, LEVELS, OUT, BLOCK, False,
+        w0, b0, w1, b1, occupied, motion, CELLS, PARTS, CONTRACTED, LEVELS, OUT, BLOCK, False,
     )  # fmt: skip
     DENSITY_SIZE: tl.constexpr = HIDDEN * (ENCODED + 1) + (1 + FEATURES) * (HIDDEN + 1)
     c0, c0_view, d0, c1, d1, c2, d2 = _colour_layers(dense + DENSITY_SIZE, FEATURES, COLOUR, C, OUT)
@@ -464,8 +498,8 @@ def render(
 @triton.jit(do_not_specialize=["rays"])
 def train(
     origins, directions, view, target, background, weight, jitter, opened, words, rays, steps, levels, level_count,
-    mask, table, dense, table_gradient, dense_gradient, cell_weights, rgb, error,
-    CELLS: tl.constexpr, CONTRACTED: tl.constexpr, ENCODED: tl.constexpr, HIDDEN: tl.constexpr,
+    mask, table, dense, occupied, motion, table_gradient, dense_gradient, cell_weights, rgb, error,
+    CELLS: tl.constexpr, PARTS: tl.constexpr, CONTRACTED: tl.constexpr, ENCODED: tl.constexpr, HIDDEN: tl.constexpr,
     FEATURES: tl.constexpr, COLOUR: tl.constexpr, LEVELS: tl.constexpr, H: tl.constexpr, OUT: tl.constexpr,
     C: tl.constexpr, DENSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -487,7 +521,7 @@ def train(
     w0, b0, w1, b1 = _density_layers(dense, ENCODED, HIDDEN, FEATURES, LEVELS, H, OUT)
     left, sums, _ = _march(
         table, ray, valid, ox, oy, oz, dx, dy, dz, own_jitter, opened, words, steps, resolution, first, hashed, known,
-        mask, w0, b0, w1, b1, CONTRACTED, LEVELS, OUT, BLOCK, True,
+        mask, w0, b0, w1, b1, occupied, motion, CELLS, PARTS, CONTRACTED, LEVELS, OUT, BLOCK, True,
     )  # fmt: skip
     DENSITY_SIZE: tl.constexpr = HIDDEN * (ENCODED + 1) + (1 + FEATURES) * (HIDDEN + 1)
     c0, c0_view, d0, c1, d1, c2, d2 = _colour_layers(dense + DENSITY_SIZE, FEATURES, COLOUR, C, OUT)
@@ -532,7 +566,8 @@ def train(
     going = valid
     while tl.max(going.to(tl.int32), 0) > 0:
         _, x, y, z, length, found, word, bits = _next_sample(
-            opened, ray, word, bits, words, going, own_jitter, width, ox, oy, oz, dx, dy, dz, CONTRACTED
+            opened, ray, word, bits, words, going, own_jitter, width, ox, oy, oz, dx, dy, dz, occupied, motion, CELLS,
+            PARTS, CONTRACTED
         )  # fmt: skip
         encoded, hidden, out = _field(
             table, x, y, z, found, resolution, first, hashed, known, mask, w0, b0, w1, b1, BLOCK, LEVELS, True

@@ -58,6 +58,21 @@ _NEGLIGIBLE = f32(2**-17)
 which hold less than a hundredth of all gradients."""
 
 
+class Cells(NamedTuple):
+    """Which cells of space are occupied, and by what (FORMAT.md, "Compositing").
+
+    Attributes:
+        side: cells along each axis.
+        occupied: `[words]` uint32, bits from the lowest up: the `side^3` cells of what does not move, z fastest, then
+            as many of each part.
+        motion: `[P, 12]`, the affine map of each part to where its cells are.
+    """
+
+    side: int
+    occupied: np.ndarray
+    motion: np.ndarray
+
+
 class Scratch(NamedTuple):
     """Buffers for the samples of one chunk of rays.
 
@@ -128,10 +143,67 @@ def contract_lanes(x, y, z):
 
 
 @kernel
-def _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open):
+def _look_up(cells, part, x, y, z):
+    """Whether points lie in the unit cube and in an occupied cell of a part (0: of what does not move): bits."""
+    size, side = floats(f32(cells.side)), ints(cells.side)
+    cell = (ints(_clamp(x) * size) * side + ints(_clamp(y) * size)) * side + ints(_clamp(z) * size)
+    cell = cell + ints(part * cells.side * cells.side * cells.side)
+    return _where_inside(x, y, z, gather(cells.occupied, cell >> ints(5)) >> (cell & ints(31)))
+
+
+@kernel
+def _clamp(x):
+    return least(greatest(x, floats(f32(0))), floats(_BELOW_ONE))
+
+
+@kernel
+def _where_inside(x, y, z, bits):
+    """Bits of points in the unit cube; 0 for others."""
+    # Points that clamping moves are outside the cube.
+    moved = absolute(x - _clamp(x)) + absolute(y - _clamp(y)) + absolute(z - _clamp(z))
+    return where_above(moved, floats(f32(0)), ints(0), bits)
+
+
+@kernel
+def _move(row, x, y, z):
+    """Points in a part's own position, `row` `[12]` being its motion."""
+    half = f32(0.5)
+    u, v, w = x - half, y - half, z - half
+    return (
+        x + (row[0] * u + row[1] * v + row[2] * w + row[3]),
+        y + (row[4] * u + row[5] * v + row[6] * w + row[7]),
+        z + (row[8] * u + row[9] * v + row[10] * w + row[11]),
+    )
+
+
+@kernel
+def _move_lanes(row, x, y, z):
+    """`_move` of each lane."""
+    half = floats(f32(0.5))
+    u, v, w = x - half, y - half, z - half
+    a = fma(floats(row[0]), u, fma(floats(row[1]), v, fma(floats(row[2]), w, floats(row[3]))))
+    b = fma(floats(row[4]), u, fma(floats(row[5]), v, fma(floats(row[6]), w, floats(row[7]))))
+    c = fma(floats(row[8]), u, fma(floats(row[9]), v, fma(floats(row[10]), w, floats(row[11]))))
+    return x + a, y + b, z + c
+
+
+@kernel
+def _own_position(cells, x, y, z):
+    """Where the field is evaluated for a point: in the own position of the part that it belongs to, if any."""
+    for part in range(len(cells.motion)):
+        u, v, w = _move(cells.motion[part], x, y, z)
+        if u >= 0 and v >= 0 and w >= 0 and u < 1 and v < 1 and w < 1:
+            size = f32(cells.side)
+            cell = (int(u * size) * cells.side + int(v * size)) * cells.side + int(w * size)
+            cell += (part + 1) * cells.side * cells.side * cells.side
+            if (cells.occupied[cell >> 5] >> np.uint32(cell & 31)) & np.uint32(1):
+                return u, v, w
+    return x, y, z
+
+
+@kernel
+def _find_open(o, d, contracted, steps, jitter, cells, is_open):
     """Which steps of each ray lie in an occupied cell: bits of `is_open` `[R, words]`, LANES to a word."""
-    zero, below_one = floats(f32(0)), floats(_BELOW_ONE)
-    size, side = floats(f32(cells)), ints(cells)
     width = floats(f32(1) / f32(steps))
     for r in range(o.shape[0]):
         ox, oy, oz = floats(o[r, 0]), floats(o[r, 1]), floats(o[r, 2])
@@ -144,20 +216,19 @@ def _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open):
                 x, y, z = contract_lanes(fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz))
             else:
                 x, y, z = fma(t, dx, ox), fma(t, dy, oy), fma(t, dz, oz)
-            cx, cy = least(greatest(x, zero), below_one), least(greatest(y, zero), below_one)
-            cz = least(greatest(z, zero), below_one)
-            cell = (ints(cx * size) * side + ints(cy * size)) * side + ints(cz * size)
-            bits = gather(occupied, cell >> ints(5)) >> (cell & ints(31))
-            # Points that clamping moved are outside the cube.
-            moved = absolute(x - cx) + absolute(y - cy) + absolute(z - cz)
-            bits = lanes_set(where_above(moved, zero, ints(0), bits))
+            bits = lanes_set(_look_up(cells, 0, x, y, z))
+            if len(cells.motion):
+                inside = lanes_set(_where_inside(x, y, z, ints(1)))
+                for part in range(len(cells.motion)):
+                    u, v, w = _move_lanes(cells.motion[part], x, y, z)
+                    bits |= inside & lanes_set(_look_up(cells, part + 1, u, v, w))
             if first + LANES > steps:
                 bits &= np.uint32((1 << (steps - first)) - 1)
             is_open[r, word] = bits
 
 
 @kernel
-def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scratch, n):
+def _take_samples(o, d, contracted, steps, jitter, cells, is_open, left, position, scratch, n):
     """Append the next occupied samples of each ray that has light left, ROUND of them at most, to the chunk.
 
     Clears their bits in `is_open` `[R, words]`. Returns the new number of samples.
@@ -184,6 +255,8 @@ def _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scra
                     scratch.delta[n] = straight
                 scratch.s[n] = s
                 scratch.ray[n] = r
+                if len(cells.motion):
+                    x, y, z = _own_position(cells, x, y, z)
                 # Rounding may differ from that in `_find_open`, so the point may be slightly outside.
                 position[0, n] = min(max(x, f32(0)), _BELOW_ONE)
                 position[1, n] = min(max(y, f32(0)), _BELOW_ONE)
@@ -218,12 +291,12 @@ def _absorb(out, first, end, scratch):
 
 @kernel
 def _composite(
-    levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, position, scratch, sums, left, depth
+    levels, layers, o, d, view, contracted, steps, jitter, cells, position, scratch, sums, left, depth
 ):  # fmt: skip
     """March and composite a chunk of rays.
 
     Args:
-        cells: occupancy cells along each axis. occupied: `[words]` uint32, their bits, z fastest, lowest bit first.
+        cells: of type `Cells`.
         sums: `[features + DIRECTION_TERMS, >= R]`; receives the weighted feature sums and the view's harmonics.
         left: `[R]`; receives the transmittance behind the last sample.
         depth: `[R]`; receives the median depth as ray parameter.
@@ -236,7 +309,7 @@ def _composite(
     width = scratch.sample.shape[1]
     lit = np.zeros((rays, width), f32)
     is_open = np.empty((rays, (steps + LANES - 1) // LANES), np.uint32)
-    _find_open(o, d, contracted, steps, jitter, cells, occupied, is_open)
+    _find_open(o, d, contracted, steps, jitter, cells, is_open)
     sums[:] = f32(0)
     for r in range(rays):
         left[r] = f32(1)
@@ -245,7 +318,7 @@ def _composite(
     n = 0
     while True:
         first = n
-        n = _take_samples(o, d, contracted, steps, jitter, is_open, left, position, scratch, n)
+        n = _take_samples(o, d, contracted, steps, jitter, cells, is_open, left, position, scratch, n)
         if n == first:
             break
         # The field takes whole strips: some samples are evaluated again, and padding is too.
@@ -294,14 +367,14 @@ def _decode_colour(layers, sums):
 
 @kernel
 def render_chunks(
-    queue, size, levels, layers, o, d, view, contracted, steps, cells, occupied, background, position, scratch,
+    queue, size, levels, layers, o, d, view, contracted, steps, cells, background, position, scratch,
     rgb, opacity, depth,
 ):  # fmt: skip
     """Render rays `[N, 3]` in chunks of `size`; called on every thread. See `_render_chunk`.
 
     Args:
         queue: `[1]` int64, number of chunks that some thread has started.
-        cells, occupied: see `_composite`.
+        cells: of type `Cells`.
     """
     while True:
         a = size * take_number(queue)
@@ -309,14 +382,14 @@ def render_chunks(
             return
         b = a + size
         _render_chunk(
-            levels, layers, o[a:b], d[a:b], view[a:b], contracted, steps, cells, occupied, background, position,
+            levels, layers, o[a:b], d[a:b], view[a:b], contracted, steps, cells, background, position,
             scratch, rgb[a:b], opacity[a:b], depth[a:b],
         )  # fmt: skip
 
 
 @kernel
 def _render_chunk(
-    levels, layers, o, d, view, contracted, steps, cells, occupied, background, position, scratch, rgb, opacity, depth
+    levels, layers, o, d, view, contracted, steps, cells, background, position, scratch, rgb, opacity, depth
 ):  # fmt: skip
     """Render rays `[R, 3]` at the middle of each step into rgb `[R, 3]`, opacity `[R]` and depth `[R]`."""
     rays = o.shape[0]
@@ -326,7 +399,7 @@ def _render_chunk(
     sums = np.empty((features + DIRECTION_TERMS, padded), f32)
     left = np.empty(rays, f32)
     _composite(
-        levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, position, scratch, sums, left, depth
+        levels, layers, o, d, view, contracted, steps, jitter, cells, position, scratch, sums, left, depth
     )
     _, _, out = _decode_colour(layers, sums)
     for r in range(rays):
@@ -338,14 +411,14 @@ def _render_chunk(
 
 @kernel
 def train_chunks(
-    queue, size, levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, target, background,
+    queue, size, levels, layers, o, d, view, contracted, steps, jitter, cells, target, background,
     ray_weight, train_layers, position, scratch, gradient, gradients, cell_weights, rgb, counts, losses,
 ):  # fmt: skip
     """Losses and gradients of rays `[N, 3]` in chunks of `size`; called on every thread. See `_train_chunk`.
 
     Args:
         queue: `[1]` int64, number of chunks that some thread has started.
-        cells, occupied: see `_composite`.
+        cells: of type `Cells`.
         position: `[chunks, 3, samples]` and
         gradient: `[chunks, blocks, 2 * levels, BLOCK]` receive samples and gradients of each chunk.
         gradients: `Layers` with the chunk as first axis.
@@ -362,7 +435,7 @@ def train_chunks(
             g.colour1[c], g.colour1_bias[c], g.colour2[c], g.colour2_bias[c],
         )  # fmt: skip
         counts[c], losses[c] = _train_chunk(
-            levels, layers, o[a:b], d[a:b], view[a:b], contracted, steps, jitter[a:b], cells, occupied, target[a:b],
+            levels, layers, o[a:b], d[a:b], view[a:b], contracted, steps, jitter[a:b], cells, target[a:b],
             background[a:b], ray_weight[a:b], train_layers, position[c], scratch, gradient[c], own, cell_weights,
             rgb[a:b],
         )  # fmt: skip
@@ -370,7 +443,7 @@ def train_chunks(
 
 @kernel
 def _train_chunk(
-    levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, target, background, ray_weight,
+    levels, layers, o, d, view, contracted, steps, jitter, cells, target, background, ray_weight,
     train_layers, position, scratch, gradient, gradients, cell_weights, rgb,
 ):  # fmt: skip
     """Loss and gradients of a chunk of rays.
@@ -391,7 +464,7 @@ def _train_chunk(
     left = np.empty(rays, f32)
     depth = np.empty(rays, f32)
     n = _composite(
-        levels, layers, o, d, view, contracted, steps, jitter, cells, occupied, position, scratch, sums, left, depth
+        levels, layers, o, d, view, contracted, steps, jitter, cells, position, scratch, sums, left, depth
     )
     hidden0, hidden1, out = _decode_colour(layers, sums)
 
@@ -435,7 +508,7 @@ def _train_chunk(
         for c in range(features):
             g_lit[r, 1 + c] = g_sums[c, r]
             largest[r] = max(largest[r], abs(g_sums[c, r]))
-    size = f32(cells)
+    size = f32(cells.side)
     behind = np.zeros(rays, f32)
     for i in range(n - 1, -1, -1):
         r = scratch.ray[i]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from invcodec.arrays import Array, on_host
-from invcodec.field.profile import OCCUPANCY, Recipe, TensorKey
+from invcodec.field.profile import MOTION, OCCUPANCY, Recipe, TensorKey
 from invcodec.geometry.space import Rays
 from invcodec.render import composite
 from invcodec.render.composite import Composite, Samples
-from invcodec.render.engine import Batch, Pixels, Step, Trainer
+from invcodec.render.engine import Batch, Pixels, Step, Trainer, owners
 from invcodec.render.networks import Network, Networks
 
 _PASS_SAMPLES = {"cpu": 1 << 15, "cuda": 1 << 19}
@@ -72,10 +72,10 @@ class TorchEngine(Trainer):
 
     def occupancy(self) -> np.ndarray | None:
         cells = self._cells(self._shown)
-        return None if cells is None else cells.cpu().numpy() != 0
+        return None if cells is None else owners(cells.cpu().numpy(), len(self._motion(self._shown)))
 
     def set_occupancy(self, cells: np.ndarray) -> None:
-        self.load({(self._shown.name, OCCUPANCY): cells != 0})
+        self.load({(self._shown.name, OCCUPANCY): cells})
 
     def take_cell_weights(self) -> np.ndarray:
         seen = self._cell_weights.cpu().numpy().copy()
@@ -171,6 +171,9 @@ class TorchEngine(Trainer):
     def _cells(self, network: Network) -> torch.Tensor | None:
         return self._weights[network.name].get(OCCUPANCY)
 
+    def _motion(self, network: Network) -> torch.Tensor:
+        return self._weights[network.name].get(MOTION, torch.zeros((0, 12), device=self._device))
+
     def _trace(
         self,
         rays: _TorchRays,
@@ -209,28 +212,25 @@ class TorchEngine(Trainer):
         contracted = network.space.contracted
         n, steps = samples.s.shape
         points = composite.positions(rays.origins, rays.directions, samples.s, contracted).reshape(-1, 3)
-        taken = ((points >= 0) & (points < 1)).all(1)
+        taken, at, cell = ((points >= 0) & (points < 1)).all(1), points, None
         cells = self._cells(network)
         if cells is not None:
-            m = len(cells)
-            x, y, z = (points.clamp(0, 1) * m).long().clamp(max=m - 1).unbind(1)
-            cell = (x * m + y) * m + z
-            taken &= cells.reshape(-1)[cell] != 0
+            taken, at, cell = composite.place(points, cells, self._motion(network))
         index = taken.nonzero()[:, 0]
         ray = index // steps
         if training and self._mixed:
             with torch.autocast(self._device.type, torch.bfloat16):
-                raw, features = profile.density(weights, points[index], rays.view[ray])
+                raw, features = profile.density(weights, at[index], rays.view[ray])
             raw, features = raw.float(), features.float()
         else:
-            raw, features = profile.density(weights, points[index], rays.view[ray])
+            raw, features = profile.density(weights, at[index], rays.view[ray])
         if training and profile.recipe.noise:
             raw = raw + profile.recipe.noise * torch.randn(raw.shape, generator=self._noise, device=self._device)
         density = raw.new_zeros(n * steps).index_copy(0, index, profile.activate(raw)).reshape(n, steps)
         length = composite.lengths(rays.origins, rays.directions, samples, contracted)
         light = composite.composite(density, length, samples.s)
         share = light.weights.reshape(-1)[index]
-        if training and cells is not None and network is self._shown:
+        if training and cell is not None and network is self._shown:
             self._cell_weights.reshape(-1).scatter_reduce_(0, cell[index], share.detach(), "amax")
         sums = features.new_zeros(n, features.shape[1]).index_add(0, ray, share[:, None] * features)
         premultiplied = profile.shade(weights, sums, light.opacity, rays.view)
