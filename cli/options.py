@@ -203,6 +203,11 @@ _training = group(
         default=True,
         help="Learn each camera's exposure and white balance.  [default: on]",
     ),
+    click.option(
+        "--motion/--no-motion",
+        default=False,
+        help="grid: code parts that move as a whole by their motion.  [default: off]",
+    ),
 )
 
 

@@ -53,6 +53,8 @@ little for their time."""
 IMAGE_COARSEST, IMAGE_FINEST_RANGE = 8, (16, 2048)
 """The same of the levels over a picture. With half as many cells along an axis, what moves was 2 dB worse whatever the
 price."""
+PARTS = 4
+"""Parts that may move at a time. One that is not used takes no bytes and no time."""
 PRICE_GROWTH = -0.8
 """The loss is a mean over pixels: of more pixels, one weight explains a smaller share. Prices follow with this power of
 the pixels, so that larger pictures take more bytes, but fewer per pixel. Smaller ones than `SMALL_PIXELS` pay no more:
@@ -95,7 +97,8 @@ def fit(settings: Settings, cameras: Sequence[Camera], space: Space) -> Settings
     configs = {"grid": grid_config, "image": image_config}
     if all(network["profile"] in configs and not network["config"] for network in networks):
         cells = cells_per_axis(rig, space)
-        networks = tuple({**each, "config": configs[each["profile"]](pixels, cells)} for each in networks)
+        parts = {"parts": PARTS} if settings.motion and not settings.flat else {}
+        networks = tuple({**each, "config": configs[each["profile"]](pixels, cells) | parts} for each in networks)
     key_steps, steps = STEPS.get(settings.preset, STEPS[DEFAULT_PRESET])
 
     def fitted(schedule: Schedule, open_budget: Budget) -> Schedule:

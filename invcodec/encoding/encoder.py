@@ -46,6 +46,7 @@ from invcodec.training.colour import ColourCorrection
 from invcodec.training.cuts import is_cut
 from invcodec.training.failure import NOT_FINITE, failure
 from invcodec.training.frames import FrameTrainer, SteeringPoint, Trained
+from invcodec.training.parts import PartTracker
 from invcodec.training.pixels import FramePixels, Views
 from invcodec.training.schedule import Budget
 from invcodec.training.validation import measure
@@ -171,6 +172,7 @@ class Encoder:
             occupancy = self._engine.occupancy()
             nearest = nearest_depths(self.cameras, points=points, transparent=transparent)
             self._finder = ChangeFinder(self._views, None if occupancy is None else len(occupancy), nearest)
+            self._tracker = PartTracker(self._engine, self._views, self._correction)
             self._planner = Planner(settings.warmup, settings.key_every, settings.refresh is not None, head.time_base)
             self._loop = Loop(self._engine, head, settings, self._correction, self._training)
             self._last_pixels: FramePixels | None = None
@@ -245,7 +247,7 @@ class Encoder:
                     hurried = seconds is not None
                     plan = self._planner.plan(last, time, number, captured, cut=cut, hurried=hurried)
                     if before is not None and not cut:
-                        pixels = self._finder.find(pixels, before)
+                        pixels = self._tracker.follow(self._finder.find(pixels, before))
                     limit = seconds(plan.kind) if callable(seconds) else seconds
                     self.progress.frame_started(plan.number, plan.stage)
                     overhead = self._overhead(plan)

@@ -153,6 +153,7 @@ def resolve(
     threads: int | None = None,
     device: str = "auto",
     colour_correction: bool = True,
+    motion: bool = False,
 ) -> Settings:
     """Settings of a preset, with the given options applied.
 
@@ -211,4 +212,5 @@ def resolve(
         threads=threads or os.cpu_count() or 1,
         device=device,
         colour_correction=colour_correction and settings.colour_correction,
+        motion=motion,
     )

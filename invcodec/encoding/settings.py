@@ -36,6 +36,7 @@ class Settings:
         dead_zone: smallest change that is sent, in lattice steps (0.5 is plain rounding).
         warmup: frames after the first, and after a cut, in which everything is trained; None for all frames.
         key_every: most frames from one keyframe to the next, or None for keyframes at cuts alone.
+        motion: whether parts that move as a whole are looked for, in profiles that have parts.
         space: the kind of space, or None for the one that suits the rig best.
         target: for the file's size or quality; frames may differ from `quality` to meet it.
         pixels: training pixels of the rig that the settings were fitted to (`invcodec.encoding.capacity`), or None
@@ -58,6 +59,7 @@ class Settings:
     device: str = "auto"
     colour_correction: bool = True
     random_background: bool = True
+    motion: bool = False
     space: Kind | None = None
     target: Target = NO_TARGET
     pixels: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from invcodec.field.grid import GridProfile
-from invcodec.field.profile import OCCUPANCY
+from invcodec.field.profile import MOTION, OCCUPANCY
 from invcodec.render.engine import Trainer
 from invcodec.render.networks import Networks
 
@@ -29,6 +29,6 @@ class GridEngine(Trainer):
             return f"it computes one network, not {len(networks)} together"
         profile = networks.shown.profile
         assert isinstance(profile, GridProfile)
-        if networks.shown.lead - {OCCUPANCY} != {level.name for level in profile.layout.levels}:
+        if networks.shown.lead - {OCCUPANCY, MOTION} != {level.name for level in profile.layout.levels}:
             return "its lead tensors are the grid's levels"
         return None

@@ -398,9 +398,7 @@ def _render_chunk(
     padded = (rays + STRIP - 1) & -STRIP
     sums = np.empty((features + DIRECTION_TERMS, padded), f32)
     left = np.empty(rays, f32)
-    _composite(
-        levels, layers, o, d, view, contracted, steps, jitter, cells, position, scratch, sums, left, depth
-    )
+    _composite(levels, layers, o, d, view, contracted, steps, jitter, cells, position, scratch, sums, left, depth)
     _, _, out = _decode_colour(layers, sums)
     for r in range(rays):
         opacity[r] = f32(1) - left[r]
@@ -463,9 +461,7 @@ def _train_chunk(
     sums = np.empty((features + DIRECTION_TERMS, padded), f32)
     left = np.empty(rays, f32)
     depth = np.empty(rays, f32)
-    n = _composite(
-        levels, layers, o, d, view, contracted, steps, jitter, cells, position, scratch, sums, left, depth
-    )
+    n = _composite(levels, layers, o, d, view, contracted, steps, jitter, cells, position, scratch, sums, left, depth)
     hidden0, hidden1, out = _decode_colour(layers, sums)
 
     loss = 0.0

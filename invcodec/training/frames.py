@@ -126,7 +126,7 @@ class FrameTrainer:
         samples = self.engine.networks.samples
         before = self.engine.occupancy()
         if before is not None and frame.hull is not None:
-            self.engine.set_occupancy(before | frame.hull)
+            self.engine.set_occupancy(np.where(frame.hull, np.maximum(before, 1), before))
             self.engine.take_cell_weights()
         settled = False
 
@@ -141,8 +141,8 @@ class FrameTrainer:
         def settle() -> None:
             if before is not None and frame.hull is not None:
                 light = self.engine.take_cell_weights()
-                now = np.where(before, light > _DARK_CELL, light > _NEW_CELL)
-                self.engine.set_occupancy(np.where(frame.hull, now, before))
+                now = np.where(before > 0, light > _DARK_CELL, light > _NEW_CELL)
+                self.engine.set_occupancy(np.where(frame.hull & (before <= 1), now, before))
 
         trained = yield from self._optimise(frame, schedule, trainable, before_step, delta=delta)
         settle()
@@ -195,7 +195,7 @@ class FrameTrainer:
         if schedule.samples is None:
             return rays
         cells = self.engine.occupancy()
-        taken = samples * (1.0 if cells is None else float(cells.mean()))
+        taken = samples * (1.0 if cells is None else float((cells > 0).mean()))
         return min(rays, max(_LEAST_RAYS, int(schedule.samples / max(taken, 1.0))))
 
 

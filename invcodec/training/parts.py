@@ -1,0 +1,278 @@
+"""Parts of the scene that move as a whole: which cells they are, and how they have moved (FORMAT.md, "Parts").
+
+What moves rigidly need not be learned again where it is now. A part begins as the occupied cells of a hull of change
+that hang together; where it is in each frame is found by Levenberg and Marquardt's method on rendered pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from invcodec.field.grid import MOTION_STEP
+from invcodec.field.profile import MOTION
+from invcodec.geometry.space import Rays
+from invcodec.render.engine import Trainer
+from invcodec.training.change import spread
+from invcodec.training.colour import ColourCorrection
+from invcodec.training.pixels import FramePixels, Views
+
+_PIXELS = 1500
+"""Changed pixels that a motion is fitted to, at most."""
+_LEAST_GAIN = 0.2
+"""Share of the squared error of the changed pixels that a new part must take away: less may be chance, and a part that
+is none costs quality for as long as it lasts."""
+_LEAST_CELLS, _MOST_SHARE = 8, 1 / 250
+"""Cells of a part at least, and the largest share of all cells: a larger piece is hardly one thing."""
+_PIECES = 32
+"""Pieces of a hull that are looked at."""
+_CANDIDATES = 2
+"""Pieces of a hull, from the largest down, that are tried as a part in one frame."""
+_REACH, _SHIFTS, _KEPT = 6, 150, 2
+"""Cells that a new part may have moved along each axis; shifts that are rendered; and of these, how many are refined."""
+_SHIFT, _AFFINE = 3, 12
+"""Degrees of freedom of a shift and of an affine map."""
+
+
+class PartTracker:
+    """Follows the parts of one network from frame to frame, with the weights of the last frame.
+
+    Args:
+        engine: whose shown network may have parts; their cells and motion are changed in it.
+        views: the training pixels.
+        correction: of the training cameras' colours, or None.
+    """
+
+    def __init__(self, engine: Trainer, views: Views, correction: ColourCorrection | None) -> None:
+        self._engine = engine
+        self._views = views
+        self._correction = correction
+        self._key = (engine.networks.shown.name, MOTION)
+        spec = engine.networks.tensors.get(self._key)
+        self._parts = 0 if spec is None else spec.shape[0]
+        self._last: np.ndarray | None = None
+
+    def follow(self, frame: FramePixels) -> FramePixels:
+        """Find where the parts are in this frame, and new ones.
+
+        Returns:
+            The frame with a hull of change that leaves out what is explained: cells of parts, and those around where
+            the parts are now. If these opened, each frame would mend one use of the entries they share at the expense
+            of the other.
+        """
+        if not self._parts or frame.hull is None or frame.changed_mask is None or not frame.changed_mask.any():
+            return frame
+        self._pick(frame)
+        motion = self._engine.weights()[self._key].astype(np.float64).reshape(-1, 3, 4)
+        cells = self._engine.occupancy()
+        assert cells is not None
+        before = motion
+        motion = self._refit(cells, motion)
+        free = [part for part in range(self._parts) if not (cells == part + 2).any()]
+        if free:
+            cells, motion = self._with_new_part(cells, motion, free[0], frame.hull)
+        self._last = before
+        self._show(cells, motion)
+        return replace(frame, hull=frame.hull & ~_claimed(cells, motion))
+
+    def _pick(self, frame: FramePixels) -> None:
+        """Choose the pixels that motion is fitted to."""
+        pixels = np.flatnonzero(frame.changed_mask)
+        if len(pixels) > _PIXELS:
+            pixels = pixels[np.linspace(0, len(pixels) - 1, _PIXELS).astype(np.int64)]
+        target = frame.target(pixels, np.zeros((len(pixels), 3), np.float32))
+        if self._correction is not None:
+            target = self._correction.neutral(target, self._views.camera_of(pixels))
+        self._rays, self._target = self._views.rays(pixels), target
+
+    def _refit(self, cells: np.ndarray, motion: np.ndarray) -> np.ndarray:
+        """The motion of all parts in this frame, from that in the last ones."""
+        alive = [part for part in range(self._parts) if (cells == part + 2).any()]
+        if not alive:
+            return motion
+        starts = [motion]
+        if self._last is not None:
+            # What moved on moves on alike.
+            starts.append(
+                np.stack([_chain(_chain(a, _inverse(b)), a) for a, b in zip(motion, self._last, strict=True)])
+            )
+        self._show(cells, motion)
+        motion = min(starts, key=self._error)
+        for part in alive:
+            centre, radius = _extent(cells == part + 2)
+            for freedom in (_SHIFT, _AFFINE):
+                motion = self._refine(motion, part, centre, radius, freedom)
+        return _rounded(motion)
+
+    def _with_new_part(
+        self, cells: np.ndarray, motion: np.ndarray, part: int, hull: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cells and motion with one more part, if the changed pixels show that something moved as a whole."""
+        self._show(cells, motion)
+        before = self._error(motion)
+        for piece in _pieces(hull & (cells == 1)):
+            taken = np.where(piece, part + 2, cells).astype(np.uint8)
+            self._show(taken, motion)
+            moved = self._found(motion, part, piece, hull)
+            if self._error(moved) < (1 - _LEAST_GAIN) * before:
+                return taken, moved
+        return cells, motion
+
+    def _found(self, motion: np.ndarray, part: int, piece: np.ndarray, hull: np.ndarray) -> np.ndarray:
+        """The motion with that of a new part: the best of several shifts that keep it in the hull, refined."""
+        whole = self._rays, self._target
+        thin = slice(None, None, 3)
+        self._rays, self._target = Rays(*(each[thin] for each in vars(self._rays).values())), self._target[thin]
+        tried = []
+        for shift in _shifts(piece, hull):
+            one = motion.copy()
+            one[part, :, 3] = -shift / len(piece)
+            tried.append((self._error(one), len(tried), one))
+        self._rays, self._target = whole
+        centre, radius = _extent(piece)
+        starts = [self._refine(one, part, centre, radius, _SHIFT) for _, _, one in sorted(tried)[:_KEPT]]
+        best = min([motion, *starts], key=self._error)
+        return _rounded(self._refine(best, part, centre, radius, _AFFINE))
+
+    def _show(self, cells: np.ndarray, motion: np.ndarray) -> None:
+        self._engine.set_occupancy(cells)
+        self._engine.load({self._key: motion.reshape(-1, 12).astype(np.float32)})
+
+    def _residual(self, motion: np.ndarray) -> np.ndarray:
+        """Errors `[R * 3]` of the chosen pixels."""
+        self._engine.load({self._key: motion.reshape(-1, 12).astype(np.float32)})
+        seen = self._engine.render(self._rays, np.zeros(3, np.float32)).rgb
+        return np.asarray(seen - self._target, np.float64).reshape(-1)
+
+    def _error(self, motion: np.ndarray) -> float:
+        return float((self._residual(motion) ** 2).mean())
+
+    def _refine(self, motion: np.ndarray, part: int, centre: np.ndarray, radius: float, freedom: int) -> np.ndarray:
+        """Fit the motion of one part by Levenberg and Marquardt's method, with differences for derivatives."""
+        cells = self._engine.occupancy()
+        assert cells is not None
+        step, damping = 1 / (8 * len(cells)), 1e-3
+
+        def changed(by: np.ndarray) -> np.ndarray:
+            out = motion.copy()
+            out[part] = _chain(_about(by, centre, radius), motion[part])
+            return out
+
+        residual = self._residual(motion)
+        for _ in range(5):
+            ways = step * np.eye(freedom)
+            slopes = [(self._residual(changed(way)) - self._residual(changed(-way))) / (2 * step) for way in ways]
+            slope = np.stack(slopes, 1)
+            square, gradient = slope.T @ slope, slope.T @ residual
+            scale = np.diag(square) + 1e-9 * np.trace(square)
+            if not scale.all():
+                break
+            for _ in range(4):
+                one = changed(-np.linalg.solve(square + damping * np.diag(scale), gradient))
+                then = self._residual(one)
+                if (then**2).sum() < (residual**2).sum():
+                    break
+                damping *= 10
+            else:
+                break
+            gain = 1 - (then**2).sum() / (residual**2).sum()
+            motion, residual, damping = one, then, max(damping / 10, 1e-6)
+            if gain < 0.01:
+                break
+        return motion
+
+
+def _affine(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix and offset of the map about the middle of the cube that a motion `[3, 4]` is."""
+    return np.eye(3) + row[:, :3], row[:, 3]
+
+
+def _motion(matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    return np.concatenate([matrix - np.eye(3), offset[:, None]], 1)
+
+
+def _chain(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """The motion `[3, 4]` that is `inner`, then `outer`."""
+    (a, b), (c, d) = _affine(outer), _affine(inner)
+    return _motion(a @ c, a @ d + b)
+
+
+def _inverse(motion: np.ndarray) -> np.ndarray:
+    matrix, offset = _affine(motion)
+    try:
+        back = np.linalg.inv(matrix)
+    except np.linalg.LinAlgError:
+        return np.zeros((3, 4))
+    return _motion(back, -back @ offset)
+
+
+def _about(by: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
+    """The motion `[3, 4]` of a shift `[3]`, or of a shift and a linear map `[12]` about a point.
+
+    Args:
+        radius: at which an element of the linear map moves as much as the shift does.
+    """
+    linear = by[3:].reshape(3, 3) / radius if len(by) > _SHIFT else np.zeros((3, 3))
+    return np.concatenate([linear, (by[:3] - linear @ (centre - 0.5))[:, None]], 1)
+
+
+def _rounded(motion: np.ndarray) -> np.ndarray:
+    return np.rint(motion / MOTION_STEP) * MOTION_STEP
+
+
+def _extent(piece: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre `[3]` and radius of cells `[M, M, M]` bool."""
+    places = (np.argwhere(piece) + 0.5) / len(piece)
+    return places.mean(0), max(float(places.std(0).max()), 1 / len(piece))
+
+
+def _pieces(mask: np.ndarray) -> list[np.ndarray]:
+    """What hangs together in a mask `[M, M, M]`, from the largest down, as far as it may be a part."""
+    left, found = mask.copy(), []
+    for _ in range(_PIECES):
+        if not left.any():
+            break
+        piece = np.zeros_like(left)
+        piece.reshape(-1)[left.argmax()] = True
+        size = 0
+        while (grown := int(piece.sum())) > size:
+            size = grown
+            piece = spread(piece, 1) & left
+        left &= ~piece
+        if _LEAST_CELLS <= size <= _MOST_SHARE * left.size:
+            found.append((-size, len(found), piece))
+    return [piece for _, _, piece in sorted(found)[:_CANDIDATES]]
+
+
+def _shifts(piece: np.ndarray, hull: np.ndarray) -> np.ndarray:
+    """Shifts `[N, 3]` in cells, those first that keep most of a piece `[M, M, M]` in the hull."""
+    places, side = np.argwhere(piece), len(piece)
+    axis = np.arange(-_REACH, _REACH + 1)
+    shifts = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    around = np.pad(spread(hull, 1), _REACH)
+    size = side + 2 * _REACH
+    numbers = np.ravel_multi_index(tuple((places + _REACH).T), (size,) * 3)
+    steps = shifts @ np.array([size * size, size, 1])
+    overlap = around.reshape(-1)[numbers[:, None] + steps].sum(0)
+    order = np.lexsort((np.abs(shifts).sum(1), -overlap))
+    return shifts[order[:_SHIFTS]]
+
+
+def _claimed(cells: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """Cells `[M, M, M]` bool of parts, and those around where the parts are now."""
+    side = len(cells)
+    axis = (np.arange(side) + 0.5) / side - 0.5
+    claimed = cells > 1
+    centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    for part, row in enumerate(motion):
+        own = cells == part + 2
+        if not own.any():
+            continue
+        matrix, offset = _affine(row)
+        places = np.floor((centres @ matrix.T + offset + 0.5) * side)
+        inside = ((places >= 0) & (places < side)).all(1)
+        now = np.zeros(side**3, bool)
+        now[inside] = spread(own, 1)[tuple(places[inside].astype(np.int64).T)]
+        claimed |= now.reshape(cells.shape)
+    return claimed
