@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from invcodec.field.grid_layout import LEVEL_FEATURES, MOTION_TERMS, MAX_RAW_DENSITY, level_name
+from invcodec.field.grid_layout import LEVEL_FEATURES, MAX_RAW_DENSITY, MOTION_TERMS, level_name
 from invcodec.field.kernels.grid import BLOCK, OUTPUTS, STRIP, Layers, Levels, adam, field, update_levels
 from invcodec.field.kernels.simd import LANES
 from invcodec.field.profile import MOTION, OCCUPANCY, TensorKey

@@ -269,7 +269,8 @@ class GpuEngine(GridEngine):
             kernels.train[(cdiv(n, BLOCK_RAYS),)](
                 *batch, opened, opened.shape[1], n, steps, self._levels, len(self._layout.levels),
                 self._layout.table_mask, self._half, self._dense, self._occupied, self._motion, self._table_gradient,
-                self._dense_gradient, self._cell_weights, rgb, error, **self._shape, DENSE=dense, BLOCK=BLOCK_RAYS, num_warps=WARPS,
+                self._dense_gradient, self._cell_weights, rgb, error, **self._shape, DENSE=dense,
+                BLOCK=BLOCK_RAYS, num_warps=WARPS,
             )  # fmt: skip
             self.control[3].add_(1)
             if tables:

@@ -458,9 +458,9 @@ def field_density(
 def render(
     origins, directions, view, background, opened, words, rays, steps, levels, level_count, mask, table, dense,
     occupied, motion, rgb, opacity, depth,
-    CELLS: tl.constexpr, PARTS: tl.constexpr, CONTRACTED: tl.constexpr, ENCODED: tl.constexpr, HIDDEN: tl.constexpr, FEATURES: tl.constexpr,
-    COLOUR: tl.constexpr, LEVELS: tl.constexpr, H: tl.constexpr, OUT: tl.constexpr, C: tl.constexpr,
-    BLOCK: tl.constexpr,
+    CELLS: tl.constexpr, PARTS: tl.constexpr, CONTRACTED: tl.constexpr, ENCODED: tl.constexpr, HIDDEN: tl.constexpr,
+    FEATURES: tl.constexpr, COLOUR: tl.constexpr, LEVELS: tl.constexpr, H: tl.constexpr, OUT: tl.constexpr,
+    C: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Rays `[R, 3]`, sampled at the middle of each step, to rgb `[R, 3]`, opacity `[R]` and median depth `[R]`.
 

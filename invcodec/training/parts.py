@@ -30,7 +30,7 @@ _PIECES = 32
 _CANDIDATES = 2
 """Pieces of a hull, from the largest down, that are tried as a part in one frame."""
 _REACH, _SHIFTS, _KEPT = 6, 150, 2
-"""Cells that a new part may have moved along each axis; shifts that are rendered; and of these, how many are refined."""
+"""Cells that a new part may have moved along each axis; shifts that are rendered, and how many are refined."""
 _SHIFT, _AFFINE = 3, 12
 """Degrees of freedom of a shift and of an affine map."""
 
@@ -78,6 +78,7 @@ class PartTracker:
 
     def _pick(self, frame: FramePixels) -> None:
         """Choose the pixels that motion is fitted to."""
+        assert frame.changed_mask is not None
         pixels = np.flatnonzero(frame.changed_mask)
         if len(pixels) > _PIXELS:
             pixels = pixels[np.linspace(0, len(pixels) - 1, _PIXELS).astype(np.int64)]
@@ -94,9 +95,8 @@ class PartTracker:
         starts = [motion]
         if self._last is not None:
             # What moved on moves on alike.
-            starts.append(
-                np.stack([_chain(_chain(a, _inverse(b)), a) for a, b in zip(motion, self._last, strict=True)])
-            )
+            both = zip(motion, self._last, strict=True)
+            starts.append(np.stack([_chain(now, _chain(_inverse(last), now)) for now, last in both]))
         self._show(cells, motion)
         motion = min(starts, key=self._error)
         for part in alive:
@@ -124,7 +124,7 @@ class PartTracker:
         whole = self._rays, self._target
         thin = slice(None, None, 3)
         self._rays, self._target = Rays(*(each[thin] for each in vars(self._rays).values())), self._target[thin]
-        tried = []
+        tried: list[tuple[float, int, np.ndarray]] = []
         for shift in _shifts(piece, hull):
             one = motion.copy()
             one[part, :, 3] = -shift / len(piece)
@@ -229,7 +229,8 @@ def _extent(piece: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _pieces(mask: np.ndarray) -> list[np.ndarray]:
     """What hangs together in a mask `[M, M, M]`, from the largest down, as far as it may be a part."""
-    left, found = mask.copy(), []
+    left = mask.copy()
+    found: list[tuple[int, int, np.ndarray]] = []
     for _ in range(_PIECES):
         if not left.any():
             break
@@ -252,7 +253,7 @@ def _shifts(piece: np.ndarray, hull: np.ndarray) -> np.ndarray:
     shifts = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     around = np.pad(spread(hull, 1), _REACH)
     size = side + 2 * _REACH
-    numbers = np.ravel_multi_index(tuple((places + _REACH).T), (size,) * 3)
+    numbers = np.asarray(np.ravel_multi_index(tuple((places + _REACH).T), (size,) * 3))
     steps = shifts @ np.array([size * size, size, 1])
     overlap = around.reshape(-1)[numbers[:, None] + steps].sum(0)
     order = np.lexsort((np.abs(shifts).sum(1), -overlap))
