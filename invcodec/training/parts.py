@@ -20,17 +20,18 @@ from invcodec.training.pixels import FramePixels, Views
 
 _PIXELS = 1500
 """Changed pixels that a motion is fitted to, at most."""
-_LEAST_GAIN = 0.2
-"""Share of the squared error of the changed pixels that a new part must take away: less may be chance, and a part that
-is none costs quality for as long as it lasts."""
+_LEAST_GAIN, _LEAST_GAIN_OF_NEW = 0.01, 0.2
+"""Share of the squared error of the changed pixels that a motion must take away to be worth its bytes, and that of a
+new part: less may be chance, and a part that is none costs quality for as long as it lasts."""
 _LEAST_CELLS, _MOST_SHARE = 8, 1 / 250
 """Cells of a part at least, and the largest share of all cells: a larger piece is hardly one thing."""
 _PIECES = 32
 """Pieces of a hull that are looked at."""
 _CANDIDATES = 2
 """Pieces of a hull, from the largest down, that are tried as a part in one frame."""
-_REACH, _SHIFTS, _KEPT = 6, 150, 2
-"""Cells that a new part may have moved along each axis; shifts that are rendered, and how many are refined."""
+_REACH, _SHIFTS, _THINNED, _KEPT = 6, 150, 3, 2
+"""Cells that a part may have moved along each axis; shifts that are rendered; of how many pixels one is rendered for
+them; and how many are refined."""
 _SHIFT, _AFFINE = 3, 12
 """Degrees of freedom of a shift and of an affine map."""
 
@@ -51,7 +52,6 @@ class PartTracker:
         self._key = (engine.networks.shown.name, MOTION)
         spec = engine.networks.tensors.get(self._key)
         self._parts = 0 if spec is None else spec.shape[0]
-        self._last: np.ndarray | None = None
 
     def follow(self, frame: FramePixels) -> FramePixels:
         """Find where the parts are in this frame, and new ones.
@@ -63,23 +63,28 @@ class PartTracker:
         """
         if not self._parts or frame.hull is None or frame.changed_mask is None or not frame.changed_mask.any():
             return frame
-        self._pick(frame)
+        self._pick(frame, frame.changed_mask)
         motion = self._engine.weights()[self._key].astype(np.float64).reshape(-1, 3, 4)
         cells = self._engine.occupancy()
         assert cells is not None
-        before = motion
-        motion = self._refit(cells, motion)
+        for part in range(self._parts):
+            if (cells == part + 2).any():
+                motion = self._followed(cells, motion, part, frame.hull, _LEAST_GAIN)
         free = [part for part in range(self._parts) if not (cells == part + 2).any()]
         if free:
-            cells, motion = self._with_new_part(cells, motion, free[0], frame.hull)
-        self._last = before
+            motion[free[0]] = 0
+            for piece in _pieces(frame.hull & (cells == 1)):
+                taken = np.where(piece, free[0] + 2, cells).astype(np.uint8)
+                found = self._followed(taken, motion, free[0], frame.hull, _LEAST_GAIN_OF_NEW)
+                if found is not motion:
+                    cells, motion = taken, found
+                    break
         self._show(cells, motion)
         return replace(frame, hull=frame.hull & ~_claimed(cells, motion))
 
-    def _pick(self, frame: FramePixels) -> None:
+    def _pick(self, frame: FramePixels, changed: np.ndarray) -> None:
         """Choose the pixels that motion is fitted to."""
-        assert frame.changed_mask is not None
-        pixels = np.flatnonzero(frame.changed_mask)
+        pixels = np.flatnonzero(changed)
         if len(pixels) > _PIXELS:
             pixels = pixels[np.linspace(0, len(pixels) - 1, _PIXELS).astype(np.int64)]
         target = frame.target(pixels, np.zeros((len(pixels), 3), np.float32))
@@ -87,53 +92,31 @@ class PartTracker:
             target = self._correction.neutral(target, self._views.camera_of(pixels))
         self._rays, self._target = self._views.rays(pixels), target
 
-    def _refit(self, cells: np.ndarray, motion: np.ndarray) -> np.ndarray:
-        """The motion of all parts in this frame, from that in the last ones."""
-        alive = [part for part in range(self._parts) if (cells == part + 2).any()]
-        if not alive:
-            return motion
-        starts = [motion]
-        if self._last is not None:
-            # What moved on moves on alike.
-            both = zip(motion, self._last, strict=True)
-            starts.append(np.stack([_chain(now, _chain(_inverse(last), now)) for now, last in both]))
-        self._show(cells, motion)
-        motion = min(starts, key=self._error)
-        for part in alive:
-            centre, radius = _extent(cells == part + 2)
-            for freedom in (_SHIFT, _AFFINE):
-                motion = self._refine(motion, part, centre, radius, freedom)
-        return _rounded(motion)
+    def _followed(
+        self, cells: np.ndarray, motion: np.ndarray, part: int, hull: np.ndarray, least_gain: float
+    ) -> np.ndarray:
+        """The motion with that of a part in this frame, or as it is if the changed pixels gain less than a share.
 
-    def _with_new_part(
-        self, cells: np.ndarray, motion: np.ndarray, part: int, hull: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Cells and motion with one more part, if the changed pixels show that something moved as a whole."""
+        The best of several shifts that keep the part in the hull is refined.
+        """
         self._show(cells, motion)
+        own = cells == part + 2
         before = self._error(motion)
-        for piece in _pieces(hull & (cells == 1)):
-            taken = np.where(piece, part + 2, cells).astype(np.uint8)
-            self._show(taken, motion)
-            moved = self._found(motion, part, piece, hull)
-            if self._error(moved) < (1 - _LEAST_GAIN) * before:
-                return taken, moved
-        return cells, motion
-
-    def _found(self, motion: np.ndarray, part: int, piece: np.ndarray, hull: np.ndarray) -> np.ndarray:
-        """The motion with that of a new part: the best of several shifts that keep it in the hull, refined."""
         whole = self._rays, self._target
-        thin = slice(None, None, 3)
+        thin = slice(None, None, _THINNED)
         self._rays, self._target = Rays(*(each[thin] for each in vars(self._rays).values())), self._target[thin]
         tried: list[tuple[float, int, np.ndarray]] = []
-        for shift in _shifts(piece, hull):
+        for shift in _shifts(_where(own, motion[part]), hull):
             one = motion.copy()
-            one[part, :, 3] = -shift / len(piece)
+            back = np.concatenate([np.zeros((3, 3)), -shift[:, None] / len(cells)], 1)
+            one[part] = _chain(motion[part], back)
             tried.append((self._error(one), len(tried), one))
         self._rays, self._target = whole
-        centre, radius = _extent(piece)
-        starts = [self._refine(one, part, centre, radius, _SHIFT) for _, _, one in sorted(tried)[:_KEPT]]
+        extent = _extent(own)
+        starts = [self._refine(one, part, *extent, _SHIFT) for _, _, one in sorted(tried)[:_KEPT]]
         best = min([motion, *starts], key=self._error)
-        return _rounded(self._refine(best, part, centre, radius, _AFFINE))
+        moved = _rounded(self._refine(best, part, *extent, _AFFINE))
+        return moved if self._error(moved) < (1 - least_gain) * before else motion
 
     def _show(self, cells: np.ndarray, motion: np.ndarray) -> None:
         self._engine.set_occupancy(cells)
@@ -198,15 +181,6 @@ def _chain(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     return _motion(a @ c, a @ d + b)
 
 
-def _inverse(motion: np.ndarray) -> np.ndarray:
-    matrix, offset = _affine(motion)
-    try:
-        back = np.linalg.inv(matrix)
-    except np.linalg.LinAlgError:
-        return np.zeros((3, 4))
-    return _motion(back, -back @ offset)
-
-
 def _about(by: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
     """The motion `[3, 4]` of a shift `[3]`, or of a shift and a linear map `[12]` about a point.
 
@@ -260,20 +234,24 @@ def _shifts(piece: np.ndarray, hull: np.ndarray) -> np.ndarray:
     return shifts[order[:_SHIFTS]]
 
 
+def _where(own: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Cells `[M, M, M]` bool whose centres a motion `[3, 4]` takes to the cells `own`: where these are now."""
+    side = len(own)
+    axis = (np.arange(side) + 0.5) / side - 0.5
+    centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    matrix, offset = _affine(row)
+    places = np.floor((centres @ matrix.T + offset + 0.5) * side)
+    inside = ((places >= 0) & (places < side)).all(-1)
+    now = np.zeros(own.shape, bool)
+    now[inside] = own[tuple(places[inside].astype(np.int64).T)]
+    return now
+
+
 def _claimed(cells: np.ndarray, motion: np.ndarray) -> np.ndarray:
     """Cells `[M, M, M]` bool of parts, and those around where the parts are now."""
-    side = len(cells)
-    axis = (np.arange(side) + 0.5) / side - 0.5
     claimed = cells > 1
-    centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     for part, row in enumerate(motion):
         own = cells == part + 2
-        if not own.any():
-            continue
-        matrix, offset = _affine(row)
-        places = np.floor((centres @ matrix.T + offset + 0.5) * side)
-        inside = ((places >= 0) & (places < side)).all(1)
-        now = np.zeros(side**3, bool)
-        now[inside] = spread(own, 1)[tuple(places[inside].astype(np.int64).T)]
-        claimed |= now.reshape(cells.shape)
+        if own.any():
+            claimed |= _where(spread(own, 1), row)
     return claimed

@@ -1,0 +1,131 @@
+"""Parts that move as a whole: they are found in pictures, followed, and left alone where nothing moved as a whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fields import SPACES, networks
+
+from invcodec.field.grid import MOTION_STEP, GridProfile
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import look_at
+from invcodec.render.compiled import CompiledEngine
+from invcodec.training.change import ChangeFinder
+from invcodec.training.parts import PartTracker, _pieces, _where
+from invcodec.training.pixels import FramePixels, Views
+
+SIDE = 32
+BALL = np.array([12.0, 16.0, 16.0])
+"""Its centre, in cells."""
+TRUTH = np.array([[-0.03, 0.2, 0, -0.1], [-0.2, -0.03, 0, 0.03], [0, 0, 0, 0.05]])
+"""Motion of the ball: a turn, and a shift by up to two cells."""
+
+
+class Scene:
+    """A speckled ball above a floor, seen by eight cameras; the pictures are the engine's own."""
+
+    def __init__(self) -> None:
+        profile = GridProfile((16, 32), 16, 4, 7, 4, SIDE, 96, parts=2)
+        self.engine = CompiledEngine(networks(SPACES["box"], profile), threads=1)
+        rng = np.random.default_rng(0)
+        held = {("scene", name): value for name, value in profile.initialise(rng).items()}
+        for level in range(2):
+            held["scene", f"grid.{level}"] *= 100
+        held["scene", "density.1.bias"][0] = 4
+        held["scene", "density.1.weight"][0] = 0
+        held["scene", "density.1.weight"][1:4] = rng.normal(0, 4, (3, 4))
+        places = np.moveaxis(np.indices((SIDE,) * 3), 0, -1)
+        self.ball = np.linalg.norm(places + 0.5 - BALL, axis=-1) < 2.9
+        cells = self.ball.astype(np.float32)
+        cells[:, 8] = 1
+        held["scene", "occupancy"] = cells
+        self.engine.load(held)
+        angles = np.arange(8) * 0.8
+        rig = [
+            Camera(f"{k}", 32, 32, 60.0, 60.0, 16.0, 16.0, look_at(2.5 * place, np.zeros(3), np.array([0, 1.0, 0])))
+            for k, place in enumerate(np.stack([np.sin(angles), np.full(8, 0.3), np.cos(angles)], 1))
+        ]
+        self.views = Views(rig, SPACES["box"])
+        self.finder = ChangeFinder(self.views, SIDE)
+        self.tracker = PartTracker(self.engine, self.views, None)
+
+    def show(self, cells: np.ndarray, motion: np.ndarray) -> None:
+        self.engine.set_occupancy(cells)
+        self.engine.load({("scene", "motion"): np.stack([motion, 0 * motion]).reshape(2, 12).astype(np.float32)})
+
+    def motion(self) -> np.ndarray:
+        return self.engine.weights()["scene", "motion"].reshape(2, 3, 4)
+
+    def pictures(self) -> FramePixels:
+        rgb = self.engine.render(self.views.rays(np.arange(len(self.views))), np.zeros(3, np.float32)).rgb
+        colour = np.rint(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
+        return FramePixels(colour, np.ones(len(colour), bool), np.zeros(0, np.int64))
+
+    def moved(self, motion: np.ndarray) -> FramePixels:
+        """Pictures of the ball elsewhere; the engine holds what it held before."""
+        held = self.engine.weights()
+        self.show(np.where(self.ball, 2, self.engine.occupancy()), motion)
+        seen = self.pictures()
+        self.engine.load(held)
+        return seen
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_a_part_is_found_followed_and_kept(scene: Scene) -> None:
+    first, second = scene.pictures(), scene.moved(TRUTH)
+    frame = scene.finder.find(second, first)
+    assert frame.hull is not None
+    left = scene.tracker.follow(frame)
+    cells = scene.engine.occupancy()
+    assert (cells[scene.ball] == 2).all()
+    # At its centre and at its surface, the ball is where it is.
+    points = (BALL + 2 * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])) / SIDE - 0.5
+    for row, limit in ((scene.motion()[0], 0.25 / SIDE),):
+        np.testing.assert_allclose(_back(row, points), _back(TRUTH, points), atol=limit)
+    np.testing.assert_array_equal(scene.motion()[0] / MOTION_STEP, np.rint(scene.motion()[0] / MOTION_STEP))
+    # What the part explains is not opened.
+    now = _where(scene.ball, TRUTH)
+    assert (frame.hull & (now | scene.ball)).any()
+    assert left.hull is not None
+    assert not (left.hull & (now | scene.ball)).any()
+    # Where nothing changes, nothing is done; and the next frame begins where this one ended.
+    held = scene.engine.weights()
+    scene.tracker.follow(scene.finder.find(second, second))
+    assert all((scene.engine.weights()[key] == value).all() for key, value in held.items())
+    further = TRUTH + [[0, 0, 0, -0.06], [0, 0, 0, 0.02], [0, 0, 0, 0]]
+    scene.tracker.follow(scene.finder.find(scene.moved(further), second))
+    np.testing.assert_allclose(_back(scene.motion()[0], points), _back(further, points), atol=0.25 / SIDE)
+    assert (scene.motion()[1] == 0).all()
+
+
+def _back(motion: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Where points `[N, 3]` about the middle of the cube are now, by a motion that takes them back."""
+    return (points - motion[:, 3]) @ np.linalg.inv(np.eye(3) + motion[:, :3]).T
+
+
+def test_a_change_that_is_no_motion_makes_no_part(scene: Scene) -> None:
+    first = scene.pictures()
+    held = scene.engine.weights()
+    bias = held["scene", "colour.2.bias"]
+    scene.engine.load({("scene", "colour.2.bias"): bias + np.array([1, -1, 0.5], np.float32)})
+    second = scene.pictures()
+    scene.engine.load(held)
+    frame = scene.finder.find(second, first)
+    assert frame.changed_mask is not None
+    assert frame.changed_mask.mean() > 0.1
+    scene.tracker.follow(frame)
+    assert scene.engine.occupancy().max() == 1
+    assert (scene.motion() == 0).all()
+
+
+def test_pieces_hang_together_and_are_neither_tiny_nor_huge() -> None:
+    mask = np.zeros((32, 32, 32), bool)
+    mask[2:4, 2:4, 2:4] = mask[4, 4, 4] = True
+    mask[10:14, 10:14, 10:14] = True
+    mask[20:30, 20:30, 20:30] = True
+    mask[0, 0, 31] = True
+    assert [int(piece.sum()) for piece in _pieces(mask)] == [64, 9]
