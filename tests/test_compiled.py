@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fields import EVERYTHING, SPACES, batch, networks, rays, weights
+from fields import EVERYTHING, PARTS, SPACES, batch, networks, rays, weights, with_parts
 
 from invcodec.field.kernels.grid import update_levels
 from invcodec.field.kernels.options import kernel
@@ -65,6 +65,17 @@ def test_rays_that_are_not_finite_do_no_harm(kind: str) -> None:
     assert 0 < sound.sum() < 20
     seen = compiled.render(bad, np.zeros(3))
     np.testing.assert_array_equal(seen.rgb[sound], compiled.render(good, np.zeros(3)).rgb[sound])
+
+
+def test_motion_beyond_all_bounds_does_no_harm() -> None:
+    compiled = CompiledEngine(networks(SPACES["contract"], PARTS), threads=1)
+    held = with_parts(weights(1), 1)
+    some = rays(SPACES["contract"], np.random.default_rng(2), 40)
+    some.origins[:3], some.directions[:3] = 3e38, -3e38
+    for size in (1e5, 3e10, 3e38):
+        held["scene", "motion"] = np.random.default_rng(0).choice([-size, 0, size], (3, 12)).astype(np.float32)
+        compiled.load(held)
+        assert np.isfinite(compiled.render(some, np.zeros(3)).rgb[3:]).all()
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:

@@ -4,8 +4,10 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 import torch
 
+from invcodec.errors import LimitError
 from invcodec.field.grid import GridProfile, spherical_harmonics
 from invcodec.field.kernels.grid import harmonics
 
@@ -101,3 +103,20 @@ def test_compiled_harmonics_agree_with_the_torch_ones() -> None:
     for column, view in enumerate(views):
         harmonics(view, out, column)
     np.testing.assert_allclose(out.T, spherical_harmonics(torch.tensor(views)), atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [-1, 17])
+def test_parts_have_a_limit(parts: int) -> None:
+    with pytest.raises(LimitError, match="at most 16 parts"):
+        GridProfile(parts=parts)
+
+
+def test_parts_are_declared_only_if_there_are_any() -> None:
+    profile, without = GridProfile(parts=3), GridProfile()
+    assert "parts" not in without.config
+    assert profile.config == {**without.config, "parts": 3}
+    names = [spec.name for spec in profile.tensors]
+    assert names.index("motion") == names.index("occupancy") + 1
+    assert [name for name in names if name != "motion"] == [spec.name for spec in without.tensors]
+    assert (profile.initialise(np.random.default_rng(0))["motion"] == 0).all()
+    assert profile.layer_tensors["grid.0"] == ("grid.0", "occupancy", "motion")
