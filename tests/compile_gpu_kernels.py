@@ -58,8 +58,8 @@ def main() -> None:
     for capability in map(int, sys.argv[1:]):
         compiled.clear()
         triton.runtime.driver.set_active(Driver(capability))
-        for space in (SPACES["contract"], SPACES["ndc"]):
-            engine = GpuEngine(Networks([Network("scene", "scene", GridProfile(), space)]), device="cpu")
+        for space, parts in ((SPACES["contract"], 4), (SPACES["ndc"], 0)):
+            engine = GpuEngine(Networks([Network("scene", "scene", GridProfile(parts=parts), space)]), device="cpu")
             rng = np.random.default_rng(0)
             for trainable in (EVERYTHING, {("scene", "grid.0")}):
                 engine.begin(trainable, 0.0)
