@@ -1389,17 +1389,18 @@ def field_of(network: dict[str, Any], tensors: list[Array]) -> Field:
 
 
 def in_cube(points: Array) -> Array:
-    return ((points >= 0) & (points < 1)).all(axis=-1)
+    return np.asarray(((points >= 0) & (points < 1)).all(axis=-1))
 
 
 def taken(net: Field, space: Space, points: Array) -> tuple[Array, Array]:
     """FORMAT.md "Compositing": which samples are used, and at which points the field is evaluated for them."""
     mask, at = in_cube(points) & space.valid[:, None], points.copy()
-    if net.occupancy is None:
+    occupancy = net.occupancy
+    if occupancy is None:
         return mask, at
 
     def cell_weights(inside: Array) -> Array:
-        return net.occupancy[tuple(np.floor(inside * len(net.occupancy)).astype(np.int64).T)]
+        return np.asarray(occupancy[tuple(np.floor(inside * len(occupancy)).astype(np.int64).T)])
 
     own = cell_weights(points[mask])
     free, used = mask.copy(), np.zeros_like(mask)
