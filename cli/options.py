@@ -205,8 +205,8 @@ _training = group(
     ),
     click.option(
         "--motion/--no-motion",
-        default=False,
-        help="grid: code parts that move as a whole by their motion.  [default: off]",
+        default=True,
+        help="grid: code parts that move as a whole by their motion.  [default: on]",
     ),
 )
 

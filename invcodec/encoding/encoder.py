@@ -247,7 +247,9 @@ class Encoder:
                     hurried = seconds is not None
                     plan = self._planner.plan(last, time, number, captured, cut=cut, hurried=hurried)
                     if before is not None and not cut:
-                        pixels = self._tracker.follow(self._finder.find(pixels, before))
+                        pixels = self._finder.find(pixels, before)
+                        if not hurried:
+                            pixels = self._tracker.follow(pixels)
                     limit = seconds(plan.kind) if callable(seconds) else seconds
                     self.progress.frame_started(plan.number, plan.stage)
                     overhead = self._overhead(plan)

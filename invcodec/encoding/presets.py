@@ -153,7 +153,7 @@ def resolve(
     threads: int | None = None,
     device: str = "auto",
     colour_correction: bool = True,
-    motion: bool = False,
+    motion: bool = True,
 ) -> Settings:
     """Settings of a preset, with the given options applied.
 

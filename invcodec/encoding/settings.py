@@ -59,7 +59,7 @@ class Settings:
     device: str = "auto"
     colour_correction: bool = True
     random_background: bool = True
-    motion: bool = False
+    motion: bool = True
     space: Kind | None = None
     target: Target = NO_TARGET
     pixels: int | None = None

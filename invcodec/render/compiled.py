@@ -75,8 +75,8 @@ class CompiledEngine(GridEngine):
             if name == OCCUPANCY:
                 self.set_occupancy(value)
             elif name == MOTION:
-                self._motion = np.array(value, f32)
-                self.set_occupancy(self._occupancy)
+                # In place: the cells hold a view of it.
+                self._motion[...] = value
             else:
                 views[name][...] = value.reshape(views[name].shape)
 
