@@ -119,4 +119,4 @@ def test_parts_are_declared_only_if_there_are_any() -> None:
     assert names.index("motion") == names.index("occupancy") + 1
     assert [name for name in names if name != "motion"] == [spec.name for spec in without.tensors]
     assert (profile.initialise(np.random.default_rng(0))["motion"] == 0).all()
-    assert profile.layer_tensors["grid.0"] == ("grid.0", "occupancy", "motion")
+    assert profile.layer_tensors["grid"][-2:] == ("occupancy", "motion")

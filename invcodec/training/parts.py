@@ -12,6 +12,7 @@ import numpy as np
 
 from invcodec.field.grid import MOTION_STEP
 from invcodec.field.profile import MOTION
+from invcodec.geometry.rotations import from_axis_angle
 from invcodec.geometry.space import Rays
 from invcodec.render.engine import Trainer
 from invcodec.training.change import spread
@@ -34,10 +35,13 @@ _PIECES = 32
 _CANDIDATES = 2
 """Pieces of a hull, from the largest down, that are tried as a part in one frame."""
 _REACH, _SHIFTS, _THINNED = 6, 150, 4
-"""Cells that a part may have moved along each axis; shifts that are rendered; and of how many pixels one is rendered for
-them."""
-_SHIFT, _AFFINE = 3, 12
-"""Degrees of freedom of a shift and of an affine map."""
+"""Cells that a part may have moved along each axis; shifts that are rendered; and of how many pixels one is rendered
+for them."""
+_SHIFT, _RIGID = 3, 6
+"""Degrees of freedom of a shift and of a rigid motion. A free affine map is fitted no worse to one frame, but shears
+and shrinks over some tens of them, until the part is lost."""
+_NEAR = 1e-4
+"""Over which the space's map to the world is taken to be linear."""
 
 
 class PartTracker:
@@ -110,19 +114,18 @@ class PartTracker:
         before = self._residual(motion)
         whole = self._rays, self._target
         thin = slice(None, None, _THINNED)
+        centre, radius = _extent(own)
         self._rays, self._target = Rays(*(each[thin] for each in vars(self._rays).values())), self._target[thin]
         least, best = (1 - least_gain / 2) * self._error(motion), motion
         for shift in _shifts(_where(own, motion[part]), hull):
-            one = motion.copy()
-            back = np.concatenate([np.zeros((3, 3)), -shift[:, None] / len(cells)], 1)
-            one[part] = _chain(motion[part], back)
+            one = self._moved(motion, part, centre, radius, -shift / len(cells))
             if (error := self._error(one)) < least:
                 least, best = error, one
         self._rays, self._target = whole
         if is_new and best is motion:
             return motion
-        extent = _extent(own)
-        moved = _rounded(self._refine(self._refine(best, part, *extent, _SHIFT), part, *extent, _AFFINE))
+        shifted = self._refine(best, part, centre, radius, _SHIFT)
+        moved = _rounded(self._refine(shifted, part, centre, radius, _RIGID))
         after = self._residual(moved)
         if (after**2).sum() >= (1 - least_gain) * (before**2).sum():
             return motion
@@ -143,6 +146,29 @@ class PartTracker:
     def _error(self, motion: np.ndarray) -> float:
         return float((self._residual(motion) ** 2).mean())
 
+    def _moved(self, motion: np.ndarray, part: int, centre: np.ndarray, radius: float, by: np.ndarray) -> np.ndarray:
+        """The motion when, besides, one part has moved as a rigid body of the world.
+
+        Args:
+            centre, radius: of the part's cells.
+            by: how the part goes back: the shift `[3]` of its centre, and if it turns, too, a rotation vector `[3]` in
+                the world's axes, by the radius.
+        """
+        matrix, offset = _affine(motion[part])
+        now = np.linalg.solve(matrix, centre - 0.5 - offset) + 0.5
+        back = now + by[:3]
+        turn = from_axis_angle(by[3:] / radius) if len(by) > _SHIFT else np.eye(3)
+        linear = np.linalg.solve(self._slope(back), turn @ self._slope(now))
+        out = motion.copy()
+        out[part] = _chain(motion[part], _motion(linear, back - 0.5 - linear @ (now - 0.5)))
+        return out
+
+    def _slope(self, place: np.ndarray) -> np.ndarray:
+        """Derivatives `[3, 3]` of the world's coordinates by those of the cube, at a place `[3]`."""
+        around = place.clip(2 * _NEAR, 1 - 2 * _NEAR) + _NEAR * np.concatenate([np.eye(3), -np.eye(3)])
+        there = self._views.space.world(around)
+        return (there[:3] - there[3:]).T / (2 * _NEAR)
+
     def _refine(self, motion: np.ndarray, part: int, centre: np.ndarray, radius: float, freedom: int) -> np.ndarray:
         """Fit the motion of one part by Levenberg and Marquardt's method, with differences for derivatives."""
         cells = self._engine.occupancy()
@@ -150,9 +176,7 @@ class PartTracker:
         step, damping = 1 / (8 * len(cells)), 1e-3
 
         def changed(by: np.ndarray) -> np.ndarray:
-            out = motion.copy()
-            out[part] = _chain(_about(by, centre, radius), motion[part])
-            return out
+            return self._moved(motion, part, centre, radius, by)
 
         residual = self._residual(motion)
         for _ in range(5):
@@ -191,16 +215,6 @@ def _chain(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """The motion `[3, 4]` that is `inner`, then `outer`."""
     (a, b), (c, d) = _affine(outer), _affine(inner)
     return _motion(a @ c, a @ d + b)
-
-
-def _about(by: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
-    """The motion `[3, 4]` of a shift `[3]`, or of a shift and a linear map `[12]` about a point.
-
-    Args:
-        radius: at which an element of the linear map moves as much as the shift does.
-    """
-    linear = by[3:].reshape(3, 3) / radius if len(by) > _SHIFT else np.zeros((3, 3))
-    return np.concatenate([linear, (by[:3] - linear @ (centre - 0.5))[:, None]], 1)
 
 
 def _rounded(motion: np.ndarray) -> np.ndarray:
