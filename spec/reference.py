@@ -1342,7 +1342,7 @@ class Image:
     samples, importance, features, occupancy = 1, 0, 3, None
 
     def __init__(self, config: dict[str, Any], w: dict[str, Array]) -> None:
-        self.config, self.w = config, w
+        self.config, self.w, self.motion = config, w, np.zeros((0, 12))
 
     def look_up(self, level: int, p: Array) -> Array:
         r = self.config["resolutions"][level]
