@@ -61,10 +61,10 @@ class Scene:
         colour = np.rint(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
         return FramePixels(colour, np.ones(len(colour), bool), np.zeros(0, np.int64))
 
-    def moved(self, motion: np.ndarray) -> FramePixels:
-        """Pictures of the ball elsewhere; the engine holds what it held before."""
+    def moved(self, motion: np.ndarray, cells: np.ndarray | None = None) -> FramePixels:
+        """Pictures of the ball, or some of its cells, elsewhere; the engine holds what it held before."""
         held = self.engine.weights()
-        self.show(np.where(self.ball, 2, self.engine.occupancy()), motion)
+        self.show(np.where(self.ball if cells is None else cells, 2, self.engine.occupancy()), motion)
         seen = self.pictures()
         self.engine.load(held)
         return seen
@@ -100,6 +100,19 @@ def test_a_part_is_found_followed_and_kept(scene: Scene) -> None:
     scene.tracker.follow(scene.finder.find(scene.moved(further), second))
     np.testing.assert_allclose(_back(scene.motion()[0], points), _back(further, points), atol=0.25 / SIDE)
     assert (scene.motion()[1] == 0).all()
+    # A part keeps its shape and size, and its turn.
+    matrix = np.eye(3) + scene.motion()[0, :, :3]
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-3)
+    np.testing.assert_allclose(matrix[0, 1], np.sin(0.2), atol=0.03)
+
+
+def test_a_thing_of_which_only_some_moves_makes_no_part(scene: Scene) -> None:
+    first = scene.pictures()
+    lower = scene.ball & (np.indices(scene.ball.shape)[1] < BALL[1])
+    frame = scene.finder.find(scene.moved(TRUTH, lower), first)
+    scene.tracker.follow(frame)
+    assert scene.engine.occupancy().max() == 1
+    assert (scene.motion() == 0).all()
 
 
 def _back(motion: np.ndarray, points: np.ndarray) -> np.ndarray:
