@@ -108,8 +108,8 @@ def test_a_part_is_found_followed_and_kept(scene: Scene) -> None:
 
 def test_a_thing_of_which_only_some_moves_makes_no_part(scene: Scene) -> None:
     first = scene.pictures()
-    lower = scene.ball & (np.indices(scene.ball.shape)[1] < BALL[1])
-    frame = scene.finder.find(scene.moved(TRUTH, lower), first)
+    half = scene.ball & (np.indices(scene.ball.shape)[0] < BALL[0])
+    frame = scene.finder.find(scene.moved(TRUTH, half), first)
     scene.tracker.follow(frame)
     assert scene.engine.occupancy().max() == 1
     assert (scene.motion() == 0).all()
