@@ -65,8 +65,8 @@ def _grid_settings(preset: str) -> Settings:
         attended_share=0.4,
         jitter=0.3,
     )
-    # From the last frame on, layers have less to learn.
-    refresh = replace(key, rate=0.01)
+    # From the last frame on, there is less to learn: at the rates of a first keyframe, *long* lost 0.6 dB.
+    refresh = replace(key, lead_rate=0.08, rate=0.01)
     # Each change has its price, so layers stay as they are unless there is something that they alone can show, such as
     # a new colour. Held back, they had to be made up for by tables: more bytes, and new colours were never learned.
     return Settings(preset, _scene("grid"), key=key, warm=delta, delta=delta, refresh=refresh, warmup=None)
