@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import Cli
 from fields import SPACES, networks
 
+from invcodec.coding.chain import StateReader
 from invcodec.field.grid import MOTION_STEP, GridProfile
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
@@ -142,3 +146,20 @@ def test_pieces_hang_together_and_are_neither_tiny_nor_huge() -> None:
     mask[20:30, 20:30, 20:30] = True
     mask[0, 0, 31] = True
     assert [int(piece.sum()) for piece in _pieces(mask)] == [64, 9]
+
+
+def test_an_encode_codes_the_motion_of_a_ball(cli: Cli, tmp_path: Path) -> None:
+    scene, moving, plain = tmp_path / "scene", tmp_path / "moving.inv", tmp_path / "plain.inv"
+    assert not cli("synth", scene, "--frames", 2).code
+    for path, option in ((moving, "--motion"), (plain, "--no-motion")):
+        assert not cli("encode", scene, path, "--preset", "draft", "--threads", 1, option).code
+        assert not cli("verify", path).code
+    key, later = (StateReader(moving).state_at(number).levels for number in range(2))
+    assert key["scene", "occupancy"].max() == 1
+    assert not key["scene", "motion"].any()
+    # A ball of this size has some 250 cells; the cube stands on the table, so it is no part.
+    assert 150 < (later["scene", "occupancy"] == 2).sum() < 400
+    assert later["scene", "occupancy"].max() == 2
+    assert later["scene", "motion"][0].any()
+    assert not later["scene", "motion"][1:].any()
+    assert ("scene", "motion") not in StateReader(plain).state_at(1).levels
