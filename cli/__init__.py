@@ -20,6 +20,7 @@ from .terminal import note
 
 _COMMANDS = {
     "Encode": {
+        "sync": ("sync", "command"),
         "inspect": ("inspect", "command"),
         "encode": ("encode", "command"),
         "transcode": ("transcode", "command"),

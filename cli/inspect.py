@@ -153,6 +153,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
     for camera in cameras:
         lens = [f"{key} {camera[key]:.3g}" for key in DISTORTION if camera[key]]
         note = ["held out"] * camera["held_out"] + ["masked"] * bool(camera["masks"])
+        note += [f"starts at {camera['start']:.3f} s, {camera['apart']:.2f} frames apart"] * bool(camera["start"])
         note += [f"{camera['border']:.1%} border"] * bool(camera["border"])
         rows.append(
             [

@@ -60,6 +60,10 @@ Alpha = Literal["mask", "matte", "ignore"]
 """What the pixels of a capture mean that its alpha or masks leave empty."""
 ALPHAS: tuple[Alpha, ...] = get_args(Alpha)
 
+Evidence = Literal["sound", "motion"]
+"""What tells when videos began."""
+EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
+
 Scene = Literal["still", "moving", "repainted", "changing"]
 """A synthetic scene."""
 SCENES: tuple[Scene, ...] = get_args(Scene)

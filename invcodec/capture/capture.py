@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture import points
+from invcodec.capture import offsets, points
 from invcodec.capture.coverage import OPAQUE, Coverage, coverage, plain_border
 from invcodec.capture.image import area_downscale, check_file, has_alpha, image_size, read_image
-from invcodec.capture.layouts.listing import CameraFiles, Listing
-from invcodec.capture.layouts.registry import recognise
+from invcodec.capture.layouts.calibration import bare_videos
+from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing
+from invcodec.capture.layouts.registry import is_capture, recognise
 from invcodec.capture.video import probe, read_video
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
@@ -130,7 +131,8 @@ class Capture:
     def _images(self, files: CameraFiles, numbers: range) -> Generator[np.ndarray]:
         if files.video is not None:
             threads = max(1, (os.cpu_count() or 1) // len(self.files))
-            yield from read_video(probe(files.video), numbers, _video_rate(self.files), threads=threads)
+            rate = _video_rate(self.files)
+            yield from read_video(probe(files.video), numbers, rate, files.start, threads=threads)
             return
         for number in numbers:
             image = read_image(files.images[number])
@@ -183,6 +185,13 @@ class Capture:
         with ThreadPoolExecutor(min(len(self.files), os.cpu_count() or 1)) as pool:
             return list(pool.map(border, self.files))
 
+    def apart(self, files: CameraFiles) -> float:
+        """How far a camera's frames are from the times that their numbers stand for, in frames of its video."""
+        if files.video is None:
+            return 0.0
+        place = files.start * probe(files.video).fps
+        return float(abs(place - round(place)))
+
     def motion(self, camera: str, number: int) -> np.ndarray | None:
         """Ground-truth motion mask `[H, W]` bool of a camera's image, or None if there is no `gt_<camera>/mask`."""
         path = self.folder / f"gt_{camera}" / "mask" / f"{number:04d}.png"
@@ -230,16 +239,8 @@ def open_capture(
     """
     folder = Path(path)
     name, found = recognise(folder, layout)
-    described = [*found.files(folder), *points.files(folder)]
-    for file in described:
-        check_file(file, "file")
-    if not outside:
-        _check_inside(folder, described)
-    listing = found.read(folder, source)
-    if not listing.cameras:
-        raise CaptureError(f"{folder}: declares no cameras")
-    _check_names([files.camera.name for files in listing.cameras], folder)
-    files, available, fps = _check_files(folder, listing, outside)
+    listing = _listing(folder, found, source, outside)
+    files, available, fps = _check_files(folder, listing)
     least = 1 if listing.flat else MIN_TRAINING_CAMERAS
     cameras = rig_cameras([f.camera for f in files], folder, downscale=downscale, holdout=holdout, least=least)
     first, stop = frames or (None, None)
@@ -254,7 +255,7 @@ def open_capture(
     numbers = range(first, stop)
     for each in files:
         if each.video is not None:
-            probe(each.video).shown(numbers, _video_rate(files))
+            probe(each.video).shown(numbers, _video_rate(files), each.start)
     found_empty = _coverage(files, numbers)
     if alpha == "matte" and found_empty.told_by is None:
         raise CaptureError(f"{folder}: has no alpha and no masks, which a matte needs")
@@ -278,6 +279,45 @@ def open_capture(
         listing.flat,
         points.read_points(folder, cameras),
     )
+
+
+def videos_of(
+    folder: Path, *, layout: str | None = None, outside: bool = False
+) -> tuple[list[Path], list[Camera] | None]:
+    """The videos of a capture and their cameras; or of a folder without a calibration, and None.
+
+    Args:
+        layout, outside: as of `open_capture`.
+
+    Raises:
+        CaptureError: as `open_capture`; but videos may be of any lengths.
+    """
+    if layout is None and folder.is_dir() and not is_capture(folder):
+        videos = bare_videos(folder)
+        if not outside:
+            _check_inside(folder, videos)
+        return videos, None
+    listing = _listing(folder, recognise(folder, layout)[1], "videos", outside)
+    videos = [files.video for files in listing.cameras if files.video is not None]
+    sizes = [(probe(video).width, probe(video).height) for video in videos]
+    return videos, [files.camera.scaled(*size) for files, size in zip(listing.cameras, sizes, strict=True)]
+
+
+def _listing(folder: Path, layout: Layout, source: Source | None, outside: bool) -> Listing:
+    """What a folder of this layout declares; its files are not checked yet, but for where they are."""
+    described = [*layout.files(folder), *points.files(folder)]
+    for file in described:
+        check_file(file, "file")
+    if not outside:
+        _check_inside(folder, described)
+    listing = layout.read(folder, source)
+    if not listing.cameras:
+        raise CaptureError(f"{folder}: declares no cameras")
+    _check_names([files.camera.name for files in listing.cameras], folder)
+    if not outside:
+        for files in listing.cameras:
+            _check_inside(folder, [*filter(None, [files.video]), *files.images.values(), *files.masks.values()])
+    return listing
 
 
 def pixel_mask(path: Path | None, camera: Camera, downscale: int) -> np.ndarray | None:
@@ -420,20 +460,20 @@ def _downscaled(camera: Camera, factor: int, folder: Path) -> Camera:
     )  # fmt: skip
 
 
-def _check_files(folder: Path, listing: Listing, outside: bool) -> tuple[tuple[CameraFiles, ...], range, Fraction]:
+def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...], range, Fraction]:
     """Check declared sizes, lengths and rates against the files; returns files, frame numbers and frame rate."""
     checked = []
     lengths: dict[str, range] = {}
-    if not outside:
-        for files in listing.cameras:
-            _check_inside(folder, [*filter(None, [files.video]), *files.images.values(), *files.masks.values()])
     rate = _video_rate(listing.cameras)
-    for files in listing.cameras:
+    videos = [files.video for files in listing.cameras if files.video is not None]
+    shifts = offsets.read(folder, videos) if videos and not listing.flat else None
+    starts = offsets.starts(shifts, rate) if shifts else [Fraction(0)] * len(listing.cameras)
+    for files, start in zip(listing.cameras, starts, strict=True):
         camera = files.camera
         if files.video is not None:
             info = probe(files.video)
             size, where = (info.width, info.height), files.video
-            lengths[os.path.relpath(files.video, folder)] = range(info.length(rate))
+            lengths[os.path.relpath(files.video, folder)] = range(info.length(rate, start))
         else:
             numbers = sorted(files.images)
             where = files.images[numbers[0]]
@@ -456,13 +496,18 @@ def _check_files(folder: Path, listing: Listing, outside: bool) -> tuple[tuple[C
                     f"but its calibration is for {camera.width}x{camera.height}"
                 )
             camera = camera.scaled(*size)
-        checked.append(replace(files, camera=camera))
+        checked.append(replace(files, camera=camera, start=start))
+    if shifts:
+        common = range(min(each.stop for each in lengths.values()))
+        if not common:
+            raise CaptureError(f"{folder}: by {offsets.FILE}, there is no time at which all videos have a frame")
+        return tuple(checked), common, listing.fps or rate
     if len(set(lengths.values())) > 1:
         counts = sorted(lengths.items(), key=lambda item: len(item[1]))
         (short, a), (long, b) = counts[0], counts[-1]
         raise CaptureError(
             f"{folder}: lengths differ: {short} has frames {a.start}:{a.stop}, {long} has {b.start}:{b.stop}; "
-            "trim all cameras to the same frames"
+            "trim all cameras to the same frames, or find when each began with 'invcodec sync'"
         )
     return tuple(checked), next(iter(lengths.values())), listing.fps or rate
 

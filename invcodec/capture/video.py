@@ -50,18 +50,21 @@ class VideoInfo:
     stamps: np.ndarray
     tick: Fraction
 
-    def length(self, rate: Fraction) -> int:
-        """Number of frames at this rate, from the video's first to its last."""
-        return round(int(self.stamps[-1] - self.stamps[0]) * self.tick * rate) + 1
+    def length(self, rate: Fraction, start: Fraction = Fraction(0)) -> int:
+        """Number of frames at this rate, from `start` seconds after the video's first to its last."""
+        return round((int(self.stamps[-1] - self.stamps[0]) * self.tick - start) * rate) + 1
 
-    def shown(self, numbers: range, rate: Fraction) -> np.ndarray:
-        """The stamp `[len(numbers)]` of the frame at each number's time; number 0 is the first frame.
+    def shown(self, numbers: range, rate: Fraction, start: Fraction = Fraction(0)) -> np.ndarray:
+        """The stamp `[len(numbers)]` of the frame at each number's time.
+
+        Args:
+            start: time of number 0, in seconds after the first frame.
 
         Raises:
             CaptureError: there is no frame at the time of one of the numbers.
         """
         ticks = float(1 / (rate * self.tick))
-        times = np.arange(numbers.start, numbers.stop) * ticks
+        times = np.arange(numbers.start, numbers.stop) * ticks + float(start / self.tick)
         passed = (self.stamps - self.stamps[0]).astype(np.float64)
         after = np.clip(np.searchsorted(passed, times), 1, len(passed) - 1) if len(passed) > 1 else np.zeros(1, int)
         before = np.maximum(after - 1, 0)
@@ -70,7 +73,7 @@ class VideoInfo:
         if missing.any():
             number = numbers[int(missing.argmax())]
             raise CaptureError(
-                f"{self.path}: has no frame at {float(number / rate):.3f} s, which is frame {number} at "
+                f"{self.path}: has no frame at {float(start + number / rate):.3f} s, which is frame {number} at "
                 f"{float(rate):g} per second; leave it out with --frames, or convert the video to a constant rate"
             )
         return self.stamps[nearest]
@@ -121,17 +124,25 @@ def _rate(stamps: np.ndarray, tick: Fraction, declared: Sequence[Fraction | None
     return mean.limit_denominator(1001)
 
 
-def read_video(info: VideoInfo, numbers: range, rate: Fraction, *, threads: int = 1) -> Generator[np.ndarray]:
+def read_video(
+    info: VideoInfo,
+    numbers: range,
+    rate: Fraction,
+    start: Fraction = Fraction(0),
+    *,
+    threads: int = 1,
+) -> Generator[np.ndarray]:
     """Yield the frames `[H, W, 3]` uint8 of these numbers at this rate.
 
     Args:
+        start: time of number 0, in seconds after the first frame.
         threads: for decoding.
 
     Raises:
         CaptureError: a frame is missing or cannot be decoded.
     """
     upright = Upright(str(info.path))
-    wanted = info.shown(numbers, rate)
+    wanted = info.shown(numbers, rate, start)
     frames = _frames_from(info, int(wanted[0]), threads)
     frame = next(frames, None)
     for number, stamp in zip(numbers, wanted, strict=True):
@@ -146,6 +157,20 @@ def read_video(info: VideoInfo, numbers: range, rate: Fraction, *, threads: int 
                 f"the first is {info.width}x{info.height}"
             )
         yield image
+
+
+def all_frames(info: VideoInfo, downscale: int) -> Generator[tuple[float, np.ndarray]]:
+    """Yield every frame that can be decoded: seconds after the first one, and the picture `[H, W, 3]` uint8.
+
+    Args:
+        downscale: shrink by this integer; rows and columns beyond a multiple of it are cropped.
+    """
+    upright = Upright(str(info.path), downscale)
+    first = int(info.stamps[0])
+    for frame in _frames_from(info, first, threads=0):
+        image = upright(frame)
+        if frame.pts is not None and image.shape[:2] == (info.height // downscale, info.width // downscale):
+            yield float((frame.pts - first) * info.tick), image
 
 
 def _frames_from(info: VideoInfo, stamp: int, threads: int) -> Iterator[av.VideoFrame]:
@@ -171,6 +196,26 @@ def _frames_from(info: VideoInfo, stamp: int, threads: int) -> Iterator[av.Video
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    with open_video(path) as container:
+        stream = best_video(container)
+        if stream is None:
+            raise CaptureError(f"{path}: holds no video that can be decoded")
+        if max(stream.width, stream.height) > MAX_IMAGE_SIDE:
+            raise CaptureError(
+                f"{path}: is {stream.width}x{stream.height}, the limit is {MAX_IMAGE_SIDE} pixels per side"
+            )
+        # Later pictures may be larger than the first; FFmpeg's own limit is eight times as high.
+        stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_SIDE**2)}
+        yield container, stream
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[InputContainer]:
+    """Open a video file for FFmpeg.
+
+    Raises:
+        CaptureError: it cannot be read, also while it is open.
+    """
     check_file(path, "video")
     try:
         file = path.open("rb")
@@ -181,16 +226,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         # Titles and the like are in any encoding.
         with file, av.open(file, "r", container_options=options, metadata_errors="replace") as container:
-            stream = best_video(container)
-            if stream is None:
-                raise CaptureError(f"{path}: holds no video that can be decoded")
-            if max(stream.width, stream.height) > MAX_IMAGE_SIDE:
-                raise CaptureError(
-                    f"{path}: is {stream.width}x{stream.height}, the limit is {MAX_IMAGE_SIDE} pixels per side"
-                )
-            # Later pictures may be larger than the first; FFmpeg's own limit is eight times as high.
-            stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_SIDE**2)}
-            yield container, stream
+            yield container
     except (av.FFmpegError, OSError):
         raise CaptureError(
             f"{path}: cannot be read as a video (broken, or not one of {', '.join(_CONTAINERS)})"

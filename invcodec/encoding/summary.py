@@ -21,9 +21,10 @@ SCHEMA = 1
 def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
     """Cameras in order with their files, frames, scene bounds, and the cost of encoding with these settings.
 
-    A camera's `border` is the share of its pictures that is a black or white one. `encode` holds the networks and steps
-    that suit the rig, and an estimate: seconds of the first frame, of each later one at most and of all on this
-    machine, and bytes of the file.
+    A camera's `border` is the share of its pictures that is a black or white one; `start` is where frame 0 is in its
+    video, in seconds after the first frame, and `apart` how far its frames are from the times of their numbers, in
+    frames. `encode` holds the networks and steps that suit the rig, and an estimate: seconds of the first frame, of
+    each later one at most and of all on this machine, and bytes of the file.
 
     Raises:
         CaptureError: the networks need more cameras, or fewer; or an image of the first frame cannot be read.
@@ -59,6 +60,8 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
                 "files": str(files.video or files.images[capture.available.start]),
                 "masks": len(files.masks),
                 "border": 0.0 if border is None else float(border.mean()),
+                "start": float(files.start),
+                "apart": capture.apart(files),
                 "frames": len(capture.available),
             }
             for camera, files, border in zip(capture.cameras, capture.files, capture.borders, strict=True)

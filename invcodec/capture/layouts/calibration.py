@@ -365,6 +365,19 @@ def with_pictures(
     )
 
 
+def bare_videos(folder: Path) -> list[Path]:
+    """The videos of a folder that has no calibration, by natural order of their names."""
+    for root in (folder / below for below in _FOLDERS["videos"]):
+        if root.is_dir() and (found := [p for p in root.iterdir() if p.suffix.lower() in _VIDEOS and p.is_file()]):
+            return sorted(found, key=lambda path: natural(path.stem))
+    return []
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts cam_2 before cam_10."""
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
+
+
 def _of(root: Path, name: str, kind: str) -> Path | dict[int, Path] | None:
     """A camera's video, or its images by frame number."""
     plain = Path(name).name == name and name not in (".", "..")

@@ -41,6 +41,7 @@ class CameraFiles:
         images: image files by frame number.
         masks: mask images by frame number, or under None one mask for all frames; black pixels are ignored.
         stream: the live stream, if it is a live camera.
+        start: where frame 0 is in the video, in seconds after its first frame.
     """
 
     camera: Camera
@@ -48,6 +49,7 @@ class CameraFiles:
     images: Mapping[int, Path] = field(default_factory=dict)
     masks: Mapping[int | None, Path] = field(default_factory=dict)
     stream: Stream | None = None
+    start: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True)

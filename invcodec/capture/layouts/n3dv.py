@@ -6,11 +6,11 @@ length) and the near and far depth.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
+from invcodec.capture.layouts.calibration import natural
 from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, existing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import MAX_NUMBER, Camera, check_pose
@@ -21,11 +21,6 @@ _POSES = "poses_bounds.npy"
 
 def files(folder: Path) -> list[Path]:
     return existing(folder, _POSES)
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key that puts cam_2 before cam_10."""
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", path.stem) if p]
 
 
 def read(folder: Path, source: Source | None) -> Listing:
@@ -45,7 +40,7 @@ def read(folder: Path, source: Source | None) -> Listing:
         raise CaptureError(f"{path}: not a readable .npy file")
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu":
         raise CaptureError(f"{path}: has shape {rows.shape}, expected one row of 17 numbers per camera")
-    videos = sorted(folder.glob("*.mp4"), key=_natural)
+    videos = sorted(folder.glob("*.mp4"), key=lambda path: natural(path.stem))
     if len(videos) != len(rows):
         raise CaptureError(
             f"{folder}: {len(videos)} videos but {len(rows)} poses in {_POSES}; "

@@ -49,6 +49,11 @@ def recognise(folder: Path, name: str | None = None) -> tuple[str, Layout]:
     raise CaptureError(f"{folder}: no capture recognised here; expected {' or '.join(expected)}")
 
 
+def is_capture(folder: Path) -> bool:
+    """Whether the folder is of some layout."""
+    return folder.is_dir() and any(layout.files(folder) for _, layout in _in_order())
+
+
 def _in_order() -> Iterator[tuple[str, Layout]]:
     """All layouts in order of preference; plug-ins are loaded only if no built-in one is taken."""
     yield from ((name, load(name)) for name in LAYOUTS)

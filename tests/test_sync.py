@@ -1,0 +1,351 @@
+"""Finding when videos began, from sound and motion, and reading them accordingly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from conftest import Cli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invcodec.capture import offsets, sync
+from invcodec.capture.activity import loudness, motion
+from invcodec.capture.capture import open_capture, videos_of
+from invcodec.capture.sync import Curve, compare, solve, synchronise
+from invcodec.errors import CaptureError
+from invcodec.geometry.camera import Camera
+from invcodec.geometry.rig import look_at
+
+SIZE = (64, 48)
+UP = np.array([0, 1.0, 0])
+
+
+def rig(count: int) -> list[Camera]:
+    places = [np.array([np.sin(a), 0.4 * np.cos(3 * a), np.cos(a)]) * 3 for a in np.linspace(-0.5, 0.6, count)]
+    return [
+        Camera(f"cam{i}", *SIZE, 55.0, 55.0, SIZE[0] / 2, SIZE[1] / 2, look_at(place, np.zeros(3), UP))
+        for i, place in enumerate(places)
+    ]
+
+
+def picture(camera: Camera, time: float, exposure: float = 1.0) -> np.ndarray:
+    """Balls that never repeat their paths, in front of a pattern."""
+    y, x = np.mgrid[: camera.height, : camera.width] + 0.5
+    image = 60 + 30 * np.sin(x / 3) * np.sin(y / 4)
+    for ball, speed in enumerate((1.1, 1.7, 2.3)):
+        phase = speed * (time + 20) + ball
+        centre = np.array(
+            [np.sin(phase) + 0.4 * np.sin(2.7 * phase), 0.8 * np.sin(1.618 * phase), np.cos(0.77 * phase)]
+        )
+        local = (centre - camera.pose[:, 3]) @ camera.pose[:, :3]
+        u, v = camera.cx - camera.fx * local[0] / local[2], camera.cy + camera.fy * local[1] / local[2]
+        image = image + 150 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / 12)
+    return np.repeat((exposure * image)[..., None], 3, 2)
+
+
+def noise_at(times: np.ndarray) -> np.ndarray:
+    """A recording of bursts that all microphones hear, at times in seconds."""
+    rng = np.random.default_rng(5)
+    sound = np.zeros_like(times)
+    for start, length, pitch in rng.uniform((-5, 0.03, 200), (60, 0.3, 2500), (150, 3)):
+        passed = times - start
+        sound += np.where((passed > 0) & (passed < length), np.sin(2 * np.pi * pitch * passed), 0)
+    return 0.2 * sound
+
+
+def save(
+    path: Path,
+    camera: Camera,
+    begin: float,
+    *,
+    frames: int = 60,
+    fps: int = 30,
+    exposure: float = 1.0,
+    noise: float = 0.0,
+    sound: Callable[[np.ndarray], np.ndarray] | None = None,
+    still: bool = False,
+) -> None:
+    """Film from `begin` on, in seconds of the scene."""
+    rng = np.random.default_rng(list(path.stem.encode()))
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", fps, options={"crf": "12", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        if sound is not None:
+            audio = container.add_stream("aac", 48000, layout="mono")
+        for number in range(frames):
+            image = picture(camera, begin + (0 if still else number / fps), exposure) + rng.normal(
+                0, noise, (*SIZE[::-1], 3)
+            )
+            frame = av.VideoFrame.from_ndarray(np.clip(image, 0, 255).astype(np.uint8))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            heard = sound(begin + np.arange(frames * 48000 // fps) / 48000).astype(np.float32)
+            samples = av.AudioFrame.from_ndarray(heard[None], "fltp", "mono")
+            samples.sample_rate = 48000
+            container.mux(audio.encode(samples))
+            container.mux(audio.encode(None))
+
+
+def calibrate(folder: Path, cameras: Sequence[Camera]) -> None:
+    rows = [
+        {key: value for key, value in camera.to_dict().items() if key in ("fl_x", "fl_y", "cx", "cy")}
+        | {"name": camera.name, "video": f"{camera.name}.mp4", "w": SIZE[0], "h": SIZE[1]}
+        | {"transform_matrix": camera.pose.tolist()}
+        for camera in cameras
+    ]
+    (folder / "transforms.json").write_text(json.dumps({"cameras": rows}))
+
+
+def off(found: sync.Found, begins: Sequence[float], fps: float = 30) -> np.ndarray:
+    """Errors of the offsets, in frames."""
+    return np.abs(found.synchrony.offsets - (np.array(begins) - begins[0])) * fps
+
+
+BEGINS = (0.0, 0.01, -0.55, 0.39)
+"""By 0.3 to 16 frames."""
+
+
+def test_motion_along_epipolar_lines_tells_parts_of_a_frame(tmp_path: Path) -> None:
+    cameras = rig(4)
+    for camera, begin, exposure in zip(cameras, BEGINS, (1, 0.6, 1.1, 0.8), strict=True):
+        save(tmp_path / f"{camera.name}.mp4", camera, begin, exposure=exposure, noise=2)
+    calibrate(tmp_path, cameras)
+    found = synchronise(tmp_path, *videos_of(tmp_path))
+    assert found.told_by == "motion along epipolar lines"
+    assert found.synchrony.sure
+    assert off(found, BEGINS).max() < 0.3
+    # Two of them alone, and with another frame rate.
+    videos, known = videos_of(tmp_path)
+    assert known is not None
+    other = tmp_path / "other.mp4"
+    save(other, cameras[1], 0.5, fps=25, frames=50)
+    pair = synchronise(tmp_path, [videos[0], other], known[:2])
+    assert off(pair, (0.0, 0.5)).max() < 0.3
+
+
+def test_without_a_calibration_what_moves_in_all_tells(tmp_path: Path) -> None:
+    for camera, begin in zip(rig(4), BEGINS, strict=True):
+        save(tmp_path / f"{camera.name}.mp4", camera, begin, frames=150)
+    found = synchronise(tmp_path, *videos_of(tmp_path))
+    assert found.told_by == "motion"
+    assert found.synchrony.sure
+    assert off(found, BEGINS).max() < 1
+
+
+def test_sound_tells_where_nothing_moves(tmp_path: Path) -> None:
+    begins = (0.0, 0.01, -1.35)
+    for index, (camera, begin, gain) in enumerate(zip(rig(3), begins, (1, 0.1, 0.5), strict=True)):
+
+        def heard(times: np.ndarray, index: int = index, gain: float = gain) -> np.ndarray:
+            return gain * noise_at(times) + 0.01 * np.random.default_rng(index).normal(size=len(times))
+
+        save(tmp_path / f"{camera.name}.mp4", camera, begin, sound=heard, frames=120, still=True)
+    found = synchronise(tmp_path, *videos_of(tmp_path))
+    assert (found.told_by, found.synchrony.sure) == ("sound", True)
+    assert off(found, begins).max() < 0.06
+    silent = synchronise(tmp_path, *videos_of(tmp_path), by="motion")
+    assert not silent.synchrony.sure
+
+
+def test_videos_without_sound_say_so(tmp_path: Path) -> None:
+    camera = rig(1)[0]
+    for name, sound in (("a", noise_at), ("b", None), ("c", np.zeros_like)):
+        save(tmp_path / f"{name}.mp4", camera, 0, sound=sound, frames=40)
+    assert loudness(tmp_path / "a.mp4") is not None
+    assert loudness(tmp_path / "b.mp4") is None
+    assert loudness(tmp_path / "c.mp4") is None
+    with pytest.raises(CaptureError, match="has no sound"):
+        synchronise(tmp_path, *videos_of(tmp_path), by="sound")
+
+
+def test_motion_is_between_frames(tmp_path: Path) -> None:
+    save(tmp_path / "a.mp4", rig(1)[0], 0, frames=5, fps=10)
+    seen = motion(tmp_path / "a.mp4")
+    assert np.allclose(seen.times, [0.05, 0.15, 0.25, 0.35])
+    assert seen.changes.shape == (4, 48, 64)
+    assert seen.changes.max() > 20
+
+
+# the mathematics
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(20, 40), st.integers(20, 40), st.integers(1, 3))
+def test_comparing_shifts_against_a_slow_twin(seed: int, n: int, m: int, channels: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(3, 1, (channels, n)), rng.normal(-2, 5, (channels, m))
+    curve = compare(a, b, 0.1)
+    least = max(8, round(0.25 * min(n, m)))
+    lags = range(-(m - least), n - least + 1)
+    assert len(curve.values) == len(lags)
+    assert curve.first == pytest.approx(0.1 * lags[0])
+    for lag, value in zip(lags, curve.values, strict=True):
+        x = a[:, max(lag, 0) : min(n, m + lag)]
+        y = b[:, max(-lag, 0) :][:, : x.shape[1]]
+        x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+        r = (x * y).sum() / np.sqrt((x**2).sum() * (y**2).sum())
+        assert value == pytest.approx(-0.5 * x.shape[1] * np.log(1 - max(r, 0) ** 2), abs=1e-6)
+
+
+def test_signals_that_do_not_change_say_nothing() -> None:
+    assert not compare(np.ones((2, 50)), np.random.default_rng(0).normal(size=(2, 50)), 0.1).values.any()
+    assert not compare(np.zeros((1, 3)), np.zeros((1, 50)), 0.1).values.any()
+
+
+def bump(*peaks: tuple[float, float]) -> Curve:
+    """Differences and their log-likelihoods."""
+    places = np.arange(-100, 101) * 0.1
+    return Curve(-10.0, 0.1, np.sum([high * np.exp(-(((places - at) / 0.2) ** 2)) for at, high in peaks], axis=0))
+
+
+def test_pairs_that_disagree_with_the_others_are_outvoted() -> None:
+    true = np.array([0.0, 1.23, -2.5, 4.04])
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    curves = {(i, j): bump((true[j] - true[i], 10.0)) for i, j in pairs}
+    curves[0, 2] = bump((3.0, 14.0))
+    curves[1, 3] = bump((true[3] - true[1], 9.0), (-6.0, 9.5))
+    found = solve(4, curves)
+    assert np.abs(found.offsets - true).max() < 0.02
+    assert 0.5 < found.confidence.max() < 1
+
+
+def test_what_happens_again_and_again_is_not_certain() -> None:
+    periodic = bump(*((k * 1.5, 10.0 - 0.1 * abs(k)) for k in range(-5, 6)))
+    assert solve(2, {(0, 1): periodic}).confidence.max() < 0.05
+    assert solve(2, {(0, 1): bump((2.0, 10.0))}).confidence.min() > 0.95
+    assert solve(2, {}).confidence.max() == 0
+    assert np.allclose(solve(3, {(0, 1): bump((-2.0, 10.0))}).offsets, [0, -2, 0], atol=1e-3)
+
+
+@given(st.lists(st.fractions(-50, 50, max_denominator=1000), min_size=1, max_size=6), st.sampled_from([24, 25, 30]))
+def test_frame_0_is_where_all_videos_have_one(each: list[Fraction], fps: int) -> None:
+    starts = offsets.starts(each, Fraction(fps))
+    # The same time for all, and the first one that all have.
+    assert len({start + offset for start, offset in zip(starts, each, strict=True)}) == 1
+    assert min(starts) * fps >= Fraction(-1, 2)
+    assert min(starts) * fps < 1
+
+    # No choice of it brings the nearest frames closer together.
+    def spread(shift: Fraction) -> Fraction:
+        places = [start * fps + shift for start in starts]
+        apart = [place - (place + Fraction(1, 2)) // 1 for place in places]
+        return max(apart) - min(apart)
+
+    assert all(spread(Fraction(0)) <= spread(Fraction(k, 40)) for k in range(40))
+
+
+def test_videos_that_began_together_start_together() -> None:
+    assert offsets.starts([Fraction(0)] * 3, Fraction(30)) == [0, 0, 0]
+    assert offsets.starts([Fraction(0), Fraction(1, 10), Fraction(-1, 30)], Fraction(30)) == [
+        Fraction(1, 10),
+        Fraction(0),
+        Fraction(2, 15),
+    ]
+
+
+# the file, and the command
+
+
+@pytest.fixture
+def filmed(tmp_path: Path) -> Path:
+    """Two calibrated videos, the second of which began 5.3 frames later."""
+    cameras = rig(2)
+    for camera, begin in zip(cameras, (0.0, 5.3 / 30), strict=True):
+        save(tmp_path / f"{camera.name}.mp4", camera, begin, frames=60)
+    calibrate(tmp_path, cameras)
+    return tmp_path
+
+
+def test_from_videos_to_frames_of_one_time(cli: Cli, filmed: Path) -> None:
+    done = cli("sync", filmed)
+    assert (done.code, done.err) == (0, "")
+    assert "told by motion along epipolar lines" in done.out
+    written = json.loads((filmed / "sync.json").read_text())["videos"]
+    assert [row["video"] for row in written] == ["cam0.mp4", "cam1.mp4"]
+    assert written[1]["offset"] * 30 == pytest.approx(5.3, abs=0.15)
+    capture = open_capture(filmed)
+    # Less than half a frame apart at either end: nearest frames are 5 apart.
+    assert capture.available == range(55)
+    first = next(capture.frames(0)).images
+    assert all(
+        np.abs(image - picture(camera, time)).mean() < 6
+        for image, camera, time in zip(first, rig(2), (5 / 30, 5.3 / 30), strict=True)
+    )
+    shown = cli("inspect", filmed, "--preset", "draft", "--threads", 1)
+    assert "starts at 0.1" in shown.out
+    assert "frames apart" in shown.out
+    rows = json.loads(cli("inspect", filmed, "--preset", "draft", "--threads", 1, "--json").out)["cameras"]
+    assert rows[0]["apart"] + rows[1]["apart"] == pytest.approx(0.3, abs=0.15)
+    again = cli("sync", filmed)
+    assert (again.code, "already exists; use -f" in again.err) == (2, True)
+    assert json.loads(cli("sync", filmed, "-f", "--json").out)["sure"] is True
+
+
+def test_nothing_is_written_if_it_is_not_certain(cli: Cli, tmp_path: Path) -> None:
+    for camera in rig(2):
+        save(tmp_path / f"{camera.name}.mp4", camera, 0, still=True, noise=3)
+    done = cli("sync", tmp_path)
+    assert (done.code, "nothing was written" in done.err) == (1, True)
+    assert not (tmp_path / "sync.json").exists()
+    assert cli("sync", tmp_path, "--unsure").code == 0
+    assert len(json.loads((tmp_path / "sync.json").read_text())["videos"]) == 2
+
+
+def test_lengths_may_differ_if_it_is_known_when_videos_began(filmed: Path) -> None:
+    save(filmed / "cam1.mp4", rig(2)[1], 0.2, frames=40)
+    with pytest.raises(CaptureError, match="lengths differ"):
+        open_capture(filmed)
+    rows = [{"video": "cam0.mp4", "offset": 0}, {"video": "cam1.mp4", "offset": 0.2}]
+    (filmed / "sync.json").write_text(json.dumps({"videos": rows}))
+    capture = open_capture(filmed)
+    assert [files.start for files in capture.files] == [Fraction(1, 5), 0]
+    assert capture.available == range(40)
+    rows[1]["offset"] = 2.5
+    (filmed / "sync.json").write_text(json.dumps({"videos": rows}))
+    with pytest.raises(CaptureError, match="there is no time at which all videos have a frame"):
+        open_capture(filmed)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "'videos' is not a list of objects"),
+        ('{"videos": [3]}', "'videos' is not a list of objects"),
+        ('{"videos": [{"video": "cam0.mp4"}]}', "no 'video' or no 'offset'"),
+        ('{"videos": [{"video": 3, "offset": 0}]}', "no 'video' or no 'offset'"),
+        ('{"videos": [{"video": "cam0.mp4", "offset": NaN}]}', "'offset' is nan"),
+        ('{"videos": [{"video": "cam0.mp4", "offset": 1e6}]}', "more than a day"),
+        ('{"videos": [{"video": "a", "offset": 0}, {"video": "a", "offset": 0}]}', "two entries for a"),
+        ('{"videos": [{"video": "cam0.mp4", "offset": 0}]}', "no entry for cam1.mp4; run 'invcodec sync' again"),
+    ],
+)
+def test_broken_files_are_named(filmed: Path, text: str, message: str) -> None:
+    (filmed / "sync.json").write_text(text)
+    with pytest.raises(CaptureError) as error:
+        open_capture(filmed)
+    assert str(error.value).startswith(str(filmed / "sync.json"))
+    assert message in str(error.value)
+
+
+def test_what_cannot_be_synchronised_is_refused(cli: Cli, tmp_path: Path) -> None:
+    for prepare, message in (
+        (lambda: None, f"{tmp_path}: has no videos; at least 2"),
+        (lambda: save(tmp_path / "a.mp4", rig(1)[0], 0, frames=3), f"{tmp_path}: has 1 video; at least 2"),
+        (lambda: (tmp_path / "b.mp4").write_bytes(b"no video"), "b.mp4: cannot be read as a video"),
+    ):
+        prepare()
+        done = cli("sync", tmp_path)
+        assert (done.code, message in done.err) == (2, True), done.err
+    assert cli("sync", tmp_path / "nowhere").code == 2
+    (tmp_path / "b.mp4").unlink()
+    (tmp_path / "b.mp4").symlink_to("/dev/null")
+    (tmp_path / "c.mp4").symlink_to(Path(__file__))
+    done = cli("sync", tmp_path)
+    assert (done.code, "lies outside the capture's folder" in done.err) == (2, True)
