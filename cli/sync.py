@@ -103,6 +103,6 @@ def _text(found: Found) -> list[str]:
     rows = [["video", "offset s", "frames", "confidence"]]
     for row in _json(found)["videos"]:
         frames = row["offset"] * float(found.rate)
-        rows.append([row["video"], f"{row['offset']:.4f}", f"{frames:.2f}", f"{row['confidence']:.2f}"])
+        rows.append([row["video"], f"{row['offset']:.4f}", f"{frames:.2f}", f"{row['confidence']:.3f}"])
     rate = frame_rate_text([found.rate.numerator, found.rate.denominator])
     return [f"{found.folder}: offsets told by {found.told_by}; frames are of {rate}", "", *table(rows)]

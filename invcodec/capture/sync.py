@@ -26,8 +26,9 @@ from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.names import Evidence
 
-SURE = 0.5
-"""Offsets of less confidence are not to be trusted."""
+SURE = 0.98
+"""Offsets of less confidence are not to be trusted. On real captures, all that were wrong by more than two frames had
+less than 0.97."""
 _PLANES = 24
 """Epipolar planes of a pair."""
 _LEAST_SECONDS, _LEAST_PLACES = 0.25, 8
@@ -87,8 +88,8 @@ class Synchrony:
 
     Attributes:
         offsets: `[N]` in seconds, to be added to the times of each video's frames; 0 for the first video.
-        confidence: `[N]` from 0 to 1: how much likelier each is than any other. It is 1 - b / a, where a is the
-            log-likelihood of the offset, given the others, and b that of the next best.
+        confidence: `[N]`, the probability that each is right, given the others, if either it or the next best is:
+            1 - exp(b - a), where a and b are their log-likelihoods.
     """
 
     offsets: np.ndarray
@@ -220,7 +221,7 @@ def compare(a: np.ndarray, b: np.ndarray, step: float) -> Curve:
     """How well two signals agree, for every shift of one against the other.
 
     For a correlation r over n samples that is -n log(1 - r^2) / 2, the log-likelihood ratio of signals that are
-    correlated to ones that are not.
+    correlated to ones that are not. Samples that are like the ones before count for less (Bartlett 1946).
 
     Args:
         a, b: `[C, N]` and `[C, M]`, sampled every `step` seconds.
@@ -250,7 +251,20 @@ def compare(a: np.ndarray, b: np.ndarray, step: float) -> Curve:
     noise = 1e-9 * float(scale.max()) if scale.size else 0.0
     correlation = np.where(scale > noise, joint / np.maximum(scale, 1e-300), 0)
     values = -0.5 * count * np.log1p(-(np.clip(correlation, 0, 0.9999) ** 2))
-    return Curve(float(lags[0]) * step, step, values)
+    return Curve(float(lags[0]) * step, step, values / _memory(a, b))
+
+
+def _memory(a: np.ndarray, b: np.ndarray) -> float:
+    """How many samples of two signals `[C, N]` and `[C, M]` count as one, at least 1."""
+    shorter = min(a.shape[1], b.shape[1])
+    like = []
+    for signal in (a, b):
+        centred = signal - signal.mean(1, keepdims=True)
+        spectrum = np.abs(np.fft.rfft(centred, 2 * signal.shape[1])) ** 2
+        power = np.fft.irfft(spectrum.sum(0))[:shorter]
+        like.append(power / power[0] if power[0] > 0 else np.zeros(shorter))
+    share = 1 - np.arange(shorter) / shorter
+    return max(1.0, 1 + 2 * float((share * like[0] * like[1])[1 : max(1, shorter // 4)].sum()))
 
 
 def _planes(a: Camera, b: Camera, sizes: Sequence[tuple[int, ...]]) -> list[np.ndarray] | None:
@@ -344,4 +358,4 @@ def _best(video: int, offsets: np.ndarray, both: dict[tuple[int, int], Curve]) -
     if 0 < top < len(total) - 1:
         bend = total[top - 1] - 2 * best + total[top + 1]
         shift = 0.5 * float((total[top - 1] - total[top + 1]) / bend) if bend < 0 else 0.0
-    return float(places[top]) + shift * step, 1 - second / best
+    return float(places[top]) + shift * step, 1 - float(np.exp(second - best))
