@@ -144,12 +144,12 @@ def test_sound_tells_where_nothing_moves(tmp_path: Path) -> None:
     for index, (camera, begin, gain) in enumerate(zip(rig(3), begins, (1, 0.1, 0.5), strict=True)):
 
         def heard(times: np.ndarray, index: int = index, gain: float = gain) -> np.ndarray:
-            return gain * noise_at(times) + 0.01 * np.random.default_rng(index).normal(size=len(times))
+            return gain * noise_at(times) + 0.005 * np.random.default_rng(index).normal(size=len(times))
 
         save(tmp_path / f"{camera.name}.mp4", camera, begin, sound=heard, frames=120, still=True)
     found = synchronise(tmp_path, *videos_of(tmp_path))
     assert (found.told_by, found.synchrony.sure) == ("sound", True)
-    assert off(found, begins).max() < 0.06
+    assert off(found, begins).max() < 0.1
     silent = synchronise(tmp_path, *videos_of(tmp_path), by="motion")
     assert not silent.synchrony.sure
 
@@ -181,7 +181,7 @@ def test_comparing_shifts_against_a_slow_twin(seed: int, n: int, m: int, channel
     rng = np.random.default_rng(seed)
     a, b = rng.normal(3, 1, (channels, n)), rng.normal(-2, 5, (channels, m))
     curve = compare(a, b, 0.1)
-    least = max(8, round(0.25 * min(n, m)))
+    least = max(8, round(0.5 * min(n, m)))
     lags = range(-(m - least), n - least + 1)
     assert len(curve.values) == len(lags)
     assert curve.first == pytest.approx(0.1 * lags[0])
