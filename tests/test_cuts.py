@@ -1,5 +1,6 @@
 """Cuts: another scene gets a keyframe of its own, and neither light nor motion is taken for one."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from PIL import Image
 
 import invcodec
 from invcodec.capture.capture import open_capture
+from invcodec.encoding.encoder import Encoder
+from invcodec.encoding.presets import resolve
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.fitting import choose_space
 from invcodec.synth.rig import synthetic_rig
@@ -152,6 +155,20 @@ def test_a_cut_begins_a_scene_as_good_as_one_encoded_alone(cli: Cli, two_scenes:
     with invcodec.open(both) as first, invcodec.open(alone) as second:
         weights, others = first[2].weights(), second[2].weights()
     assert all((weights[key] == others[key]).all() for key in weights)
+
+
+def test_a_cut_begins_a_scene_where_each_frame_has_a_deadline(two_scenes: Path) -> None:
+    capture = open_capture(two_scenes)
+    budgets: list[str] = []
+
+    def seconds(kind: str) -> float:
+        budgets.append(kind)
+        return 600.0
+
+    with Encoder(io.BytesIO(), capture.cameras, resolve("draft", steps=60, threads=1), fps=capture.fps) as encoder:
+        frames = [encoder.push(frame.images, time=frame.time, seconds=seconds) for frame in capture.frames()]
+    assert [frame.kind for frame in frames] == budgets == ["key", "delta", "key", "delta"]
+    assert frames[2].fidelity.psnr == pytest.approx(frames[0].fidelity.psnr, abs=3)
 
 
 def test_an_encode_that_is_resumed_at_a_cut_or_after_it_goes_on_as_before(
