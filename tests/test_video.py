@@ -208,6 +208,34 @@ def test_colours_follow_the_stated_matrix_range_and_depth(
     assert np.abs(next(images(path)).astype(int) - colours).max() <= 2
 
 
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx265", {"x265-params": "log-level=none:pools=1"}),
+        ("libsvtav1", {"preset": "8", "svtav1-params": "lp=1"}),
+    ],
+)
+@pytest.mark.parametrize("span", [ColorRange.MPEG, ColorRange.JPEG])
+def test_hevc_and_av1_of_10_bits_keep_their_colours(
+    codec: str, options: dict[str, str], span: ColorRange, tmp_path: Path
+) -> None:
+    y, x = np.mgrid[:64, :96]
+    colours = np.stack([40 + 2 * x, 60 + 2 * y, 200 - x], -1).astype(np.uint8)
+    frames = []
+    for number in range(4):
+        frame = av.VideoFrame.from_ndarray(colours, format="rgb24").reformat(
+            format="yuv420p10le", dst_colorspace=Colorspace.ITU709, dst_color_range=span
+        )
+        frame.pts, frame.time_base = 100 * number, Fraction(1, 1000)
+        frame.colorspace, frame.color_range = Colorspace.ITU709, span
+        frames.append(frame)
+    read = list(images(coded(tmp_path / "phone.mkv", frames, codec, crf="8", **options)))
+    assert len(read) == 4
+    for image in read:
+        # Another range is off by 10.
+        assert np.abs(image.astype(int) - colours).mean() < 4
+
+
 def test_the_rate_of_ntsc_video_is_exact(tmp_path: Path) -> None:
     path = tmp_path / "ntsc.mp4"
     save_video(path, (picture(n) for n in range(3)), Fraction(30000, 1001))
@@ -354,6 +382,22 @@ def test_grey_of_16_bits_is_rounded_to_8(name: str, tmp_path: Path) -> None:
     Image.fromarray(deep).save(tmp_path / name)
     np.testing.assert_array_equal(read_image(tmp_path / name), np.rint(deep / 257)[..., None].repeat(3, 2))
     assert not has_alpha(tmp_path / name)
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_of_16_bits_keeps_the_upper_8(
+    channels: int, compression: str | None, planes: str, tmp_path: Path
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    deep = np.random.default_rng(0).integers(0, 65536, (20, 30, channels), dtype=np.uint16)
+    stored = deep if planes == "contig" else np.moveaxis(deep, -1, 0)
+    tifffile.imwrite(
+        tmp_path / "deep.tif", stored, photometric="rgb", planarconfig=planes, compression=compression,
+        extrasamples=["unassalpha"] * (channels - 3),
+    )  # fmt: skip
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.tif"), deep >> 8)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
+from invcodec.capture.exr import describe_exr, is_exr, read_exr
 from invcodec.errors import CaptureError
 from invcodec.limits import MAX_IMAGE_SIDE
 
@@ -20,16 +21,22 @@ _SIDEWAYS = (5, 6, 7, 8)
 """Values of Exif's Orientation that swap width and height."""
 # What is wrong with a picture is an error or nothing; Pillow also warns, of large ones and of tags nobody asked for.
 warnings.filterwarnings("ignore", module=r"PIL\b")
+# Pillow's own reader takes planes of 16 bits for planes of 8.
+TiffImagePlugin.READ_LIBTIFF = True
 
 
 def read_image(path: Path) -> np.ndarray:
     """An image file as `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha if it has transparency.
 
-    Turned as its Exif orientation says. 16 bits per channel are rounded to 8.
+    Turned as its Exif orientation says. Of 16 bits per channel, the upper 8 are kept; OpenEXR's linear light becomes
+    sRGB.
 
     Raises:
-        CaptureError: missing, not an image, too large, or of more than 16 bits per channel.
+        CaptureError: missing, not an image, too large, or of more than 16 bits per channel but for OpenEXR.
+        UsageError: OpenEXR's library is not installed.
     """
+    if _is_exr(path):
+        return read_exr(path)
     with _opened(path) as image:
         image.load()
         shown = ImageOps.exif_transpose(image)
@@ -41,18 +48,27 @@ def read_image(path: Path) -> np.ndarray:
 
 def has_alpha(path: Path) -> bool:
     """Whether `read_image` would return four channels; reads only the file's header."""
+    if _is_exr(path):
+        return describe_exr(path)[2]
     with _opened(path) as image:
         return _transparent(image)
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file as `read_image` returns it; reads only its header."""
+    if _is_exr(path):
+        return describe_exr(path)[:2]
     with _opened(path) as image:
         width, height = image.size
         # Pillow turns TIFFs itself. Asking others for tags that the header lacks would decode all of the image.
         tagged = image.format != "TIFF" and not {"exif", "xmp"}.isdisjoint(image.info)
         sideways = tagged and image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
         return (height, width) if sideways else (width, height)
+
+
+def _is_exr(path: Path) -> bool:
+    check_file(path, "image")
+    return is_exr(path)
 
 
 def _transparent(image: Image.Image) -> bool:

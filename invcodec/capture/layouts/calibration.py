@@ -34,7 +34,7 @@ _MAX_BYTES = 4 << 20
 _MAX_VALUES = 1 << 18
 _MAX_DEPTH = 8
 """Of a YAML or TOML file: how many values it may have, and how deep in each other."""
-_IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".tga"}
+_IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".tga", ".exr"}
 _VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".mpg", ".mxf"}
 _FOLDERS = {"images": ("images", ".", "images_2", "images_4", "images_8", "rgbs"), "videos": (".", "videos", "images")}
 """Where pictures may be, in order of preference."""
