@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from llvmlite.binding import get_host_cpu_features
 
+from invcodec.capture.capture import Frame
 from invcodec.encoding.calibration import processor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,6 +97,14 @@ def evaluate(program: Sequence[str], file: Path, capture: Path, cameras: Sequenc
     for name in cameras:
         command += ["--camera", name]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def complete(frame: Frame) -> list[np.ndarray]:
+    """The images of all cameras, of a capture without gaps."""
+    images = [image for image in frame.images if image is not None]
+    if len(images) < len(frame.images):
+        raise SystemExit(f"frame {frame.number}: a camera has no image of it")
+    return images
 
 
 def mean_known(values: Iterable[float | None]) -> float | None:

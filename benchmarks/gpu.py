@@ -95,7 +95,7 @@ def measure_steps(arguments: Namespace, folder: Path, results: Results) -> None:
         weights = video.source.state_at(0).weights()
     views = Views([capture.cameras[i] for i in chosen], networks.space)
     first, second = (
-        FramePixels.gather([frame.images[i] for i in chosen], [None] * len(chosen), views.validation)
+        FramePixels.gather([common.complete(frame)[i] for i in chosen], [None] * len(chosen), views.validation)
         for frame in capture.frames(0)
     )
     frame = ChangeFinder(views, networks.shown.profile.config["occupancy"]).find(second, first)

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import quality
-from common import ROOT, Results, instruction_set
+from common import ROOT, Results, complete, instruction_set
 
 from invcodec.capture.capture import Capture, open_capture
 from invcodec.decoding.video import Video
@@ -107,7 +107,7 @@ def write_rays(path: Path, capture: Capture, space: Space | None) -> None:
 
     origins, directions = rays(capture.training)
     shown_origins, shown_directions = rays(held_out)
-    images = [over_white(frame.images[index]).reshape(-1, 3) for index in capture.training]
+    images = [over_white(complete(frame)[index]).reshape(-1, 3) for index in capture.training]
     corner = np.broadcast_to([[[0.0, 0, 0, 1]]], (len(images), 1, 4))
     poses = np.stack([capture.cameras[index].pose for index in capture.training])
     np.savez(
@@ -126,7 +126,7 @@ def scores(capture: Capture, colours: np.ndarray) -> dict[str, float]:
     """PSNR and SSIM of the colours `[N, 3]` in [0, 1] of all pixels of the held-out cameras, means over cameras."""
     frame = next(capture.frames())
     found = []
-    for camera, image in zip(capture.cameras, frame.images, strict=True):
+    for camera, image in zip(capture.cameras, complete(frame), strict=True):
         if camera.held_out:
             count = camera.width * camera.height
             picture, colours = to_8_bit(colours[:count]).reshape(image.shape[:2] + (3,)), colours[count:]

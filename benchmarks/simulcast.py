@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from bjontegaard import rate_at
+from common import complete
 
 from invcodec.capture.capture import Capture
 from invcodec.metrics import psnr
@@ -53,7 +54,7 @@ def read_views(capture: Capture) -> list[list[np.ndarray]]:
     views: list[list[np.ndarray]] = [[] for _ in capture.training]
     for frame in capture.frames():
         for view, index in zip(views, capture.training, strict=True):
-            view.append(frame.images[index][..., :3])
+            view.append(complete(frame)[index][..., :3])
     return views
 
 

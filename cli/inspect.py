@@ -109,7 +109,8 @@ def _poses(capture: Capture) -> dict[str, Any]:
     if capture.flat or find_spec("cv2") is None:
         return {"checked": False}
     with closing(capture.frames()) as frames:
-        fit = check(capture.cameras, next(frames).images)
+        seen = [(c, image) for c, image in zip(capture.cameras, next(frames).images, strict=True) if image is not None]
+    fit = check([camera for camera, _ in seen], [image for _, image in seen])
     if fit.wrong:
         reason = f"it would, if {fit.instead}" if fit.instead else "it is another rig's, or that of other pictures"
         warnings.warn(
@@ -154,6 +155,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         lens = [f"{key} {camera[key]:.3g}" for key in DISTORTION if camera[key]]
         note = ["held out"] * camera["held_out"] + ["masked"] * bool(camera["masks"])
         note += [f"starts at {camera['start']:.3f} s, {camera['apart']:.2f} frames apart"] * bool(camera["start"])
+        note += [f"{camera['gaps']} missing"] * bool(camera["gaps"])
         note += [f"{camera['border']:.1%} border"] * bool(camera["border"])
         rows.append(
             [
@@ -170,7 +172,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         f"{summary['capture']}: layout {summary['layout']}, {summary['source']}",
         f"frames    {first} to {stop - 1} ({count} of {high - low}), {frame_rate_text(rate)}, "
         f"{seconds_text(count * rate[1] / rate[0])}",
-        f"images    {cameras[0]['width']}x{cameras[0]['height']}{shrunk}",
+        f"images    {_sizes_text(cameras)}{shrunk}",
         *(f"empty     {text}" for text in _empty_text(summary)),
         f"scene     {scene}",
         f"poses     {summary['axes']}",
@@ -187,6 +189,12 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         "",
         *table(rows, left=2),
     ]
+
+
+def _sizes_text(cameras: list[dict[str, Any]]) -> str:
+    sizes = sorted({(camera["width"] * camera["height"], camera["width"], camera["height"]) for camera in cameras})
+    (_, *small), (_, *large) = sizes[0], sizes[-1]
+    return "{}x{}".format(*small) + (" to {}x{}".format(*large) if len(sizes) > 1 else "")
 
 
 _EMPTY = {

@@ -19,8 +19,8 @@ from invcodec.metrics import BEST_PSNR
 from invcodec.synth.write import write_synthetic
 
 bjontegaard = load("bjontegaard", ROOT / "benchmarks")
-simulcast = load("simulcast", ROOT / "benchmarks")
 common = load("common", ROOT / "benchmarks")
+simulcast = load("simulcast", ROOT / "benchmarks")
 quality = load("quality", ROOT / "benchmarks")
 speed = load("speed", ROOT / "benchmarks")
 peers = load("peers", ROOT / "benchmarks")

@@ -18,7 +18,8 @@ from invcodec.capture import offsets, sync
 from invcodec.capture.activity import loudness, motion
 from invcodec.capture.capture import open_capture, videos_of
 from invcodec.capture.sync import Curve, _memory, compare, solve, synchronise
-from invcodec.errors import CaptureError
+from invcodec.capture.video import probe
+from invcodec.errors import CaptureError, InvWarning
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
 
@@ -70,8 +71,9 @@ def save(
     noise: float = 0.0,
     sound: Callable[[np.ndarray], np.ndarray] | None = None,
     still: bool = False,
+    dropped: int | None = None,
 ) -> None:
-    """Film from `begin` on, in seconds of the scene."""
+    """Film from `begin` on, in seconds of the scene; one frame may be dropped."""
     rng = np.random.default_rng(list(path.stem.encode()))
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", fps, options={"crf": "12", "preset": "ultrafast"})
@@ -83,7 +85,9 @@ def save(
                 0, noise, (*SIZE[::-1], 3)
             )
             frame = av.VideoFrame.from_ndarray(np.clip(image, 0, 255).astype(np.uint8))
-            container.mux(stream.encode(frame))
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            if number != dropped:
+                container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound is not None:
             heard = sound(begin + np.arange(frames * 16000 // fps) / 16000).astype(np.float32)
@@ -308,17 +312,41 @@ def test_nothing_is_written_if_it_is_not_certain(cli: Cli, tmp_path: Path) -> No
 
 
 def test_lengths_may_differ_if_it_is_known_when_videos_began(filmed: Path) -> None:
-    save(filmed / "cam1.mp4", rig(2)[1], 0.2, frames=40)
-    with pytest.raises(CaptureError, match="lengths differ"):
+    save(filmed / "cam1.mp4", rig(2)[1], 0.2, frames=30)
+    with pytest.raises(CaptureError, match=r"cam1\.mp4 has only 30 of .* 0:60; .* began with 'invcodec sync'"):
         open_capture(filmed)
     rows = [{"video": "cam0.mp4", "offset": 0}, {"video": "cam1.mp4", "offset": 0.2}]
     (filmed / "sync.json").write_text(json.dumps({"videos": rows}))
     capture = open_capture(filmed)
     assert [files.start for files in capture.files] == [Fraction(1, 5), 0]
-    assert capture.available == range(40)
+    assert capture.available == range(30)
     rows[1]["offset"] = 2.5
     (filmed / "sync.json").write_text(json.dumps({"videos": rows}))
     with pytest.raises(CaptureError, match="there is no time at which all videos have a frame"):
+        open_capture(filmed)
+
+
+def test_a_dropped_frame_is_a_gap_at_the_time_that_the_offsets_give(cli: Cli, filmed: Path) -> None:
+    save(filmed / "cam0.mp4", rig(2)[0], 0, dropped=12)
+    save(filmed / "cam1.mp4", rig(2)[1], 0.2, frames=40, dropped=9)
+    rows = [{"video": "cam0.mp4", "offset": 0}, {"video": "cam1.mp4", "offset": 0.2}]
+    (filmed / "sync.json").write_text(json.dumps({"videos": rows}))
+    with pytest.warns(InvWarning, match="images are missing: cam0 1, cam1 1 of 40"):
+        capture = open_capture(filmed)
+    assert (capture.available, capture.gaps) == (range(40), ({6}, {9}))
+    for frame in capture.frames(5):
+        for index, (camera, image) in enumerate(zip(capture.cameras, frame.images, strict=True)):
+            if frame.number in capture.gaps[index]:
+                assert image is None
+            else:
+                assert image is not None
+                assert np.abs(image - picture(camera, 0.2 + frame.number / 30)).mean() < 3
+    shown = cli("inspect", filmed, "--frames", "0:9", "--preset", "draft", "--threads", 1, "--json")
+    assert [(row["start"], row["gaps"]) for row in json.loads(shown.out)["cameras"]] == [(0.2, 1), (0.0, 0)]
+    # Frames that both lack cannot be learned of.
+    save(filmed / "cam1.mp4", rig(2)[1], 0.2, frames=40, dropped=6)
+    probe.cache_clear()
+    with pytest.raises(CaptureError, match="no camera to train on has an image of frame 6"):
         open_capture(filmed)
 
 

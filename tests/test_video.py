@@ -103,11 +103,11 @@ def test_reading_a_video_can_stop_early(video: Path) -> None:
     assert list(reader) == []
 
 
-def test_a_video_without_some_of_the_frames_says_which(video: Path) -> None:
-    with pytest.raises(
-        CaptureError, match=rf"waves\.mp4: has no frame at 0\.960 s, which is frame {COUNT} at 12\.5 per"
-    ):
-        list(images(video, COUNT - 2, COUNT + 3))
+def test_a_video_without_some_of_the_frames_has_gaps(video: Path) -> None:
+    found = list(images(video, COUNT - 2, COUNT + 3))
+    assert [nearest(image) for image in found[:2]] == [COUNT - 2, COUNT - 1]
+    assert found[2:] == [None] * 3
+    assert list(images(video, COUNT + 5, COUNT + 7)) == [None] * 2
 
 
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "b.ts"])
@@ -129,8 +129,7 @@ def test_frames_of_a_varying_rate_are_read_by_their_times(tmp_path: Path) -> Non
     shown = [nearest(image) for image in images(path, 0, 7)]
     assert shown == [min(range(COUNT), key=lambda i: abs(times[i] - 1000 * n / info.fps)) for n in range(7)]
     assert nearest(next(images(path, 9))) == 8
-    with pytest.raises(CaptureError, match=r"phone\.mkv: has no frame at 0\.259 s, which is frame 7 .*--frames"):
-        list(images(path))
+    assert [number for number, image in enumerate(images(path)) if image is None] == [7]
 
 
 def test_times_that_jitter_do_not_change_the_rate(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -21,11 +22,14 @@ from invcodec.capture.layouts.calibration import bare_videos
 from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing
 from invcodec.capture.layouts.registry import is_capture, recognise
 from invcodec.capture.video import probe, read_video
-from invcodec.errors import CaptureError
+from invcodec.errors import CaptureError, InvWarning
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
 from invcodec.limits import MAX_IMAGE_SIDE, MAX_NAME_BYTES
 from invcodec.names import Alpha, Source
+
+_MOST_MISSING = 0.4
+"""Of the frames of a capture, a camera may lack this share: the cameras ran apart, or numbers mean something else."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,14 @@ class Frame:
     Attributes:
         number: frame number in the capture.
         time: in seconds, exact.
-        images: for each camera `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha.
+        images: for each camera `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha; None if it has none at this time.
         masks: for each camera `[H, W]` bool (False: ignore the pixel), or None.
     """
 
     number: int
     time: Fraction
-    images: list[np.ndarray]
-    masks: list[np.ndarray | None]
+    images: Sequence[np.ndarray | None]
+    masks: Sequence[np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Capture:
         fps: frames per second.
         numbers: frame numbers that `frames` yields.
         available: all frame numbers in the folder.
+        gaps: those of which a camera has no image, for each camera.
         source_size: width and height of the first camera before downscaling.
         downscale: the factor that `frames` shrinks images by.
         alpha: what pixels mean that alpha, or a mask where no image has alpha, leaves empty: "mask": they are ignored;
@@ -77,6 +82,7 @@ class Capture:
     fps: Fraction
     numbers: range
     available: range
+    gaps: tuple[frozenset[int], ...]
     source_size: tuple[int, int]
     downscale: int
     alpha: Alpha
@@ -98,11 +104,19 @@ class Capture:
         """The time of a frame number in seconds."""
         return number / self.fps
 
+    def last_seen(self, number: int) -> int:
+        """The frame number up to `number` from which on every camera has been seen that was seen before."""
+        before = [number]
+        for gaps in self.gaps:
+            seen = (each for each in range(number, self.numbers.start - 1, -1) if each not in gaps)
+            before.append(next(seen, number))
+        return min(before)
+
     def frames(self, start: int | None = None) -> Generator[Frame]:
         """Yield frames in order, from number `start` on, reading one frame ahead.
 
         Raises:
-            CaptureError: an image is missing, unreadable or unlike the others.
+            CaptureError: an image is unreadable or unlike the others.
         """
         numbers = self.numbers if start is None else range(start, self.numbers.stop)
         with ExitStack() as stack:
@@ -128,13 +142,16 @@ class Capture:
                     ahead = pool.submit(read, number + 1)
                 yield frame
 
-    def _images(self, files: CameraFiles, numbers: range) -> Generator[np.ndarray]:
+    def _images(self, files: CameraFiles, numbers: range) -> Generator[np.ndarray | None]:
         if files.video is not None:
             threads = max(1, (os.cpu_count() or 1) // len(self.files))
             rate = _video_rate(self.files)
             yield from read_video(probe(files.video), numbers, rate, files.start, threads=threads)
             return
         for number in numbers:
+            if number not in files.images:
+                yield None
+                continue
             image = read_image(files.images[number])
             if image.shape[2] == 4 and self.coverage.told_by != "alpha" and self.alpha != "ignore":
                 raise CaptureError(
@@ -148,8 +165,12 @@ class Capture:
                 )
             yield image
 
-    def _picture(self, camera: int, number: int, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def _picture(
+        self, camera: int, number: int, image: np.ndarray | None
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Image and mask of a camera, as in `Frame`, from the image `[H, W, 3 or 4]` as it was read."""
+        if image is None:
+            return None, None
         files, border = self.files[camera], self.borders[camera]
         path = files.masks.get(number, files.masks.get(None))
         if self.alpha == "matte":
@@ -172,18 +193,19 @@ class Capture:
     def borders(self) -> list[np.ndarray | None]:
         """For each camera the pixels `[H, W]` bool of a black or white border, before downscaling, or None.
 
-        They are those of the first frame, and ignored in all unless `alpha` is not "mask".
+        They are those of its first image, and ignored in all unless `alpha` is not "mask".
         """
-        first = self.numbers[:1]
-        if self.alpha != "mask" or not first:
+        if self.alpha != "mask":
             return [None] * len(self.files)
 
-        def border(files: CameraFiles) -> np.ndarray | None:
-            with closing(self._images(files, first)) as images:
-                return plain_border(next(images)[..., :3])
+        def border(files: CameraFiles, gaps: frozenset[int]) -> np.ndarray | None:
+            first = next((number for number in self.numbers if number not in gaps), self.numbers.stop)
+            with closing(self._images(files, range(first, self.numbers.stop)[:1])) as images:
+                image = next(images, None)
+            return None if image is None else plain_border(image[..., :3])
 
         with ThreadPoolExecutor(min(len(self.files), os.cpu_count() or 1)) as pool:
-            return list(pool.map(border, self.files))
+            return list(pool.map(border, self.files, self.gaps))
 
     def apart(self, files: CameraFiles) -> float:
         """How far a camera's frames are from the times that their numbers stand for, in frames of its video."""
@@ -207,7 +229,7 @@ class Capture:
         first = replace(self, numbers=self.available[:1])
         with closing(first.frames()) as frames:
             for image in next(frames).images:
-                total.update(image.tobytes())
+                total.update(b"" if image is None else image.tobytes())
         return total.digest()[:16]
 
 
@@ -236,11 +258,13 @@ def open_capture(
 
     Raises:
         CaptureError: anything that would make an encode fail; names the file.
+
+    Warns of cameras that have no image of some frames.
     """
     folder = Path(path)
     name, found = recognise(folder, layout)
     listing = _listing(folder, found, source, outside)
-    files, available, fps = _check_files(folder, listing)
+    files, available, gaps, fps = _check_files(folder, listing)
     least = 1 if listing.flat else MIN_TRAINING_CAMERAS
     cameras = rig_cameras([f.camera for f in files], folder, downscale=downscale, holdout=holdout, least=least)
     first, stop = frames or (None, None)
@@ -253,9 +277,7 @@ def open_capture(
         )
     first_files = files[0]
     numbers = range(first, stop)
-    for each in files:
-        if each.video is not None:
-            probe(each.video).shown(numbers, _video_rate(files), each.start)
+    _check_gaps(folder, cameras, gaps, numbers)
     found_empty = _coverage(files, numbers)
     if alpha == "matte" and found_empty.told_by is None:
         raise CaptureError(f"{folder}: has no alpha and no masks, which a matte needs")
@@ -272,6 +294,7 @@ def open_capture(
         fps,
         numbers,
         available,
+        gaps,
         (first_files.camera.width, first_files.camera.height),
         downscale,
         alpha,
@@ -354,20 +377,24 @@ def read_mask(path: Path, camera: Camera) -> np.ndarray:
 
 
 def _coverage(files: Sequence[CameraFiles], numbers: range) -> Coverage:
-    """What the first and the last of these frames leave empty."""
-    ends = sorted({numbers[0], numbers[-1]})
+    """What the first and the last image of each camera leave empty, of these frames."""
+
+    def ends(each: CameraFiles) -> list[int]:
+        there = [number for number in numbers if number in each.images]
+        return sorted({*there[:1], *there[-1:]})
 
     def by_alpha(each: CameraFiles) -> list[np.ndarray]:
-        images = (read_image(each.images[number]) for number in ends)
+        images = (read_image(each.images[number]) for number in ends(each))
         return [image[..., 3] >= OPAQUE if image.shape[2] == 4 else np.ones(image.shape[:2], bool) for image in images]
 
     def by_masks(each: CameraFiles) -> list[np.ndarray]:
         size = each.camera.height, each.camera.width
-        paths = [each.masks.get(number, each.masks.get(None)) for number in ends]
+        chosen = [numbers[0], numbers[-1]] if each.video is not None else ends(each)
+        paths = [each.masks.get(number, each.masks.get(None)) for number in chosen]
         return [np.ones(size, bool) if path is None else read_mask(path, each.camera) >= 128 for path in paths]
 
     with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1)) as pool:
-        if any(each.images and has_alpha(each.images[numbers[0]]) for each in files):
+        if any(has_alpha(each.images[number]) for each in files for number in ends(each)[:1]):
             return coverage("alpha", pool.map(by_alpha, files))
         if any(each.masks for each in files):
             return coverage("masks", pool.map(by_masks, files))
@@ -387,7 +414,7 @@ def _seen(camera: Camera, downscale: int) -> np.ndarray | None:
     return np.stack([small.sees(small.centres(range(row, row + 1))) for row in range(small.height)])
 
 
-def _close(reader: Generator[np.ndarray]) -> None:
+def _close(reader: Generator[np.ndarray | None]) -> None:
     """Close a reader; after a second Ctrl-C its thread may still be running it, and then it ends by itself."""
     with suppress(ValueError):
         reader.close()
@@ -460,10 +487,12 @@ def _downscaled(camera: Camera, factor: int, folder: Path) -> Camera:
     )  # fmt: skip
 
 
-def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...], range, Fraction]:
-    """Check declared sizes, lengths and rates against the files; returns files, frame numbers and frame rate."""
+def _check_files(
+    folder: Path, listing: Listing
+) -> tuple[tuple[CameraFiles, ...], range, tuple[frozenset[int], ...], Fraction]:
+    """Check declared sizes against the files; returns files, frame numbers, each camera's gaps, and frame rate."""
     checked = []
-    lengths: dict[str, range] = {}
+    spans: list[range] = []
     rate = _video_rate(listing.cameras)
     videos = [files.video for files in listing.cameras if files.video is not None]
     shifts = offsets.read(folder, videos) if videos and not listing.flat else None
@@ -473,7 +502,7 @@ def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...
         if files.video is not None:
             info = probe(files.video)
             size, where = (info.width, info.height), files.video
-            lengths[os.path.relpath(files.video, folder)] = range(info.length(rate, start))
+            spans.append(range(info.length(rate, start)))
         else:
             numbers = sorted(files.images)
             where = files.images[numbers[0]]
@@ -481,10 +510,7 @@ def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...
             for path in files.images.values():
                 if (other := image_size(path)) != size:
                     raise CaptureError(f"{path}: is {other[0]}x{other[1]}, but {where.name} is {size[0]}x{size[1]}")
-            lengths[f"camera '{camera.name}'"] = range(numbers[0], numbers[-1] + 1)
-            if len(numbers) != numbers[-1] - numbers[0] + 1:
-                gap = next(n for n in range(numbers[0], numbers[-1]) if n not in files.images)
-                raise CaptureError(f"{folder}: camera '{camera.name}' has no image for frame {gap}")
+            spans.append(range(numbers[0], numbers[-1] + 1))
         for path in files.masks.values():
             check_file(path, "mask")
         if size != (camera.width, camera.height):
@@ -498,18 +524,52 @@ def _check_files(folder: Path, listing: Listing) -> tuple[tuple[CameraFiles, ...
             camera = camera.scaled(*size)
         checked.append(replace(files, camera=camera, start=start))
     if shifts:
-        common = range(min(each.stop for each in lengths.values()))
-        if not common:
+        available = range(min(span.stop for span in spans))
+        if not available:
             raise CaptureError(f"{folder}: by {offsets.FILE}, there is no time at which all videos have a frame")
-        return tuple(checked), common, listing.fps or rate
-    if len(set(lengths.values())) > 1:
-        counts = sorted(lengths.items(), key=lambda item: len(item[1]))
-        (short, a), (long, b) = counts[0], counts[-1]
+    else:
+        available = range(min(span.start for span in spans), max(span.stop for span in spans))
+    least = (1 - _MOST_MISSING) * len(available)
+    gaps = []
+    for files in checked:
+        there = len(files.images) if files.video is None else len(probe(files.video).stamps)
+        # Numbers are not listed where a few pictures span far too many; a frame of a video is near two at most.
+        if 2 * there >= least:
+            gaps.append(_gaps(files, available, rate))
+            there = len(available) - len(gaps[-1])
+        if there < least:
+            what = f"camera '{files.camera.name}'" if files.video is None else os.path.relpath(files.video, folder)
+            raise CaptureError(
+                f"{folder}: {what} has only {there} of the frames {available.start}:{available.stop}; "
+                "trim all cameras to the same frames"
+                + ("" if files.video is None or shifts else ", or find when each began with 'invcodec sync'")
+            )
+    return tuple(checked), available, tuple(gaps), listing.fps or rate
+
+
+def _gaps(files: CameraFiles, available: range, rate: Fraction) -> frozenset[int]:
+    """The frame numbers of which a camera has no picture."""
+    if files.video is None:
+        return frozenset(available).difference(files.images)
+    shown = probe(files.video).shown(available, rate, files.start)
+    return frozenset(number for number, stamp in zip(available, shown, strict=True) if stamp is None)
+
+
+def _check_gaps(folder: Path, cameras: Sequence[Camera], gaps: Sequence[frozenset[int]], numbers: range) -> None:
+    """Refuse frames that nothing could be learned of, and warn of missing images."""
+    of_none = frozenset.intersection(*(gaps[index] for index in training_cameras(cameras)))
+    if nothing := [number for number in numbers if number in of_none]:
         raise CaptureError(
-            f"{folder}: lengths differ: {short} has frames {a.start}:{a.stop}, {long} has {b.start}:{b.stop}; "
-            "trim all cameras to the same frames, or find when each began with 'invcodec sync'"
+            f"{folder}: no camera to train on has an image of frame {nothing[0]}; leave it out with --frames"
         )
-    return tuple(checked), next(iter(lengths.values())), listing.fps or rate
+    missing = {camera.name: sum(n in gap for n in numbers) for camera, gap in zip(cameras, gaps, strict=True) if gap}
+    if short := [f"{name} {count}" for name, count in missing.items() if count]:
+        named = ", ".join(short[:4]) + (", ..." if len(short) > 4 else "")
+        warnings.warn(
+            f"{folder}: images are missing: {named} of {len(numbers)}; the other cameras' are used at these times",
+            InvWarning,
+            stacklevel=3,
+        )
 
 
 def _check_inside(folder: Path, paths: Iterable[Path]) -> None:

@@ -51,17 +51,15 @@ class VideoInfo:
     tick: Fraction
 
     def length(self, rate: Fraction, start: Fraction = Fraction(0)) -> int:
-        """Number of frames at this rate, from `start` seconds after the video's first to its last."""
-        return round((int(self.stamps[-1] - self.stamps[0]) * self.tick - start) * rate) + 1
+        """Number of frames at this rate, from `start` seconds after the video's first to the end of its last."""
+        last = int(self.stamps[-1] - self.stamps[0]) * self.tick
+        return max(round((last + 1 / self.fps - start) * rate), int(start <= last))
 
-    def shown(self, numbers: range, rate: Fraction, start: Fraction = Fraction(0)) -> np.ndarray:
-        """The stamp `[len(numbers)]` of the frame at each number's time.
+    def shown(self, numbers: range, rate: Fraction, start: Fraction = Fraction(0)) -> list[int | None]:
+        """The stamp of the frame at each number's time, or None where there is none.
 
         Args:
             start: time of number 0, in seconds after the first frame.
-
-        Raises:
-            CaptureError: there is no frame at the time of one of the numbers.
         """
         ticks = float(1 / (rate * self.tick))
         times = np.arange(numbers.start, numbers.stop) * ticks + float(start / self.tick)
@@ -69,14 +67,8 @@ class VideoInfo:
         after = np.clip(np.searchsorted(passed, times), 1, len(passed) - 1) if len(passed) > 1 else np.zeros(1, int)
         before = np.maximum(after - 1, 0)
         nearest = np.where(times - passed[before] <= passed[after] - times, before, after)
-        missing = np.abs(passed[nearest] - times) > _NEAR * ticks
-        if missing.any():
-            number = numbers[int(missing.argmax())]
-            raise CaptureError(
-                f"{self.path}: has no frame at {float(start + number / rate):.3f} s, which is frame {number} at "
-                f"{float(rate):g} per second; leave it out with --frames, or convert the video to a constant rate"
-            )
-        return self.stamps[nearest]
+        there = np.abs(passed[nearest] - times) <= _NEAR * ticks
+        return [stamp if near else None for stamp, near in zip(self.stamps[nearest].tolist(), there, strict=True)]
 
 
 @cache
@@ -131,21 +123,25 @@ def read_video(
     start: Fraction = Fraction(0),
     *,
     threads: int = 1,
-) -> Generator[np.ndarray]:
-    """Yield the frames `[H, W, 3]` uint8 of these numbers at this rate.
+) -> Generator[np.ndarray | None]:
+    """Yield the frames `[H, W, 3]` uint8 of these numbers at this rate; None where there is none.
 
     Args:
         start: time of number 0, in seconds after the first frame.
         threads: for decoding.
 
     Raises:
-        CaptureError: a frame is missing or cannot be decoded.
+        CaptureError: a frame cannot be decoded.
     """
     upright = Upright(str(info.path))
     wanted = info.shown(numbers, rate, start)
-    frames = _frames_from(info, int(wanted[0]), threads)
+    first = next((stamp for stamp in wanted if stamp is not None), None)
+    frames = iter(()) if first is None else _frames_from(info, first, threads)
     frame = next(frames, None)
     for number, stamp in zip(numbers, wanted, strict=True):
+        if stamp is None:
+            yield None
+            continue
         while frame is not None and frame.pts is not None and frame.pts < stamp:
             frame = next(frames, None)
         if frame is None or frame.pts != stamp or frame.is_corrupt:

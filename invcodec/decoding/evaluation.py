@@ -21,7 +21,7 @@ from invcodec.metrics import Fidelity, over_white, psnr, ssim_map
 from invcodec.names import Alpha
 from invcodec.output import file_name_part, written
 from invcodec.training.change import differing, spread
-from invcodec.training.pixels import validation_pixels
+from invcodec.training.pixels import held, validation_pixels
 
 SCHEMA = 1
 """Version of `Evaluation`; raised when a field changes its meaning or is removed."""
@@ -69,7 +69,7 @@ class FrameEvaluation(TypedDict):
     bytes: int
     """Size of its record."""
     cameras: dict[str, Figures]
-    """By the camera's name."""
+    """By the camera's name; those that have a picture of it."""
 
 
 class FileBytes(TypedDict):
@@ -194,6 +194,8 @@ def evaluate(
         figures = {}
         try:
             for name, image, mask, moving in zip(names, captured.images, captured.masks, captured.moving, strict=True):
+                if image is None:
+                    continue
                 decoded = _decoded(frame, name)
                 figures[name] = _figures(over_white(image), decoded, mask, moving)
                 if save is not None:
@@ -287,13 +289,16 @@ def validate(video: Video, capture: Capture, *, done: Callable[[], None] = lambd
     before: list[np.ndarray] | None = None
     for captured in _captured(capture, _common(video, capture)):
         frame = video[captured.number]
-        changed = None if before is None else _changed_for_encoder(before, captured.images)
-        before = captured.images
+        seen = held(captured.images, before, capture.cameras, 4 if capture.transparent else 3)
+        changed = None if before is None else _changed_for_encoder(before, seen)
+        before = seen
         pairs, moving = [], []
         try:
             for index, (name, image, mask, pixels) in enumerate(
                 zip(names, captured.images, captured.masks, chosen, strict=True)
             ):
+                if image is None:
+                    continue
                 kept = pixels if mask is None else pixels[mask.reshape(-1)[pixels]]
                 pairs.append([over_white(each).reshape(-1, 3)[kept] for each in (image, _decoded(frame, name))])
                 if changed is not None:
@@ -374,6 +379,7 @@ def _only(capture: Capture, names: Sequence[str], video: Video) -> Capture:
         capture,
         cameras=tuple(capture.cameras[i] for i in order),
         files=tuple(capture.files[i] for i in order),
+        gaps=tuple(capture.gaps[i] for i in order),
     )
 
 
@@ -382,29 +388,30 @@ class _Captured:
     """A captured frame.
 
     Attributes:
-        images: per camera, `[H, W, 3]` or `[H, W, 4]` uint8.
+        images: per camera, `[H, W, 3]` or `[H, W, 4]` uint8, or None if it has none.
         masks: per camera, the pixels that count, `[H, W]` bool, or None for all.
         moving: per camera, the pixels that move, `[H, W]` bool, or None if that is not known.
         motion: how moving pixels were found, "masks" or "differences".
     """
 
     number: int
-    images: list[np.ndarray]
-    masks: list[np.ndarray | None]
+    images: Sequence[np.ndarray | None]
+    masks: Sequence[np.ndarray | None]
     moving: list[np.ndarray | None]
     motion: str
 
 
 def _captured(capture: Capture, numbers: set[int]) -> Iterator[_Captured]:
     """The capture's frames of these numbers."""
-    before: list[np.ndarray] | None = None
+    before: Sequence[np.ndarray | None] | None = None
     with closing(capture.frames(min(numbers))) as frames:
         for frame in frames:
             if frame.number in numbers:
                 moving = [capture.motion(camera.name, frame.number) for camera in capture.cameras]
                 motion = "masks" if any(mask is not None for mask in moving) else "differences"
                 if motion == "differences" and before is not None:
-                    moving = [_changed(a, b) for a, b in zip(before, frame.images, strict=True)]
+                    pairs = zip(before, frame.images, strict=True)
+                    moving = [None if a is None or b is None else _changed(a, b) for a, b in pairs]
                 yield _Captured(frame.number, frame.images, frame.masks, moving, motion)
             if frame.number >= max(numbers):
                 return

@@ -140,7 +140,7 @@ def _encode(
     origin: Mapping[str, Any],
     progress: Progress | None,
 ) -> list[FrameReport]:
-    """Push the remaining frames; the last written one is only the reference for change detection."""
+    """Push the remaining frames; written ones are only the reference for change detection."""
     reports: list[FrameReport] = []
     with Encoder(
         recording,
@@ -155,7 +155,7 @@ def _encode(
         origin=origin,
         progress=progress,
     ) as encoder:
-        start = encoder.frames[-1].number if encoder.frames else capture.numbers.start
+        start = capture.last_seen(encoder.frames[-1].number) if encoder.frames else capture.numbers.start
         with closing(capture.frames(start)) as frames:
             while (frame := _next(frames)) is not None:
                 if encoder.frames and frame.number <= encoder.frames[-1].number:

@@ -47,7 +47,7 @@ from invcodec.training.cuts import is_cut
 from invcodec.training.failure import NOT_FINITE, failure
 from invcodec.training.frames import FrameTrainer, SteeringPoint, Trained
 from invcodec.training.parts import PartTracker
-from invcodec.training.pixels import FramePixels, Views
+from invcodec.training.pixels import FramePixels, Views, held
 from invcodec.training.schedule import Budget
 from invcodec.training.validation import measure
 from invcodec.version import __version__
@@ -205,13 +205,16 @@ class Encoder:
         """Frames written so far."""
         return self._recording.frames
 
-    def remember(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None = None) -> None:
-        """Set the images of the last written frame, so that change detection works after resuming."""
+    def remember(self, images: Sequence[np.ndarray | None], masks: Sequence[np.ndarray | None] | None = None) -> None:
+        """Set the images of the last written frame, so that change detection works after resuming.
+
+        Where that frame lacks some, those before it come first.
+        """
         self._last_pixels = self._gather(images, masks)
 
     def push(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence[np.ndarray | None],
         *,
         time: Fraction | float,
         number: int | None = None,
@@ -225,7 +228,7 @@ class Encoder:
 
         Args:
             images: for each camera `[H, W, 3]` uint8, or `[H, W, 4]` with straight alpha if the encoder is transparent;
-                anything, such as None, for held-out cameras.
+                None for cameras that have none at this time. Those of held-out cameras are ignored.
             time: presentation time in seconds; later than the last frame's.
             number: the capture's frame number; the next one if None.
             masks: for each camera `[H, W]` bool (False: ignore the pixel) or None.
@@ -363,25 +366,28 @@ class Encoder:
             fidelity = measure(self._engine, self._views, pixels, self._correction)
         return plan.schedule(self.settings.at_quality(self._rate.steer(size, fidelity))).price
 
-    def _gather(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None) -> FramePixels:
+    def _gather(self, images: Sequence[np.ndarray | None], masks: Sequence[np.ndarray | None] | None) -> FramePixels:
         if len(images) != len(self.cameras):
             raise UsageError(f"{len(images)} images for {len(self.cameras)} cameras")
         for i in self._training:
             camera, image = self.cameras[i], images[i]
             expected = (camera.height, camera.width, self._channels)
-            if image.shape != expected or image.dtype != np.uint8:
+            if image is not None and (image.shape != expected or image.dtype != np.uint8):
                 raise UsageError(
                     f"camera '{camera.name}': its image is {image.dtype} {list(image.shape)}, "
                     f"expected uint8 {list(expected)} (height, width, channels)"
                 )
         chosen = [None if masks is None else masks[i] for i in self._training]
+        for place, i in enumerate(self._training):
+            if images[i] is None:
+                chosen[place] = np.zeros((self.cameras[i].height, self.cameras[i].width), bool)
+        before = None if self._last_pixels is None else self._views.split(self._last_pixels.colour)
+        pictures = held([images[i] for i in self._training], before, self._views.cameras, self._channels)
         # Pixels that were never seen tell what is known of a scene; a picture is only to be remembered.
         reserve = not self.settings.flat
-        pixels = FramePixels.gather(
-            [images[i] for i in self._training], chosen, self._views.validation, reserve=reserve
-        )
+        pixels = FramePixels.gather(pictures, chosen, self._views.validation, reserve=reserve)
         if not pixels.valid_mask.any():
-            raise CaptureError("every pixel of every training camera is masked out")
+            raise CaptureError("every pixel of every training camera is masked out, or missing")
         return pixels
 
     def _overhead(self, plan: FramePlan) -> int:

@@ -21,10 +21,11 @@ SCHEMA = 1
 def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
     """Cameras in order with their files, frames, scene bounds, and the cost of encoding with these settings.
 
-    A camera's `border` is the share of its pictures that is a black or white one; `start` is where frame 0 is in its
-    video, in seconds after the first frame, and `apart` how far its frames are from the times of their numbers, in
-    frames. `encode` holds the networks and steps that suit the rig, and an estimate: seconds of the first frame, of
-    each later one at most and of all on this machine, and bytes of the file.
+    A camera's `border` is the share of its pictures that is a black or white one, `gaps` how many of the chosen frames
+    it has no picture of; `start` is where frame 0 is in its video, in seconds after the first frame, and `apart` how
+    far its frames are from the times of their numbers, in frames. `encode` holds the networks and steps that suit the
+    rig, and an estimate: seconds of the first frame, of each later one at most and of all on this machine, and bytes of
+    the file.
 
     Raises:
         CaptureError: the networks need more cameras, or fewer; or an image of the first frame cannot be read.
@@ -57,14 +58,17 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
         "cameras": [
             {
                 **camera.to_dict(),
-                "files": str(files.video or files.images[capture.available.start]),
+                "files": str(files.video or files.images[min(files.images)]),
                 "masks": len(files.masks),
                 "border": 0.0 if border is None else float(border.mean()),
                 "start": float(files.start),
                 "apart": capture.apart(files),
-                "frames": len(capture.available),
+                "frames": len(capture.available) - len(gaps),
+                "gaps": len(gaps.intersection(capture.numbers)),
             }
-            for camera, files, border in zip(capture.cameras, capture.files, capture.borders, strict=True)
+            for camera, files, border, gaps in zip(
+                capture.cameras, capture.files, capture.borders, capture.gaps, strict=True
+            )
         ],
         "encode": {
             "preset": settings.preset,

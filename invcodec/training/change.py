@@ -40,6 +40,7 @@ class ChangeFinder:
         self._projection: list[tuple[np.ndarray, np.ndarray, int]] = []
         self._cells = min(cells or 0, _MOST_CELLS)
         self.empty = np.zeros((0, 0, 0), bool)
+        self._seen_by = np.zeros(0, np.int16)
         if cells is None:
             return
         # The hull's cell around the middle of each occupancy cell, along one axis.
@@ -62,8 +63,7 @@ class ChangeFinder:
             self._projection.append(
                 (seen.astype(np.int32), row * camera.width + column, _cell_reach(pixels, inside, cells))
             )
-        # How many of the cameras that see a cell must see a change there.
-        self._needed = np.maximum(np.ceil(self._AGREEMENT * seen_by), 1).astype(np.int16)
+        self._seen_by = seen_by
         self.empty = self._refined(empty)
 
     def _refined(self, cells: np.ndarray) -> np.ndarray:
@@ -74,17 +74,22 @@ class ChangeFinder:
         """`now`, with its changes since `before` filled in."""
         moved = differing(now.colour, before.colour)
         around = np.empty_like(moved)
-        votes = np.zeros(self._cells**3, np.int16)
+        votes, seen_by = np.zeros(self._cells**3, np.int16), self._seen_by.copy()
         for index, camera in enumerate(self.views.cameras):
             part = slice(self.views.offsets[index], self.views.offsets[index + 1])
             picture = moved[part].reshape(camera.height, camera.width)
             around[part] = spread(picture, 1).reshape(-1)
             if self._cells:
                 seen, pixel, reach = self._projection[index]
-                votes[seen] += spread(picture, 1 + reach).reshape(-1)[pixel]
+                if now.valid_mask[part].any():
+                    votes[seen] += spread(picture, 1 + reach).reshape(-1)[pixel]
+                else:
+                    seen_by[seen] -= 1
         hull = None
         if self._cells:
-            hull = self._refined(votes >= self._needed) & ~self.empty
+            # Of the cameras that see a cell, most must see a change there.
+            needed = np.maximum(np.ceil(self._AGREEMENT * seen_by), 1)
+            hull = self._refined(votes >= needed) & ~self.empty
         changed = {"changed_mask": around & now.valid_mask, "changed_validation": around[now.validation]}
         return replace(now, **changed, hull=hull)
 

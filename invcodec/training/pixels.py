@@ -33,6 +33,18 @@ def validation_pixels(cameras: Sequence[Camera]) -> list[np.ndarray]:
     return chosen
 
 
+def held(
+    images: Sequence[np.ndarray | None], before: Sequence[np.ndarray] | None, cameras: Sequence[Camera], channels: int
+) -> list[np.ndarray]:
+    """Images `[H, W, C]` uint8 in which cameras that have none keep their last one, so that nothing seems to change.
+
+    Args:
+        before: the last images, themselves held; a camera without any is black.
+    """
+    kept = before or [np.zeros((camera.height, camera.width, channels), np.uint8) for camera in cameras]
+    return [last if image is None else image for image, last in zip(images, kept, strict=True)]
+
+
 class Views:
     """All pixels of the training cameras, numbered consecutively, and their rays.
 
@@ -58,6 +70,11 @@ class Views:
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
+
+    def split(self, values: np.ndarray) -> list[np.ndarray]:
+        """For each camera `[H, W, ...]` of the values `[P, ...]` of all pixels."""
+        parts = np.split(values, self.offsets[1:-1])
+        return [part.reshape(c.height, c.width, *values.shape[1:]) for part, c in zip(parts, self.cameras, strict=True)]
 
     def camera_of(self, pixels: np.ndarray) -> np.ndarray:
         """Index of the camera `[R]` that each pixel number `[R]` belongs to."""

@@ -39,7 +39,6 @@ def read(folder: Path, source: Source | None) -> Listing:
     if not described:
         raise CaptureError(f"{folder}: no folders with the numbers of frames and a {FILE} in each")
     rows: list[dict[str, Any]] = []
-    names: set[str] = set()
     for number, path in described.items():
         declared = load(path)
         tops = {key: value for key, value in declared.data.items() if key not in ("frames", "cameras")}
@@ -52,9 +51,6 @@ def read(folder: Path, source: Source | None) -> Listing:
             if isinstance(row.get("mask_path"), str):
                 place["mask_path"] = f"{path.parent.name}/{row['mask_path']}"
             found.append({**tops, **row, **place})
-        if names and (missing := names - {row["camera"] for row in found}):
-            raise CaptureError(f"{path}: has no image of camera '{min(missing)}'")
-        names = names or {row["camera"] for row in found}
         rows += found
     first = load(next(iter(described.values())))
     whole = replace(first, data={}, frames=rows, cameras=[])

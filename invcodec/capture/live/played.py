@@ -49,7 +49,7 @@ class PlayedCapture(LiveSource):
         while True:
             with closing(self._capture.frames()) as frames:
                 for frame in frames:
-                    left -= sum(image.nbytes for image in frame.images)
+                    left -= sum(image.nbytes for image in frame.images if image is not None)
                     if left >= 0:
                         held.append(frame)
                     yield frame
