@@ -161,6 +161,11 @@ def _table(each: Set) -> list[tuple[str, list[str], str, float]]:
     return rows
 
 
+def _known(figures: Figures) -> bool:
+    """Whether there was anything to compare."""
+    return figures["psnr"] is not None
+
+
 def _level(figures: Figures) -> float:
     """PSNR; that of a picture without one is no reason to show it."""
     return math.inf if figures["psnr"] is None else figures["psnr"]
@@ -224,12 +229,14 @@ def _pictures(video: Video, capture: Capture, sets: Sequence[Set]) -> tuple[list
     for index, label in ((0, "first"), (levels.index(min(levels)), "worst"), (len(rows) - 1, "last")):
         labels.setdefault(index, []).append(label)
     chosen = [(each, name) for each in sets for name in _telling(each)]
-    names = [name for _, name in chosen]
-    shown, seconds = [], []
+    shown: list[_Shown] = []
+    seconds: list[float] = []
     for index in sorted(labels):
         number = rows[index]["number"]
         found = []
-        for (each, name), pair in zip(chosen, pairs(video, capture, names, [number]), strict=True):
+        of_both = [(each, name) for each, name in chosen if _known(each.result["frames"][index]["cameras"][name])]
+        names = [name for _, name in of_both]
+        for (each, name), pair in zip(of_both, pairs(video, capture, names, [number]), strict=True):
             difference = np.abs(pair.captured.astype(np.int16) - pair.decoded)
             amplified = np.minimum(_GAIN * difference, 255).astype(np.uint8)
             figures = each.result["frames"][index]["cameras"][name]
@@ -237,7 +244,7 @@ def _pictures(video: Video, capture: Capture, sets: Sequence[Set]) -> tuple[list
             found.append(_Row(each.kind, name, cells(figures), pictures))
             seconds.append(pair.seconds)
         shown.append(_Shown(number, ", ".join(labels[index]), found))
-    return shown, statistics.median(seconds)
+    return shown, statistics.median(seconds or [0.0])
 
 
 def _telling(each: Set) -> list[str]:

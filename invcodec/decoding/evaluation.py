@@ -40,7 +40,7 @@ class Figures(TypedDict):
     """Quality of one picture, or means over several; PSNR in dB.
 
     `_moving` and `_static` are over those pixels only. None where there are no such pixels, or where it is not known
-    which pixels move.
+    which pixels move; and of a picture that the capture does not have.
     """
 
     psnr: float | None
@@ -51,11 +51,16 @@ class Figures(TypedDict):
     ssim_static: float | None
 
 
+_NOTHING = Figures(
+    psnr=None, ssim=None, psnr_moving=None, ssim_moving=None, psnr_static=None, ssim_static=None
+)  # fmt: skip
+
+
 class MeanFigures(Figures):
     """Means over all pictures."""
 
     images: int
-    """Number of pictures."""
+    """Number of pictures, of those with pixels to compare."""
 
 
 class FrameEvaluation(TypedDict):
@@ -69,7 +74,7 @@ class FrameEvaluation(TypedDict):
     bytes: int
     """Size of its record."""
     cameras: dict[str, Figures]
-    """By the camera's name; those that have a picture of it."""
+    """By the camera's name."""
 
 
 class FileBytes(TypedDict):
@@ -195,6 +200,7 @@ def evaluate(
         try:
             for name, image, mask, moving in zip(names, captured.images, captured.masks, captured.moving, strict=True):
                 if image is None:
+                    figures[name] = _NOTHING
                     continue
                 decoded = _decoded(frame, name)
                 figures[name] = _figures(over_white(image), decoded, mask, moving)
@@ -254,7 +260,7 @@ def pairs(video: Video, capture: Capture, cameras: Sequence[str], numbers: Seque
     Args:
         video, capture: as for `evaluate`.
         cameras: their names.
-        numbers: of frames that both have.
+        numbers: of frames of which the capture has these cameras' pictures.
 
     Raises:
         CaptureError: as for `evaluate`.
@@ -266,6 +272,7 @@ def pairs(video: Video, capture: Capture, cameras: Sequence[str], numbers: Seque
             images = next(frames).images
         for name, image in zip(cameras, images, strict=True):
             start = perf_counter()
+            assert image is not None
             decoded = _decoded(video[number], name)
             yield Pair(over_white(image), decoded, perf_counter() - start)
 
@@ -457,7 +464,7 @@ def mean_figures(pictures: Sequence[Figures]) -> MeanFigures:
         return float(np.mean(known)) if known else None
 
     return {
-        "images": len(pictures),
+        "images": sum(each["psnr"] is not None for each in pictures),
         "psnr": over(each["psnr"] for each in pictures),
         "ssim": over(each["ssim"] for each in pictures),
         "psnr_moving": over(each["psnr_moving"] for each in pictures),
