@@ -21,6 +21,7 @@ from .terminal import note
 _COMMANDS = {
     "Encode": {
         "sync": ("sync", "command"),
+        "calibrate": ("calibrate", "command"),
         "inspect": ("inspect", "command"),
         "encode": ("encode", "command"),
         "transcode": ("transcode", "command"),

@@ -33,6 +33,7 @@ Examples:
   invcodec encode capture/ out.inv --holdout cam00 --target-size 2MB
   invcodec encode capture/ out.inv --bitrate 300k --max-frame-bytes 4k
   invcodec encode capture/ out.inv --resume
+  invcodec encode videos/ out.inv --calibrate
   invcodec encode clip.mp4 out.inv
   invcodec encode capture/ - | ssh viewer 'cat > live.inv'
   invcodec encode rig.json live.inv --live --bitrate 1M --serve 8080
@@ -66,6 +67,11 @@ Examples:
     ),
     HOST,
 )
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Find the cameras first, if CAPTURE is a folder of bare videos or images; see 'invcodec calibrate'.",
+)
 @FORCE
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode; all options come from the file.")
 @click.option(
@@ -82,6 +88,7 @@ def command(
     output: Path,
     force: bool,
     resume: bool,
+    calibrate: bool,
     progress: str,
     live: bool,
     loop: bool,
@@ -105,10 +112,12 @@ def command(
     valid, shorter file that --resume continues; with --live it ends the recording.
     """
     from invcodec.capture.capture import open_capture
+    from invcodec.capture.layouts.registry import is_capture
     from invcodec.encoding.encode import encode_capture
     from invcodec.encoding.encode import resume as resume_encode
     from invcodec.output import check_output
 
+    from .calibrate import run as run_calibration
     from .progress import BarProgress, choose
 
     shown = choose(progress)
@@ -117,6 +126,8 @@ def command(
         raise click.UsageError(f"{'--loop' if loop else '--stdin'} requires --live", ctx)
     if loop and stdin:
         raise click.UsageError("--loop needs files, but --stdin reads standard input", ctx)
+    if live and calibrate:
+        raise click.UsageError("--calibrate needs a capture on disk; run 'invcodec calibrate' before --live", ctx)
     if live and training["target_size"] is not None:
         raise click.UsageError("--target-size needs a known number of frames; with --live, use --bitrate", ctx)
     if serve and to_pipe:
@@ -141,6 +152,10 @@ def command(
                 _encode_live(ctx, cameras, target, training, frames, force, shown)
             return
         settings = resolve_settings(ctx, training, flat=capture.is_file())
+        if calibrate and not is_capture(capture):
+            found = run_calibration(capture, source=source, outside=outside)
+            if isinstance(shown, BarProgress):
+                say(f"{found.path}: {len(found.placed)} cameras, error {found.error:.2f} px", err=True)
         opened = open_capture(
             capture,
             layout=layout,

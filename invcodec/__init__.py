@@ -30,6 +30,7 @@ from invcodec.errors import (
 from invcodec.version import __version__
 
 if TYPE_CHECKING:
+    from invcodec.capture.calibrate import Calibration, calibrate
     from invcodec.capture.capture import Capture, open_capture
     from invcodec.container.info import Description, describe
     from invcodec.decoding.analysis import Analysis, analyze
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Analysis": "decoding.analysis",
+    "Calibration": "capture.calibrate",
     "Camera": "geometry.camera",
     "Capture": "capture.capture",
     "Description": "container.info",
@@ -71,6 +73,7 @@ _HOMES = {
     "View": "decoding.video",
     "adjusted": "editing.look",
     "analyze": "decoding.analysis",
+    "calibrate": "capture.calibrate",
     "concat": "editing.edit",
     "cut": "editing.edit",
     "describe": "container.info",
@@ -92,6 +95,7 @@ _HOMES = {
 
 __all__ = [
     "Analysis",
+    "Calibration",
     "Camera",
     "Capture",
     "CaptureError",
@@ -118,6 +122,7 @@ __all__ = [
     "__version__",
     "adjusted",
     "analyze",
+    "calibrate",
     "concat",
     "cut",
     "describe",

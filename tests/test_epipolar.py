@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from invcodec_cli.plots import draw_rig
 from PIL import Image
+from scenes import wall
 
 from invcodec.capture import epipolar
 from invcodec.geometry.camera import Camera
@@ -22,22 +23,6 @@ pytest.importorskip("matplotlib")
 
 SIZE = (320, 240)
 UP = np.array([0.0, 1.0, 0.1])
-
-
-def wall(camera: Camera) -> np.ndarray:
-    """What a camera sees of two textured walls that meet: noise, smooth at the size of a few pixels."""
-    texture = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    big = np.asarray(Image.fromarray(texture).resize((2048, 2048), Image.Resampling.BICUBIC))
-    origins, directions = camera.rays()
-    # z = -3 - |x|
-    hits = []
-    for side in (1, -1):
-        normal = np.array([side, 0, -1.0])
-        distance = (3 - origins @ normal) / (directions @ normal)
-        hits.append(np.where(distance > 0, distance, np.inf))
-    points = origins + np.minimum(*hits)[:, None] * directions
-    u, v = (np.clip((points[:, axis] + 4) / 8, 0, 1) * 2047 for axis in (0, 1))
-    return big[v.astype(int), u.astype(int)].reshape(camera.height, camera.width, 3)
 
 
 def rig(**lens: Any) -> list[Camera]:

@@ -18,7 +18,7 @@ import numpy as np
 from invcodec.capture import offsets, points
 from invcodec.capture.coverage import OPAQUE, Coverage, coverage, plain_border
 from invcodec.capture.image import area_downscale, check_file, has_alpha, image_size, read_image
-from invcodec.capture.layouts.calibration import bare_videos
+from invcodec.capture.layouts import uncalibrated
 from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing
 from invcodec.capture.layouts.registry import is_capture, recognise
 from invcodec.capture.video import probe, read_video
@@ -263,6 +263,32 @@ def open_capture(
     """
     folder = Path(path)
     name, found = recognise(folder, layout)
+    return open_as(
+        name,
+        found,
+        folder,
+        source=source,
+        frames=frames,
+        downscale=downscale,
+        holdout=holdout,
+        alpha=alpha,
+        outside=outside,
+    )
+
+
+def open_as(
+    name: str,
+    found: Layout,
+    folder: Path,
+    *,
+    source: Source | None = None,
+    frames: tuple[int | None, int | None] | None = None,
+    downscale: int = 1,
+    holdout: Sequence[str] | None = None,
+    alpha: Alpha | None = None,
+    outside: bool = False,
+) -> Capture:
+    """As `open_capture`, with a layout, which is called `name`."""
     listing = _listing(folder, found, source, outside)
     files, available, gaps, fps = _check_files(folder, listing)
     least = 1 if listing.flat else MIN_TRAINING_CAMERAS
@@ -315,13 +341,12 @@ def videos_of(
     Raises:
         CaptureError: as `open_capture`; but videos may be of any lengths.
     """
-    if layout is None and folder.is_dir() and not is_capture(folder):
-        videos = bare_videos(folder)
-        if not outside:
-            _check_inside(folder, videos)
-        return videos, None
-    listing = _listing(folder, recognise(folder, layout)[1], "videos", outside)
+    bare = layout is None and folder.is_dir() and not is_capture(folder)
+    found = uncalibrated.LAYOUT if bare else recognise(folder, layout)[1]
+    listing = _listing(folder, found, "videos", outside)
     videos = [files.video for files in listing.cameras if files.video is not None]
+    if bare:
+        return videos, None
     sizes = [(probe(video).width, probe(video).height) for video in videos]
     return videos, [files.camera.scaled(*size) for files, size in zip(listing.cameras, sizes, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Reading cameras from JSON, with the keys of nerfstudio's `transforms.json`."""
+"""Cameras in JSON, with the keys of nerfstudio's `transforms.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from invcodec.errors import UsageError
-from invcodec.geometry.camera import DISTORTION, MAX_NUMBER
+from invcodec.geometry.camera import DISTORTION, MAX_NUMBER, Camera
 
 _MAX_BYTES = 64 << 20
 """Of a JSON file, which takes up to twenty times as much memory: more than 60,000 images with poses."""
@@ -133,3 +133,25 @@ class Lens:
     cy: float | None
     distortion: tuple[float, ...] | None
     fisheye: bool
+
+
+def camera_entry(camera: Camera) -> dict[str, Any]:
+    """A camera as an entry of `cameras[]`."""
+    bounds = {"near": camera.near, "far": camera.far}
+    lens = dict(zip(DISTORTION, camera.distortion, strict=False))
+    rational = any(lens.get(key) for key in _RATIONAL)
+    model = "OPENCV_FISHEYE" if camera.fisheye else "FULL_OPENCV" if rational else "OPENCV"
+    return {
+        "name": camera.name,
+        "w": camera.width,
+        "h": camera.height,
+        "fl_x": camera.fx,
+        "fl_y": camera.fy,
+        "cx": camera.cx,
+        "cy": camera.cy,
+        **({"camera_model": model} if lens or camera.fisheye else {}),
+        **lens,
+        **{name: value for name, value in bounds.items() if value is not None},
+        "split": "test" if camera.held_out else "train",
+        "transform_matrix": [*camera.pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
+    }

@@ -150,7 +150,7 @@ def _fitness(space: Space, seen: _Seen) -> float:
     return float((volume + pace).mean(0) @ seen.weights)
 
 
-def _narrowed(camera: Camera, points: np.ndarray) -> Camera:
+def narrowed(camera: Camera, points: np.ndarray) -> Camera:
     """A camera with its depth bounds narrowed to the points `[N, 3]` that it sees, if these are enough to tell."""
     image, depth = camera.project(points)
     inside = (depth > 0) & (image >= 0).all(1) & (image[:, 0] < camera.width) & (image[:, 1] < camera.height)
@@ -167,7 +167,7 @@ def _bounded(
     """The training cameras, all with depth bounds; their frame `[3, 4]`; and whether no bound is a guess."""
     rig = [cameras[index] for index in training_cameras(cameras)]
     if points is not None:
-        rig = [_narrowed(camera, points) for camera in rig]
+        rig = [narrowed(camera, points) for camera in rig]
     bounded = all(camera.near is not None and camera.far is not None for camera in rig)
     frame = _frame(rig)
     return _with_bounds(rig, frame, transparent), frame, bounded

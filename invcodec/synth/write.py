@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera
+from invcodec.geometry.camera_json import camera_entry
 from invcodec.mp4 import write_video
 from invcodec.names import RigKind, Scene
 from invcodec.synth.rig import FOCAL_LENGTH, scaled, synthetic_rig
@@ -103,26 +103,10 @@ def _write_transforms(folder: Path, rig: Sequence[Camera], images: Images, fps: 
                     "timestamp": number / fps,
                 }
             )
-    listed = [_transforms_row(camera) for camera in rig]
+    listed = [camera_entry(camera) for camera in rig]
     data = {"camera_model": "OPENCV", "fps": fps, "cameras": listed, "frames": rows}
     # Written last: this file makes the folder a capture.
     (folder / "transforms.json").write_text(json.dumps(data, indent=1) + "\n")
-
-
-def _transforms_row(camera: Camera) -> dict[str, Any]:
-    bounds = {"near": camera.near, "far": camera.far}
-    return {
-        "name": camera.name,
-        "w": camera.width,
-        "h": camera.height,
-        "fl_x": camera.fx,
-        "fl_y": camera.fy,
-        "cx": camera.cx,
-        "cy": camera.cy,
-        **{name: value for name, value in bounds.items() if value is not None},
-        "split": "test" if camera.held_out else "train",
-        "transform_matrix": [*camera.pose.tolist(), [0.0, 0.0, 0.0, 1.0]],
-    }
 
 
 def _write_n3dv(folder: Path, rig: Sequence[Camera], images: Images, fps: int) -> None:

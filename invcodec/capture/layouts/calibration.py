@@ -365,12 +365,32 @@ def with_pictures(
     )
 
 
-def bare_videos(folder: Path) -> list[Path]:
-    """The videos of a folder that has no calibration, by natural order of their names."""
-    for root in (folder / below for below in _FOLDERS["videos"]):
-        if root.is_dir() and (found := [p for p in root.iterdir() if p.suffix.lower() in _VIDEOS and p.is_file()]):
-            return sorted(found, key=lambda path: natural(path.stem))
-    return []
+def camera_names(folder: Path, kind: Source) -> list[str]:
+    """Names of the cameras that have pictures of a kind, in natural order, for a folder without a calibration."""
+    found: list[str] = []
+    for root in (folder / below for below in _FOLDERS[kind]):
+        if len(found) < 2 and root.is_dir():
+            found = _camera_names(sorted(root.iterdir(), key=lambda path: natural(path.name)), kind) or found
+    return found
+
+
+def _camera_names(entries: Sequence[Path], kind: Source) -> list[str]:
+    """Names of the cameras whose pictures are among the entries of one folder."""
+    fits = _is_image if kind == "images" else _is_video
+    names = list(dict.fromkeys(path.stem for path in entries if fits(path)))
+    if kind == "images":
+        folders = [path.name for path in entries if path.is_dir() and any(map(_is_image, path.iterdir()))]
+        # A picture beside folders of them is none of a camera.
+        return folders if len(folders) > 1 or not names else names
+    return names
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGES and path.is_file()
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in _VIDEOS and path.is_file()
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

@@ -25,6 +25,11 @@ def load(name: str) -> Layout:
     raise CaptureError(f"unknown layout '{name}'; choose from {', '.join(layouts())}")
 
 
+def is_capture(folder: Path) -> bool:
+    """Whether a layout matches the folder, or file."""
+    return any(layout.files(folder) for _, layout in _in_order())
+
+
 def recognise(folder: Path, name: str | None = None) -> tuple[str, Layout]:
     """The named layout, or the first one that matches the folder.
 
@@ -47,11 +52,6 @@ def recognise(folder: Path, name: str | None = None) -> tuple[str, Layout]:
             return name, layout
         expected.append(layout.expects)
     raise CaptureError(f"{folder}: no capture recognised here; expected {' or '.join(expected)}")
-
-
-def is_capture(folder: Path) -> bool:
-    """Whether the folder is of some layout."""
-    return folder.is_dir() and any(layout.files(folder) for _, layout in _in_order())
 
 
 def _in_order() -> Iterator[tuple[str, Layout]]:
