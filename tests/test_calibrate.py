@@ -76,7 +76,7 @@ def check(found: Calibration, cameras: list[Camera], *, position: float = 0.005,
     assert turn[:, 1] @ UP / np.linalg.norm(UP) > np.cos(np.radians(2))
     for each, camera, truth in zip(found.placed, own, expected, strict=True):
         cosine = (np.trace((turn @ camera.pose[:, :3]).T @ truth.pose[:, :3]) - 1) / 2
-        assert np.degrees(np.arccos(min(cosine, 1))) < 0.5
+        assert np.degrees(np.arccos(min(cosine, 1))) < 100 * position
         assert abs(camera.fx / truth.fx - 1) < focal
         assert (camera.width, camera.height, camera.fisheye) == (truth.width, truth.height, truth.fisheye)
         assert each.error < 0.5

@@ -7,6 +7,8 @@ features of several instants; a feature has to be matched at the same instant. T
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -93,6 +95,9 @@ def require_colmap() -> Any:
     except ImportError:
         raise UsageError("calibrating needs COLMAP: pip install 'invcodec[calibrate]'") from None
     pycolmap.logging.minloglevel = pycolmap.logging.FATAL.value
+    # It has a handler of its own, which prints a trace.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
     return pycolmap
 
 
