@@ -164,7 +164,7 @@ def _all_features(
     options = colmap.FeatureExtractionOptions(use_gpu=False, num_threads=1)
     options.sift.max_num_features = _FEATURES
     extractor = colmap.FeatureExtractor.create(options, colmap.Device.cpu)
-    found = []
+    found: list[list[Features]] = []
     with counted("finding features", instants * len(cameras)) as done:
         for frame in frames:
             found.append([])
