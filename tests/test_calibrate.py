@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -21,8 +23,6 @@ from invcodec.capture.capture import open_capture
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
 from invcodec.mp4 import write_video
-
-pytest.importorskip("pycolmap")
 
 SIZE = (320, 240)
 UP = np.array([0.2, 1.0, 0.1])
@@ -201,6 +201,42 @@ def test_bare_videos_are_encoded_by_one_command(cli: Cli, tmp_path: Path, pictur
     assert cli("encode", folder, out, "--calibrate", "-f", *options).code == 0
     assert (folder / "transforms.json").stat().st_mtime_ns == written
     assert "held out  cam0" in cli("inspect", folder, "--downscale", 6, "--holdout", "cam0").out
+
+
+def test_what_is_looked_at_is_what_was_filmed_at_one_time(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    grey = np.full_like(pictures[0], 90)
+    offsets = []
+    for index, (camera, picture) in enumerate(zip(RIG, pictures, strict=True)):
+        # All videos show the scene for a moment, which is in different places of them.
+        with open(tmp_path / f"{camera.name}.mp4", "wb") as file:
+            write_video(file, [grey] * index + [picture] + [grey] * (len(RIG) - index), Fraction(10))
+        offsets.append({"video": f"{camera.name}.mp4", "offset": -index / 10})
+    (tmp_path / "sync.json").write_text(json.dumps({"videos": offsets}))
+    found = calibrate(tmp_path, frames=[0])
+    check(found, RIG, position=0.02, focal=0.02)
+    assert found.unplaced == ()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_killed_calibration_leaves_nothing_behind(number: signal.Signals, bare: Path) -> None:
+    program = """
+import os, signal, sys
+from contextlib import contextmanager
+from invcodec_cli import main, progress
+
+@contextmanager
+def counted(what, total):
+    yield lambda: os.kill(os.getpid(), int(sys.argv[1])) if what == "placing cameras" else None
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+progress.counted = counted
+sys.exit(main(["calibrate", sys.argv[2]]))
+"""
+    before = sorted(bare.rglob("*"))
+    done = subprocess.run([sys.executable, "-c", program, str(int(number)), bare], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130 if number == signal.SIGINT else -number, "")
+    assert done.stderr.strip() == ("invcodec: interrupted" if number == signal.SIGINT else "")
+    assert sorted(bare.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -374,13 +374,17 @@ def test_broken_files_are_named(filmed: Path, text: str, message: str) -> None:
 
 def test_what_cannot_be_synchronised_is_refused(cli: Cli, tmp_path: Path) -> None:
     for prepare, message in (
-        (lambda: None, f"{tmp_path}: has no videos; at least 2"),
-        (lambda: save(tmp_path / "a.mp4", rig(1)[0], 0, frames=3), f"{tmp_path}: has 1 video; at least 2"),
+        (lambda: None, f"{tmp_path}: has no videos of cameras; expected a video for each of at least 2"),
+        (
+            lambda: save(tmp_path / "a.mp4", rig(1)[0], 0, frames=3),
+            f"{tmp_path}: has videos of one camera (a); expected",
+        ),
         (lambda: (tmp_path / "b.mp4").write_bytes(b"no video"), "b.mp4: cannot be read as a video"),
     ):
         prepare()
         done = cli("sync", tmp_path)
         assert (done.code, message in done.err) == (2, True), done.err
+    assert "a.mp4: has 1 video; at least 2 are needed" in cli("sync", tmp_path / "a.mp4").err
     assert cli("sync", tmp_path / "nowhere").code == 2
     (tmp_path / "b.mp4").unlink()
     (tmp_path / "b.mp4").symlink_to("/dev/null")

@@ -135,9 +135,7 @@ def calibrate(
     numbers = _instants(capture, frames)
     shrunk = max(1, min(max(camera.width, camera.height) for camera in capture.cameras) // _SIDE)
     capture = _masked(_opened(target, source, outside, shrunk), masks)
-    cameras = [replace(camera, fisheye=fisheye) for camera in capture.cameras]
-    if focal_length is not None:
-        cameras = [replace(camera, fx=camera.width * focal_length) for camera in cameras]
+    cameras = [_guessed(camera, focal_length, fisheye) for camera in capture.cameras]
     structure = reconstruct(
         cameras,
         _read(capture, numbers),
@@ -177,6 +175,13 @@ def _opened(folder: Path, source: Source | None, outside: bool, downscale: int =
         alpha="mask",
         outside=outside,
     )
+
+
+def _guessed(camera: Camera, focal_length: float | None, fisheye: bool) -> Camera:
+    """A camera with a lens to begin with."""
+    # Unless something is known, 53 degrees across the longer side.
+    focal = float(max(camera.width, camera.height)) if focal_length is None else camera.width * focal_length
+    return replace(camera, fx=focal, fy=focal, fisheye=fisheye)
 
 
 def _enlarged(camera: Camera, full: Camera, factor: int) -> Camera:
@@ -278,5 +283,6 @@ def _write(path: Path, capture: Capture, cameras: Sequence[Camera], force: bool)
             for number, image in own.images.items()
         ]
     data = {"cameras": entries} | ({"frames": frames} if frames else {})
+    text = f"{json.dumps(data, indent=1)}\n"
     with written(path, force) as out:
-        out.file.write(f"{json.dumps(data, indent=1)}\n".encode())
+        out.file.write(text.encode())

@@ -540,7 +540,7 @@ def _check_files(
             check_file(path, "mask")
         if size != (camera.width, camera.height):
             same_shape = abs(size[0] * camera.height - size[1] * camera.width) <= 0.01 * size[0] * camera.height
-            if not (listing.rescale and same_shape):
+            if not (listing.uncalibrated or (listing.rescale and same_shape)):
                 turned = " (turned upright, as it says)" if size[::-1] == (camera.width, camera.height) else ""
                 raise CaptureError(
                     f"{where}: is {size[0]}x{size[1]}{turned}, "

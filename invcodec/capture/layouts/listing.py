@@ -62,6 +62,7 @@ class Listing:
         source: what the frames are stored as.
         rescale: whether a calibration for another image size may be scaled to the size of the images.
         flat: whether it is one camera's pictures, and not a scene that several cameras see.
+        uncalibrated: whether cameras are but names, and take the size of their pictures.
     """
 
     cameras: tuple[CameraFiles, ...]
@@ -69,6 +70,7 @@ class Listing:
     source: Source
     rescale: bool = False
     flat: bool = False
+    uncalibrated: bool = False
 
 
 def existing(folder: Path, *names: str) -> list[Path]:

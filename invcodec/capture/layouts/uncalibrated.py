@@ -1,6 +1,6 @@
 """Pictures of several cameras without a calibration: what there is to calibrate, and nothing to encode.
 
-Not one of the layouts that are recognised. Its cameras have the size of their pictures, a focal length and no pose.
+Not one of the layouts that are recognised.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from invcodec.capture.image import image_size
 from invcodec.capture.layouts.calibration import camera_names, with_pictures
-from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing
-from invcodec.capture.video import probe
+from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS
@@ -21,8 +19,6 @@ from invcodec.limits import MAX_CAMERAS
 from invcodec.names import Source
 
 NAME = "uncalibrated"
-_FOCAL_LENGTH = 1.0
-"""In longer sides of the picture: 53 degrees."""
 
 
 def read(folder: Path, source: Source | None) -> Listing:
@@ -42,19 +38,9 @@ def read(folder: Path, source: Source | None) -> Listing:
         )
     if len(found[kind]) > MAX_CAMERAS:
         raise CaptureError(f"{folder}: has {kind} of {len(found[kind])} cameras, the limit is {MAX_CAMERAS}")
+    # Nothing is known of them but names: of pictures that may lie outside of the folder, not even the size is read.
     cameras = [Camera(name, 1, 1, 1.0, 1.0, 0.5, 0.5, np.eye(3, 4)) for name in found[kind]]
-    listing = with_pictures(folder, folder, cameras, kind)
-    return replace(listing, cameras=tuple(_sized(files) for files in listing.cameras))
-
-
-def _sized(files: CameraFiles) -> CameraFiles:
-    if files.video is not None:
-        width, height = probe(files.video).width, probe(files.video).height
-    else:
-        width, height = image_size(next(iter(files.images.values())))
-    focal = _FOCAL_LENGTH * max(width, height)
-    camera = files.camera
-    return replace(files, camera=Camera(camera.name, width, height, focal, focal, width / 2, height / 2, camera.pose))
+    return replace(with_pictures(folder, folder, cameras, kind), uncalibrated=True)
 
 
 LAYOUT = Layout(lambda folder: [], read, "videos or folders of images", "none")
