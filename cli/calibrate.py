@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Examples:
   invcodec calibrate videos/
   invcodec calibrate videos/ --plot rig.png
-  invcodec calibrate videos/ --at 0 --at 250 --at 500 --focal-length 0.7 --fisheye""",
+  invcodec calibrate videos/ --at 0 --at 500 --focal-length 0.7 --fisheye""",
 )
 @click.argument("videos", type=click.Path(path_type=Path))
 @click.option(
