@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,18 @@ def test_instants_are_pooled(tmp_path: Path, pictures: list[np.ndarray]) -> None
         for number in range(2):
             Image.fromarray(picture).save(folder / camera.name / f"{number:04d}.png")
     assert len(calibrate(folder, force=True).points) == len(calibrate(folder, frames=[0], force=True).points)
+
+
+def test_cameras_may_lack_frames(bare: Path) -> None:
+    for camera in RIG:
+        for number in (1, 2):
+            shutil.copy(bare / camera.name / "0000.png", bare / camera.name / f"{number:04d}.png")
+    (bare / "cam2" / "0001.png").unlink()
+    whole = calibrate(bare)
+    assert (whole.frames, whole.unplaced) == ((0, 2), ())
+    gappy = calibrate(bare, frames=[1], force=True)
+    assert [each.name for each in gappy.unplaced] == ["cam2"]
+    check(gappy, RIG)
 
 
 def test_matches_are_those_of_colmap(pictures: list[np.ndarray]) -> None:

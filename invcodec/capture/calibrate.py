@@ -201,9 +201,11 @@ def _enlarged(camera: Camera, full: Camera, factor: int) -> Camera:
 def _instants(capture: Capture, frames: Sequence[int] | None) -> list[int]:
     available = capture.available
     if frames is None:
+        missing = frozenset[int]().union(*capture.gaps)
+        whole = [number for number in available if number not in missing] or available
         # Neither the first nor the last: there are fades and hands in front of lenses.
-        count = min(_INSTANTS, len(available))
-        return [available[(2 * index + 1) * len(available) // (2 * count)] for index in range(count)]
+        count = min(_INSTANTS, len(whole))
+        return [whole[(2 * index + 1) * len(whole) // (2 * count)] for index in range(count)]
     if wrong := [number for number in frames if number not in available]:
         raise CaptureError(f"{capture.folder}: no frame {wrong[0]}; it has frames {available.start}:{available.stop}")
     return sorted(set(frames))

@@ -263,7 +263,7 @@ def open_capture(
     """
     folder = Path(path)
     name, found = recognise(folder, layout)
-    return open_as(
+    capture = open_as(
         name,
         found,
         folder,
@@ -274,6 +274,8 @@ def open_capture(
         alpha=alpha,
         outside=outside,
     )
+    _check_gaps(capture)
+    return capture
 
 
 def open_as(
@@ -288,7 +290,7 @@ def open_as(
     alpha: Alpha | None = None,
     outside: bool = False,
 ) -> Capture:
-    """As `open_capture`, with a layout, which is called `name`."""
+    """As `open_capture`, with a layout, which is called `name`, and without regard to missing images."""
     listing = _listing(folder, found, source, outside)
     files, available, gaps, fps = _check_files(folder, listing)
     least = 1 if listing.flat else MIN_TRAINING_CAMERAS
@@ -303,7 +305,6 @@ def open_as(
         )
     first_files = files[0]
     numbers = range(first, stop)
-    _check_gaps(folder, cameras, gaps, numbers)
     found_empty = _coverage(files, numbers)
     if alpha == "matte" and found_empty.told_by is None:
         raise CaptureError(f"{folder}: has no alpha and no masks, which a matte needs")
@@ -580,9 +581,10 @@ def _gaps(files: CameraFiles, available: range, rate: Fraction) -> frozenset[int
     return frozenset(number for number, stamp in zip(available, shown, strict=True) if stamp is None)
 
 
-def _check_gaps(folder: Path, cameras: Sequence[Camera], gaps: Sequence[frozenset[int]], numbers: range) -> None:
+def _check_gaps(capture: Capture) -> None:
     """Refuse frames that nothing could be learned of, and warn of missing images."""
-    of_none = frozenset.intersection(*(gaps[index] for index in training_cameras(cameras)))
+    folder, cameras, gaps, numbers = capture.folder, capture.cameras, capture.gaps, capture.numbers
+    of_none = frozenset.intersection(*(gaps[index] for index in capture.training))
     if nothing := [number for number in numbers if number in of_none]:
         raise CaptureError(
             f"{folder}: no camera to train on has an image of frame {nothing[0]}; leave it out with --frames"

@@ -84,6 +84,9 @@ class Features:
     descriptors: np.ndarray
 
 
+_NONE = Features(np.zeros((0, 4), np.float32), np.zeros((0, 128), np.float32))
+
+
 def require_colmap() -> Any:
     """The module pycolmap.
 
@@ -169,9 +172,12 @@ def _all_features(
         for frame in frames:
             found.append([])
             for image, mask in zip(frame.images, frame.masks, strict=True):
-                grey = np.asarray(Image.fromarray(image[..., :3]).convert("L"))
-                keys, descriptors = extractor.extract_from_uint8_array(grey)
-                found[-1].append(_unmasked(colmap.keypoints_to_matrix(keys), descriptors.data, mask))
+                if image is None:
+                    found[-1].append(_NONE)
+                else:
+                    grey = np.asarray(Image.fromarray(image[..., :3]).convert("L"))
+                    keys, descriptors = extractor.extract_from_uint8_array(grey)
+                    found[-1].append(_unmasked(colmap.keypoints_to_matrix(keys), descriptors.data, mask))
                 done()
     return found
 
