@@ -9,7 +9,7 @@ import click
 
 from invcodec import names
 
-from .options import FORCE, JSON, OUTSIDE, Command
+from .options import FORCE, JSON, OUTSIDE, PLOT, Command
 from .plots import draw_rig, require_plots
 from .terminal import note, say, say_json
 from .values import Count, table
@@ -64,12 +64,7 @@ Examples:
 )
 @OUTSIDE
 @click.option("--seed", type=Count(0, 2**31 - 1), default=0, show_default=True, help="Random seed.")
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="FILE.png",
-    help="Draw the rig: cameras, what they see, and points of the scene.",
-)
+@PLOT
 @FORCE
 @JSON
 def command(

@@ -13,7 +13,7 @@ import click
 from invcodec.errors import InvWarning
 from invcodec.names import Alpha, Source
 
-from .options import FORCE, JSON, Command, capture_options, resolve_settings, training_options
+from .options import FORCE, JSON, PLOT, Command, capture_options, resolve_settings, training_options
 from .plots import draw_rig, require_plots
 from .terminal import say, say_json
 from .values import bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
@@ -41,12 +41,7 @@ Examples:
 @click.argument("capture", type=click.Path(path_type=Path))
 @capture_options
 @training_options
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="FILE.png",
-    help="Draw the rig: cameras, what they see, and points of the scene.",
-)
+@PLOT
 @FORCE
 @JSON
 @click.pass_context

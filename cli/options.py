@@ -77,6 +77,12 @@ HOST = click.option(
     "localhost and this machine's own name.",
 )
 THREADS = click.option("--threads", type=Count(1, 1024), help="CPU threads. Default: all cores.")
+PLOT = click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the rig: cameras, what they see, and points of the scene.",
+)
 OUTSIDE = click.option(
     "--outside", is_flag=True, help="Allow the capture to name files outside its folder, also by symbolic links."
 )

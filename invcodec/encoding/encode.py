@@ -8,17 +8,7 @@ from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 
 from invcodec.capture.capture import Capture, Frame, open_capture
-from invcodec.container.fields import (
-    INTEGER,
-    NAME,
-    Codec,
-    binary,
-    exactly,
-    integer,
-    list_of,
-    optional,
-    read_map,
-)
+from invcodec.container.fields import INTEGER, NAME, Codec, binary, exactly, integer, list_of, optional, read_map
 from invcodec.container.reader import Reader
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.plan import check_numbers

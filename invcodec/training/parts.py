@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from invcodec.field.grid import MOTION_STEP
+from invcodec.field.grid_layout import MOTION_TERMS
 from invcodec.field.profile import MOTION
 from invcodec.geometry.rotations import from_axis_angle
 from invcodec.geometry.space import Rays
@@ -25,9 +26,9 @@ _LEAST_GAIN, _LEAST_GAIN_OF_NEW = 0.01, 0.1
 """Share of the squared error of the changed pixels that a motion must take away to be worth its bytes, and that of a
 new part."""
 _TOUCHED, _EXPLAINED = 0.02, 0.95
-"""A pixel is touched by a motion that changes a colour by this. Of the squared error of the pixels that it touches, the
-motion of a new part must take away this share: that of a ball that flies takes 97 %, and that of a knot that turns
-before a wall, taken together with some of the wall, 85 %. A part that is none costs quality for as long as it lasts."""
+"""A motion touches a channel of a pixel that it changes by this. Of the squared error of what it touches, the motion of
+a new part must take away this share: that of a ball that flies takes 97 %, and that of a knot that turns before a wall,
+taken together with some of the wall, 85 %. A part that is none costs quality for as long as it lasts."""
 _LEAST_CELLS, _MOST_SHARE = 8, 1 / 250
 """Cells of a part at least, and the largest share of all cells: a larger piece is hardly one thing."""
 _PIECES = 32
@@ -135,11 +136,11 @@ class PartTracker:
 
     def _show(self, cells: np.ndarray, motion: np.ndarray) -> None:
         self._engine.set_occupancy(cells)
-        self._engine.load({self._key: motion.reshape(-1, 12).astype(np.float32)})
+        self._engine.load({self._key: motion.reshape(-1, MOTION_TERMS).astype(np.float32)})
 
     def _residual(self, motion: np.ndarray) -> np.ndarray:
         """Errors `[R * 3]` of the chosen pixels."""
-        self._engine.load({self._key: motion.reshape(-1, 12).astype(np.float32)})
+        self._engine.load({self._key: motion.reshape(-1, MOTION_TERMS).astype(np.float32)})
         seen = self._engine.render(self._rays, np.zeros(3, np.float32)).rgb
         return np.asarray(seen - self._target, np.float64).reshape(-1)
 
