@@ -4,15 +4,19 @@ BIN := .venv/bin
 READY := .venv/ready
 DATA ?= demo/capture
 PARALLEL := -n auto --dist worksteal
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix player --loglevel error
+MODULES := player/node_modules/.package-lock.json
+PLAYER := invcodec/streaming/player/index.js
 GUIDED := file head frame index json calibration points request message
 
-.PHONY: help demo test quick lint wheel bench rate speed fuzz fuzz-guided
+.PHONY: help demo test quick lint player wheel bench rate speed fuzz fuzz-guided
 
 help:
 	@echo "make demo    encode a small ray-traced scene, render it, measure it (results in demo/)"
 	@echo "make test    run the tests, one process per core"
 	@echo "make quick   run all but the slow tests"
 	@echo "make lint    check style and types"
+	@echo "make player  build the player for browsers"
 	@echo "make wheel   build the wheel (in dist/)"
 	@echo "make fuzz    feed hostile files to the decoder, hostile captures to the encoder, hostile bytes to servers and readers"
 	@echo "make fuzz-guided    the same in one process, guided by coverage; takes 45 minutes (Linux)"
@@ -25,6 +29,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(MODULES): player/package.json player/package-lock.json | $(READY)
+	$(NPM) ci
+	touch $@
+
+$(PLAYER): $(MODULES) player/build.mjs $(shell find player/src player/test -type f)
+	$(NPM) run --silent build
+
+player: $(PLAYER)
+
 demo/capture/transforms.json: | $(READY)
 	$(BIN)/invcodec synth demo/capture --size 160x120 --frames 8 --scene changing
 
@@ -35,18 +48,19 @@ demo: $(READY) demo/capture/transforms.json
 	$(BIN)/invcodec decode demo/out.inv --pose orbit --size 320x240 -o demo/orbit.mp4 -f
 	$(BIN)/invcodec eval demo/out.inv demo/capture --save demo/compared
 
-test: $(READY)
+test: $(READY) $(PLAYER)
 	$(BIN)/pytest $(PARALLEL)
 
-quick: $(READY)
+quick: $(READY) $(PLAYER)
 	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
-lint: $(READY)
+lint: $(READY) $(MODULES)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(NPM) run --silent lint
 
-wheel: $(READY)
+wheel: $(READY) $(PLAYER)
 	rm -rf build dist
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 

@@ -1,0 +1,21 @@
+/** FORMAT.md "Limits": what a file may ask for. They are checked before memory is spent. */
+export const MAX_PAYLOAD = 2 ** 30;
+export const MAX_HEADER = 2 ** 20;
+export const MAX_INDEX = 2 ** 21;
+export const MAX_FRAMES = 2 ** 26;
+export const MAX_CAMERAS = 1024;
+export const MAX_NETWORKS = 8;
+export const MAX_TENSORS = 256;
+export const MAX_DIMENSIONS = 4;
+export const MAX_VALUES = 2 ** 27;
+export const MAX_SIDE = 16384;
+export const MAX_SAMPLES = 4096;
+export const MAX_NESTING = 32;
+export const MAX_TABLE_LOG2 = 24;
+export const MAX_RESOLUTION = 4096;
+export const MAX_CELLS = 256;
+export const MAX_PARTS = 16;
+export const MAX_DEPTH = 32;
+export const MAX_WIDTH = 1024;
+export const MAX_OCTAVES = 16;
+export const MAX_LEVELS = 16;
