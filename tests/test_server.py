@@ -597,7 +597,7 @@ def test_reconnecting_waits_longer_until_there_is_a_new_frame(monkeypatch: pytes
     answers = [[start, lost], [start, frames[1][:9], lost], [start, lost], [start, frames[1], lost], [start, lost]]
     waits: list[float] = []
     monkeypatch.setattr(follow, "open_url", lambda url: Answer([*answers[len(waits)]], Inv_Answer="follow"))
-    monkeypatch.setattr(follow.time, "sleep", waits.append)
+    monkeypatch.setattr(follow, "sleep", waits.append)
     numbers: list[int] = []
     follow_all(follow_url("http://x/live.inv", lambda: len(waits) == len(answers)), numbers)
     assert numbers == [0, 1]

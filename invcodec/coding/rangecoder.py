@@ -7,14 +7,13 @@ pass on.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from invcodec.compiling import CACHE
+from invcodec.compiling import compiler
 from invcodec.errors import DamagedError
 
 # Without the runtime of numba, nothing counts references to arrays, which took most of the time of a bit. In return
 # these functions cannot allocate.
-jit = njit(cache=CACHE, nogil=True, boundscheck=False, error_model="numpy", _nrt=False)
+jit = compiler(nogil=True, boundscheck=False, error_model="numpy", _nrt=False)
 
 PROBABILITY_BITS = 16
 HALF = 1 << (PROBABILITY_BITS - 1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
+from time import sleep
 
 from invcodec.container.remote import Unavailable, open_url, with_query
 from invcodec.container.scan import Record, Scanner
@@ -46,7 +46,7 @@ def follow_file(path: Path, stopped: Callable[[], bool]) -> Generator[tuple[Scan
             elif growing.finished or growing.broken:
                 return
             else:
-                time.sleep(POLL)
+                sleep(POLL)
     finally:
         growing.close()
 
@@ -93,5 +93,5 @@ def follow_url(
             if isinstance(error, InvError) and not isinstance(error, DamagedError):
                 raise
         status("lost")
-        time.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
+        sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
         attempt += 1

@@ -4,8 +4,6 @@ Kernels release the GIL and start no threads: callers run them on Python threads
 competes with torch's.
 """
 
-from numba import njit
+from invcodec.compiling import compiler
 
-from invcodec.compiling import CACHE
-
-kernel = njit(nogil=True, fastmath=True, error_model="numpy", boundscheck=False, cache=CACHE)
+kernel = compiler(nogil=True, fastmath=True, error_model="numpy", boundscheck=False)
