@@ -1,20 +1,32 @@
-"""The player, the decoder that runs in browsers: its own tests, and the conformance vectors."""
+"""The player, the decoder for browsers: its own tests, and the conformance vectors, in Node and in Chromium."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import subprocess
 import sysconfig
+import zlib
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from files import PATIENCE, ROOT
+import numpy as np
+import pytest
+from aiohttp import web
+from browser import Browser, needs_chromium
+from files import PATIENCE, ROOT, SPEC, reference
 
 BUILT = ROOT / "player" / "build"
 ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])}
+VECTORS = sorted(path.parent for path in SPEC.glob("vectors/*/*/expect.json"))
+SOUND = [folder for folder in VECTORS if folder.parent.name != "faulty"]
 
 
 def node(*arguments: str | Path) -> str:
     """What a program for Node prints."""
+    assert BUILT.is_dir(), "the player is not built: make player"
     done = subprocess.run(
         ["node", *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, cwd=BUILT
     )
@@ -22,7 +34,106 @@ def node(*arguments: str | Path) -> str:
     return done.stdout
 
 
+async def empty_page(request: web.Request) -> web.Response:
+    return web.Response(text="<!doctype html>", content_type="text/html")
+
+
+async def in_a_page(script: str) -> Any:
+    """The value of an expression in a page of Chromium, where `player` is what the tests have and `get` reads files."""
+    app = web.Application()
+    app.router.add_static("/build", BUILT)
+    app.router.add_static("/vectors", SPEC / "vectors")
+    app.router.add_get("/", empty_page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        async with Browser() as browser:
+            await browser.open(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+            await browser.until("document.readyState == 'complete' && location.protocol == 'http:'")
+            get = "async name => new Uint8Array(await (await fetch(`/vectors/${name}/input.inv`)).arrayBuffer())"
+            return await browser.run(
+                f"import('/build/page.js').then(async player => {{ const get = {get}; {script} }})"
+            )
+    finally:
+        await runner.cleanup()
+
+
+def name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def inputs(folders: list[Path]) -> list[Path]:
+    return [folder / "input.inv" for folder in folders]
+
+
+def expected(folder: Path) -> dict[str, Any]:
+    """What the player is to find in a vector."""
+    wanted = json.loads((folder / "expect.json").read_text())
+    view = wanted.pop("render", None)
+    wanted.pop("intent")
+    if wanted["refused"]:
+        return wanted | {"picture": wanted["refused"]}
+    return wanted | ({"picture": view.get("refused")} if view else {})
+
+
+def differing(found: list[dict[str, Any]]) -> list[str]:
+    """Names of the vectors in which the player finds something else."""
+    assert len(found) == len(VECTORS)
+    return [
+        name(folder)
+        for folder, each in zip(VECTORS, found, strict=True)
+        if any(each.get(key) != value for key, value in expected(folder).items())
+    ]
+
+
+@cache
+def played(folder: Path) -> dict[str, Any]:
+    """What a page gets of a vector: of each frame its number, and the CRC of each tensor by the reference decoder."""
+    file = reference.read((folder / "input.inv").read_bytes())
+    try:
+        reference.find_roles(file.head)
+    except reference.Refused as refusal:
+        return {"refused": refusal.kind}
+    frames = [
+        [number, [zlib.crc32(np.ascontiguousarray(each).tobytes()) for each in reference.weights(state).values()]]
+        for number, state in reference.states(file)
+    ]
+    return {"refused": None, "status": file.status, "frames": frames}
+
+
+def playing_otherwise(found: list[dict[str, Any]]) -> list[str]:
+    """Names of the sound vectors of which a page gets something else."""
+    rows = [{key: value for key, value in each.items() if key != "message"} for each in found]
+    return [name(folder) for folder, each in zip(SOUND, rows, strict=True) if each != played(folder)]
+
+
 def test_the_player_passes_its_own_tests() -> None:
-    tests = sorted(BUILT.glob("*.test.js"))
-    assert tests, "the player is not built: make player"
-    node("--test", *tests)
+    node("--test", *sorted(BUILT.glob("*.test.js")))
+
+
+@pytest.mark.parametrize("piece", [0, 7], ids=["whole", "in pieces"])
+def test_the_player_finds_what_is_expected(piece: int) -> None:
+    assert differing(json.loads(node("vectors.js", "observe", str(piece), *inputs(VECTORS)))) == []
+
+
+def test_the_player_has_the_weights_of_the_reference_decoder() -> None:
+    assert playing_otherwise(json.loads(node("vectors.js", "play", "0", *inputs(SOUND)))) == []
+
+
+@needs_chromium
+def test_chromium_finds_the_same() -> None:
+    names, sound = json.dumps([name(folder) for folder in VECTORS]), json.dumps([name(folder) for folder in SOUND])
+    found = asyncio.run(
+        in_a_page(
+            f"""
+            const observed = [], played = [];
+            for (const name of {names}) observed.push(await player.observe(await get(name)));
+            for (const name of {sound}) played.push(await player.play(`/vectors/${{name}}/input.inv`));
+            return {{observed, played}};
+            """
+        )
+    )
+    assert differing(found["observed"]) == []
+    assert playing_otherwise(found["played"]) == []

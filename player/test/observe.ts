@@ -4,10 +4,22 @@ import { State } from "../src/coding/state";
 import { Catalogue } from "../src/container/catalogue";
 import type { RecordHeader } from "../src/container/records";
 import { InvError } from "../src/errors";
+import { rolesOf } from "../src/field/roles";
 
 const hex = (bytes: Uint8Array) => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Feed a file in pieces of some size, and decode all its frames. */
+/** The class of error with which something is refused, or null. */
+function refusal(what: () => unknown): string | null {
+  try {
+    what();
+    return null;
+  } catch (error) {
+    if (error instanceof InvError) return error.kind;
+    throw error;
+  }
+}
+
+/** Feed a file in pieces of some size, and decode all its frames; `picture` is the refusal to make pictures of it. */
 export async function observe(data: Uint8Array, piece = data.length): Promise<unknown> {
   try {
     const headers: RecordHeader[] = [];
@@ -40,9 +52,10 @@ export async function observe(data: Uint8Array, piece = data.length): Promise<un
       records: headers.map(({ type, frame, offset, size }) => [type, Number(frame), offset, size]),
       frames,
       lost: all,
+      picture: refusal(() => rolesOf(catalogue.head!)),
     };
   } catch (error) {
     if (!(error instanceof InvError)) throw error;
-    return { refused: error.kind };
+    return { refused: error.kind, picture: error.kind };
   }
 }

@@ -112,7 +112,9 @@ export class Hints {
         for (let i = 0; i < visited; i++) pairs[this.entries[i]!]!++;
       }
     }
-    return Uint8Array.from(pairs, (each) => Math.min(32 - Math.clz32(each), 15));
+    const hints = new Uint8Array(count);
+    for (let i = 0; i < count; i++) hints[i] = Math.min(32 - Math.clz32(pairs[i]!), 15);
+    return hints;
   }
 
   /** Of a DELTA: by the highest activity of the cells that touch a vertex. */

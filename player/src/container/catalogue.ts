@@ -16,6 +16,8 @@ const LISTED = 100;
 /** A good frame, with what its record holds. */
 export interface Found {
   row: Row;
+  /** The whole record. */
+  data: Uint8Array<ArrayBuffer>;
   frame: FrameHead;
   coded: Uint8Array;
 }
@@ -24,6 +26,7 @@ export interface Found {
 export class Catalogue implements Listener {
   /** null: no sound copy was found yet. */
   head: Head | null = null;
+  headPayload: Uint8Array<ArrayBuffer> | null = null;
   /** All good frames, in order. */
   readonly rows: Row[] = [];
   /** Numbers of the frames that are not. */
@@ -35,7 +38,6 @@ export class Catalogue implements Listener {
   private damaged = false;
   /** Records that came before a sound header. */
   private early: Record[] = [];
-  private headPayload: Uint8Array | null = null;
   /** The frame record before, if it is good. */
   private before: Row | null = null;
   private readonly pages: Row[] = [];
@@ -54,6 +56,11 @@ export class Catalogue implements Listener {
     if (this.scanner.cutOff) return "truncated";
     if (!this.end) return "open";
     return this.end.complete ? "complete" : "incomplete";
+  }
+
+  /** Whether the file ends here. */
+  get hasEnd(): boolean {
+    return this.end !== null;
   }
 
   problem(line: string): void {
@@ -127,7 +134,7 @@ export class Catalogue implements Listener {
     return null;
   }
 
-  private takeFrame({ header, payload }: Record): Found | null {
+  private takeFrame({ header, data, payload }: Record): Found | null {
     const before = this.before;
     const last = this.rows.at(-1);
     this.before = null;
@@ -143,7 +150,7 @@ export class Catalogue implements Listener {
       need(this.rows.length < MAX_FRAMES, "limit", `the file has more than ${MAX_FRAMES} frames`);
       this.before = row;
       this.rows.push(row);
-      return { row, frame, coded };
+      return { row, data, frame, coded };
     } catch (error) {
       if (!(error instanceof InvError) || error.kind !== "damaged") throw error;
       this.lost.add(header.frame);

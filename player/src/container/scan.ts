@@ -15,6 +15,8 @@ import {
 
 export interface Record {
   header: RecordHeader;
+  /** The whole record. */
+  data: Uint8Array<ArrayBuffer>;
   /** null: it fails its checksum. */
   payload: Uint8Array<ArrayBuffer> | null;
 }
@@ -127,9 +129,9 @@ export class Scanner {
       }
       checkAllowed(header);
       if (this.end - this.start < header.size) return;
-      const record = this.buffer.slice(this.start, this.start + header.size);
+      const data = this.buffer.slice(this.start, this.start + header.size);
       this.start += header.size;
-      yield { header, payload: payloadOf(record) };
+      yield { header, data, payload: payloadOf(data) };
     }
   }
 

@@ -1,0 +1,5 @@
+/** The same in a page. */
+
+export { Video } from "../src/index";
+export { observe } from "./observe";
+export { ended, play } from "./play";
