@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,14 +30,14 @@ from invcodec.geometry.camera import Camera
 
 
 def bare(capture: Capture, folder: Path) -> None:
-    """Link the pictures of a capture, and nothing else, into an empty folder."""
+    """Copy the pictures of a capture, and nothing else, to an empty folder."""
     for files in capture.files:
         if files.video is not None:
-            (folder / f"{files.camera.name}{files.video.suffix}").symlink_to(files.video.resolve())
+            shutil.copy(files.video, folder / f"{files.camera.name}{files.video.suffix}")
             continue
         (folder / files.camera.name).mkdir()
         for number, path in files.images.items():
-            (folder / files.camera.name / f"{number:04d}{path.suffix}").symlink_to(path.resolve())
+            shutil.copy(path, folder / files.camera.name / f"{number:04d}{path.suffix}")
 
 
 def compare(found: Sequence[Camera], known: Sequence[Camera]) -> dict[str, float]:
@@ -72,7 +73,7 @@ def measure(data: Path, options: list[str] | None) -> dict[str, Any]:
         folder.mkdir()
         bare(capture, folder)
         started = monotonic()
-        found = calibrate(folder, outside=True)
+        found = calibrate(folder)
         seconds = monotonic() - started
         known = {files.camera.name: files.camera for files in capture.files}
         cameras = [each.camera for each in found.placed]
@@ -84,10 +85,10 @@ def measure(data: Path, options: list[str] | None) -> dict[str, Any]:
             "pixels": found.error,
             "seconds": seconds,
         }
-        for name, where in (("known", data), ("found", folder)) if options is not None else ():
-            common.encode(common.PROGRAM, where, out, [*(options or []), "--outside"], name)
-            report = common.evaluate([*common.PROGRAM], out, where)
-            row[f"psnr_{name}"] = report["mean"]["psnr"]
+        if options is not None:
+            for name, where in (("known", data), ("found", folder)):
+                common.encode(common.PROGRAM, where, out, options, name)
+                row[f"psnr_{name}"] = common.evaluate(common.PROGRAM, out, where)["mean"]["psnr"]
     return row
 
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from invcodec.errors import InvWarning
 from invcodec.names import Alpha, Source
 
 from .options import FORCE, JSON, PLOT, Command, capture_options, resolve_settings, training_options
 from .plots import draw_rig, require_plots
 from .terminal import say, say_json
 from .values import bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
-
-if TYPE_CHECKING:
-    from invcodec.capture.capture import Capture
 
 _SPACES = {
     "ndc": "forward-facing rig, normalised device coordinates (NDC)",
@@ -65,6 +59,7 @@ def command(
     Takes the same options as 'encode', and reports any problem that would stop an encode, with its file.
     """
     from invcodec.capture.capture import open_capture
+    from invcodec.capture.epipolar import compare, judge
     from invcodec.encoding.summary import summarise
     from invcodec.output import check_output
 
@@ -83,35 +78,22 @@ def command(
         outside=outside,
     )
     summary = summarise(opened, settings)
-    summary["poses"] = _poses(opened)
+    fit = compare(opened)
+    summary["poses"] = {"checked": False} if fit is None else {"checked": True, **asdict(fit)}
     if plot is not None:
         draw_rig(opened.cameras, opened.points, plot, force)
     if as_json:
         say_json(summary)
     else:
         say(*_text(summary, capture))
+    if fit is not None:
+        judge(opened, fit)
 
 
-def _poses(capture: Capture) -> dict[str, Any]:
-    """Whether the calibration fits the pictures of the first frame.
-
-    `checked` is False where there is no calibration, or OpenCV is missing.
-    """
-    from importlib.util import find_spec
-
-    from invcodec.capture.epipolar import check
-
-    if capture.flat or find_spec("cv2") is None:
-        return {"checked": False}
-    with closing(capture.frames()) as frames:
-        seen = [(c, image) for c, image in zip(capture.cameras, next(frames).images, strict=True) if image is not None]
-    fit = check([camera for camera, _ in seen], [image for _, image in seen])
-    if fit.wrong:
-        reason = f"it would, if {fit.instead}" if fit.instead else "it is another rig's, or that of other pictures"
-        warnings.warn(
-            f"{capture.folder}: the calibration does not fit the pictures; {reason}", InvWarning, stacklevel=2
-        )
-    return {"checked": True, **asdict(fit)}
+def _poses_text(summary: dict[str, Any]) -> list[str]:
+    if summary["flat"]:
+        return ["poses     none; the axes are those of the picture (x right, y up, z backward)"]
+    return [f"poses     {summary['axes']}", f"          {_fit_text(summary['poses'])}"]
 
 
 def _fit_text(poses: dict[str, Any]) -> str:
@@ -170,8 +152,7 @@ def _text(summary: dict[str, Any], folder: Path) -> list[str]:
         f"images    {_sizes_text(cameras)}{shrunk}",
         *(f"empty     {text}" for text in _empty_text(summary)),
         f"scene     {scene}",
-        f"poses     {summary['axes']}",
-        *([] if summary["flat"] else [f"          {_fit_text(summary['poses'])}"]),
+        *_poses_text(summary),
         f"held out  {', '.join(summary['held_out']) or 'none'}",
         f"encode    preset {expected['preset']}: "
         f"{training_text(expected['training']['key'], expected['training']['later'])}",

@@ -818,7 +818,7 @@ def test_what_describes_a_capture_is_in_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_says_how_it_takes_poses_and_what_it_lacks(name: str, tmp_path: Path) -> None:
     layout = load(name)
-    assert "axes" in layout.axes
+    assert (layout.convention is None) == (name == "clip")
     assert not layout.files(tmp_path)
     with pytest.raises(CaptureError, match=re.escape(str(tmp_path))):
         layout.read(tmp_path, None)

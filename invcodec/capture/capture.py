@@ -24,6 +24,7 @@ from invcodec.capture.layouts.registry import is_capture, recognise
 from invcodec.capture.video import probe, read_video
 from invcodec.errors import CaptureError, InvWarning
 from invcodec.geometry.camera import Camera
+from invcodec.geometry.convention import Convention
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
 from invcodec.limits import MAX_IMAGE_SIDE, MAX_NAME_BYTES
 from invcodec.names import Alpha, Source
@@ -56,7 +57,7 @@ class Capture:
     Attributes:
         folder: the folder that holds it; the file, if it is a single video.
         layout: name of its layout.
-        axes: the convention in which its poses were read, in words.
+        convention: in which its poses were read; None without a calibration.
         source: what its frames are stored as.
         cameras: in order, at the size of the images that `frames` yields.
         files: the files of each camera.
@@ -75,7 +76,7 @@ class Capture:
 
     folder: Path
     layout: str
-    axes: str
+    convention: Convention | None
     source: Source
     cameras: tuple[Camera, ...]
     files: tuple[CameraFiles, ...]
@@ -314,7 +315,7 @@ def open_as(
     return Capture(
         folder,
         name,
-        found.axes,
+        found.convention,
         listing.source,
         cameras,
         files,

@@ -6,17 +6,20 @@ show by how much the calibration's is off, and on which side of the cameras they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from invcodec.capture.image import area_downscale
-from invcodec.errors import UsageError
+from invcodec.capture.capture import Capture
+from invcodec.errors import CaptureError, InvWarning
 from invcodec.geometry.camera import Camera
+from invcodec.geometry.convention import Convention, conventions
 
-_SIDE = 1000
+_SIDE = 700
 """Pictures are shrunk to about this many pixels per side: features of calibrated rigs are larger than a pixel."""
 _FEATURES = 2000
 _RATIO = 0.8
@@ -26,21 +29,13 @@ _ENOUGH = 24
 _PAIRS = 24
 """At most so many pairs are compared."""
 _WRONG = 0.01
-"""An error of more than this share of the picture's width is one of convention, not of accuracy."""
-_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
-
-
-def _inverted(pose: np.ndarray) -> np.ndarray:
-    return np.linalg.inv(np.vstack([pose, [0, 0, 0, 1]]))[:3]
-
-
-_OTHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "the cameras' y and z axes point the other way (OpenCV's for OpenGL's)": lambda pose: pose * _FLIP,
-    "poses are world-to-camera instead of camera-to-world or the reverse": _inverted,
-    "poses are world-to-camera with OpenCV's axes": lambda pose: _inverted(pose) * _FLIP,
-    "poses are inverted after their axes were": lambda pose: _inverted(pose * _FLIP),
-}
-"""Conventions that calibrations are mistaken for."""
+"""An error of more than this share of the picture's width is not one of accuracy."""
+_BETTER = 0.25
+"""Another convention is the right one if its error is at most this share of that of the one that was assumed."""
+_LIKE = 1.25
+"""Conventions that are better than others by less than this factor are as good: some rigs cannot tell them apart."""
+_PARALLAX = 0.003
+"""Points that move by less than this share of the width, from one picture to the other, are at no known distance."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Fit:
         pairs: those with enough matches.
         error: the median of their errors, in pixels; None without pairs.
         wrong: whether the poses are not those of the pictures.
-        instead: the convention under which they would be, if it is known.
+        instead: the convention under which they would be, if one is much better.
     """
 
     pairs: tuple[PairError, ...]
@@ -77,45 +72,115 @@ class Fit:
     instead: str | None
 
 
-def check(cameras: Sequence[Camera], images: Sequence[np.ndarray]) -> Fit:
+@dataclass(frozen=True)
+class _Matched:
+    """Points that two cameras, `a` and `b`, see.
+
+    Attributes:
+        x, y: `[M, 3]`, where they are in each camera's undistorted image plane: right, down, and 1 forward.
+    """
+
+    a: Camera
+    b: Camera
+    x: np.ndarray
+    y: np.ndarray
+
+
+def compare(capture: Capture) -> Fit | None:
+    """How a capture's calibration fits the pictures of its first frame; None if it has none, or OpenCV is missing.
+
+    Raises:
+        CaptureError: a picture cannot be read.
+    """
+    cv2 = _opencv()
+    if capture.convention is None or cv2 is None:
+        return None
+    with closing(capture.frames()) as frames:
+        first = next(frames)
+    seen = [
+        (camera, image, mask)
+        for camera, image, mask in zip(capture.cameras, first.images, first.masks, strict=True)
+        if image is not None
+    ]
+    cameras, images, masks = zip(*seen, strict=True)
+    return measure(cv2, cameras, images, masks, capture.convention)
+
+
+def judge(capture: Capture, fit: Fit) -> None:
+    """Refuse a calibration of a wrong convention, and warn of one that does not fit for reasons that are not known.
+
+    Two pairs of cameras have to agree: what repeats itself may look alike in one by mistake.
+
+    Raises:
+        CaptureError: the pictures show in which other convention the poses are.
+    """
+    if not fit.wrong:
+        return
+    found = f"{capture.folder}: the poses do not fit the pictures (epipolar error {fit.error:.1f} px)"
+    if fit.instead is None:
+        warnings.warn(
+            f"{found}; they are of another rig, or of cameras that were moved since: calibrate again",
+            InvWarning,
+            stacklevel=2,
+        )
+        return
+    found += f" as {capture.convention}; as {fit.instead} they would: convert them"
+    if len(fit.pairs) > 1:
+        raise CaptureError(found)
+    warnings.warn(found, InvWarning, stacklevel=2)
+
+
+def measure(
+    cv2: Any,
+    cameras: Sequence[Camera],
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray | None],
+    convention: Convention,
+) -> Fit:
     """Compare the calibration of cameras with their pictures at one time.
 
     Args:
+        cv2: the module of OpenCV.
         images: `[H, W, 3 or 4]` uint8 of each camera.
-
-    Raises:
-        UsageError: OpenCV is not installed.
+        masks: `[H, W]` bool of each camera (False: ignore the pixel), or None.
+        convention: in which the poses were read.
     """
-    cv2 = _opencv()
     features: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     matched = []
     for a, b in neighbours(cameras):
         for index in (a, b):
             if index not in features:
-                features[index] = _features(cv2, images[index], cameras[index])
-        points = _match(cv2, features[a], features[b])
-        agreeing = _consistent(cv2, cameras[a], cameras[b], *points)
+                features[index] = _features(cv2, images[index], masks[index], cameras[index])
+        places = _match(cv2, features[a], features[b])
+        x, y = (_plane(camera, pixels) for camera, pixels in zip((cameras[a], cameras[b]), places, strict=True))
+        agreeing = _consistent(cv2, cameras[a], cameras[b], x, y)
         if agreeing.sum() >= _ENOUGH:
-            matched.append((cameras[a], cameras[b], points[0][agreeing], points[1][agreeing]))
-    pairs = tuple(_pair_error(*each) for each in matched)
-    if not pairs:
+            matched.append(_Matched(cameras[a], cameras[b], x[agreeing], y[agreeing]))
+    if not matched:
         return Fit((), None, False, None)
-    wrong = _is_wrong(pairs, matched)
-    instead = None
-    if wrong:
-        for words, change in _OTHERS.items():
-            changed = [(_with(a, change), _with(b, change), p, q) for a, b, p, q in matched]
-            if not _is_wrong([_pair_error(*each) for each in changed], changed):
-                instead = words
-                break
-    return Fit(pairs, float(np.median([pair.error for pair in pairs])), wrong, instead)
+    pairs = _errors(matched, convention, convention)
+    error, behind = _error(pairs), _are_behind(pairs)
+    instead = _instead(matched, convention, error if behind else _BETTER * error)
+    return Fit(pairs, error, behind or _is_large(pairs, matched) or instead is not None, instead)
+
+
+def _instead(matched: Sequence[_Matched], convention: Convention, enough: float) -> str | None:
+    """The commonest convention with an error of at most `enough` of poses that were read in another one."""
+    fitting = []
+    for other in conventions():
+        pairs = _errors(matched, convention, other)
+        if _error(pairs) <= enough and not _is_large(pairs, matched) and not _are_behind(pairs):
+            fitting.append((_error(pairs), other))
+    best = min((error for error, _ in fitting), default=0.0)
+    return next((str(other) for error, other in fitting if error <= _LIKE * best), None)
 
 
 def _opencv() -> Any:
+    """The module of OpenCV, or None if it is not installed or lacks a library."""
     try:
         import cv2
     except ImportError:
-        raise UsageError("the check of poses on pictures needs OpenCV: pip install 'invcodec[check]'") from None
+        return None
     return cv2
 
 
@@ -131,16 +196,21 @@ def neighbours(cameras: Sequence[Camera]) -> list[tuple[int, int]]:
     return pairs[:: -(-len(pairs) // _PAIRS)]
 
 
-def _features(cv2: Any, image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def _features(cv2: Any, image: np.ndarray, mask: np.ndarray | None, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Places `[N, 2]` in the camera's pixels, and descriptors `[N, 128]`."""
     factor = max(1, round(max(image.shape[:2]) / _SIDE))
-    grey = cv2.cvtColor(np.ascontiguousarray(area_downscale(image, factor)[..., :3]), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
+    height, width = (side // factor for side in grey.shape)
+    grey = cv2.resize(grey[: factor * height, : factor * width], (width, height), interpolation=cv2.INTER_AREA)
     found, descriptors = cv2.SIFT_create(_FEATURES).detectAndCompute(grey, None)
     if descriptors is None:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
     # OpenCV counts from the centre of the first pixel.
     places = (np.array([point.pt for point in found], np.float64) + 0.5) * factor
     seen = camera.sees(places)
+    if mask is not None:
+        column, row = np.clip(places.astype(int), 0, (camera.width - 1, camera.height - 1)).T
+        seen &= mask[row, column]
     return places[seen], descriptors[seen]
 
 
@@ -162,30 +232,40 @@ def _match(
 
 
 def _plane(camera: Camera, pixels: np.ndarray) -> np.ndarray:
-    """Undistorted image-plane coordinates `[N, 2]`, x right and y down, at unit depth."""
+    """Where pixels `[N, 2]` are in the undistorted image plane `[N, 3]`: right, down, and 1 forward."""
     directions = camera.rays(pixels)[1] @ camera.pose[:, :3]
-    return directions[:, :2] * (1, -1)
+    return directions * (1, -1, -1)
 
 
-def _consistent(cv2: Any, a: Camera, b: Camera, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+def _consistent(cv2: Any, a: Camera, b: Camera, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which matches `[M]` bool agree with one epipolar geometry, whatever it is."""
-    if len(p) < _ENOUGH:
-        return np.zeros(len(p), bool)
+    if len(x) < _ENOUGH:
+        return np.zeros(len(x), bool)
     # In pixels of lenses without distortion.
-    flat = [(_plane(camera, pixels) * camera.fx).astype(np.float32) for camera, pixels in ((a, p), (b, q))]
+    flat = [(plane[:, :2] * camera.fx).astype(np.float32) for camera, plane in ((a, x), (b, y))]
     cv2.setRNGSeed(0)
-    _, mask = cv2.findFundamentalMat(*flat, cv2.USAC_MAGSAC, 2.0, 0.999, 5000)
-    return np.zeros(len(p), bool) if mask is None else mask[:, 0].astype(bool)
+    try:
+        _, mask = cv2.findFundamentalMat(*flat, cv2.USAC_MAGSAC, 2.0, 0.999, 5000)
+    except cv2.error:
+        # Of few points that nothing explains.
+        mask = None
+    return np.zeros(len(x), bool) if mask is None else mask[:, 0].astype(bool)
 
 
-def _pair_error(a: Camera, b: Camera, p: np.ndarray, q: np.ndarray) -> PairError:
-    """The error of matches at pixels `[M, 2]` of two cameras: Sampson's distance (Hartley and Zisserman, 11.4.3)."""
+def _errors(matched: Sequence[_Matched], convention: Convention, other: Convention) -> tuple[PairError, ...]:
+    """Errors of poses that were read in one convention, were they of another."""
+    changed = ((each, *(other.pose(convention.matrix(camera.pose)) for camera in (each.a, each.b))) for each in matched)
+    return tuple(_pair_error(*each) for each in changed)
+
+
+def _pair_error(matched: _Matched, pose_a: np.ndarray, pose_b: np.ndarray) -> PairError:
+    """The error of matches with poses `[3, 4]`: Sampson's distance (Hartley and Zisserman, 11.4.3)."""
+    a, b, x, y = matched.a, matched.b, matched.x, matched.y
     # From the axes of a, right, down and forward, to those of b.
     signs = np.array([1.0, -1.0, -1.0])
-    turn = (b.pose[:, :3] * signs).T @ (a.pose[:, :3] * signs)
-    move = (b.pose[:, :3] * signs).T @ (a.pose[:, 3] - b.pose[:, 3])
+    turn = (pose_b[:, :3] * signs).T @ (pose_a[:, :3] * signs)
+    move = (pose_b[:, :3] * signs).T @ (pose_a[:, 3] - pose_b[:, 3])
     essential = np.cross(move, turn, axisb=0, axisc=0)
-    x, y = (np.column_stack([_plane(camera, pixels), np.ones(len(pixels))]) for camera, pixels in ((a, p), (b, q)))
     lines_b, lines_a = x @ essential.T, y @ essential
     slopes = (lines_a[:, :2] ** 2).sum(1) / a.fx**2 + (lines_b[:, :2] ** 2).sum(1) / b.fx**2
     error = np.abs((y * lines_b).sum(1)) / np.sqrt(np.maximum(slopes, 1e-24))
@@ -195,13 +275,19 @@ def _pair_error(a: Camera, b: Camera, p: np.ndarray, q: np.ndarray) -> PairError
     scale = np.maximum(aa * bb - ab**2, 1e-24)
     s = (ab * (y @ move) - bb * (along @ move)) / scale
     t = (aa * (y @ move) - ab * (along @ move)) / scale
-    return PairError((a.name, b.name), len(p), float(np.median(error)), float(((s < 0) | (t < 0)).mean()))
+    apart = np.sqrt(scale / (aa * bb)) * b.fx > _PARALLAX * b.width
+    behind = apart & ((s < 0) | (t < 0))
+    return PairError((a.name, b.name), len(x), float(np.median(error)), float(behind.mean()))
 
 
-def _is_wrong(pairs: Sequence[PairError], matched: Sequence[tuple[Camera, Camera, np.ndarray, np.ndarray]]) -> bool:
-    shares = [pair.error / a.width for pair, (a, _, _, _) in zip(pairs, matched, strict=True)]
-    return bool(np.median(shares) > _WRONG or np.median([pair.behind for pair in pairs]) > 0.5)
+def _error(pairs: Sequence[PairError]) -> float:
+    return float(np.median([pair.error for pair in pairs]))
 
 
-def _with(camera: Camera, change: Callable[[np.ndarray], np.ndarray]) -> Camera:
-    return replace(camera, pose=change(camera.pose))
+def _are_behind(pairs: Sequence[PairError]) -> bool:
+    return bool(np.median([pair.behind for pair in pairs]) > 0.5)
+
+
+def _is_large(pairs: Sequence[PairError], matched: Sequence[_Matched]) -> bool:
+    shares = [pair.error / each.a.width for pair, each in zip(pairs, matched, strict=True)]
+    return bool(np.median(shares) > _WRONG)

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 
 from invcodec.capture.capture import Capture, Frame, open_capture
+from invcodec.capture.epipolar import compare, judge
 from invcodec.container.fields import INTEGER, NAME, Codec, binary, exactly, integer, list_of, optional, read_map
 from invcodec.container.reader import Reader
 from invcodec.encoding.encoder import Encoder
@@ -57,12 +58,16 @@ def encode_capture(
 
     Raises:
         UsageError: the file exists, or cannot be written; or frame numbers that no file can hold.
+        CaptureError: the calibration is of another convention than it was read in, as the pictures of the first frame
+            show (`invcodec.capture.epipolar.judge`).
         Interrupted: stopped by Ctrl-C; what was finished is in the file.
     """
     check_numbers(capture.numbers, capture.fps)
     with deferred(), recorded(Recording(path, force=force), progress, len(capture.numbers)) as recording:
         with interruptible():
             origin = _origin(capture)
+            if (poses := compare(capture)) is not None:
+                judge(capture, poses)
         return _encode(recording, capture, settings, origin, progress)
 
 

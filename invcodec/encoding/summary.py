@@ -41,7 +41,7 @@ def summarise(capture: Capture, settings: Settings) -> dict[str, Any]:
         "schema": SCHEMA,
         "capture": str(capture.folder),
         "layout": capture.layout,
-        "axes": capture.axes,
+        "axes": None if capture.convention is None else str(capture.convention),
         "source": capture.source,
         "frames": [capture.numbers.start, capture.numbers.stop],
         "available": [capture.available.start, capture.available.stop],

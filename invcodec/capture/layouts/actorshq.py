@@ -8,6 +8,7 @@ import numpy as np
 
 from invcodec.capture.layouts.calibration import Values, read_csv, with_pictures
 from invcodec.capture.layouts.listing import Layout, Listing, existing
+from invcodec.geometry.convention import OPENCV
 from invcodec.geometry.rotations import from_axis_angle, from_opencv_axes
 from invcodec.names import Source
 
@@ -33,4 +34,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, path, cameras, source)
 
 
-LAYOUT = Layout(files, read, f"{_FILE} of ActorsHQ", "camera-to-world, OpenCV axes (x right, y down, z forward)")
+LAYOUT = Layout(files, read, f"{_FILE} of ActorsHQ", OPENCV)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from invcodec.capture.layouts.calibration import OPENCV_CORNER, Values, first_with, load_toml, with_pictures
-from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing
+from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
+from invcodec.geometry.convention import OPENCV_INVERTED
 from invcodec.names import Source
 
 _KEYS = ("matrix", "rotation", "translation")
@@ -66,4 +67,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, found[0], cameras_of(found[0]), source)
 
 
-LAYOUT = Layout(files, read, "a .toml file of aniposelib", OPENCV_AXES)
+LAYOUT = Layout(files, read, "a .toml file of aniposelib", OPENCV_INVERTED)

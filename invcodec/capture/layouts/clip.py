@@ -31,4 +31,4 @@ def read(path: Path, source: Source | None) -> Listing:
     return Listing((CameraFiles(camera, video=path),), None, "videos", flat=True)
 
 
-LAYOUT = Layout(files, read, "one video file", "none; the axes are those of the picture (x right, y up, z backward)")
+LAYOUT = Layout(files, read, "one video file", None)

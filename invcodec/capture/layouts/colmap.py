@@ -12,9 +12,10 @@ import numpy as np
 from invcodec.capture import colmap
 from invcodec.capture.colmap import LensModel, View
 from invcodec.capture.layouts.calibration import Values, fisheye_distortion, with_pictures
-from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing
+from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
+from invcodec.geometry.convention import OPENCV_INVERTED
 from invcodec.names import Source
 
 _STILL = 0.02
@@ -77,4 +78,4 @@ def _camera(name: str, view: View, lens: LensModel, path: Path) -> Camera:
     return values.camera(name, size, matrix, view.pose, distortion, fisheye=fisheye)
 
 
-LAYOUT = Layout(files, read, "sparse/0 of COLMAP", OPENCV_AXES)
+LAYOUT = Layout(files, read, "sparse/0 of COLMAP", OPENCV_INVERTED)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from invcodec.capture.layouts.calibration import Values, fisheye_distortion, with_pictures
-from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing, existing
+from invcodec.capture.layouts.listing import Layout, Listing, existing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.camera_json import load_json
+from invcodec.geometry.convention import OPENCV_INVERTED
 from invcodec.geometry.rotations import pose_from_opencv
 from invcodec.names import Source
 
@@ -47,4 +49,9 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, path, cameras, source)
 
 
-LAYOUT = Layout(files, read, f"{_FILE} of immersive light fields", f"orientation {OPENCV_AXES}, and position")
+LAYOUT = Layout(
+    files,
+    read,
+    f"{_FILE} of immersive light fields",
+    replace(OPENCV_INVERTED, note="but positions are those of the cameras"),
+)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from invcodec.capture.layouts.calibration import OPENCV_CORNER, Values, load_yaml, only, with_pictures
-from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing
+from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera, check_pose
+from invcodec.geometry.convention import OPENCV_INVERTED
 from invcodec.geometry.rotations import pose_from_opencv
 from invcodec.names import Source
 
@@ -53,4 +55,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, path, cameras, source)
 
 
-LAYOUT = Layout(files, read, "camchain.yaml of Kalibr", f"a chain of {OPENCV_AXES}")
+LAYOUT = Layout(files, read, "camchain.yaml of Kalibr", replace(OPENCV_INVERTED, note="each from the camera before it"))

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from invcodec.geometry.camera import Camera
+from invcodec.geometry.convention import OPENGL, Convention
 from invcodec.names import Source
 
 
@@ -89,13 +90,10 @@ class Layout:
         read: everything that a folder declares, from images or videos as requested (None: either, images first);
             raises CaptureError. Images and videos themselves are checked later.
         expects: the files that make up this layout, for error messages.
-        axes: the convention of its poses, in words.
+        convention: of its poses; None without any.
     """
 
     files: Callable[[Path], Sequence[Path]]
     read: Callable[[Path, Source | None], Listing]
     expects: str
-    axes: str = "camera-to-world, OpenGL axes (x right, y up, z backward)"
-
-
-OPENCV_AXES = "world-to-camera, OpenCV axes (x right, y down, z forward)"
+    convention: Convention | None = OPENGL

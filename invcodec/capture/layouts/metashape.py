@@ -6,6 +6,7 @@ transform, with a scale, is applied.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from invcodec.capture.layouts.calibration import Values, first_with, read_xml, w
 from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import Camera
+from invcodec.geometry.convention import OPENCV
 from invcodec.geometry.rotations import from_opencv_axes
 from invcodec.names import Source
 
@@ -98,5 +100,5 @@ LAYOUT = Layout(
     files,
     read,
     "an .xml file of Metashape",
-    "camera-to-chunk, OpenCV axes (x right, y down, z forward), then the chunk's transform",
+    replace(OPENCV, note="then the transforms of component and chunk"),
 )

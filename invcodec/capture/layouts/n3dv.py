@@ -14,6 +14,7 @@ from invcodec.capture.layouts.calibration import natural
 from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, existing
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera import MAX_NUMBER, Camera, check_pose
+from invcodec.geometry.convention import LLFF
 from invcodec.names import Source
 
 _POSES = "poses_bounds.npy"
@@ -79,4 +80,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return Listing(tuple(cameras), None, "videos", rescale=True)
 
 
-LAYOUT = Layout(files, read, f"camNN.mp4 and {_POSES}", "camera-to-world, axes of LLFF (columns down, right, backward)")
+LAYOUT = Layout(files, read, f"camNN.mp4 and {_POSES}", LLFF)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from invcodec.capture.layouts.calibration import OPENCV_CORNER, Values, load_yaml, picture_size, with_pictures
-from invcodec.capture.layouts.listing import OPENCV_AXES, Layout, Listing, existing
+from invcodec.capture.layouts.listing import Layout, Listing, existing
+from invcodec.geometry.convention import OPENCV_INVERTED
 from invcodec.names import Source
 
 _LENSES, _POSES = "intri.yml", "extri.yml"
@@ -39,4 +40,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, folder / _LENSES, cameras, source)
 
 
-LAYOUT = Layout(files, read, f"{_LENSES} and {_POSES}", OPENCV_AXES)
+LAYOUT = Layout(files, read, f"{_LENSES} and {_POSES}", OPENCV_INVERTED)

@@ -6,6 +6,7 @@ nerfstudio's converter: rotation about z by -heading, then x by pitch, then y by
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from invcodec.capture.layouts.calibration import Values, first_with, picture_size, read_csv, with_pictures
 from invcodec.capture.layouts.listing import Layout, Listing
 from invcodec.errors import CaptureError
+from invcodec.geometry.convention import OPENGL
 from invcodec.geometry.rotations import from_axis_angle
 from invcodec.names import Source
 
@@ -50,5 +52,5 @@ LAYOUT = Layout(
     files,
     read,
     "a .csv file of RealityCapture",
-    "camera-to-world by heading, pitch and roll, OpenGL axes (x right, y up, z backward)",
+    replace(OPENGL, note="by heading, pitch and roll"),
 )

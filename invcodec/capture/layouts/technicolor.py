@@ -13,8 +13,9 @@ import numpy as np
 
 from invcodec.capture.image import image_size
 from invcodec.capture.layouts.calibration import IMAGE_RATE, Values, parsing, read_text
-from invcodec.capture.layouts.listing import OPENCV_AXES, CameraFiles, Layout, Listing, existing
+from invcodec.capture.layouts.listing import CameraFiles, Layout, Listing, existing
 from invcodec.errors import CaptureError
+from invcodec.geometry.convention import OPENCV_INVERTED
 from invcodec.geometry.rotations import from_quaternion, pose_from_opencv
 from invcodec.names import Source
 
@@ -56,4 +57,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return Listing(tuple(listed), IMAGE_RATE, "images")
 
 
-LAYOUT = Layout(files, read, f"{_FILE} of Technicolor", OPENCV_AXES)
+LAYOUT = Layout(files, read, f"{_FILE} of Technicolor", OPENCV_INVERTED)

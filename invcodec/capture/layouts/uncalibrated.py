@@ -43,4 +43,4 @@ def read(folder: Path, source: Source | None) -> Listing:
     return replace(with_pictures(folder, folder, cameras, kind), uncalibrated=True)
 
 
-LAYOUT = Layout(lambda folder: [], read, "videos or folders of images", "none")
+LAYOUT = Layout(lambda folder: [], read, "videos or folders of images", None)
