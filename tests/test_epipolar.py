@@ -154,8 +154,8 @@ def test_matrices_of_all_conventions_are_poses(convention: Convention) -> None:
 def test_conventions_are_what_their_names_say() -> None:
     right, up, back, centre = RIG[0].pose.T
     assert np.array_equal(OPENGL.matrix(RIG[0].pose), RIG[0].pose)
-    assert OPENCV.matrix(RIG[0].pose).T == pytest.approx(np.stack([right, -up, -back, centre]))
-    assert LLFF.matrix(RIG[0].pose).T == pytest.approx(np.stack([-up, right, back, centre]))
+    assert np.allclose(OPENCV.matrix(RIG[0].pose).T, [right, -up, -back, centre])
+    assert np.allclose(LLFF.matrix(RIG[0].pose).T, [-up, right, back, centre])
     # The camera is in the origin of its own coordinates.
     assert OPENCV_INVERTED.matrix(RIG[0].pose) @ [*centre, 1] == pytest.approx(0)
     assert OPENCV_INVERTED.matrix(RIG[0].pose) @ [*(centre - back), 1] == pytest.approx([0, 0, 1])

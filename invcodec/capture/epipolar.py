@@ -254,8 +254,11 @@ def _consistent(cv2: Any, a: Camera, b: Camera, x: np.ndarray, y: np.ndarray) ->
 
 def _errors(matched: Sequence[_Matched], convention: Convention, other: Convention) -> tuple[PairError, ...]:
     """Errors of poses that were read in one convention, were they of another."""
-    changed = ((each, *(other.pose(convention.matrix(camera.pose)) for camera in (each.a, each.b))) for each in matched)
-    return tuple(_pair_error(*each) for each in changed)
+
+    def pose(camera: Camera) -> np.ndarray:
+        return other.pose(convention.matrix(camera.pose))
+
+    return tuple(_pair_error(each, pose(each.a), pose(each.b)) for each in matched)
 
 
 def _pair_error(matched: _Matched, pose_a: np.ndarray, pose_b: np.ndarray) -> PairError:

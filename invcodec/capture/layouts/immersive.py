@@ -49,9 +49,5 @@ def read(folder: Path, source: Source | None) -> Listing:
     return with_pictures(folder, path, cameras, source)
 
 
-LAYOUT = Layout(
-    files,
-    read,
-    f"{_FILE} of immersive light fields",
-    replace(OPENCV_INVERTED, note="but positions are those of the cameras"),
-)
+_CONVENTION = replace(OPENCV_INVERTED, note="but positions are those of the cameras")
+LAYOUT = Layout(files, read, f"{_FILE} of immersive light fields", _CONVENTION)
