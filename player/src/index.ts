@@ -1,4 +1,5 @@
 export type { Status } from "./container/catalogue";
+export type { Stats } from "./container/frame";
 export type { Camera, Head, Network, Tensor } from "./container/head";
 export { type ErrorClass, InvError } from "./errors";
 export type { Frame, NetworkState } from "./field/frame";

@@ -38,8 +38,9 @@ export async function play(from: string | Blob, positions?: number[]): Promise<u
       }
     }
     const { status } = video.ending!;
+    const { traffic } = video;
     video.close();
-    return { refused: null, status, frames };
+    return { refused: null, status, frames, traffic };
   } catch (error) {
     if (!(error instanceof InvError)) throw error;
     return { refused: error.kind, message: error.message };

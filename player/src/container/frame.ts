@@ -15,6 +15,7 @@ export interface FrameHead {
   coder: number;
   /** Of every tensor, in a KEY. */
   qps: number[] | null;
+  stats: Stats;
   /** In effect from this frame on, if they change. */
   cameras: Camera[] | null;
 }
@@ -37,11 +38,21 @@ const number: Rule<bigint> = (value, what) => {
   return BigInt(value);
 };
 
-/** The encoder's statistics: the first five are integers or nil, and all others have no meaning. */
-const stats: Rule<void> = (value, what) => {
+/** What the encoder tells of a frame; what it does not know is null. */
+export interface Stats {
+  /** Quality as PSNR in decibels, over pixels that the encoder chose. */
+  psnr: number | null;
+  /** When a live frame was captured, in milliseconds since 1970 (UTC). */
+  captured: number | null;
+}
+
+/** The first five are integers or nil; others may be anything. */
+const stats: Rule<Stats> = (value, what) => {
   const items = list((each: Value | undefined) => each)(value, what);
   const sound = items.slice(0, 5).every((each) => each === null || isInteger(each));
   need(sound, "damaged", `${what} are not integers`);
+  const [psnr, captured] = [items[2], items[5]].map((each) => (isInteger(each) ? Number(each) : null));
+  return { psnr: psnr == null ? null : psnr / 100, captured: captured ?? null };
 };
 
 /**
@@ -59,9 +70,9 @@ export function parseFrame(head: Head, isKey: boolean, payload: Uint8Array): [Fr
     digest: get(2, "digest", digest),
     coder: get(3, "coder", integer(0, 255)),
     qps: get(4, "qps", nullable(list(integer(-160, 64)))),
+    stats: get(5, "statistics", stats),
     cameras: get(6, "cameras", nullable(cameras)),
   };
-  get(5, "statistics", stats);
   need((frame.reference === null) === isKey, "damaged", "the frame's reference does not fit its record");
   need((frame.qps === null) !== isKey, "damaged", "the frame's qps do not fit its record");
   need(

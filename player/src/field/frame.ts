@@ -1,5 +1,6 @@
 /** A decoded frame, as renderers take it. */
 
+import type { Stats } from "../container/frame";
 import type { Camera, Head } from "../container/head";
 
 /** The weights of one network. */
@@ -17,6 +18,9 @@ export interface Frame {
   /** In seconds. */
   time: number;
   key: boolean;
+  stats: Stats;
+  /** Milliseconds that decoding took, from the frame before or from the last keyframe on. */
+  decoding: number;
   head: Head;
   /** Those in effect at this frame. */
   cameras: Camera[];

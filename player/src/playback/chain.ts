@@ -11,6 +11,10 @@ export type Load = (position: number, last: number) => Promise<[FrameHead, Uint8
 
 export class Chain {
   readonly state: State;
+  /** The header of the frame whose state this is. */
+  frame: FrameHead | null = null;
+  /** Milliseconds that the last `seek` spent decoding. */
+  decoding = 0;
   /** Of the frame whose state this is; null: of none. */
   private position: number | null = null;
   /** What is wrong with frames that do not decode, by position. */
@@ -33,6 +37,7 @@ export class Chain {
     let first = position;
     while (first > 0 && !this.rows[first]!.isKey && first !== this.position) first--;
     if (first === this.position) first++;
+    this.decoding = 0;
     for (let at = first; at <= position; at++) {
       if (await stopped()) return false;
       const { number, isKey } = this.rows[at]!;
@@ -42,8 +47,11 @@ export class Chain {
         const [frame, coded] = await this.load(at, position);
         if (!isKey && this.position !== at - 1) throw new InvError("damaged", "there is no keyframe before it");
         this.position = null;
+        const start = performance.now();
         this.state.apply(frame, coded);
+        this.decoding += performance.now() - start;
         this.position = at;
+        this.frame = frame;
       } catch (error) {
         if (!(error instanceof InvError)) throw error;
         const told = new InvError(error.kind, `frame ${number}: ${error.message}`);

@@ -1,6 +1,7 @@
 /** What a page and its decoding worker tell each other. */
 
 import type { Status } from "../container/catalogue";
+import type { Stats } from "../container/frame";
 import type { Camera } from "../container/head";
 import type { ErrorClass } from "../errors";
 import type { Traffic } from "../source/source";
@@ -38,7 +39,16 @@ export type Answer =
   /** No more frames will come. */
   | { tell: "end"; status: Status; lost: number; problems: string[] }
   /** A frame; what changed is relative to the frame before that was told. */
-  | { tell: "frame"; id: number; position: number; cameras: Camera[]; patches: Patch[] }
+  | {
+      tell: "frame";
+      id: number;
+      position: number;
+      stats: Stats;
+      decoding: number;
+      cameras: Camera[];
+      patches: Patch[];
+      traffic: Traffic;
+    }
   /** A frame cannot be had, or (id null) the file. */
   | { tell: "failed"; id: number | null; kind: ErrorClass; message: string }
   /** Positions [from, to) whose records are here, and what was fetched. */

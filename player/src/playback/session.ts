@@ -180,10 +180,13 @@ export class Session {
       return this.wanted?.id !== id;
     });
     if (!isReached) return;
+    const { decoding, frame } = this.chain;
+    const { stats } = frame!;
     const cameras = await this.camerasAt(position);
     const patches = this.patches();
     const moved = patches.map(({ values }) => values.buffer);
-    this.tell({ tell: "frame", id, position, cameras, patches }, moved);
+    const traffic = { ...this.traffic };
+    this.tell({ tell: "frame", id, position, stats, decoding, cameras, patches, traffic }, moved);
     this.readAhead(position + 1);
   }
 

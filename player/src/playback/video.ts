@@ -151,14 +151,16 @@ export class Video extends EventTarget {
     this.dispatchEvent(new Event(answer.tell));
   }
 
-  private deliver({ id, position, cameras, patches }: Extract<Answer, { tell: "frame" }>): void {
+  private deliver({ id, position, patches, ...rest }: Extract<Answer, { tell: "frame" }>): void {
+    this.traffic = rest.traffic;
     // What a superseded frame changed counts as changed by the next one that is delivered.
     for (const patch of patches) apply(patch, this.networks[patch.network]!);
     if (id !== this.waiting?.id) return;
     const { number, time, isKey } = this.entries[position]!;
     const networks = this.networks.map((network) => ({ ...network }));
     for (const network of this.networks) network.changed = new Map();
-    this.waiting.resolve({ number, time, key: isKey, head: this.head, cameras, networks });
+    const { stats, decoding, cameras } = rest;
+    this.waiting.resolve({ number, time, key: isKey, stats, decoding, head: this.head, cameras, networks });
     this.waiting = null;
   }
 
