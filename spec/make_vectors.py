@@ -38,7 +38,7 @@ from invcodec.container.canonical import pack, packed_size
 from invcodec.container.compressed import compress, decompress
 from invcodec.container.frame import FrameHead
 from invcodec.container.head import CAMERAS, FORMAT_VERSION, Head
-from invcodec.container.index import ROW, Index
+from invcodec.container.index import END_BYTES, ROW, Index
 from invcodec.container.records import MAGIC, RecordType, pack_record
 from invcodec.container.scan import Scanner
 from invcodec.container.writer import Writer
@@ -455,6 +455,8 @@ def _faulty() -> Iterator[Vector]:
         "faulty/garbage-between", "bytes between records", whole[: places[2]] + b"\xb5INVgarbage" + whole[places[2] :]
     )
     yield Vector("faulty/magic-between", "two files appended", finished + simple(5).finish())
+    unmarked = finished[:-END_BYTES] + raw_record(130, b"late")
+    yield Vector("faulty/behind-the-index", "a record between the index and the end of the file", unmarked)
     yield Vector("faulty/behind-the-end", "a record behind the end mark", finished + raw_record(130, b"late"))
     yield Vector(
         "faulty/record-missing",
@@ -620,6 +622,11 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
         "a configuration that does not fit its tensors",
         changed_head(lambda f: f["networks"][0]["config"].update(hidden=8)),
         (0, "cam00"),
+    )
+    yield Vector(
+        "faulty/config-of-text",
+        "a configuration with a number as text",
+        changed_head(lambda f: f["networks"][0]["config"].update(more=["8"])),
     )
     picture = Maker(header([image("ndc")], cameras("ndc", 1)), 29).key(0, 0).delta(1, 40)
     yield Vector(

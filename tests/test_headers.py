@@ -165,8 +165,11 @@ tensor_lists = st.lists(
     unique_by=lambda t: t.name,
 ).map(tuple)
 maps = st.dictionaries(st.text(max_size=5), st.integers(0, 99) | st.text(max_size=5), max_size=3)
+configs = st.dictionaries(
+    st.text(max_size=5), st.integers(-9, 99) | st.lists(st.integers(0, 99), max_size=3), max_size=3
+)
 networks = st.builds(
-    NetworkInfo, names, names, st.integers(0, 2**31 - 1), names, st.integers(0, 9), maps, maps, tensor_lists
+    NetworkInfo, names, names, st.integers(0, 2**31 - 1), names, st.integers(0, 9), configs, maps, tensor_lists
 )
 ratios = st.builds(Fraction, st.integers(1, 2**31 - 1), st.integers(1, 2**31 - 1))
 
@@ -264,6 +267,8 @@ def name_of(size: int) -> str:
         (network("profile", 1.0), DamagedError),
         (network("profile", 2**31), DamagedError),
         (network("config", []), DamagedError),
+        (network("config", {"samples": 8.0}), DamagedError),
+        (network("config", {"resolutions": [8, True]}), DamagedError),
         (network("space", None), DamagedError),
         (network("tensors", []), DamagedError),
         (network("tensors", {}), DamagedError),

@@ -247,6 +247,20 @@ TAGS = Codec(_tags)
 """A map of strings."""
 
 
+def _config(value: Any) -> dict[str, int | list[int]]:
+    for key, each in MAP.read(value).items():
+        try:
+            for number in each if isinstance(each, list) else [each]:
+                INTEGER.read(number)
+        except DamagedError as error:
+            raise DamagedError(f"{key}: {error}") from None
+    return value
+
+
+CONFIG = Codec(_config)
+"""A map of integers and lists of integers."""
+
+
 def binary(size: int) -> Codec[bytes]:
     """`size` bytes."""
 

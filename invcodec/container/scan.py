@@ -277,6 +277,8 @@ class Scanner:
             self._end = None
         if header.offset == len(MAGIC) and header.type != RecordType.HEAD:
             self._note("the first record is not a header")
+        if self._index is not None and header.type not in (RecordType.INDEX, RecordType.END):
+            self._note(f"the record at byte {header.offset} follows the index, where only the end mark may")
 
     def _take(self, header: RecordHeader, data: bytes) -> Record:
         """Interpret a record, after its payload's checksum."""
