@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 from browser import Browser, needs_chromium
-from files import PATIENCE, ROOT, SPEC, make_vectors, reference
+from files import PATIENCE, ROOT, SPEC, load, make_vectors, reference
 
 from invcodec.streaming.server import BackgroundServer
 
@@ -125,6 +125,29 @@ def test_the_player_finds_what_is_expected(piece: int) -> None:
 
 def test_the_player_has_the_weights_of_the_reference_decoder() -> None:
     assert playing_otherwise(json.loads(node("vectors.js", "play", "0", *inputs(SOUND)))) == []
+
+
+def rounded(value: Any) -> Any:
+    """A value of JSON as JavaScript has it, where numbers are doubles."""
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return float(value) if type(value) is int else value
+
+
+def test_the_player_finds_in_hostile_files_what_the_package_finds(tmp_path: Path) -> None:
+    fuzzer = load("fuzz").Fuzzer()
+    files = {tmp_path / f"{number}.inv": fuzzer.make(number) for number in range(80)}
+    for path, data in files.items():
+        path.write_bytes(data)
+    observed, played = (json.loads(node("vectors.js", what, "0", *files)) for what in ("observe", "play"))
+    for (path, data), found, frames in zip(files.items(), observed, played, strict=True):
+        wanted = make_vectors.observe(data)
+        wanted["lost"] = sorted(set(wanted.get("lost", [])))
+        assert {key: rounded(found.get(key, [])) for key in wanted} == {
+            key: rounded(value) for key, value in wanted.items()
+        }, path.name
+        # Whatever a page asks for is answered.
+        assert frames["refused"] or frames["frames"] is not None, path.name
 
 
 @needs_chromium

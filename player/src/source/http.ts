@@ -44,7 +44,7 @@ export async function* bodyOf(answer: Response, traffic: Traffic): AsyncGenerato
   const reader = answer.body!.getReader();
   try {
     while (true) {
-      const next = await reader.read().catch(() => {
+      const next = await inTime(reader.read()).catch(() => {
         throw new InvError("network", `${answer.url}: the connection was lost`);
       });
       if (next.done) return;
@@ -54,6 +54,14 @@ export async function* bodyOf(answer: Response, traffic: Traffic): AsyncGenerato
   } finally {
     reader.cancel().catch(() => {});
   }
+}
+
+/** What is promised, or an error if it does not come in time. */
+function inTime<T>(promise: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("too late")), PATIENCE);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
 
 /** At most `limit` bytes of an answer. */
