@@ -204,3 +204,18 @@ def test_a_server_without_ranges_will_do(tmp_path: Path) -> None:
         server.shutdown()
     assert [frame[0] for frame in found["frames"]] == [1, 5]
     assert found["traffic"] == {"requests": 1, "bytes": path.stat().st_size}
+
+
+def test_a_file_is_followed_from_its_newest_keyframe_while_it_is_written(tmp_path: Path) -> None:
+    made = make_vectors.two_segments()
+    whole, cut = made.finish(), made.offsets()[3]
+    path = tmp_path / "live.inv"
+    path.write_bytes(whole[:cut])
+    with BackgroundServer(path, "127.0.0.1", 0, fresh=False) as server:
+        command = ["node", BUILT / "follow.js", server.url]
+        with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            assert follower.stdout.readline() == "2\n"
+            with open(path, "ab") as file:
+                file.write(whole[cut:])
+            assert follower.stdout.read().splitlines() == ["3", "complete, decoded 3"]

@@ -16,3 +16,8 @@ export class InvError extends Error {
 export function need(ok: boolean, kind: ErrorClass, message: string): asserts ok {
   if (!ok) throw new InvError(kind, message);
 }
+
+/** What a `RangeError` says here: memory for what a file declares could not be had. */
+export function ofMemory(error: unknown): unknown {
+  return error instanceof RangeError ? new InvError("limit", "the file needs more memory than there is") : error;
+}

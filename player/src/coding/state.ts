@@ -2,7 +2,7 @@
 
 import type { FrameHead } from "../container/frame";
 import { type Head, sizeOf, tableOf } from "../container/head";
-import { InvError, need } from "../errors";
+import { need } from "../errors";
 import { Digest } from "./digest";
 import { Hints, isGrid } from "./hints";
 import { type Places, placesOf } from "./places";
@@ -40,7 +40,7 @@ export class State {
   private readonly residual: Int32Array;
   private readonly changed: Uint8Array;
 
-  /** @throws InvError limit: there is not enough memory for the state */
+  /** @throws RangeError there is not enough memory for the state */
   constructor(private readonly head: Head) {
     const table = tableOf(head);
     const sizes = table.map(({ shape }) => sizeOf(shape));
@@ -49,25 +49,20 @@ export class State {
       this.before.push(before);
       before += size;
     }
-    try {
-      this.tensors = table.map(({ shape }, i) => {
-        const places = placesOf(shape);
-        return {
-          shape,
-          places,
-          qp: 0,
-          values: new Int32Array(sizes[i]!),
-          recent: new Int8Array(sizes[i]!),
-          history: new Uint8Array(places.count),
-          dirty: new Uint8Array(Math.ceil(sizes[i]! / DIRTY)),
-        };
-      });
-      this.residual = new Int32Array(Math.max(...sizes));
-      this.changed = new Uint8Array(Math.max(...this.tensors.map(({ places }) => places.count)));
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      throw new InvError("limit", `the file needs more memory than there is: ${before} values in a state`);
-    }
+    this.tensors = table.map(({ shape }, i) => {
+      const places = placesOf(shape);
+      return {
+        shape,
+        places,
+        qp: 0,
+        values: new Int32Array(sizes[i]!),
+        recent: new Int8Array(sizes[i]!),
+        history: new Uint8Array(places.count),
+        dirty: new Uint8Array(Math.ceil(sizes[i]! / DIRTY)),
+      };
+    });
+    this.residual = new Int32Array(Math.max(...sizes));
+    this.changed = new Uint8Array(Math.max(...this.tensors.map(({ places }) => places.count)));
   }
 
   /**

@@ -5,7 +5,7 @@ import { DIRTY, type TensorState } from "../coding/state";
 import { Catalogue, type Found, type Status } from "../container/catalogue";
 import { type Camera, type Head, parseHead } from "../container/head";
 import { lastWhere, type Row } from "../container/index";
-import { InvError, need } from "../errors";
+import { InvError, need, ofMemory } from "../errors";
 import { rolesOf } from "../field/roles";
 import { connections } from "../source/follow";
 import { openUrl } from "../source/http";
@@ -54,11 +54,10 @@ export class Session {
     }
   }
 
-  private fail(id: number | null, error: unknown): void {
-    if (error instanceof InvError) this.tell({ tell: "failed", id, kind: error.kind, message: error.message });
-    else if (error instanceof RangeError) {
-      this.tell({ tell: "failed", id, kind: "limit", message: "the file needs more memory than there is" });
-    } else throw error;
+  private fail(id: number | null, thrown: unknown): void {
+    const error = ofMemory(thrown);
+    if (!(error instanceof InvError)) throw error;
+    this.tell({ tell: "failed", id, kind: error.kind, message: error.message });
   }
 
   private async open(from: string | Blob, follow: boolean): Promise<void> {

@@ -4,7 +4,7 @@ import source from "worker:./worker";
 import type { Status } from "../container/catalogue";
 import { type Head, parseHead, sizeOf } from "../container/head";
 import { lastWhere } from "../container/index";
-import { InvError } from "../errors";
+import { InvError, ofMemory } from "../errors";
 import type { Frame, NetworkState } from "../field/frame";
 import { type Roles, rolesOf } from "../field/roles";
 import type { Traffic } from "../source/source";
@@ -87,7 +87,7 @@ export class Video extends EventTarget {
       return video;
     } catch (error) {
       link.close();
-      throw error;
+      throw ofMemory(error);
     }
   }
 

@@ -6,4 +6,11 @@ import { Session } from "./session";
 const session = new Session((answer: Answer, moved: ArrayBuffer[] = []) => {
   self.postMessage(answer, { transfer: moved });
 });
-self.onmessage = ({ data }: MessageEvent<Request>) => void session.take(data);
+self.onmessage = ({ data }: MessageEvent<Request>) => {
+  session.take(data).catch((error) => {
+    // Out of the promise, so that the page hears of it.
+    setTimeout(() => {
+      throw error;
+    });
+  });
+};

@@ -1,0 +1,16 @@
+/** `node follow.js URL` prints the number of each frame of a growing file as it arrives, and at the end what it decodes to. */
+
+import { Video } from "../src/index";
+import { ended } from "./play";
+
+const video = await Video.open(process.argv[2]!, { follow: true });
+let told = 0;
+const tell = () => {
+  for (; told < video.entries.length; told++) console.log(video.entries[told]!.number);
+};
+video.addEventListener("entries", tell);
+tell();
+await ended(video);
+const { number } = await video.frame(video.entries.length - 1);
+console.log(`${video.ending!.status}, decoded ${number}`);
+video.close();
