@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 $(MODULES): player/package.json player/package-lock.json | $(READY)
-	$(NPM) ci
+	$(NPM) ci --ignore-scripts
 	touch $@
 
 $(PLAYER): $(MODULES) player/build.mjs $(shell find player/src player/test -type f)

@@ -21,6 +21,7 @@ from browser import Browser, needs_chromium
 from files import PATIENCE, ROOT, SPEC, load, make_vectors, reference
 
 from invcodec.streaming.server import BackgroundServer
+from invcodec.version import __version__
 
 BUILT = ROOT / "player" / "build"
 ENVIRONMENT = os.environ | {"PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])}
@@ -112,6 +113,10 @@ def playing_otherwise(found: list[dict[str, Any]]) -> list[str]:
     """Names of the sound vectors of which a page gets something else."""
     rows = [{key: value for key, value in each.items() if key not in ("message", "traffic")} for each in found]
     return [name(folder) for folder, each in zip(SOUND, rows, strict=True) if each != played(folder)]
+
+
+def test_the_player_has_the_version_of_the_package() -> None:
+    assert json.loads((ROOT / "player" / "package.json").read_text())["version"] == __version__
 
 
 def test_the_player_passes_its_own_tests() -> None:
