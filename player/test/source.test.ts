@@ -57,6 +57,13 @@ test("a server without ranges sends the file once", async () => {
   );
 });
 
+test("a server that hides how long the file is sends it whole", async () => {
+  await serving(
+    (request, answer) => (request.headers.range ? answer.writeHead(206).end(FILE.subarray(0, 9)) : answer.end(FILE)),
+    async (url) => assert.deepEqual(((await play(url, [0, 500, 1025])) as typeof WHOLE).frames, WHOLE.frames),
+  );
+});
+
 test("frames play while the file is loading", async () => {
   let finish = () => {};
   await serving(
