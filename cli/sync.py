@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from invcodec import names
 
@@ -70,13 +71,20 @@ def command(
     files, cameras = videos_of(videos, layout=layout, outside=outside)
     with counted("comparing", len(files) * (1 if by else 2)) as done:
         found = synchronise(videos, files, cameras, by=by, done=done)
-    sure = found.synchrony.sure
     if as_json:
         say_json(_json(found))
     else:
         say(*_text(found))
-    if not sure and not unsure:
-        note("not certain, so nothing was written; film a clap or a jump, calibrate the cameras, or use --unsure")
+    for video, drift in zip(found.videos, found.drift.tolist(), strict=True):
+        if drift:
+            note(
+                f"{video}: its clock is {abs(drift):.3%} {'slower' if drift > 0 else 'faster'} than that of "
+                f"{found.videos[0].name}; correct its times (ffmpeg -itsscale {1 + drift:.6f} -i {video.name} -c copy "
+                "...), and run sync again"
+            )
+    if not found.sure and not unsure:
+        why = "clocks differ" if found.drift.any() else "not certain"
+        note(f"{why}, so nothing was written; film a clap or a jump, calibrate the cameras, or use --unsure")
         return 1
     path = found.write(force)
     if not as_json:
@@ -88,21 +96,41 @@ def _json(found: Found) -> dict[str, Any]:
     synchrony = found.synchrony
     return {
         "told_by": found.told_by,
-        "sure": synchrony.sure,
+        "sure": found.sure,
         "frame_rate": [found.rate.numerator, found.rate.denominator],
         "videos": [
-            {"video": os.path.relpath(video, found.folder), "offset": offset, "confidence": confidence}
-            for video, offset, confidence in zip(
-                found.videos, synchrony.offsets.tolist(), synchrony.confidence.tolist(), strict=True
+            {
+                "video": os.path.relpath(video, found.folder),
+                "offset": offset,
+                # Where nothing tells, it may be any.
+                "within": within if np.isfinite(within) else None,
+                "confidence": confidence,
+                "drift": drift,
+            }
+            for video, offset, within, confidence, drift in zip(
+                found.videos,
+                synchrony.offsets.tolist(),
+                synchrony.within.tolist(),
+                synchrony.confidence.tolist(),
+                found.drift.tolist(),
+                strict=True,
             )
         ],
     }
 
 
 def _text(found: Found) -> list[str]:
-    rows = [["video", "offset s", "frames", "confidence"]]
+    rows = [["video", "offset s", "frames", "within", "confidence"]]
     for row in _json(found)["videos"]:
-        frames = row["offset"] * float(found.rate)
-        rows.append([row["video"], f"{row['offset']:.4f}", f"{frames:.2f}", f"{row['confidence']:.3f}"])
+        frames, within = (None if row[key] is None else row[key] * float(found.rate) for key in ("offset", "within"))
+        rows.append(
+            [
+                row["video"],
+                f"{row['offset']:.4f}",
+                f"{frames:.2f}",
+                "-" if within is None else f"{within:.1f}",
+                f"{row['confidence']:.3f}",
+            ]
+        )
     rate = frame_rate_text([found.rate.numerator, found.rate.denominator])
     return [f"{found.folder}: offsets told by {found.told_by}; frames are of {rate}", "", *table(rows)]

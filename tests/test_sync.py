@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -123,8 +124,10 @@ def test_motion_along_epipolar_lines_tells_parts_of_a_frame(tmp_path: Path) -> N
     calibrate(tmp_path, cameras)
     found = synchronise(tmp_path, *videos_of(tmp_path))
     assert found.told_by == "motion along epipolar lines"
-    assert found.synchrony.sure
+    assert found.sure
     assert off(found, BEGINS).max() < 0.3
+    assert (off(found, BEGINS) < 30 * found.synchrony.within).all()
+    assert not found.drift.any()
     # Two of them alone, and with another frame rate.
     videos, known = videos_of(tmp_path)
     assert known is not None
@@ -237,6 +240,29 @@ def test_what_happens_again_and_again_is_not_certain() -> None:
     assert np.allclose(solve(3, {(0, 1): bump((-2.0, 10.0))}).offsets, [0, -2, 0], atol=1e-3)
 
 
+def spikes(*peaks: tuple[int, float]) -> Curve:
+    """Peaks of hardly more than a sample, at samples and their halves, as of few frames a second."""
+    places = np.arange(-100, 101)
+    return Curve(-100.0, 1.0, np.sum([high * np.exp(-3 * np.abs(places - at / 2)) for at, high in peaks], axis=0))
+
+
+def test_what_may_be_higher_between_two_samples_is_not_certain() -> None:
+    assert solve(2, {(0, 1): spikes((4, 30.0), (44, 20.0))}).sure
+    # It looks less than half as high as it is.
+    between = spikes((4, 30.0), (45, 40.0))
+    assert between.at(np.array([22.0, 23.0])).max() < 10
+    assert not solve(2, {(0, 1): between}).sure
+
+
+def test_how_far_off_an_offset_may_be_is_told_by_its_peak() -> None:
+    places = np.arange(-100, 101) * 0.1
+    for deviation in (0.1, 0.5, 1.0):
+        # The logarithm of a normal distribution has fallen by 2 at two standard deviations.
+        curve = Curve(-10.0, 0.1, np.maximum(20 - ((places - 1) / deviation) ** 2 / 2, 0))
+        assert solve(2, {(0, 1): curve}).within[1] == pytest.approx(2 * deviation, abs=0.051)
+    assert np.isinf(solve(2, {}).within).all()
+
+
 @given(st.lists(st.fractions(-50, 50, max_denominator=1000), min_size=1, max_size=6), st.sampled_from([24, 25, 30]))
 def test_frame_0_is_where_all_videos_have_one(each: list[Fraction], fps: int) -> None:
     starts = offsets.starts(each, Fraction(fps))
@@ -309,6 +335,42 @@ def test_nothing_is_written_if_it_is_not_certain(cli: Cli, tmp_path: Path) -> No
     assert not (tmp_path / "sync.json").exists()
     assert cli("sync", tmp_path, "--unsure").code == 0
     assert len(json.loads((tmp_path / "sync.json").read_text())["videos"]) == 2
+
+
+def test_clocks_that_differ_are_named_with_their_correction(cli: Cli, tmp_path: Path) -> None:
+    begins, speeds = (0.0, 0.7), (0.0, 0.006)
+    for camera, begin, speed in zip(rig(2), begins, speeds, strict=True):
+
+        def heard(times: np.ndarray, begin: float = begin, speed: float = speed) -> np.ndarray:
+            return noise_at(begin + (1 + speed) * (times - begin))
+
+        save(tmp_path / f"{camera.name}.mp4", camera, begin, sound=heard, frames=125, fps=5, still=True)
+    done = cli("sync", tmp_path, "--json")
+    assert done.code == 1
+    words = r"cam1\.mp4: its clock is (0\.\d+)% slower than that of cam0\.mp4; .* \(ffmpeg -itsscale (1\.\d+) "
+    named = re.search(words, done.err)
+    assert named is not None
+    assert float(named[1]) == pytest.approx(0.6, abs=0.06)
+    assert float(named[2]) == pytest.approx(1 + float(named[1]) / 100, abs=1e-5)
+    assert "clocks differ, so nothing was written" in done.err
+    shown = json.loads(done.out)
+    assert shown["sure"] is False
+    assert [row["drift"] for row in shown["videos"]] == pytest.approx(speeds, abs=6e-4)
+    assert not (tmp_path / "sync.json").exists()
+    assert cli("sync", tmp_path, "--unsure").code == 0
+
+
+def test_videos_of_other_lengths_may_have_begun_at_other_times(cli: Cli, filmed: Path) -> None:
+    save(filmed / "cam1.mp4", rig(2)[1], 0.2, frames=50)
+    with pytest.warns(InvWarning, match=r"images are missing: cam1 10 of 60; .* 'invcodec sync' finds when each was"):
+        open_capture(filmed)
+    # A dropped frame does not mean that.
+    save(filmed / "cam1.mp4", rig(2)[1], 0.2, dropped=9)
+    probe.cache_clear()
+    with pytest.warns(
+        InvWarning, match="images are missing: cam1 1 of 60; the other cameras' are used at these times$"
+    ):
+        open_capture(filmed)
 
 
 def test_lengths_may_differ_if_it_is_known_when_videos_began(filmed: Path) -> None:

@@ -48,6 +48,11 @@ class Motion:
     times: np.ndarray
     changes: np.ndarray
 
+    def between(self, begin: float, end: float) -> Motion:
+        """The part between two times."""
+        part = (self.times >= begin) & (self.times <= end)
+        return Motion(self.times[part], self.changes[part])
+
 
 def motion(path: Path) -> Motion:
     """How a video's picture changes.
@@ -84,6 +89,16 @@ class Loudness:
 
     start: float
     bands: np.ndarray
+
+    @property
+    def times(self) -> np.ndarray:
+        """`[T]` in seconds after the first frame."""
+        return self.start + np.arange(self.bands.shape[1]) / LOUDNESS_RATE
+
+    def between(self, begin: float, end: float) -> Loudness:
+        """The part between two times."""
+        part = (self.times >= begin) & (self.times <= end)
+        return Loudness(float(self.times[part][0]) if part.any() else begin, self.bands[:, part])
 
 
 def loudness(path: Path) -> Loudness | None:

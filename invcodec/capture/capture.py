@@ -593,8 +593,12 @@ def _check_gaps(capture: Capture) -> None:
     missing = {camera.name: sum(n in gap for n in numbers) for camera, gap in zip(cameras, gaps, strict=True) if gap}
     if short := [f"{name} {count}" for name, count in missing.items() if count]:
         named = ", ".join(short[:4]) + (", ..." if len(short) > 4 else "")
+        # Videos end at different times, and nothing says when they began.
+        apart = capture.source == "videos" and any(capture.available[-1] in gap for gap in gaps)
+        unknown = apart and not os.path.lexists(folder / offsets.FILE)
         warnings.warn(
-            f"{folder}: images are missing: {named} of {len(numbers)}; the other cameras' are used at these times",
+            f"{folder}: images are missing: {named} of {len(numbers)}; the other cameras' are used at these times"
+            + (". If not all cameras were started together, 'invcodec sync' finds when each was" if unknown else ""),
             InvWarning,
             stacklevel=3,
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,8 +28,9 @@ from invcodec.geometry.camera import Camera
 from invcodec.names import Evidence
 
 SURE = 0.98
-"""Offsets of less confidence are not to be trusted. In shifted captures, none above was wrong by more than
-three frames of 60 a second, nor by more than 1.3 of fewer."""
+"""Offsets of less confidence are not to be trusted."""
+_INTERVAL = 2.0
+"""Offsets whose log-likelihood is less than the best one's by this are as far off as can be expected (95 %)."""
 _PLANES = 24
 """Epipolar planes of a pair."""
 _LEAST_SECONDS, _LEAST_PLACES = 0.25, 8
@@ -39,6 +41,9 @@ _LEAST_STEP = 1 / 250
 """Motion is compared at shifts at least so far apart, in seconds."""
 _ROUNDS = 20
 """Of choosing each offset given the others."""
+_DRIFT_SECONDS, _DRIFT_PART = 16.0, 4
+"""Videos of at least so many seconds in common are compared by the first and the last of so many parts, for clocks
+that run at different speeds."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,13 @@ class Synchrony:
     Attributes:
         offsets: `[N]` in seconds, to be added to the times of each video's frames; 0 for the first video.
         confidence: `[N]`, the probability that each is right, given the others, if either it or the next best is:
-            1 - exp(b - a), where a and b are their log-likelihoods.
+            1 - exp(b - a), where a is its log-likelihood, and b the greatest that the next best may have.
+        within: `[N]`, in seconds: how far off each may be if it is the right one.
     """
 
     offsets: np.ndarray
     confidence: np.ndarray
+    within: np.ndarray
 
     @property
     def sure(self) -> bool:
@@ -110,6 +117,8 @@ class Found:
         rate: frames per second by which they are numbered.
         told_by: "sound", "motion", or "motion along epipolar lines".
         synchrony: in the order of `videos`.
+        drift: `[N]`, seconds by which the offset of each video grows in a second: its clock is slower than that of the
+            first by so much. 0 where the offset stays within half a frame, or it cannot be told.
     """
 
     folder: Path
@@ -117,6 +126,12 @@ class Found:
     rate: Fraction
     told_by: str
     synchrony: Synchrony
+    drift: np.ndarray
+
+    @property
+    def sure(self) -> bool:
+        """Whether offsets are certain, and hold from the first frame to the last."""
+        return self.synchrony.sure and not self.drift.any()
 
     def write(self, force: bool) -> Path:
         """Write the offsets beside the videos.
@@ -149,28 +164,63 @@ def synchronise(
         what = "1 video" if videos else "no videos"
         raise CaptureError(f"{folder}: has {what}; at least 2 are needed to find offsets between them")
     rate = min(probe(video).fps for video in videos)
-    curves: dict[tuple[int, int], Curve] = {}
+    heard: list[Loudness | None] = [None] * len(videos)
     if by != "motion":
-        heard = []
-        for video in videos:
-            heard.append(loudness(video))
+        for index, video in enumerate(videos):
+            heard[index] = loudness(video)
             done()
-        silent = [video for video, sound in zip(videos, heard, strict=True) if sound is None]
-        if by == "sound" and silent:
-            raise CaptureError(f"{silent[0]}: has no sound; find offsets by motion instead")
-        curves = by_sound(heard)
-        found = solve(len(videos), curves)
-        if by == "sound" or found.sure:
-            return Found(folder, tuple(videos), rate, "sound", found)
+        if by == "sound" and None in heard:
+            raise CaptureError(f"{videos[heard.index(None)]}: has no sound; find offsets by motion instead")
+        found = solve(len(videos), by_sound(heard))
+        drift = _drift(found, [each for each in heard if each is not None], by_sound, rate)
+        if by == "sound" or found.sure or drift.any():
+            return Found(folder, tuple(videos), rate, "sound", found, drift)
     seen = []
     for video in videos:
         seen.append(motion(video))
         done()
-    for pair, curve in by_motion(seen, cameras).items():
+    curves = by_motion(seen, cameras)
+    for pair, curve in by_sound(heard).items():
         # Sound that did not convince may still agree.
-        curves[pair] = curve if pair not in curves else curve.plus(curves[pair])
-    told_by = "motion" if cameras is None else "motion along epipolar lines"
-    return Found(folder, tuple(videos), rate, told_by, solve(len(videos), curves))
+        curves[pair] = curves[pair].plus(curve) if pair in curves else curve
+    found = solve(len(videos), curves)
+    drift = _drift(found, seen, lambda parts: by_motion(parts, cameras), rate)
+    return Found(
+        folder, tuple(videos), rate, "motion" if cameras is None else "motion along epipolar lines", found, drift
+    )
+
+
+_Signal = TypeVar("_Signal", Loudness, Motion)
+
+
+def _drift(
+    found: Synchrony,
+    signals: Sequence[_Signal],
+    curves: Callable[[Sequence[_Signal]], dict[tuple[int, int], Curve]],
+    rate: Fraction,
+) -> np.ndarray:
+    """How much the offsets of videos grow in a second, as `Found.drift`, from their first and last parts.
+
+    Args:
+        signals: of the videos that have any.
+    """
+    none = np.zeros(len(found.offsets))
+    if len(signals) < len(none) or not all(len(each.times) for each in signals):
+        return none
+    both = list(zip(found.offsets, signals, strict=True))
+    begin = max(offset + each.times[0] for offset, each in both)
+    end = min(offset + each.times[-1] for offset, each in both)
+    if end - begin < _DRIFT_SECONDS:
+        return none
+    part = (end - begin) / _DRIFT_PART
+    first, last = (
+        solve(len(both), curves([each.between(start - offset, start + part - offset) for offset, each in both]))
+        for start in (begin, end - part)
+    )
+    change = last.offsets - first.offsets
+    told = (first.confidence >= SURE) & (last.confidence >= SURE)
+    told &= np.abs(change) > np.maximum(first.within + last.within, 0.5 / float(rate))
+    return np.where(told, change / (end - begin - part), 0)
 
 
 def by_sound(heard: Sequence[Loudness | None]) -> dict[tuple[int, int], Curve]:
@@ -326,18 +376,18 @@ def solve(count: int, curves: dict[tuple[int, int], Curve]) -> Synchrony:
     for _ in range(_ROUNDS):
         before = offsets.copy()
         for video in range(count):
-            offsets[video], _ = _best(video, offsets, both)
+            offsets[video], *_ = _best(video, offsets, both)
         if np.abs(offsets - before).max() < 1e-4:
             break
-    confidence = np.array([_best(video, offsets, both)[1] for video in range(count)])
-    return Synchrony(offsets - offsets[0], confidence)
+    _, confidence, within = np.array([_best(video, offsets, both) for video in range(count)]).T
+    return Synchrony(offsets - offsets[0], confidence, within)
 
 
-def _best(video: int, offsets: np.ndarray, both: dict[tuple[int, int], Curve]) -> tuple[float, float]:
-    """The likeliest offset of a video, given the others', and how far it stands out."""
+def _best(video: int, offsets: np.ndarray, both: dict[tuple[int, int], Curve]) -> tuple[float, float, float]:
+    """The likeliest offset of a video, given the others', how far it stands out, and how far off it may be."""
     known = [(offsets[i], curve) for (i, j), curve in both.items() if j == video]
     if not known:
-        return float(offsets[video]), 0.0
+        return float(offsets[video]), 0.0, np.inf
     step = min(curve.step for _, curve in known)
     low = min(offset + curve.first for offset, curve in known)
     high = max(offset + curve.first + curve.step * (len(curve.values) - 1) for offset, curve in known)
@@ -346,16 +396,38 @@ def _best(video: int, offsets: np.ndarray, both: dict[tuple[int, int], Curve]) -
     top = int(total.argmax())
     best = float(total[top])
     if best <= 0:
-        return float(offsets[video]), 0.0
+        return float(offsets[video]), 0.0, np.inf
+    before, after = np.append(0, total[:-1]), np.append(total[1:], 0)
     # The peak ends where it has fallen to half; another one beyond it speaks against it.
-    fallen = np.flatnonzero(total < best / 2)
-    left, right = fallen[fallen < top], fallen[fallen > top]
-    bounded = np.concatenate([[0.0], total, [0.0]])
-    peaks = np.where((total >= bounded[:-2]) & (total >= bounded[2:]), total, 0)
-    peaks[left[-1] + 1 if len(left) else 0 : right[0] if len(right) else len(peaks)] = 0
-    second = float(peaks.max())
+    low_half, high_half = _extent(total, top, best / 2)
+    others = (total >= before) & (total >= after) & (total > 0)
+    others[low_half:high_half] = False
+    second = _heights(total[others], np.maximum(before, after)[others], min(before[top], after[top]) / best).max(
+        initial=0
+    )
     shift = 0.0
     if 0 < top < len(total) - 1:
         bend = total[top - 1] - 2 * best + total[top + 1]
         shift = 0.5 * float((total[top - 1] - total[top + 1]) / bend) if bend < 0 else 0.0
-    return float(places[top]) + shift * step, 1 - float(np.exp(second - best))
+    low_end, high_end = _extent(total, top, best - _INTERVAL)
+    within = step * (high_end - low_end) / 2
+    return float(places[top]) + shift * step, 1 - float(np.exp(min(second - best, 0))), within
+
+
+def _extent(values: np.ndarray, top: int, least: float) -> tuple[int, int]:
+    """The first of the samples around one that are all at least `least`, and one past the last."""
+    below = np.concatenate([[True], values < least, [True]])
+    return int(np.flatnonzero(below[: top + 1])[-1]), top + 1 + int(np.flatnonzero(below[top + 2 :])[0])
+
+
+def _heights(peaks: np.ndarray, beside: np.ndarray, fall: float) -> np.ndarray:
+    """How high peaks are that may lie between two samples, where signals of few frames agree less.
+
+    Args:
+        peaks: `[P]`, their highest samples.
+        beside: `[P]`, the higher one of both samples beside each.
+        fall: what is left of a peak a whole sample away; it falls exponentially on both sides.
+    """
+    fall = min(max(fall, 0.01), 0.99)
+    away = (1 - np.log(np.maximum(beside, 1e-9) / peaks) / np.log(fall)) / 2
+    return peaks * fall ** -np.clip(away, 0, 0.5)
