@@ -17,7 +17,7 @@ import numpy as np
 from invcodec.capture.capture import Capture
 from invcodec.errors import CaptureError, InvWarning
 from invcodec.geometry.camera import Camera
-from invcodec.geometry.convention import Convention, conventions
+from invcodec.geometry.convention import Convention, common, conventions
 
 _SIDE = 700
 """Pictures are shrunk to about this many pixels per side: features of calibrated rigs are larger than a pixel."""
@@ -30,10 +30,14 @@ _PAIRS = 24
 """At most so many pairs are compared."""
 _WRONG = 0.01
 """An error of more than this share of the picture's width is not one of accuracy."""
+_RIGHT, _SHARE = 0.003, 0.8
+"""Another convention explains the pictures if this share of the pairs have at most this error, of the width."""
 _BETTER = 0.25
-"""Another convention is the right one if its error is at most this share of that of the one that was assumed."""
+"""And if its error is at most this share of that of the one that was assumed."""
 _LIKE = 1.25
 """Conventions that are better than others by less than this factor are as good: some rigs cannot tell them apart."""
+_SEVERAL = 3
+"""With fewer pairs, an unusual convention may fit by chance: there are many of them."""
 _PARALLAX = 0.003
 """Points that move by less than this share of the width, from one picture to the other, are at no known distance."""
 
@@ -119,7 +123,7 @@ def judge(capture: Capture, fit: Fit) -> None:
     found = f"{capture.folder}: the poses do not fit the pictures (epipolar error {fit.error:.1f} px)"
     if fit.instead is None:
         warnings.warn(
-            f"{found}; they are of another rig, or of cameras that were moved since: calibrate again",
+            f"{found}; poses or lenses are those of other cameras or pictures: calibrate again",
             InvWarning,
             stacklevel=2,
         )
@@ -160,16 +164,20 @@ def measure(
         return Fit((), None, False, None)
     pairs = _errors(matched, convention, convention)
     error, behind = _error(pairs), _are_behind(pairs)
+    large = bool(np.median(_shares(pairs, matched)) > _WRONG)
     instead = _instead(matched, convention, error if behind else _BETTER * error)
-    return Fit(pairs, error, behind or _is_large(pairs, matched) or instead is not None, instead)
+    return Fit(pairs, error, behind or large or instead is not None, instead)
 
 
 def _instead(matched: Sequence[_Matched], convention: Convention, enough: float) -> str | None:
     """The commonest convention with an error of at most `enough` of poses that were read in another one."""
     fitting = []
-    for other in conventions():
+    for other in conventions() if len(matched) >= _SEVERAL else common():
         pairs = _errors(matched, convention, other)
-        if _error(pairs) <= enough and not _is_large(pairs, matched) and not _are_behind(pairs):
+        shares = [
+            0.5 if pair.behind > 0.5 else share for pair, share in zip(pairs, _shares(pairs, matched), strict=True)
+        ]
+        if _error(pairs) <= enough and np.quantile(shares, _SHARE, method="higher") <= _RIGHT:
             fitting.append((_error(pairs), other))
     best = min((error for error, _ in fitting), default=0.0)
     return next((str(other) for error, other in fitting if error <= _LIKE * best), None)
@@ -291,6 +299,6 @@ def _are_behind(pairs: Sequence[PairError]) -> bool:
     return bool(np.median([pair.behind for pair in pairs]) > 0.5)
 
 
-def _is_large(pairs: Sequence[PairError], matched: Sequence[_Matched]) -> bool:
-    shares = [pair.error / each.a.width for pair, each in zip(pairs, matched, strict=True)]
-    return bool(np.median(shares) > _WRONG)
+def _shares(pairs: Sequence[PairError], matched: Sequence[_Matched]) -> list[float]:
+    """Errors in picture widths."""
+    return [pair.error / each.a.width for pair, each in zip(pairs, matched, strict=True)]

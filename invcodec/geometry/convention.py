@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -76,15 +75,20 @@ OPENCV_INVERTED = Convention(("right", "down", "forward"), inverted=True)
 LLFF = Convention(("down", "right", "backward"))
 
 
-def conventions() -> Iterator[Convention]:
-    """All of them, the commonest first, and those of left-handed worlds last."""
+def common() -> list[Convention]:
+    """Those with names."""
+    return [Convention(axes, inverted) for axes in _NAMES for inverted in (False, True)]
+
+
+def conventions() -> list[Convention]:
+    """All of them, the common ones first, and those of left-handed worlds last."""
     every = [
         (x, y, z)
         for order in permutations((("right", "left"), ("up", "down"), ("backward", "forward")))
         for x, y, z in product(*order)
     ]
-    both = [Convention(axes, inverted) for axes in [*_NAMES, *every] for inverted in (False, True)]
-    yield from sorted(dict.fromkeys(both), key=lambda each: not each._right_handed)
+    both = [Convention(axes, inverted) for axes in every for inverted in (False, True)]
+    return sorted(dict.fromkeys([*common(), *both]), key=lambda each: not each._right_handed)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
