@@ -179,7 +179,9 @@ def test_pictures_of_other_cameras_do_not_fit() -> None:
 
 def test_lenses_that_are_wrong_are_not_taken_for_a_convention() -> None:
     # Pictures that were undistorted and resized, with the calibration that they had before.
-    bent = [replace(c, distortion=(-0.33 * i, 0.05), fx=c.fx * (1 + 0.2 * i)) for i, c in enumerate(RIG)]
+    bent = [
+        replace(c, distortion=(-0.3 * i, 0.05), fy=c.fy * (1 + 0.3 * i), cy=c.cy - 20 * i) for i, c in enumerate(RIG)
+    ]
     for count in (2, 3):
         fit = measured(bent[:count], PICTURES[:count])
         assert (fit.wrong, fit.instead) == (True, None)
