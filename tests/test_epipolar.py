@@ -177,6 +177,17 @@ def test_pictures_of_other_cameras_do_not_fit() -> None:
     assert (fit.wrong, fit.instead) == (True, None)
 
 
+def test_cameras_in_one_place_see_the_same() -> None:
+    # As in a calibration that has one pose for all.
+    fit = measured([replace(camera, pose=RIG[0].pose) for camera in RIG], PICTURES)
+    assert (fit.wrong, fit.instead) == (True, None)
+    turned = [look_at(RIG[0].pose[:, 3], np.array([x, 0.1, -3.5]), UP) for x in (-0.4, 0.0, 0.5)]
+    cameras = [replace(camera, pose=pose) for camera, pose in zip(RIG, turned, strict=True)]
+    fit = measured(cameras, [wall(camera) for camera in cameras])
+    assert fit.error is not None
+    assert (fit.wrong, fit.error < 0.7) == (False, True)
+
+
 def test_lenses_that_are_wrong_are_not_taken_for_a_convention() -> None:
     # Pictures that were undistorted and resized, with the calibration that they had before.
     bent = [

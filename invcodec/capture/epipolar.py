@@ -277,11 +277,17 @@ def _pair_error(matched: _Matched, pose_a: np.ndarray, pose_b: np.ndarray) -> Pa
     turn = (pose_b[:, :3] * signs).T @ (pose_a[:, :3] * signs)
     move = (pose_b[:, :3] * signs).T @ (pose_a[:, 3] - pose_b[:, 3])
     essential = np.cross(move, turn, axisb=0, axisc=0)
+    along = x @ turn.T
+    if not move.any():
+        # In one place, both see everything in the same direction.
+        away = np.linalg.norm(
+            along / np.linalg.norm(along, axis=1)[:, None] - y / np.linalg.norm(y, axis=1)[:, None], axis=1
+        )
+        return PairError((a.name, b.name), len(x), float(np.median(away)) * b.fx, 0.0)
     lines_b, lines_a = x @ essential.T, y @ essential
     slopes = (lines_a[:, :2] ** 2).sum(1) / a.fx**2 + (lines_b[:, :2] ** 2).sum(1) / b.fx**2
     error = np.abs((y * lines_b).sum(1)) / np.sqrt(np.maximum(slopes, 1e-24))
     # The points of both rays that are nearest to each other: depths s and t with s turn x + move = t y.
-    along = x @ turn.T
     aa, ab, bb = (along**2).sum(1), (along * y).sum(1), (y**2).sum(1)
     scale = np.maximum(aa * bb - ab**2, 1e-24)
     s = (ab * (y @ move) - bb * (along @ move)) / scale
