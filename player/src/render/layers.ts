@@ -1,0 +1,105 @@
+// Fully connected layers: their weights as vectors of four for the GPU, and the GLSL that multiplies them.
+
+import type { NetworkState } from "../field/frame";
+
+/** Columns `from` to `to` of a weight matrix [outputs, columns], and where they come in the vector they multiply. */
+export interface Layer {
+  /** Index of its network. */
+  network: number;
+  weight: string;
+  bias: string | null;
+  outputs: number;
+  columns: number;
+  from: number;
+  to: number;
+  /** Entries of the input vector before the first of these columns. They multiply 0. */
+  skip: number;
+  /** First vector of this layer in the buffer. */
+  at: number;
+}
+
+export const quads = (count: number): number => Math.ceil(count / 4);
+const inputQuads = (layer: Layer): number => quads(layer.skip + layer.to - layer.from);
+
+/** Products of 4x4 matrices up to which a layer is written out; longer ones become loops, which compile faster. */
+const WRITTEN_OUT = 80;
+
+/** The layers of all networks of a picture, one after the other in one buffer of vectors of four. */
+export class Layers {
+  private readonly list: Layer[] = [];
+  private length = 0;
+
+  /** Vectors of four in the buffer. */
+  get size(): number {
+    return this.length;
+  }
+
+  /**
+   * @param name - of the tensors, without `.weight` and `.bias`.
+   * @param part - what differs from a layer of all columns.
+   */
+  add(network: number, name: string, outputs: number, columns: number, part: Partial<Layer> = {}): Layer {
+    const whole = { weight: `${name}.weight`, bias: `${name}.bias`, from: 0, to: columns, skip: 0 };
+    const layer = { network, outputs, columns, ...whole, ...part, at: this.length };
+    this.length += quads(outputs) * (1 + 4 * inputQuads(layer));
+    this.list.push(layer);
+    return layer;
+  }
+
+  /** The layers of a frame's networks: for each four outputs the biases, then a column of weights for each input. */
+  pack(networks: NetworkState[], out: Float32Array): void {
+    for (const layer of this.list) {
+      const { tensors } = networks[layer.network]!;
+      const weight = tensors.get(layer.weight)!;
+      const bias = layer.bias === null ? null : tensors.get(layer.bias)!;
+      const inputs = inputQuads(layer);
+      for (let row = 0; row < layer.outputs; row++) {
+        const first = 4 * (layer.at + (row >> 2) * (1 + 4 * inputs)) + (row & 3);
+        if (bias) out[first] = bias[row]!;
+        for (let column = layer.from; column < layer.to; column++) {
+          out[first + 4 * (1 + layer.skip + column - layer.from)] = weight[row * layer.columns + column]!;
+        }
+      }
+    }
+  }
+}
+
+/** GLSL for one quad of outputs, given as an expression of its index, as statements that add to `sum`. */
+function dot(layer: Layer, x: string, quad: number | string): string {
+  const inputs = inputQuads(layer);
+  const stride = 1 + 4 * inputs;
+  if (typeof quad === "number") {
+    const at = layer.at + quad * stride + 1;
+    return Array.from({ length: inputs }, (_, k) => `sum += columns(${at + 4 * k}) * ${x}[${k}];`).join(" ");
+  }
+  return `for (int k = 0; k < ${inputs}; k++) sum += columns(${layer.at} + ${quad} * ${stride} + 1 + 4 * k) * ${x}[k];`;
+}
+
+/**
+ * GLSL that computes `y = act(layer x [+ more])` on arrays of vectors of four.
+ *
+ * @param act - GLSL of the result, from `sum`.
+ * @param start - GLSL of what is added to the products, by index of the quad; the layer's own bias if not given.
+ */
+export function apply(layer: Layer, x: string, y: string, act = "sum", start?: (quad: string) => string): string {
+  const outputs = quads(layer.outputs);
+  const stride = 1 + 4 * inputQuads(layer);
+  const one = (quad: number | string): string => {
+    const bias = `weights(${typeof quad === "number" ? layer.at + quad * stride : `${layer.at} + ${quad} * ${stride}`})`;
+    const begin = start ? start(String(quad)) : bias;
+    return `{ vec4 sum = ${begin}; ${dot(layer, x, quad)} ${y}[${quad}] = ${act}; }`;
+  };
+  if (outputs * inputQuads(layer) <= WRITTEN_OUT) return Array.from({ length: outputs }, (_, i) => one(i)).join("\n");
+  return `for (int i = 0; i < ${outputs}; i++) ${one("i")}`;
+}
+
+export const RELU = "max(sum, 0.0)";
+
+/** GLSL of an array of vectors of four from scalar expressions, the last one filled up with zeros. */
+export function vectors(name: string, scalars: string[]): string {
+  const rows = Array.from({ length: quads(scalars.length) }, (_, i) => {
+    const four = [0, 1, 2, 3].map((k) => scalars[4 * i + k] ?? "0.0");
+    return `${name}[${i}] = vec4(${four.join(", ")});`;
+  });
+  return `vec4 ${name}[${Math.max(1, rows.length)}];\n${rows.join("\n")}`;
+}
