@@ -105,7 +105,7 @@ float ${p}_density(vec3 at) {
 void ${p}_take(float weight) {
   ${apply(feature, last, other)}
   vec4 seen[${quads(width / 2)}];
-  ${apply(ofFeature, other, "seen", RELU, (quad) => `${p}_seen[${quad}]`)}
+  ${apply(ofFeature, other, "seen", RELU, `${p}_seen[i]`)}
   vec4 colour[1];
   ${apply(rgb, "seen", "colour", SIGMOID)}
   ${p}_sum += weight * colour[0].xyz;
@@ -175,7 +175,7 @@ vec3 ${p}_picture(float opacity) {
   ${vectors("y", HARMONICS)}
   vec4 seen[${quads(colour)}], a[${quads(colour)}], b[${quads(colour)}], c[1];
   ${apply(ofView, "y", "seen")}
-  ${apply(ofFeatures, `${p}_sum`, "a", RELU, (quad) => `seen[${quad}]`)}
+  ${apply(ofFeatures, `${p}_sum`, "a", RELU, "seen[i]")}
   ${apply(colour1, "a", "b", RELU)}
   ${apply(colour2, "b", "c")}
   return opacity / (1.0 + exp(-(${p}_sum[0].yzw + c[0].xyz)));

@@ -21,9 +21,6 @@ export interface Layer {
 export const quads = (count: number): number => Math.ceil(count / 4);
 const inputQuads = (layer: Layer): number => quads(layer.skip + layer.to - layer.from);
 
-/** Products of 4x4 matrices up to which a layer is written out; longer ones become loops, which compile faster. */
-const WRITTEN_OUT = 80;
-
 /** The layers of all networks of a picture, one after the other in one buffer of vectors of four. */
 export class Layers {
   private readonly list: Layer[] = [];
@@ -64,33 +61,22 @@ export class Layers {
   }
 }
 
-/** GLSL for one quad of outputs, given as an expression of its index, as statements that add to `sum`. */
-function dot(layer: Layer, x: string, quad: number | string): string {
-  const inputs = inputQuads(layer);
-  const stride = 1 + 4 * inputs;
-  if (typeof quad === "number") {
-    const at = layer.at + quad * stride + 1;
-    return Array.from({ length: inputs }, (_, k) => `sum += columns(${at + 4 * k}) * ${x}[${k}];`).join(" ");
-  }
-  return `for (int k = 0; k < ${inputs}; k++) sum += columns(${layer.at} + ${quad} * ${stride} + 1 + 4 * k) * ${x}[k];`;
-}
-
 /**
  * GLSL that computes `y = act(layer x [+ more])` on arrays of vectors of four.
  *
+ * Loops, since drivers compile them much faster than what is written out, and unroll them where that pays.
+ *
  * @param act - GLSL of the result, from `sum`.
- * @param start - GLSL of what is added to the products, by index of the quad; the layer's own bias if not given.
+ * @param start - GLSL of what the products are added to, for the quad `i`; the layer's own bias if not given.
  */
-export function apply(layer: Layer, x: string, y: string, act = "sum", start?: (quad: string) => string): string {
-  const outputs = quads(layer.outputs);
-  const stride = 1 + 4 * inputQuads(layer);
-  const one = (quad: number | string): string => {
-    const bias = `weights(${typeof quad === "number" ? layer.at + quad * stride : `${layer.at} + ${quad} * ${stride}`})`;
-    const begin = start ? start(String(quad)) : bias;
-    return `{ vec4 sum = ${begin}; ${dot(layer, x, quad)} ${y}[${quad}] = ${act}; }`;
-  };
-  if (outputs * inputQuads(layer) <= WRITTEN_OUT) return Array.from({ length: outputs }, (_, i) => one(i)).join("\n");
-  return `for (int i = 0; i < ${outputs}; i++) ${one("i")}`;
+export function apply(layer: Layer, x: string, y: string, act = "sum", start?: string): string {
+  const inputs = inputQuads(layer);
+  return `for (int i = 0; i < ${quads(layer.outputs)}; i++) {
+    int at = ${layer.at} + i * ${1 + 4 * inputs};
+    vec4 sum = ${start ?? "weights(at)"};
+    for (int k = 0; k < ${inputs}; k++) sum += columns(at + 1 + 4 * k) * ${x}[k];
+    ${y}[i] = ${act};
+  }`;
 }
 
 export const RELU = "max(sum, 0.0)";
