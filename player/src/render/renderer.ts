@@ -79,9 +79,14 @@ void main() { gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 -
 /** Vectors of four in a row of the texture of layers. */
 const LAYER_ROW = 1024;
 
+/** What is larger than this, half floats cannot hold. */
+const MOST_HALF = 65504;
+
 interface Held {
   field: Field;
   table: WebGLTexture | null;
+  /** Whether the table is in half floats, which its values usually fit, and which take half the bandwidth. */
+  half: boolean;
   cells: WebGLTexture | null;
   gaps: WebGLTexture | null;
 }
@@ -109,11 +114,11 @@ export class Renderer {
     this.layerTexture = scene.buffered ? null : texture(gl);
     this.held = scene.fields.map((field) => ({
       field,
-      table: field.table && texture(gl),
+      table: null,
+      half: true,
       cells: field.occupancy ? texture(gl, gl.TEXTURE_3D) : null,
       gaps: field.occupancy ? texture(gl, gl.TEXTURE_3D) : null,
     }));
-    this.allocate();
   }
 
   /**
@@ -125,19 +130,6 @@ export class Renderer {
     const scene = describe(gl, head);
     const program = await compile(gl, VERTICES, scene.shader);
     return new Renderer(gl, program, head, scene);
-  }
-
-  private allocate(): void {
-    const { gl } = this;
-    const most = gl.getParameter(gl.MAX_TEXTURE_SIZE) as number;
-    for (const { field, table } of this.held) {
-      if (!field.table || !table) continue;
-      if (Math.max(field.table.rows, field.table.width) > most) {
-        throw new InvError("limit", `this device holds textures of ${most} rows; the scene needs ${field.table.rows}`);
-      }
-      gl.bindTexture(gl.TEXTURE_2D, table);
-      gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RG32F, field.table.width, field.table.rows);
-    }
   }
 
   /** Take a frame; of a frame that follows the last one, only what changed is uploaded. */
@@ -155,11 +147,21 @@ export class Renderer {
     this.loaded = true;
   }
 
-  private loadTable({ field, table }: Held, state: NetworkState): void {
-    if (!field.table) return;
+  private loadTable(held: Held, state: NetworkState): void {
+    const { table } = held.field;
+    if (!table) return;
     const { gl } = this;
-    gl.bindTexture(gl.TEXTURE_2D, table);
-    for (const { row, rows, width, values } of field.table.patches(state, !this.loaded)) {
+    let patches = [...table.patches(state, !this.loaded)];
+    const small = held.half && patches.every((patch) => patch.values.every((value) => Math.abs(value) <= MOST_HALF));
+    if (!held.table || small !== held.half) {
+      gl.deleteTexture(held.table);
+      held.half = small;
+      held.table = texture(gl);
+      gl.texStorage2D(gl.TEXTURE_2D, 1, small ? gl.RG16F : gl.RG32F, table.width, table.rows);
+      patches = [...table.patches(state, true)];
+    }
+    gl.bindTexture(gl.TEXTURE_2D, held.table);
+    for (const { row, rows, width, values } of patches) {
       gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, row, width, rows, gl.RG, gl.FLOAT, values);
     }
   }
@@ -263,27 +265,12 @@ export class Renderer {
     return this.uniforms.get(name)!;
   }
 
-  /**
-   * The whole picture, [height, width, 4] with straight alpha, from the top row to the bottom row.
-   *
-   * It blocks until the picture is there.
-   */
-  picture(view: View): Uint8Array<ArrayBuffer> {
+  close(): void {
     const { gl } = this;
-    const { width, height } = view.camera;
-    const target = texture(gl);
-    gl.bindTexture(gl.TEXTURE_2D, target);
-    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, width, height);
-    const framebuffer = gl.createFramebuffer();
-    gl.bindFramebuffer(gl.FRAMEBUFFER, framebuffer);
-    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, target, 0);
-    this.draw(view, { x: 0, y: 0, width, height }, false);
-    const pixels = new Uint8Array(4 * width * height);
-    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-    gl.deleteFramebuffer(framebuffer);
-    gl.deleteTexture(target);
-    return pixels;
+    for (const held of this.held) for (const each of [held.table, held.cells, held.gaps]) gl.deleteTexture(each);
+    gl.deleteTexture(this.layerTexture);
+    gl.deleteBuffer(this.layerBuffer);
+    gl.deleteProgram(this.program);
   }
 }
 
@@ -297,6 +284,7 @@ interface Scene {
   shader: string;
 }
 
+/** @throws InvError - this device cannot hold it. */
 function describe(gl: WebGL2RenderingContext, head: Head): Scene {
   const layers = new Layers();
   const find = (role: string): number => head.networks.findIndex((network) => network.role === role);
@@ -304,6 +292,16 @@ function describe(gl: WebGL2RenderingContext, head: Head): Scene {
   const guide = find("coarse") < 0 ? null : build("coarse");
   const shown = build(guide ? "fine" : "scene");
   const space = (head.networks[shown.network] as Network).space as unknown as Space;
+  const fields = guide ? [guide, shown] : [shown];
+  const most = gl.getParameter(gl.MAX_TEXTURE_SIZE) as number;
+  for (const { table } of fields) {
+    if (table && Math.max(table.rows, table.width) > most) {
+      throw new InvError(
+        "limit",
+        `the scene needs textures of ${table.width} x ${table.rows}; this device has ${most}`,
+      );
+    }
+  }
   const block = gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE) as number;
   const buffered = 16 * layers.size <= block;
   const held = buffered
@@ -318,7 +316,7 @@ mat4 columns(int i) { return mat4(weights(i), weights(i + 1), weights(i + 2), we
 ${rayShader(space.kind)}
 ${marchShader(shown, guide ?? shown)}
 ${MAIN(shown, head.background === null)}`;
-  return { fields: guide ? [guide, shown] : [shown], layers, space, buffered, shader };
+  return { fields, layers, space, buffered, shader };
 }
 
 /** A texture whose texels are fetched one by one. */

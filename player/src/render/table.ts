@@ -11,7 +11,7 @@ interface Level {
   row: number;
 }
 
-/** Rows from `from` to `to`, or a part of the row `from` if `to` is the same: what `texSubImage2D` takes. */
+/** Values of some whole rows, or of the beginning of one: what `texSubImage2D` takes. */
 export interface Patch {
   row: number;
   rows: number;
@@ -20,7 +20,7 @@ export interface Patch {
 }
 
 const NARROWEST = 8;
-/** Rows that no WebGL2 device refuses. */
+/** Rows that no device with WebGL 2 refuses. */
 const ROWS = 2048;
 
 /** Pairs of all levels, each beginning with a row of its own. Rows are as narrow as possible, so that few are changed. */
