@@ -44,11 +44,17 @@ async def empty_page(request: web.Request) -> web.Response:
     return web.Response(text="<!doctype html>", content_type="text/html")
 
 
-async def in_a_page(script: str) -> Any:
-    """The value of an expression in a page of Chromium, where `player` is what the tests have and `get` reads files."""
+async def in_a_page(script: str, **folders: Path) -> Any:
+    """The value of an expression in a page of Chromium, where `player` is what the tests have and `get` reads files.
+
+    Args:
+        folders: also served, by the first part of their address.
+    """
     app = web.Application()
     app.router.add_static("/build", BUILT)
     app.router.add_static("/vectors", SPEC / "vectors")
+    for prefix, folder in folders.items():
+        app.router.add_static(f"/{prefix}", folder)
     app.router.add_get("/", empty_page)
     runner = web.AppRunner(app)
     await runner.setup()

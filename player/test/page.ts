@@ -2,4 +2,5 @@
 
 export { Video } from "../src/index";
 export { observe } from "./observe";
+export { pictures } from "./pictures";
 export { ended, play } from "./play";

@@ -1,6 +1,7 @@
 // Profiles as GLSL: from a point of the unit cube to density and colour (FORMAT.md, "Profile 1", "2" and "4").
 
-import type { Network } from "../container/head";
+import type { Config, Network } from "../container/head";
+import { GRID, IMAGE, NERF } from "../field/profiles";
 import { apply, type Layers, quads, RELU, vectors } from "./layers";
 import { Table } from "./table";
 
@@ -27,10 +28,10 @@ export interface Field {
   parts: number;
 }
 
-type Build = (prefix: string, network: number, config: Record<string, number | number[]>, layers: Layers) => Field;
+type Build = (prefix: string, network: number, config: Config, layers: Layers) => Field;
 
-const setting = (config: Record<string, number | number[]>, key: string): number => (config[key] as number) ?? 0;
-const levelsOf = (config: Record<string, number | number[]>): number[] => config.resolutions as number[];
+const setting = (config: Config, key: string): number => (config[key] as number) ?? 0;
+const levelsOf = (config: Config): number[] => config.resolutions as number[];
 const float = (value: number): string => (Number.isInteger(value) ? `${value}.0` : String(value));
 
 /** Scalar expressions of the encoding of a vector with sines and cosines, and the GLSL that they need. */
@@ -224,7 +225,7 @@ vec3 ${p}_picture(float opacity) { return ${p}_sum; }
   };
 };
 
-const PROFILES: Record<number, Build> = { 1: nerf, 2: grid, 4: image };
+const PROFILES: Record<number, Build> = { [NERF]: nerf, [GRID]: grid, [IMAGE]: image };
 
 /** The field of a network, whose layers are added to those of the picture. */
 export function buildField(prefix: string, network: number, declared: Network, layers: Layers): Field {

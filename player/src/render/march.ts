@@ -166,9 +166,7 @@ March trace(Ray ray, vec3 view) {
 }
 
 /** GLSL of `trace`, which composites a ray through the shown network's field. */
-export function marchShader(shown: Field, guide: Field | null): string {
-  const fields = guide && guide !== shown ? [guide, shown] : [shown];
-  const samples = (guide ?? shown).samples;
-  const trace = guide && shown.importance > 0 ? guided(guide, shown) : even(shown, samples);
-  return COMMON + fields.map((field) => cells(field) + field.glsl).join("") + trace;
+export function marchShader(guide: Field, shown: Field): string {
+  const fields = [...new Set([guide, shown])].map((field) => cells(field) + field.glsl).join("");
+  return COMMON + fields + (shown.importance > 0 ? guided(guide, shown) : even(shown, guide.samples));
 }

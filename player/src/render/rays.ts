@@ -1,14 +1,7 @@
 // From pixels to rays in march space (FORMAT.md, "From pixels to rays" and "Coordinate mapping").
 
 import type { Camera } from "../container/head";
-
-/** A coordinate mapping, as HEAD declares it; `high` may be infinite. */
-export interface Space {
-  kind: "ndc" | "box" | "contract";
-  pose: number[];
-  low: number[];
-  high: number[];
-}
+import type { Space } from "../field/space";
 
 /** Values of the uniforms of the shader below. */
 export interface RayUniforms {

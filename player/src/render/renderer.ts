@@ -1,14 +1,15 @@
 // Pictures of a frame, by WebGL 2.
 
-import type { Camera, Head, Network } from "../container/head";
+import type { Camera, Head } from "../container/head";
 import { InvError } from "../errors";
 import type { Frame, NetworkState } from "../field/frame";
+import { type Roles, rolesOf } from "../field/roles";
 import { blocksOf, gaps } from "./cells";
 import { buildField, type Field } from "./fields";
 import { Layers } from "./layers";
 import { marchShader } from "./march";
 import { compile } from "./program";
-import { type RayUniforms, rayShader, rayUniforms, type Space } from "./rays";
+import { type RayUniforms, rayShader, rayUniforms } from "./rays";
 
 /** What to show of a scene. */
 export interface View {
@@ -98,7 +99,6 @@ export class Renderer {
   private readonly packed: Float32Array<ArrayBuffer>;
   private readonly layerBuffer: WebGLBuffer | null;
   private readonly layerTexture: WebGLTexture | null;
-  private readonly space: Space;
   private loaded = false;
   private colour: NetworkState | null = null;
 
@@ -108,7 +108,6 @@ export class Renderer {
     private readonly head: Head,
     private readonly scene: Scene,
   ) {
-    this.space = scene.space;
     this.packed = new Float32Array(4 * scene.layers.size);
     this.layerBuffer = scene.buffered ? gl.createBuffer() : null;
     this.layerTexture = scene.buffered ? null : texture(gl);
@@ -142,8 +141,8 @@ export class Renderer {
       this.loadCells(held, state);
     }
     this.loadLayers(frame);
-    const affine = this.head.networks.findIndex((network) => network.role === "camera-colour");
-    this.colour = frame.networks[affine] ?? null;
+    const { cameraColour } = this.scene.roles;
+    this.colour = cameraColour === null ? null : frame.networks[cameraColour]!;
     this.loaded = true;
   }
 
@@ -206,7 +205,7 @@ export class Renderer {
   draw(view: View, part: Rectangle, premultiplied: boolean): void {
     const { gl } = this;
     gl.useProgram(this.program);
-    this.setRays(rayUniforms(view.camera, this.space));
+    this.setRays(rayUniforms(view.camera, this.scene.roles.space));
     const colour = (name: string, other: number): number[] => {
       const tensor = view.colourOf === null ? undefined : this.colour?.tensors.get(name);
       return [0, 1, 2].map((k) => tensor?.[3 * view.colourOf! + k] ?? other);
@@ -275,10 +274,10 @@ export class Renderer {
 }
 
 interface Scene {
+  roles: Roles;
   /** The guide, if it is another network, and the shown network. */
   fields: Field[];
   layers: Layers;
-  space: Space;
   /** Whether the layers are in a uniform buffer; they are in a texture otherwise. */
   buffered: boolean;
   shader: string;
@@ -286,13 +285,12 @@ interface Scene {
 
 /** @throws InvError - this device cannot hold it. */
 function describe(gl: WebGL2RenderingContext, head: Head): Scene {
+  const roles = rolesOf(head);
   const layers = new Layers();
-  const find = (role: string): number => head.networks.findIndex((network) => network.role === role);
-  const build = (role: string): Field => buildField(role, find(role), head.networks[find(role)]!, layers);
-  const guide = find("coarse") < 0 ? null : build("coarse");
-  const shown = build(guide ? "fine" : "scene");
-  const space = (head.networks[shown.network] as Network).space as unknown as Space;
-  const fields = guide ? [guide, shown] : [shown];
+  const build = (network: number): Field => buildField(`n${network}`, network, head.networks[network]!, layers);
+  const shown = build(roles.shown);
+  const guide = roles.guide === roles.shown ? shown : build(roles.guide);
+  const fields = [...new Set([guide, shown])];
   const most = gl.getParameter(gl.MAX_TEXTURE_SIZE) as number;
   for (const { table } of fields) {
     if (table && Math.max(table.rows, table.width) > most) {
@@ -313,10 +311,10 @@ precision highp float;
 precision highp int;
 ${held}
 mat4 columns(int i) { return mat4(weights(i), weights(i + 1), weights(i + 2), weights(i + 3)); }
-${rayShader(space.kind)}
-${marchShader(shown, guide ?? shown)}
+${rayShader(roles.space.kind)}
+${marchShader(guide, shown)}
 ${MAIN(shown, head.background === null)}`;
-  return { fields, layers, space, buffered, shader };
+  return { roles, fields, layers, buffered, shader };
 }
 
 /** A texture whose texels are fetched one by one. */
