@@ -30,7 +30,12 @@ const options = {
 };
 
 for (const folder of ["dist", "build", SERVED]) rmSync(folder, { recursive: true, force: true });
-await build({ ...options, entryPoints: ["src/index.ts"], outdir: "dist" });
+await build({
+  ...options,
+  entryPoints: { index: "src/index.ts", "inv-player": "src/page/page.ts" },
+  outdir: "dist",
+});
+cpSync("src/page/index.html", "dist/index.html");
 await build({
   ...options,
   entryPoints: globSync("test/*.ts"),

@@ -20,9 +20,14 @@ LEAST_PSNR, MOST_BEYOND = 45.0, 0.01
 
 
 def compared(pixels: str, wanted: np.ndarray) -> tuple[float, float]:
-    """PSNR, and the share of pixels that differ by more than 2, of what the page gives and `[H, W, 3 or 4]` uint8."""
+    """`differences` of the pixels that the page gives and a picture `[H, W, 3 or 4]` uint8."""
     height, width, channels = wanted.shape
-    found = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(height, width, 4)[:, :, :channels]
+    found = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(height, width, 4)
+    return differences(found[:, :, :channels], wanted)
+
+
+def differences(found: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
+    """PSNR of two pictures `[H, W, C]` uint8, and the share of pixels that differ by more than 2."""
     difference = np.abs(found.astype(int) - wanted.astype(int))
     mse = (difference**2).mean()
     return float(10 * np.log10(255**2 / mse)) if mse else np.inf, float((difference > 2).any(2).mean())
