@@ -74,18 +74,18 @@ async def text(browser: Browser, name: str) -> str:
 
 
 @needs_chromium
-def test_it_shows_in_the_end_what_decode_renders(encoded: Path) -> None:
+def test_it_shows_in_the_end_what_decode_renders() -> None:
     async def play(browser: Browser) -> None:
         await browser.until(f"{STATE}.settled")
         shown = np.array(Image.open(io.BytesIO(await browser.screenshot())).convert("RGB"))
-        with Video(encoded, device="cpu", threads=1) as video:
+        with Video(CLIP, device="cpu", threads=1) as video:
             camera = video[0].camera("cam00").resized(180, 120)
             wanted = video[0].render(camera).rgb
         psnr, beyond = differences(shown, wanted)
         assert psnr >= LEAST_PSNR
         assert beyond <= MOST_BEYOND
 
-    in_the_player(encoded, play, attributes="", size=(180, 120))
+    in_the_player(CLIP, play, attributes="", size=(180, 120))
 
 
 @needs_chromium

@@ -693,7 +693,7 @@ export class InvPlayer extends HTMLElement {
     const rows = [
       ["Frame", String(entry.number)],
       ["Record", `${sizeText(entry.size)}${entry.isKey ? ", key" : ""}`],
-      ["Bit rate", `${((8 * bytes) / video.duration / 1000).toPrecision(3)} kbit/s`],
+      ["Rate", `${sizeText(bytes / video.duration)} a second`],
       ["Fetched", `${sizeText(video.traffic.bytes)}, ${video.traffic.requests} requests`],
       ["Picture", size ? `${size.join(" × ")}, ${Math.round(took)} ms` : ""],
     ];

@@ -10,8 +10,9 @@ const BUDGET = 12;
 /** Steps of resolution, each of half the rays of the one before; and how many are taken at a time to refine a picture. */
 const STEPS = 8;
 const FINER = 2;
-/** Milliseconds for a ray, until they are measured. */
+/** Milliseconds for a ray, until they are measured; and times the rays of the last piece that one may have at most. */
 const FIRST_GUESS = 0.01;
+const GROWTH = 4;
 /** Smallest piece of work, in pixels: GPUs render in squares. */
 const PIECE = { width: 8, height: 4 };
 
@@ -76,7 +77,8 @@ export class Painter {
   private took = 0;
   private busy = false;
   private perRay = FIRST_GUESS;
-  private measured = false;
+  /** Rays of the last piece of work; 0 before the first one. */
+  private last = 0;
   private closed = false;
 
   private constructor(
@@ -135,7 +137,7 @@ export class Painter {
     return new Promise((resolve) => this.canvas.toBlob(resolve));
   }
 
-  /** Do a piece of work, if there is one and the last one is done; to be called for each picture of the display. */
+  /** Begin to work, if there is something to do and the last piece is done; called for each picture of the display. */
   tick(): void {
     if (this.busy || this.closed || this.gl.isContextLost()) return;
     // The first picture of a view is completed, or nothing would be seen while the view moves.
@@ -193,19 +195,22 @@ export class Painter {
       const took = performance.now() - began;
       this.busy = false;
       job.took += took;
-      // With its first work, a driver finishes compiling.
-      const now = took / (part.width * part.height);
-      if (this.measured) this.perRay += (now - this.perRay) / 2;
-      this.measured = true;
-      if (!complete) return;
-      this.took = job.took;
-      this.painted();
+      // With its first work, a driver finishes compiling. Other work of the machine only ever adds time.
+      const rays = part.width * part.height;
+      const now = took / rays;
+      if (this.last) this.perRay = now < this.perRay ? now : this.perRay + (now - this.perRay) / 4;
+      this.last = rays;
+      if (complete) {
+        this.took = job.took;
+        this.painted();
+      }
+      this.tick();
     });
   }
 
   /** The next part of a picture that is as large as time permits: some rows, or a part of a few. */
   private piece({ x, y, target: { width, height } }: Job): Rectangle {
-    const rays = this.measured ? BUDGET / this.perRay : 0;
+    const rays = Math.min(BUDGET / this.perRay, GROWTH * this.last);
     const rows = x > 0 ? PIECE.height : Math.max(Math.floor(rays / width), PIECE.height);
     const least = Math.min(rows, height - y);
     const columns = Math.max(Math.floor(rays / least), PIECE.width);
