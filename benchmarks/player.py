@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from common import ROOT, save
@@ -34,8 +35,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--save", type=Path, help="write the results as JSON")
     options = parser.parse_args()
-    from test_player import in_a_page
-
+    in_a_page = import_module("test_player").in_a_page
     sizes = [[int(side) for side in size.split("x")] for size in options.sizes]
     script = f"return player.measure('/files/{options.file.name}', {json.dumps(sizes)}, {options.repeats});"
     rows = asyncio.run(in_a_page(script, files=options.file.absolute().parent))
