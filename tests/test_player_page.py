@@ -203,7 +203,8 @@ def test_what_cannot_be_shown_is_explained() -> None:
             ("/player/index.html", "not an .inv file"),
         ):
             await browser.run(f"{ELEMENT}.src = {address!r}")
-            await browser.until(f"{INSIDE}.getElementById('note').innerText.toLowerCase().includes({wanted!r})")
+            await browser.until(f"{INSIDE}.getElementById('note').innerText.includes({wanted!r})")
+            assert await browser.run(f"{INSIDE}.getElementById('picture').width") == 1, "the last picture is gone"
         await browser.run(f"{ELEMENT}.src = '/files/input.inv'")
         await browser.until(f"{STATE}.settled && {INSIDE}.getElementById('note').hidden")
 

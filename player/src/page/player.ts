@@ -230,6 +230,8 @@ export class InvPlayer extends HTMLElement {
     this.painter?.close();
     this.video = this.painter = this.rig = this.frame = this.eye = null;
     this.position = this.wanted = -1;
+    // Nothing of the last file stays on the canvas.
+    Object.assign(this.get("picture"), { width: 1, height: 1 });
     Object.assign(this.clock, { time: 0, playing: false });
   }
 
@@ -625,7 +627,7 @@ export class InvPlayer extends HTMLElement {
         ? error
         : `This is a fault of the player: ${error}`;
     const titles = {
-      usage: "Not an .inv file",
+      usage: "This cannot be opened",
       damaged: "The file is damaged",
       unsupported: "This cannot be played here",
       limit: "This is too large to play here",

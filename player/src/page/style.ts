@@ -51,7 +51,7 @@ select { appearance: none; max-width: 170px; text-overflow: ellipsis; } select o
 .facts { left: 10px; top: 10px; margin: 0; padding: 8px 12px; display: grid; grid-template-columns: auto auto; gap: 1px 14px;
   font-size: 12px; font-variant-numeric: tabular-nums; pointer-events: none; }
 .facts dt { color: var(--dim); } .facts dd { margin: 0; text-align: right; white-space: nowrap; }
-.keys { inset: 0; margin: auto; width: min(430px, calc(100% - 20px)); height: max-content; max-height: calc(100% - 20px);
+.keys { inset: 0; margin: auto; width: min(480px, calc(100% - 20px)); height: max-content; max-height: calc(100% - 20px);
   overflow: auto; padding: 14px 18px; }
 .keys h2 { font-size: 15px; margin: 0 0 8px; }
 .keys table { width: 100%; border-spacing: 0 3px; } .keys td:first-child { width: 45%; color: var(--dim); }
