@@ -28,6 +28,7 @@ _COMMANDS = {
     },
     "Decode and view": {
         "decode": ("decode", "command"),
+        "export": ("export", "command"),
         "view": ("view", "command"),
         "serve": ("serve", "command"),
         "eval": ("evaluate", "command"),

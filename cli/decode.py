@@ -12,9 +12,10 @@ import click
 
 from invcodec.errors import DamagedError, UsageError
 
+from .frames import FRAMES, frame_number, select
 from .options import DEVICE, FORCE, THREADS, Command, exclusive, group
 from .terminal import note, say
-from .values import Duration, FrameRange, Input, Size
+from .values import Input, Size
 
 if TYPE_CHECKING:
     from invcodec.decoding.stream import PipedFrame
@@ -37,12 +38,7 @@ Examples:
   invcodec decode http://host:8080/live.inv --frame latest""",
 )
 @click.argument("file", type=Input(), required=False)
-@group(
-    "Frames",
-    click.option("--frame", metavar="NUMBER", help="One frame, by number, or 'first' or 'latest'."),
-    click.option("--time", type=Duration(), help="The frame shown at this time, e.g. 1.4s."),
-    click.option("--frames", type=FrameRange(), help="A range, e.g. 0:24 for frames 0 to 23. Default: all frames."),
-)
+@FRAMES
 @group(
     "View",
     click.option(
@@ -118,7 +114,7 @@ def command(
         source = file
     with Video(source, device=device, threads=threads) as video:
         try:
-            chosen = list(video) if str(file) == "-" else _select(video, frame, time, frames)
+            chosen = list(video) if str(file) == "-" else select(video, frame, time, frames)
         except UsageError as error:
             if video.status in ("damaged", "truncated"):
                 raise DamagedError(f"{error} (the file is {video.status}: {video.problems[0]})") from None
@@ -144,42 +140,8 @@ def _from_pipe(frame: str | None, time: Fraction | None, ctx: click.Context) -> 
     elif frame in ("first", "latest"):
         selector = FrameSelector(latest=frame == "latest")
     else:
-        selector = FrameSelector(number=_number(frame or ""))
+        selector = FrameSelector(number=frame_number(frame or ""))
     return PipedFrame(sys.stdin.buffer, "stdin", selector)
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"--frame {text}: not a frame; use a number, first or latest") from None
-
-
-def _select(
-    video: Video, frame: str | None, time: Fraction | None, frames: tuple[int | None, int | None] | None
-) -> list[Frame]:
-    """The selected frames; at least one.
-
-    Raises:
-        UsageError: no such frame.
-    """
-    path = video.name
-    if not video.frames:
-        raise UsageError(f"{path}: holds no frames")
-    if time is not None:
-        return [video.at(time)]
-    if frame is not None:
-        if frame in ("first", "latest"):
-            return [video.frames[0 if frame == "first" else -1]]
-        return [video[_number(frame)]]
-    first, stop = frames or (None, None)
-    chosen = video[first:stop]
-    if not chosen:
-        raise UsageError(
-            f"{path}: has no frames {'' if first is None else first}:{'' if stop is None else stop}; "
-            f"it has frames {video.frames[0].number} to {video.frames[-1].number}"
-        )
-    return chosen
 
 
 def _write_weights(frames: Sequence[Frame], path: Path, force: bool) -> None:

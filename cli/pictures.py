@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from invcodec.errors import DamagedError, UsageError
 from invcodec.metrics import over_white
 from invcodec.mp4 import write_video
-from invcodec.output import check_output, file_name_part, written
+from invcodec.output import check_output, file_name_part, make_directory, written
 
 from .progress import counted
 
@@ -104,7 +104,7 @@ def plan(
         raise UsageError("two poses have the same name, so their files would overwrite each other; rename one")
     if output is not None and (output.endswith("/") or patterns[0].numbered):
         for folder in {path.parent for path in paths}:
-            _make_folder(folder)
+            make_directory(folder)
     for path in paths:
         check_output(path, force)
     return patterns
@@ -134,13 +134,6 @@ def _pattern(output: str | None, video: Video, film: Film, *, depth: bool) -> Ou
             f"{choose}use {or_video}a numbered name ({Path(output).stem}-%04d{suffix})"
         )
     return pattern
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot create this directory ({error.strerror})") from None
 
 
 def _default_name(video: Video, film: Film, *, depth: bool) -> str:

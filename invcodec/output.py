@@ -45,6 +45,18 @@ def check_output(path: Path, force: bool) -> None:
         _lock(file.fileno(), path)
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory for outputs, and those that it is in; it may exist.
+
+    Raises:
+        UsageError: that is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot create this directory ({error.strerror})") from None
+
+
 def _exists(path: Path) -> UsageError:
     return UsageError(f"{path}: already exists; use -f to replace it")
 

@@ -129,3 +129,17 @@ def focus_point(cameras: Sequence[Camera], view: Camera) -> np.ndarray:
     if not (view.near or 0.5 * spread) < depth < (view.far or 100 * spread):
         depth = 2 / (1 / view.near + 1 / view.far) if view.near and view.far else 3 * spread
     return view.pose[:, 3] - depth * view.pose[:, 2]
+
+
+def quarter_turn_upright(cameras: Sequence[Camera]) -> np.ndarray:
+    """The rotation `[3, 3]` by quarter turns from the world to axes with +y up.
+
+    Up is the axis of the world that is nearest to the cameras' mean up.
+    """
+    up = np.mean([camera.pose[:, 1] for camera in cameras], 0)
+    axis = int(np.abs(up).argmax())
+    if axis == 1:
+        return np.eye(3) if up[1] > 0 else np.diag([1.0, -1.0, -1.0])
+    about = np.cross(np.eye(3)[axis] * np.sign(up[axis]), (0, 1, 0))
+    # A quarter turn about that axis (Rodrigues' formula).
+    return np.outer(about, about) + np.cross(np.eye(3), about).T

@@ -46,3 +46,21 @@ def from_opencv_axes(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
         centre: `[..., 3]`, the camera's position.
     """
     return np.concatenate([rotation * _TO_OPENGL, centre[..., None]], -1)
+
+
+def to_quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Unit quaternions `[N, 4]` (w, x, y, z) of rotations `[N, 3, 3]`; of the two that a rotation has, either one."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.moveaxis(rotation, 0, 2)
+    # Four times the products of two components, w, x, y and z in this order.
+    products = np.array(
+        [
+            [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
+            [zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx],
+            [xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy],
+            [yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz],
+        ]
+    )
+    # The row of the largest component, which is never small.
+    largest = np.einsum("iin->in", products).argmax(0)
+    row = products[largest, :, np.arange(len(rotation))]
+    return row / np.linalg.norm(row, axis=1, keepdims=True)

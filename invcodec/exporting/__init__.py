@@ -1,0 +1,1 @@
+"""Frames as other programs read them: points and surfaces from fields, and the files that hold them."""
