@@ -49,7 +49,7 @@ def _linear(colours: np.ndarray) -> np.ndarray:
 
 
 def _as_colours(tree: dict[str, Any]) -> None:
-    """Make the attribute of 16 bits the vertices' colours: of its own, trimesh writes 8, too few for dark linear light."""
+    """Make the attribute of 16 bits the colours: of its own, trimesh writes 8, too few for dark linear light."""
     (primitive,) = (each for mesh in tree["meshes"] for each in mesh["primitives"])
     attributes = primitive["attributes"]
     attributes["COLOR_0"] = attributes.pop(_COLOURS)

@@ -24,11 +24,11 @@ _MOST_PIXELS = 1 << 22
 """Of all pictures of a frame together; larger ones are rendered smaller."""
 _MOST_POINTS = 1 << 19
 """Of the unit cube that are evaluated at once, which bounds memory."""
-_BEHIND = 0.05
+_BEHIND = 0.07
 """What is this share of its depth behind the surface that a camera sees is hidden from it."""
 _NEAR, _FAR_WEIGHT = 0.01, 1e-3
-"""A camera says what colour a point has the more, the nearer the point is to the surface that it sees: within this share
-of the depth. Those from which there is something in front or behind have the second weight."""
+"""A camera has the more to say about a point's colour, the nearer the point is to the surface that it sees: within this
+share of the depth. Farther away it has the second weight."""
 
 
 class Field:
@@ -148,7 +148,7 @@ def colours(points: np.ndarray, seen: Sequence[Sight]) -> tuple[np.ndarray, np.n
 
 
 def grid(count: int, first: float) -> Iterator[np.ndarray]:
-    """Points `[N, 3]` float32 of a grid with `count` of them along each axis of the unit cube, in order, many at a time.
+    """Points `[N, 3]` float32 of a grid in the unit cube, `count` along each axis, in order, many at a time.
 
     Args:
         first: coordinate of the first point; that of the last one is as far from 1.

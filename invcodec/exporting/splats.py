@@ -14,8 +14,8 @@ FEWEST_SPLATS, MOST_SPLATS = 10_000, 10_000_000
 _LEAST_OPACITY = 0.1
 """Cells that hide less are left out."""
 _MOST_OPACITY = 0.99
-_WIDTH = 0.3
-"""Standard deviation of a splat, in cells."""
+_WIDTH = 0.4
+"""Standard deviation of a splat, in cells: thinner ones let light through from close by, and thicker ones blur."""
 _FIRST_CELLS, _MOST_CELLS = 128, 512
 _GROWTH = 2.6
 """The number of splats grows with this power of the cells along an axis: cells are in surfaces that are a few cells

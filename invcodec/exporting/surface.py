@@ -15,7 +15,7 @@ _POINTS = 257
 """Of the grid along an axis."""
 _MOST_CELLS = 1 << 21
 """Cells with a surface in them; a grid that has more is made coarser, which bounds memory."""
-_LEVEL = 0.5
+_LEVEL = 0.3
 """The surface is where one step of rendering hides this share of what is behind it."""
 
 
@@ -67,7 +67,7 @@ def surface(space: Space, samples: int, density: Density, seen: Sequence[Sight])
         hidden = hidden[::2, ::2, ::2]
     if not hidden.min() < _LEVEL < hidden.max():
         return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64), np.zeros((0, 3)))
-    found, triangles, _, _ = marching_cubes(hidden, _LEVEL)
+    found, triangles, _, _ = marching_cubes(hidden, _LEVEL, gradient_direction="ascent")
     positions = space.world(EDGE + found.astype(np.float64) / (len(hidden) - 1) * (1 - 2 * EDGE))
     known, colour = colours(positions, seen)
     known &= np.isfinite(positions).all(1)

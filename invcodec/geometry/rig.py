@@ -142,4 +142,4 @@ def quarter_turn_upright(cameras: Sequence[Camera]) -> np.ndarray:
         return np.eye(3) if up[1] > 0 else np.diag([1.0, -1.0, -1.0])
     about = np.cross(np.eye(3)[axis] * np.sign(up[axis]), (0, 1, 0))
     # A quarter turn about that axis (Rodrigues' formula).
-    return np.outer(about, about) + np.cross(np.eye(3), about).T
+    return np.outer(about, about) + np.cross(about, np.eye(3)).T
