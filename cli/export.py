@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from invcodec import names
 from invcodec.errors import DamagedError, InvError, UsageError
 
 from .frames import FRAMES, select
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from invcodec.decoding.video import Frame, Video
     from invcodec.exporting.scene import Field
 
-_DEFAULT_SPLATS = 250_000
 _KINDS = ("ply", "mesh")
 """Parameters of the kinds of output."""
 
@@ -53,8 +53,8 @@ Examples:
 )
 @click.option(
     "--splats",
-    type=Count(10_000, 10_000_000),
-    help=f"With --ply: at most so many in each frame, of 56 bytes each.  [default: {_DEFAULT_SPLATS:,}]",
+    type=Count(*names.SPLATS_RANGE),
+    help=f"With --ply: at most so many in each frame, of 56 bytes each.  [default: {names.DEFAULT_SPLATS}]",
 )
 @FORCE
 @DEVICE
@@ -93,7 +93,7 @@ def command(
         field = Field(video, device=device, threads=threads)
         lost: list[DamagedError] = []
         if ply is not None:
-            lost = _write_splats(video, chosen, field, ply, splats or _DEFAULT_SPLATS, force)
+            lost = _write_splats(video, chosen, field, ply, splats or names.DEFAULT_SPLATS, force)
         if mesh is not None:
             _write_mesh(video, chosen, field, mesh, force)
         for problem in [*video.problems, *map(str, lost)]:

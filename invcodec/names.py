@@ -79,6 +79,8 @@ DEFAULT_KEY_EVERY = 60
 later frame in 8.9 ms, so the last of 60 frames takes about 0.5 s. A keyframe took 14 kB there, another frame
 1.1 kB: keyframes are less than a fifth of a file of 240 frames. At 676x507 the first shares are similar
 (160 kB, 20 kB), where a later frame decodes in 75 ms."""
+SPLATS_RANGE, DEFAULT_SPLATS = (10_000, 10_000_000), 250_000
+"""Of an exported frame, at most."""
 QUALITY_RANGE = (0, 100)
 PSNR_RANGE = (5, 60)
 """Of a target PSNR, in dB."""

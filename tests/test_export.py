@@ -22,6 +22,7 @@ from invcodec.coding.chain import StateReader
 from invcodec.coding.codec import encode_key, key_frame
 from invcodec.container.writer import Writer
 from invcodec.decoding.video import Video
+from invcodec.exporting import splats
 from invcodec.exporting import surface as surfaces
 from invcodec.exporting.glb import glb_bytes
 from invcodec.exporting.ply import ply_bytes
@@ -408,6 +409,26 @@ def test_frames_lost_to_damage_are_named_and_others_written(cli: Cli, encoded: P
     assert done.code == 3
     assert "frame 2" in done.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["frame_0001.ply", "frame_0003.ply"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["extreme-values", "fisheye", "distortion-rational", "moving-cameras", "nerf-coarse-fine", "grid-contract-colour"],
+)
+def test_every_kind_of_file_is_exported_or_said_to_show_nothing(
+    name: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surfaces, "_POINTS", 33)
+    monkeypatch.setattr(splats, "_FIRST_CELLS", 32)
+    monkeypatch.setattr(splats, "_MOST_CELLS", 48)
+    file = SPEC / f"vectors/valid/{name}/input.inv"
+    for options, made in ((("--ply", tmp_path), "frame_*.ply"), (("--mesh", tmp_path / "a.glb"), "a.glb")):
+        done = cli("export", file, "--frame", "latest", "--threads", 1, *options)
+        assert done.code == (0 if list(tmp_path.glob(made)) else 1)
+        assert ("nothing that could be exported" in done.err) == bool(done.code)
+    for path in tmp_path.glob("frame_*.ply"):
+        rows = plyfile.PlyData.read(path)["vertex"]
+        assert all(np.isfinite(rows[each.name]).all() for each in rows.properties)
 
 
 def test_large_rigs_are_looked_at_in_smaller_pictures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,8 @@ class Sight:
         size = self.camera.width, self.camera.height
         found = np.flatnonzero((depth > 0) & (image >= 0).all(1) & (image < size).all(1))
         column, row = image[found].astype(np.int64).T
-        behind = depth[found] / self.depth[row, column] - 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            behind = depth[found] / self.depth[row, column] - 1
         shown = behind < _BEHIND
         return found[shown], behind[shown], self.colour[row[shown], column[shown]]
 

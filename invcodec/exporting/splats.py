@@ -10,7 +10,6 @@ import numpy as np
 from invcodec.exporting.scene import EDGE, Density, Sight, colours, grid
 from invcodec.geometry.space import Space
 
-FEWEST_SPLATS, MOST_SPLATS = 10_000, 10_000_000
 _LEAST_OPACITY = 0.1
 """Cells that hide less are left out."""
 _MOST_OPACITY = 0.99
@@ -53,7 +52,7 @@ class Splatter:
 
     Args:
         space: of the fields.
-        most: splats of a frame, at least `FEWEST_SPLATS`.
+        most: splats of a frame.
     """
 
     def __init__(self, space: Space, most: int) -> None:
