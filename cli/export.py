@@ -30,7 +30,7 @@ _KINDS = ("ply", "mesh")
     cls=Command,
     epilog="""\b
 Examples:
-  invcodec export out.inv --ply splats/               a sequence for SuperSplat
+  invcodec export out.inv --ply splats/        a sequence for SuperSplat
   invcodec export out.inv --ply splats/ --frames 0:24 --splats 100000
   invcodec export out.inv --frame 42 --mesh frame.glb""",
 )
