@@ -79,13 +79,13 @@ def test_it_shows_in_the_end_what_decode_renders() -> None:
         await browser.until(f"{STATE}.settled")
         shown = np.array(Image.open(io.BytesIO(await browser.screenshot())).convert("RGB"))
         with Video(CLIP, device="cpu", threads=1) as video:
-            camera = video[0].camera("cam00").resized(180, 120)
+            camera = video[0].camera("cam00").resized(120, 90)
             wanted = video[0].render(camera).rgb
         psnr, beyond = differences(shown, wanted)
         assert psnr >= LEAST_PSNR
         assert beyond <= MOST_BEYOND
 
-    in_the_player(CLIP, play, attributes="", size=(180, 120))
+    in_the_player(CLIP, play, attributes="", size=(120, 90))
 
 
 @needs_chromium
