@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DATA ?= demo/capture
 PARALLEL := -n auto --dist worksteal
-NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix player --loglevel error
+NPM := NODE_OPTIONS=--use-system-ca PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix player --loglevel error
 MODULES := player/node_modules/.package-lock.json
 PLAYER := invcodec/streaming/player/index.js
 GUIDED := file head frame index json calibration points request message
