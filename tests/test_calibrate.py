@@ -105,6 +105,15 @@ def test_a_rig_is_found_from_its_pictures(bare: Path) -> None:
     assert (bare / "transforms.json").read_bytes() == first
 
 
+def test_pictures_from_one_place_tell_no_distances(cli: Cli, tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    folder = write(tmp_path / "bare", RIG[:3], pictures[:1] * 3)
+    done = cli("calibrate", folder)
+    assert done.code == 2
+    assert "but they fit no place where it could be: tell about its lens" in done.err
+    assert "pictures from one place, or of one camera twice, tell no distances" in done.err
+    assert not (folder / "transforms.json").exists()
+
+
 def test_lenses_and_sizes_may_differ(tmp_path: Path) -> None:
     def lens(camera: Camera, index: int) -> Camera:
         if index == 4:

@@ -239,9 +239,11 @@ def _unplaced(structure: Structure, names: Sequence[str], index: int) -> Unplace
     if features < _FEW_FEATURES:
         reason = f"shows {features} distinct points"
         advice = "choose moments with more texture and light (--at), or put up something patterned while calibrating"
-    elif most >= ENOUGH_MATCHES and structure.cameras[other] is not None:
+    elif most >= ENOUGH_MATCHES:
         reason = f"has {most} points in common with {names[other]}, but they fit no place where it could be"
         advice = "tell about its lens (--focal-length, --fisheye), or choose other moments (--at)"
+        if structure.cameras[other] is None:
+            advice += "; pictures from one place, or of one camera twice, tell no distances"
     return Unplaced(names[index], reason, advice)
 
 
