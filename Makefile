@@ -6,7 +6,7 @@ DATA ?= demo/capture
 PARALLEL := -n auto --dist worksteal
 NPM := NODE_OPTIONS=--use-system-ca PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix player --loglevel error
 MODULES := player/node_modules/.package-lock.json
-PLAYER := invcodec/streaming/player/index.js
+PLAYER := invcodec/player/index.js
 GUIDED := file head frame index json calibration points request message
 
 .PHONY: help demo test quick lint player wheel bench rate speed fuzz fuzz-guided

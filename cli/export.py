@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from invcodec.decoding.video import Frame, Video
     from invcodec.exporting.scene import Field
 
-_KINDS = ("ply", "mesh")
+_KINDS = ("html", "site", "ply", "mesh")
 """Parameters of the kinds of output."""
 
 
 @click.command(
     "export",
-    short_help="Write frames as splats or meshes, for other programs.",
+    short_help="Write a page that plays a file; or splats or meshes, for other programs.",
     cls=Command,
     epilog="""\b
 Examples:
+  invcodec export out.inv --html clip.html     a page that plays it
+  invcodec export out.inv --site public/       the same for a web server
   invcodec export out.inv --ply splats/        a sequence for SuperSplat
   invcodec export out.inv --ply splats/ --frames 0:24 --splats 100000
   invcodec export out.inv --frame 42 --mesh frame.glb""",
@@ -38,6 +40,18 @@ Examples:
 @FRAMES
 @group(
     "Output, one of",
+    click.option(
+        "--html",
+        type=click.Path(path_type=Path),
+        metavar="FILE.html",
+        help="One page that plays all of FILE in a browser, from disk and with no network: it holds player and FILE.",
+    ),
+    click.option(
+        "--site",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="The page, the player and FILE apart, for any web server; browsers then load what they show.",
+    ),
     click.option(
         "--ply",
         type=click.Path(path_type=Path),
@@ -66,6 +80,8 @@ def command(
     frame: str | None,
     time: Fraction | None,
     frames: tuple[int | None, int | None] | None,
+    html: Path | None,
+    site: Path | None,
     ply: Path | None,
     mesh: Path | None,
     splats: int | None,
@@ -73,7 +89,7 @@ def command(
     device: str,
     threads: int | None,
 ) -> int:
-    """Write frames of FILE in a format that other programs read, and print the names of the files written.
+    """Write FILE, or frames of it, in a form that other programs show, and print the names of the files written.
 
     Splats and meshes hold what the cameras of the file see, in the scene's own colours and without their dependence on
     the direction. They lose quality and are many times as large as FILE; the manual has numbers. What is upright in
@@ -85,6 +101,10 @@ def command(
         raise click.UsageError(f"choose an output: {', '.join(f'--{kind}' for kind in _KINDS)}", ctx)
     if splats is not None and ply is None:
         raise click.UsageError("--splats is for --ply", ctx)
+    if html is not None or site is not None:
+        if frame is not None or time is not None or frames is not None:
+            raise click.UsageError("pages play the whole file; 'invcodec cut' makes a file of some frames", ctx)
+        return _write_player(file, html, site, force)
     from invcodec.decoding.video import Video
     from invcodec.exporting.scene import Field
 
@@ -99,6 +119,37 @@ def command(
         for problem in [*video.problems, *map(str, lost)]:
             note(f"warning: {problem}")
         return 3 if lost or video.status in ("damaged", "truncated") else 0
+
+
+def _write_player(file: Path, html: Path | None, site: Path | None, force: bool) -> int:
+    """Writes a page that plays a file, or a folder with one; returns the exit code."""
+    import shutil
+
+    from invcodec.container.reader import Reader
+    from invcodec.exporting.page import CLIP, SITE, page, part, site_index
+    from invcodec.output import check_output, make_directory, written
+
+    with Reader(file) as reader:
+        problems, status = reader.problems, reader.status
+    if html is not None:
+        check_output(html, force)
+        with written(html, force) as out:
+            out.file.write(page(file, file.stem).encode())
+        say(f"{html}  ({bytes_text(html.stat().st_size)})")
+    elif site is not None:
+        texts = dict(zip(SITE, (site_index(file.stem), part(SITE[1])), strict=True))
+        make_directory(site)
+        for name in (*texts, CLIP):
+            check_output(site / name, force)
+        for name, text in texts.items():
+            with written(site / name, force) as out:
+                out.file.write(text.encode())
+        with written(site / CLIP, force) as out, file.open("rb") as clip:
+            shutil.copyfileobj(clip, out.file)
+        say(f"{site}  ({', '.join((*texts, CLIP))})")
+    for problem in problems:
+        note(f"warning: {problem}")
+    return 3 if status in ("damaged", "truncated") else 0
 
 
 def _write_splats(

@@ -1,8 +1,8 @@
-// Builds the package (dist/), what `invcodec` serves (../invcodec/streaming/player/) and the tests (build/).
+// Builds the package (dist/), what `invcodec export` takes (../invcodec/player/) and the tests (build/).
 import { cpSync, globSync, rmSync } from "node:fs";
 import { build } from "esbuild";
 
-const SERVED = "../invcodec/streaming/player";
+const PACKAGED = "../invcodec/player";
 
 /** `import source from "worker:../worker/worker"`: the text of a module with all it imports, to start a worker from. */
 const workers = {
@@ -29,7 +29,7 @@ const options = {
   plugins: [workers],
 };
 
-for (const folder of ["dist", "build", SERVED]) rmSync(folder, { recursive: true, force: true });
+for (const folder of ["dist", "build", PACKAGED]) rmSync(folder, { recursive: true, force: true });
 await build({
   ...options,
   entryPoints: { index: "src/index.ts", "inv-player": "src/page/page.ts" },
@@ -43,4 +43,4 @@ await build({
   minify: false,
   external: ["node:*"],
 });
-cpSync("dist", SERVED, { recursive: true });
+cpSync("dist", PACKAGED, { recursive: true });
