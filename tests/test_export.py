@@ -334,7 +334,7 @@ def test_existing_files_are_kept_unless_forced(cli: Cli, encoded: Path, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "choose an output: --ply, --mesh"),
+        ((), "choose an output: --html, --site, --ply, --mesh"),
         (("--ply", "out", "--mesh", "a.glb"), "--ply and --mesh are mutually exclusive"),
         (("--mesh", "a.glb", "--frame", "1", "--splats", "10000"), "--splats is for --ply"),
         (("--mesh", "a.glb"), "--mesh needs a single frame, but 3 are selected; choose one with --frame"),
