@@ -24,6 +24,7 @@ _COMMANDS = {
         "calibrate": ("calibrate", "command"),
         "inspect": ("inspect", "command"),
         "encode": ("encode", "command"),
+        "segments": ("segments", "command"),
         "transcode": ("transcode", "command"),
     },
     "Decode and view": {

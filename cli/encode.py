@@ -13,13 +13,26 @@ import click
 
 from invcodec import names
 
-from .options import FORCE, HOST, Command, capture_options, group, resolve_settings, training_options
+from .options import (
+    FORCE,
+    HOST,
+    PROGRESS,
+    SEGMENTS,
+    Command,
+    capture_options,
+    group,
+    resolve_settings,
+    training_options,
+)
 from .terminal import say
 from .values import Address, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from invcodec.capture.live.source import LiveSource
     from invcodec.encoding.report import FrameReport, Progress
+
+_PIECES = ".segments"
+"""Ends the name of the folder that holds an output's pieces."""
 
 
 @click.command(
@@ -33,6 +46,7 @@ Examples:
   invcodec encode capture/ out.inv --holdout cam00 --target-size 2MB
   invcodec encode capture/ out.inv --bitrate 300k --max-frame-bytes 4k
   invcodec encode capture/ out.inv --resume
+  invcodec encode capture/ out.inv --segments 60
   invcodec encode videos/ out.inv --calibrate
   invcodec encode clip.mp4 out.inv
   invcodec encode capture/ - | ssh viewer 'cat > live.inv'
@@ -67,6 +81,16 @@ Examples:
     ),
     HOST,
 )
+@group(
+    "Segments",
+    SEGMENTS,
+    click.option(
+        "--pieces",
+        metavar="PLACE",
+        help="With --segments: folder, or URL such as s3://bucket/folder, for the pieces, which stay there. Default: "
+        "OUTPUT.segments, until they are joined.",
+    ),
+)
 @click.option(
     "--calibrate",
     is_flag=True,
@@ -74,13 +98,7 @@ Examples:
 )
 @FORCE
 @click.option("--resume", is_flag=True, help="Continue an interrupted encode; all options come from the file.")
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "bar", "json", "none"]),
-    default="auto",
-    show_default=True,
-    help="Progress on standard error: a bar, one JSON object per frame, or nothing; auto shows a bar on a terminal.",
-)
+@PROGRESS
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -90,6 +108,8 @@ def command(
     resume: bool,
     calibrate: bool,
     progress: str,
+    segments: int | str | None,
+    pieces: str | None,
     live: bool,
     loop: bool,
     stdin: bool,
@@ -116,9 +136,11 @@ def command(
     from invcodec.encoding.encode import encode_capture
     from invcodec.encoding.encode import resume as resume_encode
     from invcodec.output import check_output
+    from invcodec.segments.store import Store
 
     from .calibrate import run as run_calibration
     from .progress import BarProgress, choose
+    from .segments import divide
 
     shown = choose(progress)
     to_pipe = str(output) == "-"
@@ -132,6 +154,11 @@ def command(
         raise click.UsageError("--target-size needs a known number of frames; with --live, use --bitrate", ctx)
     if serve and to_pipe:
         raise click.UsageError("--serve needs an output file, not -", ctx)
+    if pieces and segments is None:
+        raise click.UsageError("--pieces requires --segments", ctx)
+    if segments is not None and (live or to_pipe or serve):
+        other = "--live" if live else "--serve" if serve else "standard output"
+        raise click.UsageError(f"--segments joins the file at the end, which {other} cannot wait for", ctx)
     if hosts and not serve:
         raise click.UsageError("--host requires --serve", ctx)
     if resume:
@@ -166,6 +193,19 @@ def command(
             alpha=alpha,
             outside=outside,
         )
+        if segments is not None:
+            from invcodec.segments.encode import encode_in_segments
+
+            place = pieces or f"{output}{_PIECES}"
+            ranges = divide(opened, settings, segments)
+            reports = encode_in_segments(
+                opened, output, settings, ranges, place, outside=outside, force=force, progress=shown
+            )
+            if pieces is None:
+                Store(place).remove()
+            if isinstance(shown, BarProgress):
+                say(_summary(output, reports), err=True)
+            return
         with _served(output, serve, hosts):
             reports = encode_capture(opened, target, settings, force=force, progress=shown)
         if to_pipe:

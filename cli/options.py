@@ -10,7 +10,7 @@ import click
 
 from invcodec import names
 
-from .values import BitRate, ByteSize, Count, Duration, FrameRange
+from .values import BitRate, ByteSize, Count, Duration, FrameRange, Segments
 
 if TYPE_CHECKING:
     from invcodec.encoding.presets import Settings
@@ -85,6 +85,19 @@ PLOT = click.option(
 )
 OUTSIDE = click.option(
     "--outside", is_flag=True, help="Allow the capture to name files outside its folder, also by symbolic links."
+)
+
+PROGRESS = click.option(
+    "--progress",
+    type=click.Choice(["auto", "bar", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="Progress on standard error: a bar, one JSON object per frame, or nothing; auto shows a bar on a terminal.",
+)
+SEGMENTS = click.option(
+    "--segments",
+    type=Segments(),
+    help="Encode segments of N frames, or one for each scene (cuts), each from a keyframe on, and join them.",
 )
 
 capture_options = group(

@@ -187,6 +187,11 @@ class BarProgress(Progress):
             late = f", {seconds_text(report.seconds - report.deadline)} late" if report.late else ""
             self._bar.update(self._task, left=f"{self._dropped} dropped{late}")
 
+    def frames_there(self, count: int) -> None:
+        self._done += count
+        self._left.frames -= count
+        self._bar.update(self._task, completed=self._done)
+
     def target_done(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
 

@@ -41,6 +41,19 @@ class Count(click.ParamType):
         return number
 
 
+class Segments(click.ParamType):
+    """A number of frames, or `cuts`."""
+
+    name = "N|cuts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "cuts" or (isinstance(value, int) and value > 0):
+            return value
+        if not re.fullmatch(r"0*[1-9]\d{0,8}", value):
+            self.fail(f"'{value}' is neither a number of frames nor 'cuts'", param, ctx)
+        return int(value)
+
+
 class Duration(click.ParamType):
     """`2`, `2s`, `1.4s` or `500ms`, as exact seconds."""
 

@@ -113,13 +113,13 @@ class Capture:
             before.append(next(seen, number))
         return min(before)
 
-    def frames(self, start: int | None = None) -> Generator[Frame]:
-        """Yield frames in order, from number `start` on, reading one frame ahead.
+    def frames(self, start: int | None = None, stop: int | None = None) -> Generator[Frame]:
+        """Yield frames in order, from number `start` on and before `stop`, reading one frame ahead.
 
         Raises:
             CaptureError: an image is unreadable or unlike the others.
         """
-        numbers = self.numbers if start is None else range(start, self.numbers.stop)
+        numbers = range(self.numbers.start if start is None else start, self.numbers.stop if stop is None else stop)
         with ExitStack() as stack:
             if not numbers:
                 return
@@ -231,6 +231,15 @@ class Capture:
         with closing(first.frames()) as frames:
             for image in next(frames).images:
                 total.update(b"" if image is None else image.tobytes())
+        return total.digest()[:16]
+
+    def inventory(self) -> bytes:
+        """16-byte hash of the sizes in bytes of the files that hold the chosen frames, which reads none of them."""
+        total = hashlib.sha256()
+        for files in self.files:
+            chosen = [files.images[number] for number in self.numbers if number in files.images]
+            sizes = [path.stat().st_size for path in ([files.video] if files.video else chosen)]
+            total.update(repr(sizes).encode())
         return total.digest()[:16]
 
 

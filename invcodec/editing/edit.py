@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.codec import encode_delta, encode_key, key_frame
 from invcodec.coding.state import State
+from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
+from invcodec.container.reader import Reader
 from invcodec.container.scan import Record, Scanner, scan
 from invcodec.container.writer import Writer
 from invcodec.errors import DamagedError, UsageError
@@ -32,14 +33,16 @@ def concat(paths: Sequence[str | os.PathLike[str]], out: BinaryIO) -> Sequence[F
         UsageError: the files differ in what they declare, or their frames overlap.
         DamagedError: a file is damaged or truncated.
     """
-    with ExitStack() as stack:
-        heads = [stack.enter_context(StateReader(path)).head for path in paths]
-    head = heads[0]
-    for path, other in zip(paths[1:], heads[1:], strict=True):
+    # One at a time: there may be more files than a process may have open.
+    head = _head(paths[0])
+    alike = head.encoder
+    for path in paths[1:]:
+        other = _head(path)
         if differing := head.difference(other):
             raise UsageError(f"{path}: its {differing} is not that of {paths[0]}; only like files can be joined")
-    alike = {k: v for k, v in head.encoder.items() if all(k in h.encoder and h.encoder[k] == v for h in heads)}
-    writer = Writer(out, replace(head, encoder=alike))
+        alike = {k: v for k, v in alike.items() if k in other.encoder and other.encoder[k] == v}
+    head = replace(head, encoder=alike)
+    writer = Writer(out, head)
     complete = True
     cameras = head.cameras
     for path in paths:
@@ -62,6 +65,11 @@ def concat(paths: Sequence[str | os.PathLike[str]], out: BinaryIO) -> Sequence[F
         complete = complete and scanner.status == "complete"
     writer.finish(complete)
     return writer.entries
+
+
+def _head(path: str | os.PathLike[str]) -> Head:
+    with Reader(path) as reader:
+        return reader.head
 
 
 def _check_follows(writer: Writer, entry: FrameEntry, path: str | os.PathLike[str]) -> None:

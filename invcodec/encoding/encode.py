@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 
 from invcodec.capture.capture import Capture, Frame, open_capture
 from invcodec.capture.epipolar import compare, judge
+from invcodec.coding.chain import StateReader
 from invcodec.container.fields import INTEGER, NAME, Codec, binary, exactly, integer, list_of, optional, read_map
 from invcodec.container.reader import Reader
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.plan import check_numbers
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
+from invcodec.encoding.segment import Segment
 from invcodec.encoding.settings import Settings
 from invcodec.errors import DamagedError, InvError, UsageError
 from invcodec.interrupts import deferred, interruptible
@@ -28,7 +30,7 @@ def _alpha(value: Any) -> Alpha:
     return value
 
 
-_ORIGIN: dict[str, Codec[Any]] = {
+ORIGIN: dict[str, Codec[Any]] = {
     "layout": NAME,
     "source": optional(NAME),
     "frames": exactly(2, INTEGER),
@@ -37,7 +39,7 @@ _ORIGIN: dict[str, Codec[Any]] = {
     "alpha": Codec(_alpha),
     "fingerprint": binary(16),
 }
-"""What identifies a capture, as `_origin` gives it."""
+"""What identifies a capture, as `origin_of` gives it."""
 
 
 def encode_capture(
@@ -65,9 +67,7 @@ def encode_capture(
     check_numbers(capture.numbers, capture.fps)
     with deferred(), recorded(Recording(path, force=force), progress, len(capture.numbers)) as recording:
         with interruptible():
-            origin = _origin(capture)
-            if (poses := compare(capture)) is not None:
-                judge(capture, poses)
+            origin = _checked(capture)
         return _encode(recording, capture, settings, origin, progress)
 
 
@@ -96,7 +96,7 @@ def resume(
             same = [asked[key] for key in ("name", "role", "profile")] == [there.name, there.role, there.profile_name]
             if not same or any(there.config[key] != value for key, value in asked["config"].items()):
                 raise ValueError("the settings lead to other networks")
-        origin = read_map(head.encoder["origin"], _ORIGIN)
+        origin = read_map(head.encoder["origin"], ORIGIN)
     except (KeyError, TypeError, ValueError, AttributeError, InvError):
         raise UsageError(f"{path}: was not written by this version's 'encode' and cannot be resumed") from None
     options = {key: origin[key] for key in ("layout", "source", "downscale", "holdout", "alpha")}
@@ -128,6 +128,76 @@ def recorded(recording: Recording, progress: Progress | None, frames: int | None
             shown.finish()
 
 
+def encode_first(
+    capture: Capture,
+    path: str | os.PathLike[str] | BinaryIO,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+) -> list[FrameReport]:
+    """Encode the first frame of a capture, from which `encode_segment` can go on; arguments as of `encode_capture`.
+
+    Raises:
+        UsageError: as `encode_capture`.
+        Interrupted: stopped by Ctrl-C.
+    """
+    check_numbers(capture.numbers, capture.fps)
+    with deferred(), recorded(Recording(path), progress, 1) as recording:
+        with interruptible():
+            origin = _checked(capture)
+        with _encoder(recording, capture, settings, 1, origin=origin, progress=progress) as encoder:
+            return _push(encoder, capture, range(capture.numbers.start, capture.numbers.start + 1))
+
+
+def encode_segment(
+    capture: Capture,
+    file: BinaryIO,
+    settings: Settings,
+    segment: Segment,
+    base: StateReader,
+    *,
+    runs: Sequence[range] = (),
+    keep: bool = False,
+    progress: Progress | None = None,
+) -> list[FrameReport]:
+    """Encode a range of a capture's frames into a piece, which begins with a keyframe that starts from a known frame.
+
+    Space, capacity and colour correction are those of the whole capture, so that pieces fit together.
+
+    Args:
+        file: to write to.
+        settings: as given to `encode_first`, but for targets.
+        base: the file that `encode_first` wrote.
+        runs: frames to encode, if not all of them.
+        keep: the piece's first frame is that of `base` as it is.
+
+    Raises:
+        UsageError: the base was made with other settings.
+        CaptureError: a frame cannot be read.
+        Interrupted: stopped by Ctrl-C.
+    """
+    origin, first = base.head.encoder.get("origin"), base.frames[-1].number
+    runs = runs or [segment.numbers[keep:]]
+    frames = keep + sum(len(run) for run in runs)
+    with (
+        deferred(),
+        recorded(Recording(file), progress, frames) as recording,
+        _encoder(recording, capture, settings, frames, origin=origin, segment=segment, progress=progress) as encoder,
+    ):
+        with interruptible(), closing(capture.frames(first, first + 1)) as known:
+            there = next(known)
+            encoder.start_from(base, there.images, there.masks, keep=keep)
+        return [report for run in runs if run for report in _push(encoder, capture, run)]
+
+
+def _checked(capture: Capture) -> dict[str, Any]:
+    """A capture's origin, once its poses are those that its pictures show."""
+    origin = origin_of(capture)
+    if (poses := compare(capture)) is not None:
+        judge(capture, poses)
+    return origin
+
+
 def _encode(
     recording: Recording,
     capture: Capture,
@@ -135,9 +205,14 @@ def _encode(
     origin: Mapping[str, Any],
     progress: Progress | None,
 ) -> list[FrameReport]:
-    """Push the remaining frames; written ones are only the reference for change detection."""
-    reports: list[FrameReport] = []
-    with Encoder(
+    """Push the remaining frames."""
+    with _encoder(recording, capture, settings, len(capture.numbers), origin=origin, progress=progress) as encoder:
+        start = capture.last_seen(encoder.frames[-1].number) if encoder.frames else capture.numbers.start
+        return _push(encoder, capture, range(start, capture.numbers.stop))
+
+
+def _encoder(recording: Recording, capture: Capture, settings: Settings, frames: int, **rest: Any) -> Encoder:
+    return Encoder(
         recording,
         capture.cameras,
         settings,
@@ -146,17 +221,20 @@ def _encode(
         downscale=capture.downscale,
         transparent=capture.transparent,
         points=capture.points,
-        frames=len(capture.numbers),
-        origin=origin,
-        progress=progress,
-    ) as encoder:
-        start = capture.last_seen(encoder.frames[-1].number) if encoder.frames else capture.numbers.start
-        with closing(capture.frames(start)) as frames:
-            while (frame := _next(frames)) is not None:
-                if encoder.frames and frame.number <= encoder.frames[-1].number:
-                    encoder.remember(frame.images, frame.masks)
-                    continue
-                reports.append(encoder.push(frame.images, time=frame.time, number=frame.number, masks=frame.masks))
+        frames=frames,
+        **rest,
+    )
+
+
+def _push(encoder: Encoder, capture: Capture, numbers: range) -> list[FrameReport]:
+    """Push these frames; written ones are only the reference for change detection."""
+    reports: list[FrameReport] = []
+    with closing(capture.frames(numbers.start, numbers.stop)) as frames:
+        while (frame := _next(frames)) is not None:
+            if encoder.frames and frame.number <= encoder.frames[-1].number:
+                encoder.remember(frame.images, frame.masks)
+                continue
+            reports.append(encoder.push(frame.images, time=frame.time, number=frame.number, masks=frame.masks))
     return reports
 
 
@@ -165,7 +243,7 @@ def _next(frames: Iterator[Frame]) -> Frame | None:
         return next(frames, None)
 
 
-def _origin(capture: Capture) -> dict[str, Any]:
+def origin_of(capture: Capture) -> dict[str, Any]:
     """Data by which `resume` identifies the capture. Reads a frame, so a broken capture is found before encoding."""
     return {
         "layout": capture.layout,

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from invcodec.coding.chain import StateReader
 from invcodec.coding.codec import delta_frame, key_frame
 from invcodec.coding.coders import CODER
 from invcodec.coding.fit import MOST_STATS
@@ -31,6 +32,7 @@ from invcodec.encoding.presets import resolve
 from invcodec.encoding.rate import Controller, Costs
 from invcodec.encoding.recording import Recording
 from invcodec.encoding.report import FrameReport, Progress
+from invcodec.encoding.segment import Segment
 from invcodec.encoding.settings import Settings
 from invcodec.errors import CaptureError, InvError, InvWarning, UsageError
 from invcodec.geometry.camera import Camera
@@ -87,6 +89,8 @@ class Encoder:
         frames: how many frames there will be; a target size needs to know.
         pace: expected frames per second if below `fps`; a bit rate is divided accordingly.
         origin: what `invcodec.resume` needs to find the capture again; stored in the file.
+        segment: which piece of a larger file this one is; stored in the file. Its budget replaces a target size, and
+            whether targets are met is not said.
         progress: receives callbacks for each frame.
 
     Raises:
@@ -110,6 +114,7 @@ class Encoder:
         frames: int | None = None,
         pace: Fraction | None = None,
         origin: Mapping[str, Any] | None = None,
+        segment: Segment | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.cameras = tuple(cameras)
@@ -142,8 +147,10 @@ class Encoder:
                 "version": __version__,
                 "settings": settings.to_dict(),
                 "origin": dict(origin or {}),
+                **({"segment": segment.note()} if segment else {}),
             },
         )
+        self._segment = segment
         try:
             # What no decoder would accept is refused before anything is trained or written.
             Head.from_bytes(head.to_bytes())
@@ -158,6 +165,7 @@ class Encoder:
             frame_rate=min(pace or fps, fps),
             frames=frames,
             key_every=settings.key_every,
+            budget=segment.budget if segment else None,
         )
         self._recording = out if isinstance(out, Recording) else Recording(out, force=force)
         try:
@@ -204,6 +212,40 @@ class Encoder:
     def frames(self) -> Sequence[FrameEntry]:
         """Frames written so far."""
         return self._recording.frames
+
+    def start_from(
+        self,
+        base: StateReader,
+        images: Sequence[np.ndarray | None],
+        masks: Sequence[np.ndarray | None] | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
+        """Go on from the last frame of another file, in place of a first frame that is trained from nothing.
+
+        The next frame is a keyframe; its scene is that of the other file, unless it is behind a cut. Call this before
+        the first frame.
+
+        Args:
+            base: a file of the same networks and cameras.
+            images, masks: of that frame, as of `push`.
+            keep: that frame is also the first of this file.
+
+        Raises:
+            UsageError: the file declares something else.
+        """
+        if differing := self._recording.head.difference(base.head):
+            raise UsageError(f"{base.name}: its {differing} is not what these settings lead to")
+        last = base.frames[-1]
+        frame, coded = base.frame(last)
+        self._loop.go_on(base.state_at(last.number))
+        self.remember(images, masks)
+        if keep:
+            entry = self._recording.add(last.number, frame, coded)
+            self._planner.observe(entry.is_key, frame.stats)
+            self._rate.wrote(entry.is_key, entry.time, entry.length, frame.stats.fidelity)
+        else:
+            self._planner.begin_within_scene(frame.stats)
 
     def remember(self, images: Sequence[np.ndarray | None], masks: Sequence[np.ndarray | None] | None = None) -> None:
         """Set the images of the last written frame, so that change detection works after resuming.
@@ -300,7 +342,7 @@ class Encoder:
             complete: whether this is all that was to be encoded; an incomplete file can be resumed.
         """
         with deferred():
-            if self._recording.close(complete=complete) and complete:
+            if self._recording.close(complete=complete) and complete and self._segment is None:
                 for outcome in self._rate.outcomes(self._recording.size):
                     self.progress.target_done(outcome)
 

@@ -149,9 +149,16 @@ class Planner:
             return "all"
         return "lead"
 
+    def begin_within_scene(self, stats: Stats) -> None:
+        """The file begins within a scene that was learned before, in a frame of another file with these statistics."""
+        self._note(stats)
+
     def observe(self, key: bool, stats: Stats) -> None:
         """A frame was written, as a keyframe or not; also for those of a file that is continued."""
         self._since_key = 1 if key else self._since_key + 1
+        self._note(stats)
+
+    def _note(self, stats: Stats) -> None:
         self._since_cut = 1 if stats.stage == "key" else self._since_cut + 1
         if stats.fidelity is None:
             return

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from invcodec.coding.fit import largest_empty_delta
@@ -244,6 +244,7 @@ class Controller:
         frame_rate: of the capture.
         frames: how many there will be, if known.
         key_every: most frames from one keyframe to the next, or None for keyframes at cuts alone.
+        budget: bytes of the records, of a file that is one piece of that which the target is for.
 
     Attributes:
         quality: 0 to 100, of the current frame.
@@ -262,11 +263,12 @@ class Controller:
         frame_rate: Fraction,
         frames: int | None,
         key_every: int | None,
+        budget: int | None = None,
     ) -> None:
         self.target = target
         self.quality = quality
         self.allowance = Allowance()
-        self._account = account(target, costs, frame_rate, frames, key_every)
+        self._account = account(target, costs, frame_rate, frames, key_every, budget)
         # A cap alone only ever lowers quality.
         self._best = quality if target.psnr is None and self._account is None else 100.0
         self._usual = {True: costs.key, False: costs.delta}
@@ -356,10 +358,37 @@ class Controller:
         return _clamp(min(found, default=self._best), 0, self._best)
 
 
+class Both(Account):
+    """Two budgets at once."""
+
+    def __init__(self, *accounts: Account) -> None:
+        self._accounts = accounts
+
+    def allowance(self, key: bool) -> Allowance:
+        each = [account.allowance(key) for account in self._accounts]
+        return Allowance(min(one.wanted for one in each), min(one.limit for one in each))
+
+    def spend(self, key: bool, size: int) -> None:
+        for account in self._accounts:
+            account.spend(key, size)
+
+    def elapse(self, seconds: float) -> None:
+        for account in self._accounts:
+            account.elapse(seconds)
+
+
 def account(
-    target: Target, costs: Costs, frame_rate: Fraction, frames: int | None, key_every: int | None
+    target: Target,
+    costs: Costs,
+    frame_rate: Fraction,
+    frames: int | None,
+    key_every: int | None,
+    budget: int | None = None,
 ) -> Account | None:
     """The budget of a target that limits bytes, else None.
+
+    Args:
+        budget: bytes of the records of `frames` frames, of a file that is one piece of that which the target is for.
 
     Raises:
         UsageError: a target that no encode can reach.
@@ -367,6 +396,13 @@ def account(
     cap = target.max_frame_bytes
     if cap is not None and cap < costs.empty:
         raise UsageError(f"frames of at most {cap} bytes are too small; even empty ones take up to {costs.empty}")
+    if budget is not None:
+        assert frames is not None
+        share = FileSize(budget, frames, key_every, replace(costs, fixed=0, row=0))
+        if target.bitrate is None:
+            return share
+        # Every piece finds a full bucket, and its budget leaves it a full one.
+        return Both(share, Bucket(target.bitrate, frame_rate, key_every, costs))
     if target.size is not None:
         if frames is None:
             raise UsageError("a target size needs to know the number of frames; give a bit rate instead")

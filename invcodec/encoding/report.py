@@ -143,6 +143,9 @@ class Progress:
 
     def frame_done(self, report: FrameReport) -> None: ...
 
+    def frames_there(self, count: int) -> None:
+        """Called where so many of the frames to encode turn out to be encoded already."""
+
     def target_done(self, outcome: Outcome) -> None:
         """Called for each target once the file is complete."""
 
