@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from numba import config, njit
+
+from invcodec.output import user_cache
 
 _PACKAGE = Path(__file__).parent
 SOURCES = (
@@ -51,7 +52,7 @@ def _cache(package: Path) -> Path | None:
     own = package / "__pycache__"
     try:
         name = _PREFIX + _digest(package)
-        users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "invcodec"
+        users = user_cache()
     except (OSError, RuntimeError):  # sources in an archive; a user without a home
         return None
     for parent in [Path(config.CACHE_DIR)] if config.CACHE_DIR else [own, users]:

@@ -25,6 +25,15 @@ _HINT_BYTES = 40
 _SUFFIX_BYTES = 20
 
 
+def user_cache() -> Path:
+    """The folder for what may be kept from one run to the next, and lost.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "invcodec"
+
+
 def check_output(path: Path, force: bool) -> None:
     """Refuse a path that cannot become the output, before any work is done.
 

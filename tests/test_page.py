@@ -100,6 +100,7 @@ def test_a_site_plays_from_a_plain_server(cli: Cli, tmp_path: Path) -> None:
     with served(tmp_path / "site") as url:
         picture, asked = shown(url)
     assert_first_frame(picture)
+    assert url in asked
     assert all(each.startswith((url, "blob:", "data:")) for each in asked)
 
 

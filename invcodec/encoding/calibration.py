@@ -25,7 +25,7 @@ from invcodec.errors import InvError
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import training_cameras
 from invcodec.geometry.space import Rays, Space
-from invcodec.output import written
+from invcodec.output import user_cache, written
 from invcodec.render import chosen_device, make_trainer
 from invcodec.render.engine import Batch, device_type
 from invcodec.render.networks import networks_from_settings
@@ -151,12 +151,11 @@ def _path(settings: Settings, kind: Kind) -> Path:
     Raises:
         RuntimeError: the user has no home folder.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     schedule: Schedule = settings.key if kind == "key" else settings.delta
     networks = [[each["profile"], each["config"]] for each in settings.networks]
     work = [kind, networks, schedule.rays, schedule.samples, schedule.mixed]
     name = hashlib.sha256(json.dumps([_machine(settings), work], sort_keys=True).encode()).hexdigest()[:16]
-    return Path(cache) / "invcodec" / "speed" / f"{name}.json"
+    return user_cache() / "speed" / f"{name}.json"
 
 
 def _machine(settings: Settings) -> list[str | int]:

@@ -15,7 +15,7 @@ SITE = ("index.html", "inv-player.js")
 """Files of a site beside the file that it plays, which is named CLIP."""
 CLIP = "clip.inv"
 _MOST = 256 << 20
-"""Bytes of a file that a page may hold; browsers refuse pages of more than about twice as many."""
+"""Bytes of a file that a page may hold: in base64 they have to fit one string, of 2^29 characters in Chromium."""
 
 _PLAYER = Path(__file__).parents[1] / "player"
 _SCRIPT = '<script type="module" src="inv-player.js"></script>'
