@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from invcodec import names
+from invcodec.errors import UsageError
 
 from .options import (
     FORCE,
@@ -29,7 +32,8 @@ from .values import Address, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from invcodec.capture.live.source import LiveSource
-    from invcodec.encoding.report import FrameReport, Progress
+    from invcodec.cluster.ray import RayCluster
+    from invcodec.encoding.report import Progress
 
 _PIECES = ".segments"
 """Ends the name of the folder that holds an output's pieces."""
@@ -53,8 +57,8 @@ Examples:
   invcodec encode rig.json live.inv --live --bitrate 1M --serve 8080
   invcodec encode capture/ live.inv --live --loop --serve 8080""",
 )
-@click.argument("capture", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("capture", type=click.Path(path_type=Path), required=False)
+@click.argument("output", type=click.Path(path_type=Path, allow_dash=True), required=False)
 @capture_options
 @training_options
 @group(
@@ -90,6 +94,25 @@ Examples:
         help="With --segments: folder, or URL such as s3://bucket/folder, for the pieces, which stay there. Default: "
         "OUTPUT.segments, until they are joined.",
     ),
+    click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Encode segments, or the captures of --batch, on a cluster of Ray: local starts one on this machine, an "
+        "address such as ray://host:10001 joins one. Each takes as many CPUs as --threads says.",
+    ),
+    click.option(
+        "--gpus",
+        type=click.FloatRange(0),
+        metavar="N",
+        help="With --cluster: GPUs of a segment, also a fraction, such as 0.5. Default: 1 if there are any.",
+    ),
+    click.option(
+        "--batch",
+        type=click.Path(path_type=Path),
+        metavar="LIST",
+        help='Encode many captures, in place of CAPTURE and OUTPUT: each line of LIST is a JSON object with "capture", '
+        '"output", and any other options by their names. One that fails does not stop the others.',
+    ),
 )
 @click.option(
     "--calibrate",
@@ -102,14 +125,17 @@ Examples:
 @click.pass_context
 def command(
     ctx: click.Context,
-    capture: Path,
-    output: Path,
+    capture: Path | None,
+    output: Path | None,
     force: bool,
     resume: bool,
     calibrate: bool,
     progress: str,
     segments: int | str | None,
     pieces: str | None,
+    cluster: str | None,
+    gpus: float | None,
+    batch: Path | None,
     live: bool,
     loop: bool,
     stdin: bool,
@@ -123,7 +149,7 @@ def command(
     alpha: names.Alpha | None,
     outside: bool,
     **training: Fraction | str | int | bool | None,
-) -> None:
+) -> int | None:
     """Encode the multi-view video in folder CAPTURE, or a single video file, to the file OUTPUT, or to standard output
     if it is -.
 
@@ -136,12 +162,20 @@ def command(
     from invcodec.encoding.encode import encode_capture
     from invcodec.encoding.encode import resume as resume_encode
     from invcodec.output import check_output
+    from invcodec.segments.encode import encode_in_segments
     from invcodec.segments.store import Store
 
     from .calibrate import run as run_calibration
     from .progress import BarProgress, choose
     from .segments import divide
 
+    if batch is not None:
+        return _encode_batch(ctx, batch, cluster, gpus, as_json=progress == "json")
+    for name in ("capture", "output"):
+        if ctx.params[name] is None:
+            raise click.MissingParameter(ctx=ctx, param=next(p for p in ctx.command.params if p.name == name))
+    assert capture is not None
+    assert output is not None
     shown = choose(progress)
     to_pipe = str(output) == "-"
     if not live and (loop or stdin):
@@ -156,6 +190,8 @@ def command(
         raise click.UsageError("--serve needs an output file, not -", ctx)
     if pieces and segments is None:
         raise click.UsageError("--pieces requires --segments", ctx)
+    if (cluster or gpus) and segments is None:
+        raise click.UsageError(f"{'--cluster' if cluster else '--gpus'} requires --segments", ctx)
     if segments is not None and (live or to_pipe or serve):
         other = "--live" if live else "--serve" if serve else "standard output"
         raise click.UsageError(f"--segments joins the file at the end, which {other} cannot wait for", ctx)
@@ -177,7 +213,7 @@ def command(
             )
             with _served(output, serve, hosts):
                 _encode_live(ctx, cameras, target, training, frames, force, shown)
-            return
+            return None
         settings = resolve_settings(ctx, training, flat=capture.is_file())
         if calibrate and not is_capture(capture):
             found = run_calibration(capture, source=source, outside=outside)
@@ -194,34 +230,69 @@ def command(
             outside=outside,
         )
         if segments is not None:
-            from invcodec.segments.encode import encode_in_segments
-
             place = pieces or f"{output}{_PIECES}"
             ranges = divide(opened, settings, segments)
-            reports = encode_in_segments(
-                opened, output, settings, ranges, place, outside=outside, force=force, progress=shown
-            )
+            with nullcontext() if cluster is None else _joined(cluster, gpus) as scheduler:
+                now = encode_in_segments(
+                    opened,
+                    output,
+                    settings,
+                    ranges,
+                    place,
+                    scheduler=scheduler,
+                    outside=outside,
+                    force=force,
+                    progress=shown,
+                )
             if pieces is None:
                 Store(place).remove()
             if isinstance(shown, BarProgress):
-                say(_summary(output, reports), err=True)
-            return
+                say(_summary(output, now.frames, now.seconds), err=True)
+            return None
         with _served(output, serve, hosts):
             reports = encode_capture(opened, target, settings, force=force, progress=shown)
         if to_pipe:
-            return
+            return None
     if isinstance(shown, BarProgress):
-        say(_summary(output, reports), err=True)
+        say(_summary(output, len(reports), sum(report.seconds for report in reports)), err=True)
+    return None
 
 
-def _summary(output: Path, reports: Sequence[FrameReport]) -> str:
+def _encode_batch(ctx: click.Context, path: Path, cluster: str | None, gpus: float | None, *, as_json: bool) -> int:
+    """Encode a list of captures, on a cluster if there is one; returns the exit code."""
+    from . import batch
+
+    allowed = {"batch", "cluster", "gpus", "threads", "progress"}
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+        if given and parameter.name not in allowed:
+            raise click.UsageError(
+                f"--batch takes captures and options from its list; remove {parameter.opts[-1]}", ctx
+            )
+    threads = ctx.params["threads"] or os.cpu_count() or 1
+    listed = batch.read_list(ctx.command, path, threads)
+    if cluster is None:
+        return batch.run(listed, batch.one_after_another, as_json=as_json)
+    with _joined(cluster, gpus) as machines:
+        return batch.run(listed, partial(machines.each, threads=threads), as_json=as_json)
+
+
+def _joined(cluster: str, gpus: float | None) -> RayCluster:
+    try:
+        from invcodec.cluster.ray import RayCluster
+    except ImportError:
+        raise UsageError("--cluster needs Ray: pip install 'invcodec[cluster]'") from None
+    return RayCluster(cluster, gpus=gpus)
+
+
+def _summary(output: Path, frames: int, seconds: float) -> str:
     """One line: frames encoded now, and size of the whole file, which may hold earlier frames too."""
     from invcodec.container.reader import Reader
 
     with Reader(output) as reader:
         total = len(reader.frames)
-    now = f"{total} frames" if len(reports) == total else f"{len(reports)} of {total} frames"
-    seconds, size = sum(report.seconds for report in reports), output.stat().st_size
+    now = f"{total} frames" if frames == total else f"{frames} of {total} frames"
+    size = output.stat().st_size
     return f"{output}: {now} in {seconds_text(seconds)}, {bytes_text(size)} ({bytes_text(size / total)} per frame)"
 
 

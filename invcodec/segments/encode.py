@@ -13,7 +13,7 @@ from invcodec.encoding.settings import Settings
 from invcodec.errors import Interrupted
 from invcodec.output import written
 from invcodec.segments.join import join, outcomes
-from invcodec.segments.piece import encode_piece, is_done, measure
+from invcodec.segments.piece import encode_piece, measure
 from invcodec.segments.plan import Plan, make_plan
 
 
@@ -24,12 +24,15 @@ class WithinProgress(Progress):
         progress: of all.
 
     Attributes:
-        reported: numbers of the frames so far.
+        frames: how many were encoded so far.
+        seconds: what these took.
     """
 
     def __init__(self, progress: Progress | None) -> None:
         self._all = progress or Progress()
-        self.reported: set[int] = set()
+        self._reported: set[int] = set()
+        self.frames = 0
+        self.seconds = 0.0
 
     def frame_started(self, number: int, stage: str) -> None:
         self._all.frame_started(number, stage)
@@ -38,11 +41,17 @@ class WithinProgress(Progress):
         self._all.step(fraction, loss, psnr)
 
     def frame_done(self, report: FrameReport) -> None:
-        self.reported.add(report.number)
+        self._reported.add(report.number)
+        self.frames += 1
+        self.seconds += report.seconds
         self._all.frame_done(report)
 
-    def frames_there(self, count: int) -> None:
-        self._all.frames_there(count)
+    def segment_done(self, numbers: range, reports: Sequence[FrameReport] = ()) -> None:
+        """A segment is done; these are the reports of its frames, unless `frame_done` was called for each."""
+        for report in reports:
+            self.frame_done(report)
+        self._all.frames_there(len(numbers) - len(self._reported.intersection(numbers)))
+        self._reported.difference_update(numbers)
 
 
 class Scheduler(Protocol):
@@ -60,8 +69,8 @@ class Scheduler(Protocol):
     ) -> Plan:
         """As `invcodec.segments.plan.make_plan`."""
 
-    def encode(self, plan: Plan, capture: Capture, progress: WithinProgress) -> list[FrameReport]:
-        """Encode all pieces that are not done; returns what that took, frame by frame.
+    def encode(self, plan: Plan, capture: Capture, progress: WithinProgress) -> None:
+        """Encode all pieces that are not done.
 
         Raises:
             InvError: segments that cannot be encoded; the others are.
@@ -74,22 +83,19 @@ class Sequentially:
 
     plan = staticmethod(make_plan)
 
-    def encode(self, plan: Plan, capture: Capture, progress: WithinProgress) -> list[FrameReport]:
+    def encode(self, plan: Plan, capture: Capture, progress: WithinProgress) -> None:
         """As of `Scheduler`; stops at a segment that cannot be encoded."""
-        reports: list[FrameReport] = []
         finished = 0
         try:
             if plan.shares_size:
                 for index in range(len(plan.segments)):
                     measure(plan, capture, index)
             for index, numbers in enumerate(plan.segments):
-                if not is_done(plan, index):
-                    reports += encode_piece(plan, capture, index, progress=progress)
-                progress.frames_there(len(numbers) - len(progress.reported.intersection(numbers)))
+                encode_piece(plan, capture, index, progress=progress)
+                progress.segment_done(numbers)
                 finished += 1
         except (KeyboardInterrupt, Interrupted):
             raise interrupted(finished, plan) from None
-        return reports
 
 
 def encode_in_segments(
@@ -103,7 +109,7 @@ def encode_in_segments(
     outside: bool = False,
     force: bool = False,
     progress: Progress | None = None,
-) -> list[FrameReport]:
+) -> WithinProgress:
     """Encode a capture in segments and join them; what an earlier call has finished is not done again.
 
     Args:
@@ -112,6 +118,9 @@ def encode_in_segments(
         place: folder or URL of the plan and its pieces, which stay there.
         outside: as the capture was opened.
         force: replace an existing file.
+
+    Returns:
+        How many frames were encoded now, and in what time.
 
     Raises:
         UsageError: the file exists, or cannot be written; or `place` holds another plan.
@@ -128,12 +137,12 @@ def encode_in_segments(
             plan = scheduler.plan(place, capture, settings, segments, outside=outside, progress=first)
         except (KeyboardInterrupt, Interrupted):
             raise Interrupted("interrupted before the first frame was finished; nothing was written") from None
-        reports = scheduler.encode(plan, capture, within)
+        scheduler.encode(plan, capture, within)
         with written(Path(path), force) as out:
             join(plan, out.file)
         for outcome in outcomes(plan, os.fspath(path)):
             shown.target_done(outcome)
-        return reports
+        return within
     finally:
         shown.finish()
 

@@ -1,0 +1,1 @@
+"""Segments on many machines: schedulers of what `invcodec.segments` describes."""
