@@ -20,7 +20,7 @@ from test_segments import settings
 from invcodec.capture.capture import Capture, open_capture
 from invcodec.cluster.ray import RayCluster, Resources, resources, run
 from invcodec.encoding.report import FrameReport, Progress
-from invcodec.errors import UsageError
+from invcodec.errors import Interrupted, UsageError
 from invcodec.segments.cutting import every
 from invcodec.segments.encode import encode_in_segments
 from invcodec.segments.plan import make_plan
@@ -138,6 +138,22 @@ with RayCluster({machines.address!r}) as scheduler:
     now = pieces(tmp_path)
     assert {name: now[name] for name in before} == before
     assert not {f"{number:06d}.inv" for number in listener.frames}.intersection(before)
+
+
+def test_ctrl_c_stops_all_machines_and_leaves_what_is_done(
+    scheduler: RayCluster, capture: Capture, expected: bytes, tmp_path: Path
+) -> None:
+    def after(count: int) -> None:
+        if count == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="of 12 segments are done, and the same command continues"):
+        encoded(capture, tmp_path, Listener(after), scheduler=scheduler)
+    assert not list((tmp_path / "pieces" / "pieces").glob(".*")), "nothing half-written is left"
+    before = pieces(tmp_path)
+    assert 3 <= len(before)
+    assert encoded(capture, tmp_path, scheduler=scheduler) == expected
+    assert {name: pieces(tmp_path)[name] for name in before} == before
 
 
 def test_a_frame_that_cannot_be_read_stops_only_its_segment(

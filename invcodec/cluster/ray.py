@@ -333,7 +333,8 @@ def _stop(running: Iterable[ray.ObjectRef]) -> None:
     with suppress(RayError, KeyboardInterrupt):
         for reference in left:
             ray.cancel(reference)
-        ray.wait(left, num_returns=len(left), timeout=_STOPPING)
+        if left:
+            ray.wait(left, num_returns=len(left), timeout=_STOPPING)
 
 
 def _check(failures: dict[int, InvError], plan: Plan) -> None:
