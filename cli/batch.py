@@ -67,7 +67,8 @@ def _arguments(item: Any, threads: int) -> list[str]:
         else:
             for each in value if isinstance(value, list) else [value]:
                 given += [f"--{option}", str(each)]
-    return [*given, "--", item["capture"], item["output"]]
+    # Workers of a cluster are in other folders.
+    return [*given, "--", *(os.path.abspath(item[name]) for name in ("capture", "output"))]
 
 
 def encode(listed: Sequence[Sequence[str]], index: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_a_bad_capture_does_not_stop_the_others(cli: Cli, capture: Path, tmp_pat
         ('{"capture": "c", "output": "x", "speed": 3}', "line 2: No such option"),
         ('{"capture": "c", "output": "x", "preset": "huge"}', "line 2: Invalid value"),
         ('{"capture": "c", "output": "x", "live": true}', "line 2: --live cannot be in a list"),
-        ('{"capture": "c", "output": "a"}', "line 2: a is the output of another line"),
+        ('{"capture": "c", "output": "a"}', "a is the output of another line"),
     ],
 )
 def test_a_bad_line_is_named_before_anything_is_encoded(cli: Cli, line: str, words: str, tmp_path: Path) -> None:

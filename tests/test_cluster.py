@@ -151,7 +151,7 @@ def test_ctrl_c_stops_all_machines_and_leaves_what_is_done(
         encoded(capture, tmp_path, Listener(after), scheduler=scheduler)
     assert not list((tmp_path / "pieces" / "pieces").glob(".*")), "nothing half-written is left"
     before = pieces(tmp_path)
-    assert 3 <= len(before)
+    assert len(before) >= 3
     assert encoded(capture, tmp_path, scheduler=scheduler) == expected
     assert {name: pieces(tmp_path)[name] for name in before} == before
 
@@ -165,15 +165,15 @@ def test_a_frame_that_cannot_be_read_stops_only_its_segment(
     whole = broken.read_bytes()
     broken.write_bytes(whole[:60])
     monkeypatch.setattr("invcodec_cli.encode.resolve_settings", lambda *given, **more: settings())
-    out = tmp_path / "out.inv"
-    command = ("encode", folder, out, "--segments", 1, "--pieces", tmp_path / "pieces", "--cluster", "local")
+    monkeypatch.chdir(tmp_path)
+    command = ("encode", "capture", "out.inv", "--segments", 1, "--pieces", "pieces", "--cluster", "local")
     result = cli(*command)
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert "segment 4: " in result.err
     assert "0004.png: cannot be read as an image; 11 of 12 segments are done" in result.err
     assert len(pieces(tmp_path)) == SEGMENTS - 1
-    assert not out.exists()
+    assert not (tmp_path / "out.inv").exists()
 
 
 def test_a_piece_that_one_machine_cannot_write_is_made_on_another(

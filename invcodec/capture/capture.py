@@ -101,6 +101,19 @@ class Capture:
         """Indices of the cameras that are not held out."""
         return training_cameras(self.cameras)
 
+    def absolute(self) -> Capture:
+        """The same with absolute paths, for processes that run elsewhere."""
+
+        def moved(files: CameraFiles) -> CameraFiles:
+            return replace(
+                files,
+                video=files.video and files.video.absolute(),
+                images={number: path.absolute() for number, path in files.images.items()},
+                masks={number: path.absolute() for number, path in files.masks.items()},
+            )
+
+        return replace(self, folder=self.folder.absolute(), files=tuple(map(moved, self.files)))
+
     def time(self, number: int) -> Fraction:
         """The time of a frame number in seconds."""
         return number / self.fps

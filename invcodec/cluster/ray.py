@@ -26,6 +26,7 @@ from invcodec.errors import Interrupted, InvError, UsageError
 from invcodec.segments.encode import WithinProgress, interrupted
 from invcodec.segments.piece import encode_piece, measure
 from invcodec.segments.plan import Plan, make_plan
+from invcodec.segments.store import Store
 
 _TRIES = 3
 """Of a segment that fails for a reason that may pass."""
@@ -143,7 +144,7 @@ class RayCluster:
     ) -> Plan:
         """As of `Scheduler`, on one of the machines."""
         found: list[Plan] = []
-        given = (place, capture, settings, segments, outside)
+        given = (Store(place).place, capture.absolute(), settings, segments, outside)
         failures = run(_plan, given, [0.0], self._needs(capture, settings), lambda _, plan: found.append(plan))
         if failures:
             raise failures[0]
@@ -153,7 +154,7 @@ class RayCluster:
         """As of `Scheduler`; segments that fail do not stop the others."""
         needs = self._needs(capture, plan.settings)
         # Once for all tasks.
-        shared = ray.put(plan), ray.put(capture)
+        shared = ray.put(plan), ray.put(capture.absolute())
         lengths = [float(len(numbers)) for numbers in plan.segments]
         finished = 0
 

@@ -27,7 +27,7 @@ from invcodec.encoding.report import Progress
 from invcodec.encoding.segment import Segment
 from invcodec.encoding.settings import Settings
 from invcodec.errors import InvError, UsageError
-from invcodec.segments.store import Store, is_remote
+from invcodec.segments.store import Store
 
 SCHEMA = 1
 """Version of `plan.json`."""
@@ -225,8 +225,9 @@ def make_plan(
     # Quality and bytes of a target are those of pieces: the base is only where they start.
     base_settings = replace(settings, target=NO_TARGET)
     origin = read_map(origin_of(capture), ORIGIN)
-    folder = str(capture.folder) if is_remote(str(capture.folder)) else str(capture.folder.absolute())
-    plan = Plan(store, folder, outside, origin, capture.inventory(), settings, "", tuple(segments))
+    plan = Plan(
+        store, str(capture.folder.absolute()), outside, origin, capture.inventory(), settings, "", tuple(segments)
+    )
     if store.has(_PLAN):
         there = Plan.load(place)
         if differing := _difference(there, plan):

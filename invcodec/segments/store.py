@@ -14,11 +14,6 @@ from invcodec.errors import InvError, UsageError
 from invcodec.output import written
 
 
-def is_remote(place: str) -> bool:
-    """Whether a place is a URL, such as `s3://bucket/folder`, and not a path."""
-    return "://" in place
-
-
 class Store:
     """Files by name in one place. A file appears under its name as a whole, whoever writes it at the same time.
 
@@ -30,8 +25,8 @@ class Store:
     """
 
     def __init__(self, place: str) -> None:
-        self.place = place.rstrip("/") if is_remote(place) else str(Path(place).absolute())
-        self._remote = is_remote(place)
+        self._remote = "://" in place
+        self.place = place.rstrip("/") if self._remote else str(Path(place).absolute())
         try:
             self._files, self._root = fsspec.url_to_fs(self.place)
         except (ValueError, ImportError) as error:
