@@ -187,6 +187,19 @@ def test_a_file_that_is_no_plan_is_refused_in_one_line(damage: str, tmp_path: Pa
         Plan.load(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize(
+    "segments", [[], [[0, 8], [8, 8]], [[0, 4], [5, 8]], [[0, 4]], [[4, 8], [0, 4]], [[0, 9]], [[0, 10**40]]]
+)
+def test_segments_that_do_not_make_up_the_frames_are_refused(
+    segments: list[list[int]], capture: Capture, tmp_path: Path
+) -> None:
+    planned(capture, tmp_path)
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"segments": segments}))
+    with pytest.raises(UsageError, match="segments do not make up its frames"):
+        Plan.load(str(tmp_path))
+
+
 def test_a_changed_capture_or_base_is_refused(capture: Capture, tmp_path: Path) -> None:
     folder = tmp_path / "capture"
     shutil.copytree(capture.folder, folder)

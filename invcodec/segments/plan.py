@@ -104,6 +104,8 @@ class Plan:
                 raise ValueError(f"its version is {content['schema']}")
             origin = content["origin"]
             origin = read_map(origin | {"fingerprint": bytes.fromhex(origin["fingerprint"])}, ORIGIN)
+            segments = tuple(range(int(first), int(stop)) for first, stop in content["segments"])
+            _check(segments, *origin["frames"])
             return cls(
                 store,
                 str(content["capture"]),
@@ -112,7 +114,7 @@ class Plan:
                 bytes.fromhex(content["inventory"]),
                 Settings.from_dict(content["settings"]),
                 str(content["base"]),
-                tuple(range(int(first), int(stop)) for first, stop in content["segments"]),
+                segments,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OSError, InvError) as error:
             raise UsageError(f"{store.name(_PLAN)}: is not a plan of this version ({error}); make it anew") from None
@@ -193,6 +195,18 @@ class Plan:
             left = target.size - costs.fixed - frames * (costs.row + costs.empty)
             budget = len(numbers) * costs.empty + int(left * hardness[index] / sum(hardness))
         return Segment(self.digest, numbers, budget)
+
+
+def _check(segments: Sequence[range], first: int, stop: int) -> None:
+    """Check that segments make up the frames of a file.
+
+    Raises:
+        ValueError
+    """
+    ends = [first, *(numbers.stop for numbers in segments)]
+    follow = all(numbers.start == end < numbers.stop for numbers, end in zip(segments, ends, strict=False))
+    if not (segments and follow and ends[-1] == stop and 0 <= first < stop < 2**63):
+        raise ValueError("its segments do not make up its frames")
 
 
 def _costs(head: Head) -> Costs:
