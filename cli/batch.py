@@ -79,8 +79,10 @@ def encode(listed: Sequence[Sequence[str]], index: int) -> dict[str, Any]:
     """
     from invcodec.container.reader import Reader
 
-    from .encode import command
+    from . import _commands
 
+    command = _commands.get_command(click.Context(_commands), "encode")
+    assert command is not None
     arguments = list(listed[index])
     output = Path(arguments[-1])
     status = {"output": str(output), "status": "done"}

@@ -266,9 +266,7 @@ def _encode_batch(ctx: click.Context, path: Path, cluster: str | None, gpus: flo
     for parameter in ctx.command.params:
         given = ctx.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
         if given and parameter.name not in allowed:
-            raise click.UsageError(
-                f"--batch takes captures and options from its list; remove {parameter.opts[-1]}", ctx
-            )
+            raise click.UsageError(f"--batch takes all from its list; remove {parameter.opts[-1]}", ctx)
     threads = ctx.params["threads"] or os.cpu_count() or 1
     listed = batch.read_list(ctx.command, path, threads)
     if cluster is None:
