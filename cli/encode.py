@@ -57,8 +57,8 @@ Examples:
   invcodec encode rig.json live.inv --live --bitrate 1M --serve 8080
   invcodec encode capture/ live.inv --live --loop --serve 8080""",
 )
-@click.argument("capture", type=click.Path(path_type=Path), required=False)
-@click.argument("output", type=click.Path(path_type=Path, allow_dash=True), required=False)
+@click.argument("capture", metavar="CAPTURE", type=click.Path(path_type=Path), required=False)
+@click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path, allow_dash=True), required=False)
 @capture_options
 @training_options
 @group(
