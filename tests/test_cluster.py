@@ -36,6 +36,8 @@ def machines() -> Iterator[Cluster]:
     """Three machines, of which the first only keeps the books."""
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would have its workers yield to all else on this machine.
+    patch.setenv("RAY_worker_niceness", "0")
     # Workers import what the tests have them do.
     patch.setenv("PYTHONPATH", os.path.dirname(__file__))
     head = {**NODE, "num_cpus": 0, "include_dashboard": False}
@@ -192,7 +194,7 @@ def test_a_piece_that_one_machine_cannot_write_is_made_on_another(
     assert not list((tmp_path / "pieces" / "pieces").glob(".*")), "nothing half-written is left"
 
 
-def test_a_task_without_memory_gets_more_and_one_thatnever_ends_well_is_given_up(
+def test_a_task_without_memory_gets_more_and_one_that_never_ends_well_is_given_up(
     scheduler: RayCluster, tmp_path: Path
 ) -> None:
     done: dict[int, int] = {}
