@@ -98,7 +98,7 @@ Examples:
         "--cluster",
         metavar="ADDRESS",
         help="Encode segments, or the captures of --batch, on a cluster of Ray: local starts one on this machine, an "
-        "address such as ray://host:10001 joins one. Each takes as many CPUs as --threads says.",
+        "address such as ray://host:10001 joins one. Of CPUs, each takes its --threads.",
     ),
     click.option(
         "--gpus",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import Cli
 from ray.cluster_utils import Cluster
-from tasks import MEMORY, hungry, never, on_small_disk
+from tasks import MEMORY, hungry, never, on_small_disk, on_two_machines
 from test_segments import settings
 
 from invcodec.capture.capture import Capture, open_capture
@@ -216,3 +217,37 @@ def test_a_segment_that_no_machine_can_take_is_refused(scheduler: RayCluster, ca
     large = resources(capture, settings(), 0.5)
     assert (large.cpus, large.gpus) == (1, 0.5)
     assert large.memory > NEEDS.memory
+
+
+def test_a_batch_on_a_cluster_does_what_one_here_does(
+    scheduler: RayCluster, capture: Capture, tmp_path: Path, cli: Cli
+) -> None:
+    quick = {"preset": "draft", "steps": 1, "frames": "0:1"}
+    items = [
+        {"capture": str(capture.folder), "output": str(tmp_path / "a.inv"), **quick},
+        {"capture": str(tmp_path / "nowhere"), "output": str(tmp_path / "b.inv")},
+    ]
+    path = tmp_path / "list.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    result = cli("encode", "--batch", path, "--cluster", "local", "--threads", 1, "--progress", "json")
+    said = {item["output"]: item for item in map(json.loads, result.out.splitlines())}
+    assert result.code == 2
+    assert [said[item["output"]]["status"] for item in items] == ["done", "failed"]
+    assert result.err == "1 done, 0 there, 1 failed\n"
+    assert "no such file" in said[items[1]["output"]]["error"]
+    assert said[items[0]["output"]]["bytes"] == (tmp_path / "a.inv").stat().st_size
+
+
+def test_what_failed_on_the_only_machine_that_is_left_is_tried_there_again(
+    machines: Cluster, scheduler: RayCluster, tmp_path: Path
+) -> None:
+    done: list[int] = []
+
+    def after(index: int, _: Any) -> None:
+        done.append(index)
+        if index == 2:
+            busy = (tmp_path / "1").read_text()
+            machines.remove_node(next(n for n in machines.worker_nodes if n.node_id == busy), allow_graceful=False)
+
+    assert run(on_two_machines, (tmp_path,), [2.0, 3.0, 1.0], NEEDS, after) == {}
+    assert sorted(done) == [0, 1, 2]

@@ -182,8 +182,14 @@ class RayCluster:
         threads: int,
     ) -> dict[int, InvError]:
         """Have a number of tasks done, of which nothing is known but the threads of each; as `run`."""
-        needs = self._possible(Resources(threads, self._gpus or 0.0, _LEAST_MEMORY))
+        needs = self._possible(Resources(threads, self._share(True), _LEAST_MEMORY))
         return run(work, given, [0.0] * count, needs, done)
+
+    def _share(self, wanted: bool) -> float:
+        """The GPUs of a task: as many as were given; otherwise one if it wants any and there are any."""
+        if self._gpus is not None:
+            return self._gpus
+        return float(wanted and any(machine.get("GPU") for machine in _machines()))
 
     def _needs(self, capture: Capture, settings: Settings) -> Resources:
         """What a segment reserves.
@@ -191,10 +197,7 @@ class RayCluster:
         Raises:
             UsageError: no machine has it.
         """
-        gpus = self._gpus
-        if gpus is None:
-            gpus = float(settings.device != "cpu" and any(node.get("GPU") for node in _machines()))
-        return self._possible(resources(capture, settings, gpus))
+        return self._possible(resources(capture, settings, self._share(settings.device != "cpu")))
 
     @staticmethod
     def _possible(needs: Resources) -> Resources:
@@ -225,6 +228,11 @@ def _plan(place: str, capture: Capture, settings: Settings, segments: Sequence[r
 def _machines() -> Iterable[dict[str, float]]:
     """The resources of each machine that is there."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _others(avoid: frozenset[str]) -> bool:
+    """Whether there is any machine but these."""
+    return any(node["NodeID"] not in avoid for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
 
 
 def _places(needs: Resources) -> int:
@@ -283,12 +291,19 @@ def run(
             if task.memory >= most:
                 return False
             task.memory = min(2 * task.memory, most)
-        else:
-            others = {node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")}
-            if others - task.avoid - {failed.node}:
-                task.avoid |= {failed.node}
+        elif _others(task.avoid | {failed.node}):
+            task.avoid |= {failed.node}
         heapq.heappush(waiting, task)
         return True
+
+    def release() -> None:
+        """Let tasks that wait for a machine which is no longer there go where they failed."""
+        for reference, task in list(running.items()):
+            if task.avoid and not _others(task.avoid):
+                ray.cancel(reference)
+                del running[reference]
+                task.avoid = frozenset()
+                heapq.heappush(waiting, task)
 
     try:
         while waiting or running:
@@ -298,6 +313,7 @@ def run(
             if not ready:
                 # Machines come and go.
                 at_once = _WAITING + _places(needs)
+                release()
             for reference in ready:
                 task = running.pop(reference)
                 result = _result(reference)
