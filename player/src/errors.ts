@@ -12,6 +12,9 @@ export class InvError extends Error {
   }
 }
 
+/** Another file has taken the place of the one that is followed. */
+export class Replaced extends Error {}
+
 /** Throw an `InvError` unless `ok`. */
 export function need(ok: boolean, kind: ErrorClass, message: string): asserts ok {
   if (!ok) throw new InvError(kind, message);

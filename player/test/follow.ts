@@ -1,4 +1,4 @@
-/** `node follow.js URL` prints the number of each frame of a growing file as it arrives, and at the end what it decodes to. */
+/** `node follow.js URL` prints the number of each frame of a growing file as it arrives, and at the end the last and the first that decode. */
 
 import { Video } from "../src/index";
 import { ended } from "./play";
@@ -11,6 +11,7 @@ const tell = () => {
 video.addEventListener("entries", tell);
 tell();
 await ended(video);
-const { number } = await video.frame(video.entries.length - 1);
-console.log(`${video.ending!.status}, decoded ${number}`);
+const { number: last } = await video.frame(video.entries.length - 1);
+const { number: first } = await video.frame(0);
+console.log(`${video.ending!.status}, decoded ${last} and ${first}`);
 video.close();

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
+import { Catalogue } from "../src/container/catalogue";
 import { Video } from "../src/index";
 import { ended, play } from "./play";
 
@@ -116,20 +117,35 @@ test("a server that sends more than was asked for is refused", async () => {
   );
 });
 
+/** The last INDEX record but those of level 1 and 0 that lists the last two frames: the first 1024. */
+const INDEX = FILE.subarray(...(await pageOf(FILE)));
+
+/** Where the first INDEX record of a file is. */
+async function pageOf(file: Uint8Array): Promise<[number, number]> {
+  let place: [number, number] | null = null;
+  const catalogue = new Catalogue(({ type, offset, size }) => {
+    if (type === 4) place ??= [offset, offset + size];
+  });
+  for await (const _ of catalogue.feed(file));
+  return place!;
+}
+
 test("a file that is followed goes on after a lost connection", async () => {
   let connections = 0;
   await serving(
-    (request, answer, count) => {
-      connections++;
+    (request, answer) => {
+      if (request.url!.includes("?index")) return void answer.end(INDEX);
       assert.match(request.url!, /\?follow/);
+      connections++;
+      if (connections === 2) return void answer.destroy();
       answer.writeHead(200, { "Inv-Answer": "follow" });
-      if (count > 0) answer.end(FILE);
+      if (connections > 2) answer.end(FILE);
       else answer.write(FILE.subarray(0, 5000), () => answer.destroy());
     },
     async (url) => {
       const video = await Video.open(url, { follow: true });
       await ended(video);
-      assert.equal(connections, 2);
+      assert.equal(connections, 3);
       assert.equal(video.isLost, false);
       assert.deepEqual(
         video.entries.map(({ number }) => number),
@@ -141,11 +157,61 @@ test("a file that is followed goes on after a lost connection", async () => {
   );
 });
 
-test("a server that cannot stream says so", async () => {
-  await serving(
-    (_, answer) => answer.end(FILE),
-    async (url) => assert.rejects(Video.open(url, { follow: true }), { message: /cannot stream growing files/ }),
-  );
+test("another file in the place of the one that is followed is told", async () => {
+  const other = readFileSync(new URL("../../spec/vectors/valid/grid-ndc/input.inv", import.meta.url));
+  for (const [file, page] of [
+    [other, INDEX],
+    [FILE, other.subarray(...(await pageOf(other)))],
+  ] as const) {
+    let connections = 0;
+    let lose = () => {};
+    await serving(
+      (request, answer) => {
+        if (request.url!.includes("?index")) return void answer.end(connections > 1 ? page : INDEX);
+        answer.writeHead(200, { "Inv-Answer": "follow" });
+        if (++connections > 1) return void answer.end(file);
+        answer.write(FILE.subarray(0, 5000));
+        lose = () => answer.destroy();
+      },
+      async (url) => {
+        const video = await Video.open(url, { follow: true });
+        while (!video.entries.length) await new Promise((resolve) => video.addEventListener("entries", resolve));
+        const count = video.entries.length;
+        lose();
+        await new Promise((resolve) => video.addEventListener("replaced", resolve));
+        assert.equal(video.entries.length, count);
+        video.close();
+      },
+    );
+  }
+});
+
+test("a server that knows only files is asked for what is new", async () => {
+  for (const ranges of [true, false]) {
+    let size = 5000;
+    const asked: (string | undefined)[] = [];
+    await serving(
+      ({ headers: { range } }, answer) => {
+        asked.push(range);
+        const from = ranges && range ? Number(/^bytes=(\d+)-$/.exec(range)![1]) : 0;
+        if (from >= size) answer.writeHead(416, { "Content-Range": `bytes */${size}` });
+        else if (from) answer.writeHead(206, { "Content-Range": `bytes ${from}-${size - 1}/${size}` });
+        else answer.writeHead(200, { "Content-Length": size });
+        answer.end(from >= size ? "" : FILE.subarray(from, size));
+        // Once nothing is new.
+        if (asked.length === 2) size = FILE.length;
+      },
+      async (url) => {
+        const video = await Video.open(url, { follow: true });
+        await ended(video);
+        assert.equal(video.entries.length, 1026);
+        assert.equal((await video.frame(1025)).number, 1025);
+        assert.deepEqual(asked.slice(0, 2), [undefined, "bytes=5000-"]);
+        if (ranges) assert.equal(video.traffic.bytes, FILE.length);
+        video.close();
+      },
+    );
+  }
 });
 
 test("a newer request takes the place of an older one, whose changes are not lost", async () => {

@@ -172,11 +172,11 @@ export class InvPlayer extends HTMLElement {
     const turn = ++this.opening;
     this.close();
     if (!from) return;
-    this.note("");
+    const follow = typeof from === "string" && new URL(from, document.baseURI).searchParams.has("follow");
+    this.note(follow ? "Waiting for the first frame…" : "");
     const gl = this.context();
     if (!gl) return;
     try {
-      const follow = typeof from === "string" && new URL(from, document.baseURI).searchParams.has("follow");
       const video = await Video.open(from, { follow });
       if (turn !== this.opening) return video.close();
       this.video = video;
@@ -185,7 +185,7 @@ export class InvPlayer extends HTMLElement {
       this.get("stage").classList.toggle("clear", video.head.background === null);
       this.listCameras();
       this.lookThrough(this.begin);
-      for (const event of ["entries", "end", "buffer", "connection", "error"]) {
+      for (const event of ["entries", "end", "buffer", "connection", "replaced", "error"]) {
         video.addEventListener(event, () => this.changed(event));
       }
       this.changed("entries");
@@ -243,6 +243,7 @@ export class InvPlayer extends HTMLElement {
     if (!video) return;
     if (event === "entries" && this.position < 0 && this.wanted < 0) this.enter(video);
     if (event === "entries" && this.following) this.goLive();
+    if (event === "replaced") this.open(this.src);
     if (event === "error") this.fail(video.error);
     if (event === "connection") this.note(video.isLost ? "The connection is lost. Connecting again…" : "");
     if (event === "end") {

@@ -54,4 +54,6 @@ export type Answer =
   /** Positions [from, to) whose records are here, and what was fetched. */
   | { tell: "buffer"; ranges: [number, number][]; traffic: Traffic }
   /** Whether a file that is followed arrives. */
-  | { tell: "connection"; isLost: boolean };
+  | { tell: "connection"; isLost: boolean }
+  /** Another file has taken the place of the one that is followed: nothing more will come. */
+  | { tell: "replaced" };

@@ -4,22 +4,28 @@ import { step } from "../coding/lattice";
 import { DIRTY, type TensorState } from "../coding/state";
 import { Catalogue, type Found, type Status } from "../container/catalogue";
 import { type Camera, type Head, parseHead } from "../container/head";
-import { lastWhere, type Row } from "../container/index";
-import { InvError, need, ofMemory } from "../errors";
+import { lastWhere, placeOf, type Row } from "../container/index";
+import { InvError, need, ofMemory, Replaced } from "../errors";
 import { rolesOf } from "../field/roles";
-import { connections } from "../source/follow";
+import { connections, growing, indexOf } from "../source/follow";
 import { openUrl } from "../source/http";
 import { BlobSource, isStream, piecesOf, type Source, type Traffic } from "../source/source";
 import { Chain } from "./chain";
 import type { Answer, Patch, Request } from "./messages";
 import { HeldRecords } from "./records";
-import { frameIn, MAX_LISTED, readIndex } from "./timeline";
+import { frameIn, MAX_LISTED, pagesOf, readIndex } from "./timeline";
 
 /** Bytes to read at once on the way to a frame, and ahead of the one that is shown. */
 const READ = 2 ** 22;
 const AHEAD = 2 ** 19;
 /** Milliseconds between two messages about the buffer. */
 const BUFFER_INTERVAL = 100;
+
+/** The offset of a record that was received, of which is not known yet where in the file it is. */
+const UNPLACED = -1;
+
+/** What pieces are of: of a file as it is, of one that grows, or of a stream with some frames of one that grows. */
+type Pieces = "file" | "growing" | "stream";
 
 export class Session {
   private headPayload: Uint8Array | null = null;
@@ -31,6 +37,10 @@ export class Session {
   private traffic: Traffic = { requests: 0, bytes: 0 };
   /** Where records that are not held can be read. */
   private source: Source | null = null;
+  /** Of a file that is followed: the frames so far, as its server lists them now. */
+  private listed: (() => Promise<Row[]>) | null = null;
+  /** The same as listed when the stream began, until that has come to its first frame. */
+  private before: Row[] | null = null;
   private chain: Chain | null = null;
   private wanted: { id: number; position: number } | null = null;
   private isBusy = false;
@@ -76,24 +86,34 @@ export class Session {
   /** Read a file from its beginning to its end; frames can be decoded while it arrives. */
   private async readAll(pieces: AsyncIterable<Uint8Array>): Promise<void> {
     const catalogue = new Catalogue();
-    await this.read(catalogue, pieces, true);
+    await this.read(catalogue, pieces, "file");
+    await this.arrive(catalogue, catalogue.finish(), "file");
     this.end(catalogue.status, catalogue.lost.size, catalogue.problems);
   }
 
-  private async read(catalogue: Catalogue, pieces: AsyncIterable<Uint8Array>, isWhole: boolean): Promise<void> {
-    for await (const piece of pieces) await this.arrive(catalogue, catalogue.feed(piece));
-    if (isWhole) await this.arrive(catalogue, catalogue.finish());
+  private async read(catalogue: Catalogue, pieces: AsyncIterable<Uint8Array>, what: Pieces): Promise<void> {
+    for await (const piece of pieces) {
+      await this.arrive(catalogue, catalogue.feed(piece), what);
+      if (what !== "file" && catalogue.hasEnd) return;
+    }
   }
 
-  private async arrive(catalogue: Catalogue, found: AsyncIterable<Found>): Promise<void> {
+  private async arrive(catalogue: Catalogue, found: AsyncIterable<Found>, what: Pieces): Promise<void> {
     const rows: Row[] = [];
     for await (const { row, data } of found) {
       await this.begin(catalogue);
       const last = rows.at(-1) ?? this.rows.at(-1);
-      // Each connection begins with frames that were received before.
-      if (last && row.number <= last.number) continue;
+      if (last && row.number <= last.number) {
+        // Each connection begins with frames that are known.
+        const position = placeOf(this.rows, row.number);
+        if (this.rows[position]?.number === row.number) this.held.set(position, data);
+        continue;
+      }
+      const missed = (each: Row) => (!last || each.number > last.number) && each.number < row.number;
+      rows.push(...(this.before ?? []).filter(missed));
+      this.before = null;
       this.held.set(this.rows.length + rows.length, data);
-      rows.push(row);
+      rows.push(what === "stream" ? { ...row, offset: UNPLACED } : row);
     }
     await this.begin(catalogue);
     this.list(rows);
@@ -101,28 +121,52 @@ export class Session {
 
   /** Follow a file while it is written, through lost connections, until its end. */
   private async follow(url: string): Promise<void> {
+    this.source = growing(url, this.traffic);
+    this.listed = async () => pagesOf(await indexOf(url, this.traffic));
     const told = (isLost: boolean) => this.tell({ tell: "connection", isLost });
-    for await (const pieces of connections(url, this.traffic, told)) {
-      const catalogue = new Catalogue();
-      try {
-        await this.read(catalogue, pieces, false);
-      } catch (error) {
-        if (!(error instanceof InvError) || error.kind !== "network") throw error;
+    try {
+      for await (const { index, pieces } of connections(url, this.traffic, told)) {
+        const catalogue = new Catalogue();
+        try {
+          this.before = index && (await pagesOf(index));
+          await this.read(catalogue, pieces, index ? "stream" : "growing");
+        } catch (error) {
+          if (!(error instanceof InvError) || error.kind !== "network") throw error;
+        }
+        if (catalogue.hasEnd) return this.end(catalogue.status, 0, catalogue.problems);
       }
-      if (catalogue.hasEnd) return this.end(catalogue.status, 0, catalogue.problems);
+    } catch (error) {
+      if (!(error instanceof Replaced)) throw error;
+      this.tell({ tell: "replaced" });
     }
   }
 
   private async begin({ headPayload }: { headPayload: Uint8Array<ArrayBuffer> | null }): Promise<void> {
     if (!headPayload || headPayload === this.headPayload) return;
-    const isSame = !this.headPayload || sameBytes(headPayload, this.headPayload);
-    need(isSame, "network", "another file has taken the place of this one; open it again");
+    if (this.headPayload && !sameBytes(headPayload, this.headPayload)) throw new Replaced();
     this.headPayload = headPayload;
-    if (this.head) return;
-    this.head = await parseHead(headPayload);
-    rolesOf(this.head);
-    this.chain = new Chain(this.head, this.rows, (position, last) => this.load(position, last));
-    this.tell({ tell: "head", payload: headPayload });
+    if (!this.head) {
+      this.head = await parseHead(headPayload);
+      rolesOf(this.head);
+      this.chain = new Chain(this.head, this.rows, (position, last) => this.load(position, last));
+      this.tell({ tell: "head", payload: headPayload });
+    }
+    if (this.before) this.compare(this.before);
+  }
+
+  /**
+   * Take from a list of all frames so far where those in the file are that came in a stream.
+   *
+   * @throws Replaced it is not the list of this file
+   */
+  private compare(listed: Row[]): void {
+    let place = 0;
+    for (const row of this.rows) {
+      while (place < listed.length && listed[place]!.number < row.number) place++;
+      const { number, ticks, size, offset } = listed[place] ?? {};
+      if (number !== row.number || ticks !== row.ticks || size !== row.size) throw new Replaced();
+      row.offset = offset!;
+    }
   }
 
   private list(rows: Row[]): void {
@@ -218,13 +262,16 @@ export class Session {
   /** Read the records from one position to another that fit into `limit` bytes, but at least one, with one request. */
   private async fetch(first: number, last: number, limit: number): Promise<void> {
     if (!this.source) return;
-    const from = this.rows[first]!.offset;
+    const { rows } = this;
+    if (rows[first]!.offset === UNPLACED && this.listed) this.compare(await this.listed());
+    const from = rows[first]!.offset;
     let count = 1;
-    const end = (position: number) => this.rows[position]!.offset + this.rows[position]!.size;
-    while (first + count <= last && end(first + count) - from <= limit && !this.held.get(first + count)) count++;
+    const end = (position: number) => rows[position]!.offset + rows[position]!.size;
+    const fits = (next: number) => rows[next]!.offset !== UNPLACED && end(next) - from <= limit && !this.held.get(next);
+    while (first + count <= last && fits(first + count)) count++;
     const data = await this.source.read(from, end(first + count - 1));
     for (let i = first; i < first + count; i++) {
-      this.held.set(i, data.slice(this.rows[i]!.offset - from, end(i) - from));
+      this.held.set(i, data.slice(rows[i]!.offset - from, end(i) - from));
     }
     this.tellBuffer();
   }

@@ -83,6 +83,26 @@ export async function readIndex(source: Source): Promise<Indexed | null> {
   }
 }
 
+/**
+ * The rows of INDEX records of level 0, one after the other.
+ *
+ * @throws InvError damaged, limit, network: they are none
+ */
+export async function pagesOf(data: Uint8Array<ArrayBuffer>): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (let at = 0; at < data.length; ) {
+    const { index, size } = await readPage(async (from, to) => data.subarray(from, to), at, data.length);
+    const last = rows.at(-1);
+    const first = index.rows[0];
+    const fits = index.level === 0 && (!last || (first && first.number > last.number && first.ticks > last.ticks));
+    need(fits, "damaged", "the server's list of frames is out of order");
+    for (const row of index.rows) rows.push(row);
+    need(rows.length <= MAX_LISTED, "limit", `the file has more than ${MAX_LISTED} frames`);
+    at += size;
+  }
+  return rows;
+}
+
 /** The rows of all INDEX records of level 0, of which the last record at `offset` tells. */
 async function rowsOf(
   read: (from: number, to: number) => Promise<Uint8Array<ArrayBuffer>>,

@@ -25,8 +25,8 @@ interface Waiting {
 }
 
 /**
- * A file that is open. Events: `entries` (frames were added), `end`, `buffer`, `connection`, and `error` (nothing more
- * will come; see `error`).
+ * A file that is open. Events: `entries` (frames were added), `end`, `buffer`, `connection`, `replaced` (another file has
+ * taken the place of the one that is followed: open it anew), and `error` (nothing more will come; see `error`).
  */
 export class Video extends EventTarget {
   readonly roles: Roles;
@@ -65,7 +65,7 @@ export class Video extends EventTarget {
   /**
    * Open a file: an address, a file of the user's, or bytes.
    *
-   * @param follow take a file that `invcodec` serves while it is written from its newest keyframe on
+   * @param follow a file that is being written: take its frames as they come
    * @throws InvError the file is refused, or cannot be had
    */
   static async open(from: string | Blob | BufferSource, { follow = false } = {}): Promise<Video> {

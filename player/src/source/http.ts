@@ -12,26 +12,39 @@ const PATIENCE = 30_000;
 
 export const wait = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
+/** What a request may ask for besides an address. */
+interface Wish {
+  headers?: Record<string, string>;
+  cache?: RequestCache;
+  /** Whether to go on asking a server that has this status, or (null) cannot be reached. */
+  persists?: (status: number | null) => boolean;
+}
+
+/** Nothing of the file is in the range that was asked for. */
+export const NO_SUCH_RANGE = 416;
+
 /**
- * The answer to a request, which has a body.
+ * The answer to a request, which has a body, or has status 416.
  *
  * @throws InvError network
  */
-export async function request(url: string, traffic: Traffic, headers: Record<string, string> = {}): Promise<Response> {
+export async function request(url: string, traffic: Traffic, wish: Wish = {}): Promise<Response> {
+  const { persists = () => false, ...options } = wish;
   for (let attempt = 0; ; attempt++) {
     traffic.requests++;
     const hung = new AbortController();
     const timer = setTimeout(() => hung.abort(), PATIENCE);
-    const failed = await fetch(url, { headers, signal: hung.signal }).then(
-      (answer) =>
-        answer.ok && answer.body ? answer : `the server answers ${answer.status} ${answer.statusText}`.trim(),
-      () => (hung.signal.aborted ? "the server does not answer" : "the server cannot be reached"),
-    );
+    const answer = await fetch(url, { ...options, signal: hung.signal }).catch(() => null);
     clearTimeout(timer);
-    if (typeof failed !== "string") return failed;
-    const final = / 4\d\d/.test(failed) || attempt === RETRIES.length;
-    if (final) throw new InvError("network", `${url}: ${failed}`);
-    await wait(RETRIES[attempt]!);
+    if (answer && ((answer.ok && answer.body) || answer.status === NO_SUCH_RANGE)) return answer;
+    const status = answer?.status ?? null;
+    const isFinal = status !== null && status >= 400 && status < 500;
+    if (isFinal || (attempt >= RETRIES.length && !persists(status))) {
+      const silent = hung.signal.aborted ? "the server does not answer" : "the server cannot be reached";
+      const said = answer ? `the server answers ${answer.status} ${answer.statusText}`.trim() : silent;
+      throw new InvError("network", `${url}: ${said}`);
+    }
+    await wait(RETRIES[Math.min(attempt, RETRIES.length - 1)]!);
   }
 }
 
@@ -65,7 +78,7 @@ function inTime<T>(promise: Promise<T>): Promise<T> {
 }
 
 /** At most `limit` bytes of an answer. */
-async function whole(answer: Response, traffic: Traffic, limit: number): Promise<Uint8Array<ArrayBuffer>> {
+export async function whole(answer: Response, traffic: Traffic, limit: number): Promise<Uint8Array<ArrayBuffer>> {
   const result = new Uint8Array(limit);
   let size = 0;
   for await (const piece of bodyOf(answer, traffic)) {
@@ -76,20 +89,27 @@ async function whole(answer: Response, traffic: Traffic, limit: number): Promise
   return result.subarray(0, size);
 }
 
-class RangeSource implements Source {
+/** A file on a server that sends parts of it. */
+export class RangeSource implements Source {
+  /**
+   * @param first what is known of its beginning
+   * @param tag what tells this version of it from others; undefined: it grows, and has many
+   */
   constructor(
     private readonly url: string,
     readonly traffic: Traffic,
     private readonly first: Uint8Array<ArrayBuffer>,
     readonly size: number,
-    private readonly tag: string | null,
+    private readonly tag: string | null | undefined,
   ) {}
 
   async read(from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
     if (to <= this.first.length) return this.first.slice(from, to);
     for (let attempt = 0; ; attempt++) {
-      const answer = await request(this.url, this.traffic, { Range: `bytes=${from}-${to - 1}` });
-      const isSame = answer.status === 206 && tagOf(answer) === this.tag;
+      const headers = { Range: `bytes=${from}-${to - 1}` };
+      const answer = await request(this.url, this.traffic, { headers });
+      need(answer.status !== 200, "network", `${this.url}: the server sends no parts of files`);
+      const isSame = answer.status === 206 && (this.tag === undefined || tagOf(answer) === this.tag);
       need(isSame, "network", `${this.url}: the file has changed; open it again`);
       try {
         const data = await whole(answer, this.traffic, to - from);
@@ -114,7 +134,7 @@ function tagOf(answer: Response): string | null {
  */
 export async function openUrl(url: string): Promise<Source | Stream> {
   const traffic = { requests: 0, bytes: 0 };
-  const answer = await request(url, traffic, { Range: `bytes=0-${FIRST - 1}` });
+  const answer = await request(url, traffic, { headers: { Range: `bytes=0-${FIRST - 1}` } });
   // Of another origin, the header may be hidden.
   const total = /^bytes 0-\d+\/(\d+)$/.exec(answer.headers.get("Content-Range") ?? "")?.[1];
   if (answer.status === 206 && total) {
