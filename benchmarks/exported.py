@@ -15,6 +15,7 @@ import plyfile
 import trimesh
 from numba import njit
 
+from invcodec import srgb
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rotations import from_quaternion
 
@@ -57,7 +58,7 @@ def read_mesh(path: Path, turn: np.ndarray) -> tuple[int, Picture]:
     """The number of triangles in a file, and what renders them; `turn` as for `read_splats`."""
     (mesh,) = trimesh.load_scene(path, process=False).geometry.values()
     linear = np.asarray(mesh.visual.vertex_attributes["color"], np.float64)[:, :3] / 65535
-    colours = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    colours = srgb.from_linear(linear)
     positions = mesh.vertices @ turn
     return len(mesh.faces), lambda camera, background: render_mesh(camera, positions, mesh.faces, colours, background)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from invcodec import names
-from invcodec.errors import UsageError
 
 from .options import (
     FORCE,
@@ -276,10 +275,11 @@ def _encode_batch(ctx: click.Context, path: Path, cluster: str | None, gpus: flo
 
 
 def _joined(cluster: str, gpus: float | None) -> RayCluster:
-    try:
-        from invcodec.cluster.ray import RayCluster
-    except ImportError:
-        raise UsageError("--cluster needs Ray: pip install 'invcodec[cluster]'") from None
+    from invcodec.extras import require
+
+    require("ray", "cluster", "--cluster needs Ray")
+    from invcodec.cluster.ray import RayCluster
+
     return RayCluster(cluster, gpus=gpus)
 
 

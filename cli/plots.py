@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invcodec.errors import UsageError
+from invcodec.extras import require
 from invcodec.output import written
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ def require_plots() -> None:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise UsageError("plots need matplotlib; install it with: pip install 'invcodec[plot]'")
+    require("matplotlib", "plot", "plots need matplotlib")
 
 
 def draw_analysis(result: Analysis, path: Path, force: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_bad_input_gets_one_line(cli: Cli, encoded: Path, tmp_path: Path, monkey
         done = cli("analyze", encoded, *given)
         assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
         assert said in done.err
-    monkeypatch.setattr("invcodec_cli.plots.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = cli("analyze", encoded, "--frames", "1,2", "--plot", tmp_path / "plot.png")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "pip install 'invcodec[plot]'" in done.err

@@ -12,6 +12,7 @@ import pytest
 from conftest import Cli
 
 import invcodec
+from invcodec import srgb
 from invcodec.capture.capture import open_capture
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.presets import resolve
@@ -133,7 +134,7 @@ def test_scale_changes_calibration_and_not_pictures() -> None:
 def test_exposure_is_in_stops_of_light() -> None:
     camera = synthetic_rig(3, (16, 12))[0]
     dark, darker = (render(camera, "still", 0.0, 1.0, exposure=stops) / 255 for stops in (-1, -2))
-    linear = [np.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4) for image in (dark, darker)]
+    linear = [srgb.to_linear(image) for image in (dark, darker)]
     np.testing.assert_allclose(linear[0], 2 * linear[1], atol=0.01)
 
 

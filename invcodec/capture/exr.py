@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from invcodec.errors import CaptureError, UsageError
+from invcodec import srgb
+from invcodec.errors import CaptureError
+from invcodec.extras import require
 from invcodec.limits import MAX_IMAGE_SIDE
 
 _MAGIC = b"\x76\x2f\x31\x01"
@@ -78,16 +80,13 @@ def read_exr(path: Path) -> np.ndarray:
         linear[..., :3] /= np.maximum(linear[..., 3:], 1e-6)
     np.clip(linear, 0, 1, out=linear)
     colour = linear[..., :3]
-    np.copyto(colour, np.where(colour <= 0.0031308, 12.92 * colour, 1.055 * colour ** np.float32(1 / 2.4) - 0.055))
+    np.copyto(colour, srgb.from_linear(colour))
     return np.rint(255 * linear).astype(np.uint8)
 
 
 def _parts(path: Path, **how: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and channels of a file's first part, as its library has them; the header's channels are by name."""
-    try:
-        import OpenEXR
-    except ImportError:
-        raise UsageError(f"{path}: reading OpenEXR needs its library: pip install 'invcodec[exr]'") from None
+    OpenEXR = require("OpenEXR", "exr", f"{path}: reading OpenEXR needs its library")
     try:
         file = OpenEXR.File(str(path), **how)
         header, channels = file.header(), file.channels()

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from invcodec.capture.capture import Frame
-from invcodec.errors import UsageError
+from invcodec.extras import require
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rotations import pose_from_opencv
 
@@ -93,10 +93,7 @@ def require_colmap() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    try:
-        import pycolmap
-    except ImportError:
-        raise UsageError("calibrating needs COLMAP: pip install 'invcodec[calibrate]'") from None
+    pycolmap = require("pycolmap", "calibrate", "calibrating needs COLMAP")
     pycolmap.logging.minloglevel = pycolmap.logging.FATAL.value
     # It has a handler of its own, which prints a trace.
     if threading.current_thread() is threading.main_thread():

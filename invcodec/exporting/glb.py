@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from invcodec.errors import UsageError
+from invcodec import srgb
 from invcodec.exporting.surface import Mesh
+from invcodec.extras import require
 
 _COLOURS = "_COLOUR"
 _UNLIT = "KHR_materials_unlit"
@@ -19,11 +20,7 @@ def require_trimesh() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    try:
-        import trimesh
-    except ImportError:
-        raise UsageError("GLB files need trimesh: pip install 'invcodec[export]'") from None
-    return trimesh
+    return require("trimesh", "export", "GLB files need trimesh")
 
 
 def glb_bytes(mesh: Mesh) -> bytes:
@@ -33,7 +30,8 @@ def glb_bytes(mesh: Mesh) -> bytes:
         UsageError: trimesh is not installed.
     """
     trimesh = require_trimesh()
-    colours = np.concatenate([_linear(mesh.colours), np.ones((len(mesh.colours), 1))], 1)
+    # Vertex colours of glTF are linear light.
+    colours = np.concatenate([srgb.to_linear(mesh.colours), np.ones((len(mesh.colours), 1))], 1)
     made = trimesh.Trimesh(
         mesh.positions,
         mesh.triangles,
@@ -41,11 +39,6 @@ def glb_bytes(mesh: Mesh) -> bytes:
         process=False,
     )
     return trimesh.exchange.gltf.export_glb(made.scene(), include_normals=False, tree_postprocessor=_as_colours)
-
-
-def _linear(colours: np.ndarray) -> np.ndarray:
-    """Linear light of sRGB (IEC 61966-2-1), which vertex colours of glTF are in."""
-    return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
 
 
 def _as_colours(tree: dict[str, Any]) -> None:

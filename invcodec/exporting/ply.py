@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from invcodec.errors import UsageError
 from invcodec.exporting.splats import Splats
+from invcodec.extras import require
 from invcodec.geometry.rotations import to_quaternion
 
 _NAMES = (
@@ -31,11 +31,7 @@ def require_plyfile() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    try:
-        import plyfile
-    except ImportError:
-        raise UsageError("PLY files need plyfile: pip install 'invcodec[export]'") from None
-    return plyfile
+    return require("plyfile", "export", "PLY files need plyfile")
 
 
 def ply_bytes(splats: Splats) -> bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from invcodec.errors import UsageError
 from invcodec.exporting.scene import EDGE, Density, Sight, colours, grid
+from invcodec.extras import require
 from invcodec.geometry.space import Space
 
 _POINTS = 257
@@ -38,16 +39,13 @@ class Mesh:
         return replace(self, positions=self.positions @ rotation.T)
 
 
-def require_marching_cubes() -> None:
-    """Check that scikit-image is there.
+def require_marching_cubes() -> Any:
+    """The function of scikit-image.
 
     Raises:
         UsageError: it is not installed.
     """
-    try:
-        import skimage.measure  # noqa: F401
-    except ImportError:
-        raise UsageError("meshes need scikit-image: pip install 'invcodec[export]'") from None
+    return require("skimage.measure", "export", "meshes need scikit-image").marching_cubes
 
 
 def surface(space: Space, samples: int, density: Density, seen: Sequence[Sight]) -> Mesh:
@@ -58,8 +56,11 @@ def surface(space: Space, samples: int, density: Density, seen: Sequence[Sight])
         samples: steps of a ray that is as long as the unit cube's side.
         density: of the field.
         seen: what cameras see.
+
+    Raises:
+        UsageError: scikit-image is not installed.
     """
-    from skimage.measure import marching_cubes
+    marching_cubes = require_marching_cubes()
 
     hidden = np.concatenate([1 - np.exp(-density(points) / samples) for points in grid(_POINTS, EDGE)])
     hidden = hidden.reshape((_POINTS,) * 3)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from invcodec import srgb
 from invcodec.geometry.camera import Camera
 from invcodec.names import Scene
 from invcodec.synth.scene import EPSILON, ROOM, Object, objects_at
@@ -43,9 +44,7 @@ def render(
         light = _LAMP + np.array([shift[0], 0, shift[1]])
         total += trace(objects, *rays, light=light)[0]
     linear = np.clip(2.0**exposure * total / _SUBSAMPLES**2, 0, 1)
-    # The sRGB transfer function.
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(255 * encoded).astype(np.uint8).reshape(camera.height, camera.width, 3)
+    return np.rint(255 * srgb.from_linear(linear)).astype(np.uint8).reshape(camera.height, camera.width, 3)
 
 
 def trace(
