@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from invcodec.errors import Interrupted, InvError, UsageError
+from invcodec.places import located
 
 from .terminal import note, say, say_json
 
@@ -48,7 +49,7 @@ def read_list(command: click.Command, path: Path, threads: int) -> list[list[str
                 raise ValueError(f"{arguments[-1]} is the output of another line")
         except click.ClickException as error:
             raise UsageError(f"{path}: line {number}: {error.format_message().rstrip('.')}") from None
-        except (ValueError, RecursionError) as error:
+        except (InvError, ValueError, RecursionError) as error:
             raise UsageError(f"{path}: line {number}: {error}") from None
         found[arguments[-1]] = arguments
     return list(found.values())
@@ -62,13 +63,19 @@ def _arguments(item: Any, threads: int) -> list[str]:
         if name in ("capture", "output"):
             continue
         option = name.replace("_", "-")
+        if option == "pieces":
+            value = _absolute(value)
         if isinstance(value, bool):
             given.append(f"--{option}" if value else f"--no-{option}")
         else:
             for each in value if isinstance(value, list) else [value]:
                 given += [f"--{option}", str(each)]
-    # Workers of a cluster are in other folders.
-    return [*given, "--", *(os.path.abspath(item[name]) for name in ("capture", "output"))]
+    return [*given, "--", _absolute(item["capture"]), _absolute(item["output"])]
+
+
+def _absolute(place: object) -> str:
+    """A path or URL for workers of a cluster, which are in other folders."""
+    return str(located(str(place)).absolute())
 
 
 def encode(listed: Sequence[Sequence[str]], index: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from .options import (
     training_options,
 )
 from .terminal import say
-from .values import Address, bytes_text, seconds_text
+from .values import Address, Place, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from invcodec.capture.live.source import LiveSource
@@ -56,7 +56,7 @@ Examples:
   invcodec encode rig.json live.inv --live --bitrate 1M --serve 8080
   invcodec encode capture/ live.inv --live --loop --serve 8080""",
 )
-@click.argument("capture", metavar="CAPTURE", type=click.Path(path_type=Path), required=False)
+@click.argument("capture", metavar="CAPTURE", type=Place(), required=False)
 @click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path, allow_dash=True), required=False)
 @capture_options
 @training_options
@@ -161,6 +161,7 @@ def command(
     from invcodec.encoding.encode import encode_capture
     from invcodec.encoding.encode import resume as resume_encode
     from invcodec.output import check_output
+    from invcodec.places import is_file, is_remote
     from invcodec.segments.encode import encode_in_segments
     from invcodec.segments.store import Store
 
@@ -183,6 +184,8 @@ def command(
         raise click.UsageError("--loop needs files, but --stdin reads standard input", ctx)
     if live and calibrate:
         raise click.UsageError("--calibrate needs a capture on disk; run 'invcodec calibrate' before --live", ctx)
+    if calibrate and is_remote(capture):
+        raise click.UsageError("--calibrate writes into the capture's folder; give one on this machine", ctx)
     if live and training["target_size"] is not None:
         raise click.UsageError("--target-size needs a known number of frames; with --live, use --bitrate", ctx)
     if serve and to_pipe:
@@ -213,7 +216,7 @@ def command(
             with _served(output, serve, hosts):
                 _encode_live(ctx, cameras, target, training, frames, force, shown)
             return None
-        settings = resolve_settings(ctx, training, flat=capture.is_file())
+        settings = resolve_settings(ctx, training, flat=is_file(capture))
         if calibrate and not is_capture(capture):
             found = run_calibration(capture, source=source, outside=outside)
             if isinstance(shown, BarProgress):

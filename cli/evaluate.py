@@ -10,7 +10,7 @@ import click
 
 from .options import DEVICE, JSON, OUTSIDE, THREADS
 from .terminal import note, say, say_json
-from .values import bytes_text, seconds_text, table
+from .values import Place, bytes_text, seconds_text, table
 
 if TYPE_CHECKING:
     from invcodec.decoding.evaluation import Evaluation, Figures
@@ -27,7 +27,7 @@ Examples:
   invcodec eval out.inv capture/ --json""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.argument("capture", type=click.Path(path_type=Path))
+@click.argument("capture", type=Place())
 @click.option(
     "--camera",
     "cameras",

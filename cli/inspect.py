@@ -13,7 +13,7 @@ from invcodec.names import Alpha, Source
 from .options import FORCE, JSON, PLOT, Command, capture_options, resolve_settings, training_options
 from .plots import draw_rig, require_plots
 from .terminal import say, say_json
-from .values import bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
+from .values import Place, bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
 
 _SPACES = {
     "ndc": "forward-facing rig, normalised device coordinates (NDC)",
@@ -32,7 +32,7 @@ Examples:
   invcodec inspect capture/ --downscale 2 --holdout cam00 --preset fast
   invcodec inspect capture/ --json""",
 )
-@click.argument("capture", type=click.Path(path_type=Path))
+@click.argument("capture", type=Place())
 @capture_options
 @training_options
 @PLOT
@@ -62,11 +62,12 @@ def command(
     from invcodec.capture.epipolar import compare, judge
     from invcodec.encoding.summary import summarise
     from invcodec.output import check_output
+    from invcodec.places import is_file
 
     if plot is not None:
         require_plots()
         check_output(plot, force)
-    settings = resolve_settings(ctx, training, flat=capture.is_file())
+    settings = resolve_settings(ctx, training, flat=is_file(capture))
     opened = open_capture(
         capture,
         layout=layout,

@@ -9,7 +9,7 @@ import click
 from .edit import opened_output, report
 from .evaluate import report_damage
 from .options import DEVICE, FORCE, OUTPUT, OUTSIDE, THREADS
-from .values import count_text
+from .values import Place, count_text
 
 
 @click.command(
@@ -21,7 +21,7 @@ Examples:
   invcodec report out.inv capture/ --camera cam00 -o report.html -f""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.argument("capture", type=click.Path(path_type=Path))
+@click.argument("capture", type=Place())
 @OUTPUT
 @FORCE
 @click.option(

@@ -14,7 +14,7 @@ from .edit import opened_output, report
 from .options import FORCE, OUTPUT, PROGRESS, SEGMENTS, Command, capture_options, resolve_settings, training_options
 from .progress import choose, report_missed
 from .terminal import say
-from .values import Count
+from .values import Count, Place
 
 if TYPE_CHECKING:
     from invcodec.capture.capture import Capture
@@ -39,13 +39,11 @@ def command() -> None:
 
 PLAN = click.argument("plan", metavar="PLAN")
 INDEX = click.option("--index", type=Count(0, 2**31), help="The segment, counted from 0. Default: all, in order.")
-MOVED = click.option(
-    "--capture", type=click.Path(path_type=Path), help="Where the capture is on this machine. Default: as planned."
-)
+MOVED = click.option("--capture", type=Place(), help="Where the capture is on this machine. Default: as planned.")
 
 
 @command.command("plan", cls=Command, short_help="Decide what all segments share, and train what they start from.")
-@click.argument("capture", type=click.Path(path_type=Path))
+@click.argument("capture", type=Place())
 @click.option("-o", "--output", metavar="PLAN", required=True, help="The plan's folder, or a URL such as s3://...")
 @SEGMENTS
 @capture_options
@@ -72,9 +70,10 @@ def plan(
     It holds the settings, the segments, and the first frame, which every segment starts from.
     """
     from invcodec.capture.capture import open_capture
+    from invcodec.places import is_file
     from invcodec.segments.plan import make_plan
 
-    settings = resolve_settings(ctx, training, flat=capture.is_file())
+    settings = resolve_settings(ctx, training, flat=is_file(capture))
     opened = open_capture(
         capture,
         layout=layout,
@@ -102,7 +101,7 @@ def measure(plan: str, index: int | None, capture: Path | None) -> None:
     from invcodec.segments.plan import Plan
 
     opened = Plan.load(plan)
-    source = opened.open_capture(None if capture is None else os.fspath(capture))
+    source = opened.open_capture(None if capture is None else str(capture))
     for each in range(len(opened.segments)) if index is None else [index]:
         say(f"segment {each}: {round(measured(opened, source, each))} bytes")
 
@@ -121,7 +120,7 @@ def run(plan: str, index: int | None, capture: Path | None, progress: str) -> No
     indices = range(len(opened.segments)) if index is None else [index]
     for each in indices:
         opened.numbers(each)
-    source = opened.open_capture(None if capture is None else os.fspath(capture))
+    source = opened.open_capture(None if capture is None else str(capture))
     for each in indices:
         reports = encode_piece(opened, source, each, progress=shown)
         say(f"segment {each}: {f'{len(reports)} frames' if reports else 'was done'}")

@@ -16,6 +16,7 @@ import click
 from invcodec.container.remote import is_url
 from invcodec.errors import UsageError
 from invcodec.limits import MAX_IMAGE_SIDE
+from invcodec.places import located
 
 from .terminal import printable
 
@@ -115,6 +116,15 @@ class Address(click.ParamType):
                 f"'{value}' is not an address; use 8080 (localhost), or 0.0.0.0:8080 (all interfaces)", param, ctx
             )
         return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
+
+
+class Place(click.ParamType):
+    """A folder or file, or the URL of one in a store, such as `s3://bucket/folder`."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return located(value)
 
 
 class Input(click.ParamType):

@@ -28,6 +28,7 @@ from invcodec.geometry.convention import Convention
 from invcodec.geometry.rig import MIN_TRAINING_CAMERAS, training_cameras
 from invcodec.limits import MAX_IMAGE_SIDE, MAX_NAME_BYTES
 from invcodec.names import Alpha, Source
+from invcodec.places import exists, is_remote, located, reaching, relative, sizes
 
 _MOST_MISSING = 0.4
 """Of the frames of a capture, a camera may lack this share: the cameras ran apart, or numbers mean something else."""
@@ -251,8 +252,7 @@ class Capture:
         total = hashlib.sha256()
         for files in self.files:
             chosen = [files.images[number] for number in self.numbers if number in files.images]
-            sizes = [path.stat().st_size for path in ([files.video] if files.video else chosen)]
-            total.update(repr(sizes).encode())
+            total.update(repr(sizes([files.video] if files.video else chosen)).encode())
         return total.digest()[:16]
 
 
@@ -270,7 +270,7 @@ def open_capture(
     """Recognise and validate a capture; no pixels are read yet but for alpha.
 
     Args:
-        path: its folder, or one video file.
+        path: its folder, or one video file; or the URL of one of these, such as `s3://bucket/capture`.
         layout: name of a layout (`invcodec.names.layouts`); recognised if None.
         source: "images" or "videos"; if None, images where both exist.
         frames: first frame number and one past the last; None for either end.
@@ -284,19 +284,20 @@ def open_capture(
 
     Warns of cameras that have no image of some frames.
     """
-    folder = Path(path)
-    name, found = recognise(folder, layout)
-    capture = open_as(
-        name,
-        found,
-        folder,
-        source=source,
-        frames=frames,
-        downscale=downscale,
-        holdout=holdout,
-        alpha=alpha,
-        outside=outside,
-    )
+    folder = located(path)
+    with reaching(folder, CaptureError):
+        name, found = recognise(folder, layout)
+        capture = open_as(
+            name,
+            found,
+            folder,
+            source=source,
+            frames=frames,
+            downscale=downscale,
+            holdout=holdout,
+            alpha=alpha,
+            outside=outside,
+        )
     _check_gaps(capture)
     return capture
 
@@ -556,11 +557,12 @@ def _check_files(
             numbers = sorted(files.images)
             where = files.images[numbers[0]]
             size = image_size(where)
-            for path in files.images.values():
+            # In a store, each takes a request; there, all sizes are checked when pictures are read.
+            for path in [] if is_remote(folder) else files.images.values():
                 if (other := image_size(path)) != size:
                     raise CaptureError(f"{path}: is {other[0]}x{other[1]}, but {where.name} is {size[0]}x{size[1]}")
             spans.append(range(numbers[0], numbers[-1] + 1))
-        for path in files.masks.values():
+        for path in [] if is_remote(folder) else files.masks.values():
             check_file(path, "mask")
         if size != (camera.width, camera.height):
             same_shape = abs(size[0] * camera.height - size[1] * camera.width) <= 0.01 * size[0] * camera.height
@@ -587,7 +589,7 @@ def _check_files(
             gaps.append(_gaps(files, available, rate))
             there = len(available) - len(gaps[-1])
         if there < least:
-            what = f"camera '{files.camera.name}'" if files.video is None else os.path.relpath(files.video, folder)
+            what = f"camera '{files.camera.name}'" if files.video is None else relative(files.video, folder)
             raise CaptureError(
                 f"{folder}: {what} has only {there} of the frames {available.start}:{available.stop}; "
                 "trim all cameras to the same frames"
@@ -617,7 +619,7 @@ def _check_gaps(capture: Capture) -> None:
         named = ", ".join(short[:4]) + (", ..." if len(short) > 4 else "")
         # Videos end at different times, and nothing says when they began.
         apart = capture.source == "videos" and any(capture.available[-1] in gap for gap in gaps)
-        unknown = apart and not os.path.lexists(folder / offsets.FILE)
+        unknown = apart and not exists(folder / offsets.FILE)
         warnings.warn(
             f"{folder}: images are missing: {named} of {len(numbers)}; the other cameras' are used at these times"
             + (". If not all cameras were started together, 'invcodec sync' finds when each was" if unknown else ""),

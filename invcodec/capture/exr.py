@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from invcodec import srgb
-from invcodec.errors import CaptureError
+from invcodec.errors import CaptureError, InvError
 from invcodec.extras import require
 from invcodec.limits import MAX_IMAGE_SIDE
+from invcodec.places import local
 
 _MAGIC = b"\x76\x2f\x31\x01"
 _MOST_PIXELS = 1 << 27
@@ -19,13 +20,11 @@ _PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 """Chromaticities x and y of red, green, blue and white in sRGB (ITU-R BT.709), which files have that name none."""
 
 
-def is_exr(path: Path) -> bool:
-    """Whether a file is one of OpenEXR's, whatever its name says; False if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        return False
+def is_exr(file: BinaryIO) -> bool:
+    """Whether a file, open at its beginning, is one of OpenEXR's, whatever its name says."""
+    magic = file.read(len(_MAGIC))
+    file.seek(0)
+    return magic == _MAGIC
 
 
 def describe_exr(path: Path) -> tuple[int, int, bool]:
@@ -88,10 +87,11 @@ def _parts(path: Path, **how: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and channels of a file's first part, as its library has them; the header's channels are by name."""
     OpenEXR = require("OpenEXR", "exr", f"{path}: reading OpenEXR needs its library")
     try:
-        file = OpenEXR.File(str(path), **how)
+        with local(path) as there:
+            file = OpenEXR.File(str(there), **how)
         header, channels = file.header(), file.channels()
         return {**header, "channels": {each.name: each for each in header["channels"]}}, channels
-    except MemoryError:
+    except (InvError, MemoryError):
         raise
     except Exception:
         # The binding raises errors of many kinds when a file is damaged.

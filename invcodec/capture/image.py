@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from invcodec.capture.exr import describe_exr, is_exr, read_exr
-from invcodec.errors import CaptureError
+from invcodec.errors import CaptureError, InvError
 from invcodec.limits import MAX_IMAGE_SIDE
+from invcodec.places import exists, is_file
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM", "TGA", "GIF", "JPEG2000")
 """What Pillow may take a file for, whatever its name says. Others start programs (EPS) or hold no pictures."""
@@ -35,9 +35,9 @@ def read_image(path: Path) -> np.ndarray:
         CaptureError: missing, not an image, too large, or of more than 16 bits per channel but for OpenEXR.
         UsageError: OpenEXR's library is not installed.
     """
-    if _is_exr(path):
-        return read_exr(path)
     with _opened(path) as image:
+        if image is None:
+            return read_exr(path)
         image.load()
         shown = ImageOps.exif_transpose(image)
         if shown.mode.startswith("I;16"):
@@ -48,27 +48,20 @@ def read_image(path: Path) -> np.ndarray:
 
 def has_alpha(path: Path) -> bool:
     """Whether `read_image` would return four channels; reads only the file's header."""
-    if _is_exr(path):
-        return describe_exr(path)[2]
     with _opened(path) as image:
-        return _transparent(image)
+        return describe_exr(path)[2] if image is None else _transparent(image)
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file as `read_image` returns it; reads only its header."""
-    if _is_exr(path):
-        return describe_exr(path)[:2]
     with _opened(path) as image:
+        if image is None:
+            return describe_exr(path)[:2]
         width, height = image.size
         # Pillow turns TIFFs itself. Asking others for tags that the header lacks would decode all of the image.
         tagged = image.format != "TIFF" and not {"exif", "xmp"}.isdisjoint(image.info)
         sideways = tagged and image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
         return (height, width) if sideways else (width, height)
-
-
-def _is_exr(path: Path) -> bool:
-    check_file(path, "image")
-    return is_exr(path)
 
 
 def _transparent(image: Image.Image) -> bool:
@@ -81,27 +74,31 @@ def check_file(path: Path, kind: str) -> None:
     Raises:
         CaptureError: it is not, or there is none; says of which kind it should be.
     """
-    # Unlike the methods of paths, these also answer for names that are too long.
-    if not os.path.isfile(path):
-        raise CaptureError(f"{path}: {'is not a regular file' if os.path.exists(path) else f'no such {kind}'}")
+    if not is_file(path):
+        raise CaptureError(f"{path}: {'is not a regular file' if exists(path) else f'no such {kind}'}")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[Image.Image | None]:
+    """A picture, of which only the header has been read; None if it is one of OpenEXR's."""
     check_file(path, "image")
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            if max(image.size) > MAX_IMAGE_SIDE:
-                raise CaptureError(
-                    f"{path}: is {image.width}x{image.height}, the limit is {MAX_IMAGE_SIDE} pixels per side"
-                )
-            if image.mode in ("F", "I"):
-                raise CaptureError(
-                    f"{path}: holds {'floating-point' if image.mode == 'F' else '32-bit'} values, whose range is not "
-                    "known; convert it to 8 or 16 bits per channel"
-                )
-            yield image
-    except (CaptureError, MemoryError):
+        with path.open("rb") as file:
+            if is_exr(file):
+                yield None
+                return
+            with Image.open(file, formats=_FORMATS) as image:
+                if max(image.size) > MAX_IMAGE_SIDE:
+                    raise CaptureError(
+                        f"{path}: is {image.width}x{image.height}, the limit is {MAX_IMAGE_SIDE} pixels per side"
+                    )
+                if image.mode in ("F", "I"):
+                    raise CaptureError(
+                        f"{path}: holds {'floating-point' if image.mode == 'F' else '32-bit'} values, whose range is "
+                        "not known; convert it to 8 or 16 bits per channel"
+                    )
+                yield image
+    except (InvError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise CaptureError(f"{path}: has too many pixels ({error})") from None

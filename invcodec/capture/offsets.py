@@ -7,7 +7,6 @@ count from its first one.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -17,6 +16,7 @@ from invcodec.capture.image import check_file
 from invcodec.errors import CaptureError
 from invcodec.geometry.camera_json import Fields, load_json
 from invcodec.output import written
+from invcodec.places import exists, relative
 
 FILE = "sync.json"
 _LARGEST = 86400.0
@@ -30,7 +30,7 @@ def read(folder: Path, videos: Sequence[Path]) -> list[Fraction] | None:
         CaptureError: the file is none, or lacks one of the videos.
     """
     path = folder / FILE
-    if not os.path.lexists(path):
+    if not exists(path):
         return None
     check_file(path, "file")
     data = load_json(path, CaptureError)
@@ -48,7 +48,7 @@ def read(folder: Path, videos: Sequence[Path]) -> list[Fraction] | None:
         if name in known:
             raise CaptureError(f"{path}: has two entries for {name}")
         known[name] = offset
-    names = [os.path.relpath(video, folder) for video in videos]
+    names = [relative(video, folder) for video in videos]
     for name in names:
         if name not in known:
             raise CaptureError(f"{path}: has no entry for {name}; run 'invcodec sync' again, or remove the file")
@@ -62,7 +62,7 @@ def write(folder: Path, offsets: Mapping[Path, float], force: bool) -> Path:
         UsageError: the file exists, and `force` is false; or it cannot be written.
     """
     path = folder / FILE
-    rows = [{"video": os.path.relpath(video, folder), "offset": round(each, 6)} for video, each in offsets.items()]
+    rows = [{"video": relative(video, folder), "offset": round(each, 6)} for video, each in offsets.items()]
     with written(path, force=force) as out:
         out.file.write((json.dumps({"videos": rows}, indent=1) + "\n").encode())
     return path

@@ -1,62 +1,56 @@
-"""Where plans and pieces are: a folder of this machine, one that machines share, or any place that fsspec reaches."""
+"""Where plans and pieces are: a folder of this machine, one that machines share, or a store (`invcodec.places`)."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
-import fsspec
-
-from invcodec.errors import InvError, UsageError
-from invcodec.output import written
+from invcodec.errors import InvError
+from invcodec.output import make_directory, written
+from invcodec.places import is_remote, local, located, reaching
 
 
 class Store:
     """Files by name in one place. A file appears under its name as a whole, whoever writes it at the same time.
 
     Args:
-        place: a path, or a URL that fsspec knows.
+        place: a path, or a URL.
+
+    Attributes:
+        place: the same; a path is absolute.
 
     Raises:
-        UsageError: a URL of a kind that fsspec does not know, or lacks a package for.
+        UsageError: as `invcodec.places.located`.
     """
 
     def __init__(self, place: str) -> None:
-        self._remote = "://" in place
-        self.place = place.rstrip("/") if self._remote else str(Path(place).absolute())
-        try:
-            self._files, self._root = fsspec.url_to_fs(self.place)
-        except (ValueError, ImportError) as error:
-            raise UsageError(f"{place}: {error}") from None
+        self._root = located(place).absolute()
+        self.place = str(self._root)
 
     def name(self, name: str) -> str:
         """The full name of a file, for messages."""
-        return f"{self.place}/{name}"
+        return str(self._root / name)
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return self._files.isfile(f"{self._root}/{name}")
+        """Whether there is such a file.
 
-    @contextmanager
-    def opened(self, name: str) -> Iterator[Path]:
+        Raises:
+            UsageError: the store cannot be reached.
+        """
+        with reaching(self._root):
+            return (self._root / name).is_file()
+
+    def opened(self, name: str) -> AbstractContextManager[Path]:
         """A file to read on this machine.
 
         Raises:
-            UsageError: there is none, or it cannot be read.
+            UsageError: a store does not have it, or cannot be reached.
         """
-        if not self._remote:
-            yield Path(self._root, name)
-            return
-        with TemporaryDirectory(prefix="invcodec-") as folder:
-            copy = Path(folder, Path(name).name)
-            try:
-                self._files.get_file(f"{self._root}/{name}", str(copy))
-            except OSError as error:
-                raise UsageError(f"{self.name(name)}: cannot be read ({error.strerror or error})") from None
-            yield copy
+        return local(self._root / name)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
@@ -65,33 +59,25 @@ class Store:
         Raises:
             InvError: it cannot be written.
         """
-        if not self._remote:
-            path = Path(self._root, name)
-            self._make_folder(path.parent)
+        path = self._root / name
+        if not is_remote(path):
+            make_directory(path.parent)
             with written(path, force=True) as output:
                 yield cast(BinaryIO, output.file)
             return
         with TemporaryDirectory(prefix="invcodec-") as folder:
-            copy = Path(folder, Path(name).name)
+            copy = Path(folder, path.name)
             with written(copy, force=False) as output:
                 yield cast(BinaryIO, output.file)
-            target = f"{self._root}/{name}"
-            try:
-                # Stores of objects show them only once they are whole; of other places a transaction takes care.
-                with self._files.transaction:
-                    self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
-                    with self._files.open(target, "wb") as out, copy.open("rb") as file:
-                        while block := file.read(1 << 22):
-                            out.write(block)
-            except OSError as error:
-                raise InvError(f"{self.name(name)}: cannot be written ({error.strerror or error})") from None
+            # Stores of objects show them only once they are whole; of other places a transaction takes care.
+            with reaching(path, InvError), cast(Any, path).fs.transaction:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as out, copy.open("rb") as file:
+                    shutil.copyfileobj(file, out, 1 << 22)
 
     def remove(self) -> None:
         """Remove the place with all files in it."""
-        self._files.rm(self._root, recursive=True)
-
-    def _make_folder(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"{folder}: cannot be made ({error.strerror})") from None
+        if is_remote(self._root):
+            cast(Any, self._root).fs.rm(cast(Any, self._root).path, recursive=True)
+        else:
+            shutil.rmtree(self._root)

@@ -4,7 +4,6 @@ pictures that belong to a camera's name."""
 from __future__ import annotations
 
 import csv
-import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from invcodec.geometry.camera import DISTORTION, MAX_NUMBER, Camera, check_pose
 from invcodec.geometry.rotations import from_axis_angle, pose_from_opencv
 from invcodec.limits import MAX_CAMERAS
 from invcodec.names import Source
+from invcodec.places import is_dir, is_file
 
 IMAGE_RATE = Fraction(30)
 """Frames per second of images whose rate is not given."""
@@ -401,16 +401,15 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 def _of(root: Path, name: str, kind: str) -> Path | dict[int, Path] | None:
     """A camera's video, or its images by frame number."""
     plain = Path(name).name == name and name not in (".", "..")
-    # Unlike the methods of paths, these functions also answer for names that are too long.
-    if not plain or not os.path.isdir(root):
+    if not plain or not is_dir(root):
         return None
     if kind == "videos":
         videos = [root / f"{name}{ending}" for ending in sorted(_VIDEOS)]
-        return next((path for path in videos if os.path.isfile(path)), None)
+        return next((path for path in videos if is_file(path)), None)
     inside = root / name
-    if os.path.isdir(inside):
+    if is_dir(inside):
         return numbered(path for path in sorted(inside.iterdir()) if path.suffix.lower() in _IMAGES)
-    return next(({0: path} for path in (root / f"{name}{e}" for e in sorted(_IMAGES)) if os.path.isfile(path)), None)
+    return next(({0: path} for path in (root / f"{name}{e}" for e in sorted(_IMAGES)) if is_file(path)), None)
 
 
 def numbered(paths: Iterator[Path]) -> dict[int, Path]:

@@ -16,6 +16,7 @@ from invcodec.errors import CaptureError
 from invcodec.geometry.camera import MAX_NUMBER, Camera, check_pose
 from invcodec.geometry.convention import LLFF
 from invcodec.names import Source
+from invcodec.places import local
 
 _POSES = "poses_bounds.npy"
 
@@ -30,8 +31,8 @@ def read(folder: Path, source: Source | None) -> Listing:
         raise CaptureError(f"{folder}: this layout has videos only; omit --source or use --source videos")
     try:
         # Mapped, a header that claims more than the file holds costs no memory.
-        with np.errstate(over="raise"):
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        with local(path) as file, np.errstate(over="raise"):
+            rows = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise CaptureError(f"{path}: no such file") from None
     except Exception:
