@@ -1,5 +1,7 @@
-"""What it costs to have an encode scheduled: `python benchmarks/segments.py`.
+"""What it costs to have an encode divided and scheduled: `python benchmarks/segments.py`.
 
+--seams CAPTURE    bytes, and PSNR across seams, of 24 frames in segments of 8: beside one pass with as many keyframes,
+                   and beside segments that know nothing of each other
 --tasks N          tasks that do nothing, through the scheduler, here: time and the driver's memory per 1,000
 --workers 1 2 4    a small encode of 12 segments by as many processes of one thread
 --scale            the arithmetic for an hour of 20 cameras on many GPUs; its inputs are named, measured or assumed
@@ -14,21 +16,98 @@ import resource
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import ray
-from common import ROOT
+from common import ROOT, Results
 
 sys.path.append(str(ROOT))
 
-from invcodec.capture.capture import open_capture
+from invcodec.capture.capture import Capture, open_capture
 from invcodec.cluster.ray import RayCluster, Resources, run
+from invcodec.container.reader import Reader
+from invcodec.decoding.evaluation import evaluate, mean_figures
+from invcodec.decoding.video import Video
+from invcodec.editing.edit import concat
+from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.presets import resolve
+from invcodec.encoding.settings import Settings
 from invcodec.segments.cutting import every
 from invcodec.segments.encode import encode_in_segments
 from invcodec.synth.write import write_synthetic
+
+FRAMES, SEGMENT = 24, 8
+"""Of what `--seams` encodes."""
+
+
+def one_pass(capture: Capture, settings: Settings, out: Path) -> None:
+    """With a keyframe where a segment would begin."""
+    encode_capture(capture, out, settings)
+
+
+def in_segments(capture: Capture, settings: Settings, out: Path) -> None:
+    """From a common first frame."""
+    encode_in_segments(capture, out, settings, every(capture.numbers, SEGMENT), f"{out}.segments")
+
+
+def alone(capture: Capture, settings: Settings, out: Path) -> None:
+    """Each segment from nothing, but for space and capacity, which are those of its own cameras."""
+    paths = []
+    for numbers in every(capture.numbers, SEGMENT):
+        paths.append(out.with_suffix(f".{numbers.start}.inv"))
+        encode_capture(replace(capture, numbers=numbers), paths[-1], settings)
+    with out.open("wb") as file:
+        concat(paths, file)
+
+
+WAYS: dict[str, Callable[[Capture, Settings, Path], None]] = {
+    "one pass": one_pass,
+    "segments": in_segments,
+    "each segment alone": alone,
+}
+
+
+def seams(folder: Path, preset: str, results: Results) -> None:
+    """Encode a capture in each of the ways; PSNR is that of cameras that are held out."""
+    capture = open_capture(folder, frames=(0, FRAMES))
+    settings = resolve(preset, key_every=SEGMENT)
+    with tempfile.TemporaryDirectory() as name:
+        for way, encode in WAYS.items():
+            out = Path(name) / f"{way}.inv"
+            encode(capture, settings, out)
+            with Reader(out) as reader:
+                lengths = {entry.number: (entry.is_key, entry.length) for entry in reader.frames}
+            with Video(out) as video:
+                frames = evaluate(video, capture)["frames"]
+            psnr = [mean_figures(list(frame["cameras"].values()))["psnr"] for frame in frames]
+            keys = [size for key, size in lengths.values() if key]
+            results.keep(
+                "seams",
+                f"{way}, {preset}",
+                {
+                    "bytes": out.stat().st_size,
+                    "key_bytes": keys,
+                    "later_bytes": mean(size for key, size in lengths.values() if not key),
+                    "psnr": psnr,
+                },
+            )
+            print(seam_row(way, results.parts["seams"][f"{way}, {preset}"]), flush=True)
+
+
+def seam_row(way: str, row: dict[str, Any]) -> str:
+    """A row of the table: bytes, then PSNR of frames before and after each seam, and how far others are apart."""
+    psnr = row["psnr"]
+    starts = range(SEGMENT, FRAMES, SEGMENT)
+    across = ", ".join(f"{psnr[at - 1]:.2f}, **{psnr[at]:.2f}**, {psnr[at + 1]:.2f}" for at in starts)
+    steps = [abs(b - a) for at, (a, b) in enumerate(pairwise(psnr), 1) if at not in starts]
+    keys = ", ".join(f"{size / 1e3:.1f}" for size in row["key_bytes"])
+    sizes = f"{row['bytes'] / 1e3:.1f} kB | {keys} kB | {row['later_bytes'] / 1e3:.2f} kB"
+    return f"| {way} | {sizes} | {mean(psnr):.2f} dB | {across} | {max(steps):.2f} dB |"
 
 
 def nothing(index: int) -> int:
@@ -40,7 +119,7 @@ def start(cpus: int) -> None:
     ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False)
 
 
-def tasks(count: int) -> None:
+def tasks(count: int, results: Results) -> None:
     """Time and memory of a driver over tasks that do nothing."""
     start(2)
     needs = Resources(1, 0, 1 << 20)
@@ -52,15 +131,23 @@ def tasks(count: int) -> None:
         nonlocal seen
         seen += 1
         if seen % 1000 == 0:
-            memory = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
-            each = (time.monotonic() - began) / seen * 1e3, (time.process_time() - busy) / seen * 1e3
-            print(f"{seen:6} tasks: {each[0]:.2f} ms each, {each[1]:.2f} ms of the driver's CPU, {memory:.0f} MB")
+            row = {
+                "milliseconds": (time.monotonic() - began) / seen * 1e3,
+                "driver_milliseconds": (time.process_time() - busy) / seen * 1e3,
+                "driver_mb": int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6,
+            }
+            results.keep("tasks", str(seen), row)
+            print(
+                f"| {seen:,} | {row['milliseconds']:.2f} ms | {row['driver_milliseconds']:.2f} ms | "
+                f"{row['driver_mb']:.0f} MB |",
+                flush=True,
+            )
 
     run(nothing, (), [0.0] * count, needs, done)
     ray.shutdown()
 
 
-def workers(counts: list[int]) -> None:
+def workers(counts: Sequence[int], results: Results) -> None:
     """Time of an encode by processes of one thread; compilation and imports come before."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -68,11 +155,9 @@ def workers(counts: list[int]) -> None:
         capture = open_capture(folder / "capture")
         settings = resolve("draft", steps=40, threads=1)
         segments = every(capture.numbers, 1)
-        alone = None
+        first = None
         for count in counts:
-            ray.init(
-                "local", num_cpus=count, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False
-            )
+            start(count)
             with RayCluster("local") as scheduler:
                 for turn in ("warm", str(count)):
                     began = time.monotonic()
@@ -80,8 +165,9 @@ def workers(counts: list[int]) -> None:
                     encode_in_segments(capture, out, settings, segments, place, scheduler=scheduler)
                     seconds = time.monotonic() - began
             ray.shutdown()
-            alone = alone or seconds * count
-            print(f"{count} workers: {seconds:.1f} s, efficiency {alone / count / seconds:.2f}")
+            first = first or seconds * count
+            results.keep("workers", str(count), {"seconds": seconds, "efficiency": first / count / seconds})
+            print(f"| {count} | {seconds:.1f} s | {first / count / seconds:.0%} |", flush=True)
 
 
 @dataclass(frozen=True)
@@ -144,15 +230,21 @@ def scale(job: Job) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seams", type=Path, metavar="CAPTURE")
+    parser.add_argument("--preset", default="draft", help="of --seams")
     parser.add_argument("--tasks", type=int, metavar="N")
     parser.add_argument("--workers", type=int, nargs="+", metavar="N")
     parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--save", type=Path, help="write the results there, as JSON")
     given = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    results = Results(given.save, {})
+    if given.seams:
+        seams(given.seams, given.preset, results)
     if given.tasks:
-        tasks(given.tasks)
+        tasks(given.tasks, results)
     if given.workers:
-        workers(given.workers)
+        workers(given.workers, results)
     if given.scale:
         print(scale(Job()))
 
