@@ -313,6 +313,29 @@ def test_a_bit_rate_is_held_across_seams(capture: Capture, tmp_path: Path) -> No
     assert told == [("bitrate", True)]
 
 
+def test_a_quality_is_reached_by_every_segment_with_the_bytes_that_it_takes(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "capture", cameras=5, size=(24, 18), frames=4)
+    capture = open_capture(tmp_path / "capture")
+    segments = every(capture.numbers, 2)
+    found = {}
+    for psnr in (None, 20.0, 45.0):
+        told: list[Any] = []
+
+        class Listener(Progress):
+            def target_done(self, outcome: Any) -> None:
+                told.append(outcome)  # noqa: B023
+
+        out, options = tmp_path / f"{psnr}.inv", settings(60, target=Target(psnr=psnr))
+        encode_in_segments(capture, out, options, segments, f"{out}.pieces", progress=Listener())
+        with Reader(out) as reader:
+            rows = [(entry.length, reader.stats_at(entry.number).fidelity.weighted) for entry in reader.frames]
+        assert [(outcome.name, outcome.met) for outcome in told] == ([] if psnr is None else [("psnr", psnr == 20)])
+        found[psnr] = [np.array([rows[number] for number in numbers]) for numbers in segments]
+    for free, low, high in zip(found[None], found[20.0], found[45.0], strict=True):
+        assert low[:, 1].mean() > 20
+        assert low[:, 0].sum() < free[:, 0].sum() < high[:, 0].sum()
+
+
 def test_a_store_shows_files_only_as_a_whole(tmp_path: Path) -> None:
     for store in (Store(str(tmp_path / "plain")), Store(f"file://{tmp_path}/remote")):
         with suppress(ZeroDivisionError), store.writing("a/b.bin") as file:
