@@ -124,7 +124,7 @@ def tasks(count: int, results: Results) -> None:
     start(2)
     needs = Resources(1, 0, 1 << 20)
     run(nothing, (), [0.0] * 20, needs, lambda *_: None)
-    seen = 0
+    seen, rows = 0, []
     began, busy = time.monotonic(), time.process_time()
 
     def done(index: int, result: Any) -> None:
@@ -132,11 +132,12 @@ def tasks(count: int, results: Results) -> None:
         seen += 1
         if seen % 1000 == 0:
             row = {
+                "tasks": seen,
                 "milliseconds": (time.monotonic() - began) / seen * 1e3,
                 "driver_milliseconds": (time.process_time() - busy) / seen * 1e3,
                 "driver_mb": int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6,
             }
-            results.keep("tasks", str(seen), row)
+            rows.append(row)
             print(
                 f"| {seen:,} | {row['milliseconds']:.2f} ms | {row['driver_milliseconds']:.2f} ms | "
                 f"{row['driver_mb']:.0f} MB |",
@@ -145,6 +146,8 @@ def tasks(count: int, results: Results) -> None:
 
     run(nothing, (), [0.0] * count, needs, done)
     ray.shutdown()
+    for row in rows:
+        results.keep("tasks", str(row["tasks"]), row)
 
 
 def workers(counts: Sequence[int], results: Results) -> None:
@@ -238,6 +241,8 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="write the results there, as JSON")
     given = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would have its workers yield to all else on this machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     results = Results(given.save, {})
     if given.seams:
         seams(given.seams, given.preset, results)
