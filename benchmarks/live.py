@@ -3,8 +3,8 @@
     python benchmarks/live.py --data studio --downscale 2 --save benchmarks/results/live.json
 
 Everything runs over the loopback interface. The delay is measured with the programs that a user starts:
-`encode --live --loop --serve`, `view` of its address, and a client that asks the viewer for each new frame as the page
-does. The other parts serve generated records.
+`encode --live --loop --serve`, `view` of its address, and a client that has `view` render each new frame as the page of
+a slow device does. The other parts serve generated records.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from make_vectors import Maker, cameras, grid, header  # noqa: E402
 from invcodec.coding.coders import CODER  # noqa: E402
 from invcodec.coding.state import table  # noqa: E402
 from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats  # noqa: E402
+from invcodec.container.reader import Reader  # noqa: E402
 from invcodec.container.records import HEADER_BYTES, MAGIC, pack_record, parse_header  # noqa: E402
 from invcodec.streaming.follow import follow_url  # noqa: E402
 from invcodec.streaming.growing import GrowingFile, StreamedRange, stream_ending  # noqa: E402
@@ -114,11 +115,10 @@ def measure_delay(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
             "queue": report["queue"],
             "train": report["training"],
             "code": report["coding"],
-            "decode": about["decoding"],
-            "render": about["rendering"] + about["encoding"],
+            "render": about["took"],
         }
         total = about["received"] - report["captured"]
-        # Everything else: writing, polling, sending, waiting for its turn.
+        # Everything else: writing, polling, sending, decoding, waiting for its turn.
         part["transfer"] = total - sum(part.values())
         part["after training"] = total - report["queue"] - report["training"]
         parts.append({**part, "total": total, "late": report["seconds"] > report["deadline"]})
@@ -134,32 +134,37 @@ def measure_delay(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
 
 async def look(page: str, count: int) -> list[dict[str, Any]]:
     """Metadata of the viewer's pictures, for a number of new frames, with the time at which each arrived."""
+    url = page + "file/live.inv"
+    with Reader(url) as reader:
+        camera = reader.head.cameras[0]
+    loop, numbers, done = asyncio.get_running_loop(), asyncio.Queue[int](), threading.Event()
+    size = [round(96 * camera.width / camera.height), 96]
+    view = {"size": size, "camera": camera.name, "focal": camera.fy / camera.height}
+
+    def follow() -> None:
+        for _, found in follow_url(url, done.is_set):
+            if found.entry is not None:
+                loop.call_soon_threadsafe(numbers.put_nowait, found.entry.number)
+
+    threading.Thread(target=follow, daemon=True).start()
     seen: list[dict[str, Any]] = []
     async with aiohttp.ClientSession() as session, session.ws_connect(page + "socket", max_msg_size=0) as socket:
-        camera, size, old, serial = "", [0, 0], -1, 0
-        async for message in socket:
-            if message.type == aiohttp.WSMsgType.TEXT:
-                news = json.loads(message.data)
-                if "scene" in news:
-                    view = news["scene"]["views"][news["scene"]["start"]]
-                    camera, size = view["camera"], [round(96 * view["aspect"]), 96]
-                if count_there := news.get("timeline", {}).get("count"):
-                    await socket.send_str(json.dumps({"list": count_there - 1}))
-                if news.get("rows"):
-                    newest = news["rows"][-1][0]
-                    old = old if serial else newest
-                    serial += 1
-                    await socket.send_str(
-                        json.dumps({"frame": newest, "size": size, "camera": camera, "serial": serial})
-                    )
-            elif message.type == aiohttp.WSMsgType.BINARY:
-                length = struct.unpack("<I", message.data[:4])[0]
-                about = json.loads(message.data[4 : 4 + length])
-                if about.get("final") and about["frame"] != old and about["arrived"]:
-                    seen.append({**about, "received": time.time()})
-                    if len(seen) == count:
-                        return seen
-    raise SystemExit("the viewer ended")
+        # The stream begins with frames that are old.
+        await numbers.get()
+        for serial in range(count + 1):
+            newest = await numbers.get()
+            while not numbers.empty():
+                newest = numbers.get_nowait()
+            await socket.send_str(json.dumps({**view, "frame": newest, "serial": serial}))
+            about: dict[str, Any] = {}
+            while not about.get("final"):
+                message = await socket.receive()
+                if message.type != aiohttp.WSMsgType.BINARY:
+                    raise SystemExit("the viewer ended")
+                about = json.loads(message.data[4 : 4 + struct.unpack("<I", message.data[:4])[0]])
+            seen.append({**about, "received": time.time()})
+    done.set()
+    return seen[1:]
 
 
 # generated records

@@ -149,14 +149,15 @@ def measure_viewer(path: Path, sizes: list[tuple[int, int]], threads: int, repea
     client = Client(deliver)
     service.add(client)
     number = service.file.frames[-1].number
-    name = service.file.head.cameras[0].name
+    camera = service.file.head.cameras[0]
+    name, focal = camera.name, camera.fy / camera.height
     for width, height in sizes:
         firsts, lasts, pictures = [], [], 0
         for _ in range(repeats):
             arrived.clear()
             final.clear()
             start = perf_counter()
-            service.show(client, ViewRequest(number, (width, height), name, None, 1.0, False))
+            service.show(client, ViewRequest(number, (width, height), name, None, focal, False))
             final.wait()
             firsts.append(arrived[0][0] - start)
             lasts.append(arrived[-1][0] - start)

@@ -126,7 +126,7 @@ def _write_player(file: Path, html: Path | None, site: Path | None, force: bool)
     import shutil
 
     from invcodec.container.reader import Reader
-    from invcodec.exporting.page import CLIP, SITE, page, part, site_index
+    from invcodec.exporting.page import CLIP, page, site_files
     from invcodec.output import check_output, make_directory, written
 
     with Reader(file) as reader:
@@ -137,7 +137,7 @@ def _write_player(file: Path, html: Path | None, site: Path | None, force: bool)
             out.file.write(page(file, file.stem).encode())
         say(f"{html}  ({bytes_text(html.stat().st_size)})")
     elif site is not None:
-        texts = dict(zip(SITE, (site_index(file.stem), part(SITE[1])), strict=True))
+        texts = site_files(file.stem)
         make_directory(site)
         for name in (*texts, CLIP):
             check_output(site / name, force)

@@ -48,7 +48,7 @@ def command(
     """View FILE interactively in a browser until Ctrl-C.
 
     FILE may also be an HTTP URL, and may still be growing. Drag to orbit, scroll to zoom, press space to play and ? to
-    list all keys. This program renders the pictures; the browser only shows them.
+    list all keys. The browser decodes and renders; for a device that is too slow, this program does.
     """
     from invcodec.streaming.connections import address_of, listen, reach
     from invcodec.streaming.viewer import WATCHES, view

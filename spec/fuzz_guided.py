@@ -30,8 +30,8 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -55,7 +55,7 @@ with atheris.instrument_imports(include=["invcodec"], exclude=[f"invcodec.{name}
     from invcodec.container.compressed import compress, decompress
     from invcodec.container.frame import FrameHead
     from invcodec.container.head import Head
-    from invcodec.container.index import FrameEntry, FrameList, Index
+    from invcodec.container.index import FrameList, Index
     from invcodec.container.info import describe
     from invcodec.container.records import RecordType
     from invcodec.editing.verify import verify
@@ -263,7 +263,7 @@ def request(folder: Path) -> Target:
     loop, errors = asyncio.new_event_loop(), Errors()
     logging.getLogger().addHandler(errors)
     server = FileServer(path)
-    while server._growing.poll():
+    while server.file._growing.poll():
         pass
     door = serving(server.application(), listen("127.0.0.1", 0))
     loop.run_until_complete(door.__aenter__())
@@ -286,29 +286,16 @@ def request(folder: Path) -> Target:
 
 
 def message(folder: Path) -> Target:
-    frames = FrameList(Fraction(1), [FrameEntry(n, Fraction(n), 100 * n, 100, n == 0, n == 0) for n in range(3)])
-
-    @contextmanager
-    def listed() -> Iterator[FrameList]:
-        yield frames
-
-    def ignore(*_: object) -> None:
+    def show(*_: object) -> None:
         pass
 
-    def list_frames(wanted: dict[str, Any]) -> None:
-        viewer._Session.list_frames(session, wanted)
-        json.dumps(viewer._rows(shown, wanted))
-
-    session: Any = SimpleNamespace(report=json.dumps, saving=False, client=None, list_frames=list_frames)
-    session._wake = SimpleNamespace(set=ignore)
-    shown: Any = SimpleNamespace(listed=listed)
-    page: Any = SimpleNamespace(_renderer=SimpleNamespace(show=ignore, save=ignore))
+    session: Any = SimpleNamespace(report=json.dumps, client=None)
+    service: Any = SimpleNamespace(show=show)
 
     def attack(data: bytes) -> None:
-        session.saving = False
-        viewer.Viewer._take(page, session, data.decode(errors="replace"))
+        viewer.take(service, session, data.decode(errors="replace"))
 
-    seeds = [{**VIEW, "pose": POSE}, {**VIEW, "camera": "cam00", "save": True}, {"list": 1}, {"list": 0, "number": 2}]
+    seeds = [{**VIEW, "pose": POSE}, {**VIEW, "camera": "cam00"}]
     return Target(attack, [json.dumps(seed).encode() for seed in seeds], change_json)
 
 

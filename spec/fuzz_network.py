@@ -42,7 +42,7 @@ REQUESTS = [
     b"POST /x.inv HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 ]
 PARTS = [b"\r\n", b"\r\n\r\n", b"\0", b"\xff", b"%00", b"bytes=-", b"9" * 30, b"A: b\r\n", b"Host: \r\n", b"[", b"-1"]
-VIEW = {"frame": 0, "size": [16, 12], "camera": "", "focal": 1.0, "depth": False, "serial": 1, "save": False}
+VIEW = {"frame": 0, "size": [16, 12], "camera": "", "focal": 1.0, "depth": False, "serial": 1}
 POSE = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
 _ANSWERS = 100
 """Answers to a reader at most, so that a server that goes on for ever does not stop the run."""
@@ -230,7 +230,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first input; each number is one input")
     arguments = parser.parse_args()
     # Only to be done sooner.
-    remote._TIMEOUT, follow._RETRY = 1.0, (0.0,) * 5
+    remote.TIMEOUT, follow._RETRY = 1.0, (0.0,) * 5
     started = monotonic()
     crashes = asyncio.run(run(arguments.first, arguments.inputs))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -22,6 +22,7 @@ from PIL import Image
 from test_player_page import CLIP, ELEMENT, STATE
 from test_player_render import LEAST_PSNR, MOST_BEYOND, differences
 
+from invcodec import pages
 from invcodec.decoding.video import Video
 from invcodec.exporting import page
 
@@ -121,7 +122,7 @@ def test_pages_play_whole_files_and_replace_none(cli: Cli, tmp_path: Path, monke
     monkeypatch.setattr(page, "_MOST", CLIP.stat().st_size - 1)
     result = cli("export", CLIP, "--html", made, "-f")
     assert (result.code, "use --site" in result.err, made.read_bytes() == before) == (2, True, True)
-    monkeypatch.setattr(page, "_PLAYER", tmp_path)
+    monkeypatch.setattr(pages, "_PLAYER", tmp_path)
     result = cli("export", CLIP, "--site", tmp_path / "other")
     assert (result.code, "make player" in result.err, (tmp_path / "other").exists()) == (2, True, False)
 

@@ -26,6 +26,11 @@ PAGE = """<!doctype html><style>body {{ margin: 0 }} inv-player {{ height: 100vh
 ELEMENT = "document.querySelector('inv-player')"
 STATE = f"({ELEMENT}?.state ?? {{}})"
 INSIDE = f"{ELEMENT}.shadowRoot"
+WITHOUT_WEBGL = """
+const getContext = HTMLCanvasElement.prototype.getContext;
+HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+    return kind === "webgl2" ? null : getContext.call(this, kind, ...more);
+};"""
 
 
 @asynccontextmanager
@@ -210,6 +215,7 @@ def test_what_cannot_be_shown_is_explained() -> None:
 
     async def without(browser: Browser) -> None:
         await browser.until(f"{INSIDE}.getElementById('note').innerText.includes('WebGL 2')")
+        await browser.until(f"{INSIDE}.getElementById('busy').hidden")
 
     in_the_player(CLIP, explained)
-    in_the_player(CLIP, without, before="HTMLCanvasElement.prototype.getContext = () => null")
+    in_the_player(CLIP, without, before=WITHOUT_WEBGL)

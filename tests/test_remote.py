@@ -88,7 +88,7 @@ HOSTILE: dict[str, Script] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_servers_get_one_line(name: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(remote, "TIMEOUT", 0.3)
     monkeypatch.setattr(remote, "_SLOWEST", 1 << 20)
     with scripted(HOSTILE[name]) as (url, _):
         result = cli("info", url)
@@ -111,7 +111,7 @@ def test_redirects_are_reported_and_not_followed(to: str, cli: Cli) -> None:
 
 
 def test_a_stream_that_drips_is_followed_until_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(remote, "TIMEOUT", PATIENCE)
     data = make_vectors.simple().finish()
 
     def live(_: str) -> Iterator[bytes]:
@@ -130,7 +130,7 @@ def test_a_stream_that_drips_is_followed_until_it_is_silent(monkeypatch: pytest.
 
     with scripted(silent) as (url, _):
         answer = open_url(url)
-        monkeypatch.setattr(remote, "_TIMEOUT", 0.1)
+        monkeypatch.setattr(remote, "TIMEOUT", 0.1)
         with pytest.raises(TimeoutError):
             answer.read1(100)
         answer.close()

@@ -12,12 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import aiohttp
@@ -27,21 +24,21 @@ from browser import Browser, needs_chromium
 from conftest import Cli
 from files import PATIENCE, make_vectors
 from PIL import Image
+from test_player_page import INSIDE, STATE, WITHOUT_WEBGL
+from test_player_render import LEAST_PSNR, MOST_BEYOND, differences
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State
-from invcodec.container.index import ROW, FrameList, RowFlags
 from invcodec.container.reader import Reader
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.scan import Record, Scanner
 from invcodec.decoding.video import Video
 from invcodec.errors import UsageError
-from invcodec.limits import PAGE_FRAMES
 from invcodec.streaming import followed as followed_module
-from invcodec.streaming import rendering, viewer
+from invcodec.streaming import rendering
 from invcodec.streaming.followed import FollowedFile
-from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, _false_colours, scene
-from invcodec.streaming.viewer import _Session
+from invcodec.streaming.rendering import Client, Picture, RenderService, ViewRequest, _false_colours
+from invcodec.synth.rig import FOCAL_LENGTH
 
 PROGRAM = [sys.executable, "-c", "import sys; from invcodec_cli import main; sys.exit(main())"]
 
@@ -105,7 +102,7 @@ def test_a_file_that_replaces_another_starts_over(encoded: Path, tmp_path: Path)
     path = tmp_path / "live.inv"
     path.write_bytes(head + key + delta)
     followed = FollowedFile(str(path))
-    until(lambda: 2 in followed.arrivals or len(followed._live) == 2)
+    until(lambda: len(followed._live) == 2)
     with Reader(encoded) as reader:
         *cameras, last = reader.head.cameras
         other = replace(reader.head, cameras=(*cameras, replace(last, name="cam96")))
@@ -198,10 +195,9 @@ def test_a_read_error_ends_following(encoded: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(followed_module, "follow_file", failing)
     path = tmp_path / "live.inv"
     path.write_bytes(b"".join(records(encoded)[:2]))
-    changes: list[bool] = []
-    followed = FollowedFile(str(path), lambda: changes.append(True))
+    followed = FollowedFile(str(path))
     followed._thread.join(PATIENCE)
-    assert (followed.growing, followed.connected, changes) == (False, False, [True])
+    assert not followed.growing
     followed.close()
 
 
@@ -211,23 +207,6 @@ def test_frames_stay_in_order_after_some_were_skipped(tmp_path: Path, monkeypatc
     path = tmp_path / "live.inv"
     path.write_bytes(head + frames[0])
     seen: list[list[int]] = []
-    page: list[int] = []
-    lists: list[tuple[int, int]] = []
-
-    def show() -> None:
-        """Do what the page does."""
-        sent: list[dict[str, Any]] = []
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        session._socket = SimpleNamespace(send_json=send)  # type: ignore[assignment]
-        session.list_frames({"list": 0})
-        asyncio.run(session._send_changes())
-        page[:] = [number for number, *_ in sent[-1]["rows"]]
-        if sought := [message for message in sent if "timeline" in message]:
-            lists.append((sought[0]["timeline"]["count"], sent[-1]["lists"]))
-        seen.append(list(page))
 
     def follow(*_: object) -> Generator[tuple[Scanner, Record]]:
         ready.wait()
@@ -236,77 +215,29 @@ def test_frames_stay_in_order_after_some_were_skipped(tmp_path: Path, monkeypatc
             scanner = Scanner("stream")
             for found in scanner.feed(head + b"".join(parts)):
                 yield scanner, found
-                show()
+                seen.append([entry.number for entry in followed.frames])
             path.write_bytes(made.open())
 
     ready = threading.Event()
     monkeypatch.setattr(followed_module, "follow_file", follow)
     followed = FollowedFile(str(path))
-
-    async def begin() -> _Session:
-        return _Session(SimpleNamespace(file=followed), None, "")  # type: ignore[arg-type]
-
-    session = asyncio.run(begin())
     ready.set()
     followed._thread.join(PATIENCE)
     numbers = [entry.number for entry in followed.frames]
     assert [0, 2] in seen
-    assert (numbers, page) == ([0, 1, 2, 3], [0, 1, 2, 3])
-    # The page is told that frames have other places after one was inserted.
-    assert [count for count, _ in lists] == [1, 2, 4][-len(lists) :]
-    assert lists[-1][1] > lists[0][1]
+    assert numbers == [0, 1, 2, 3]
     with Video(followed) as video:
         assert [video.at(entry.time).number for entry in followed.frames] == numbers
 
 
-# the list of frames
-
-
-def recording(count: int) -> Any:
-    """A file of frames with numbers 2, 4, ..., each a second long, the keyframes of 5000 bytes among others of 100."""
-    frames = FrameList(Fraction(1))
-    for start in range(0, count, PAGE_FRAMES):
-        rows = np.zeros(min(PAGE_FRAMES, count - start), ROW)
-        place = start + np.arange(len(rows))
-        rows["number"], rows["ticks"] = 2 * (place + 1), place
-        rows["flags"] = np.where(place % 60 == 0, RowFlags.KEY, 0)
-        rows["length"] = np.where(place % 60 == 0, 5000, 100)
-        rows["offset"] = 100 * place + 4900 * ((place + 59) // 60)
-        frames.add_page(rows)
-    return SimpleNamespace(frames=frames, listed=lambda: nullcontext(frames))
-
-
-@pytest.mark.parametrize("count", [1, 59, 1024, 1025, 70_000, 2_600_000])
-def test_what_a_page_is_sent_is_bounded(count: int) -> None:
-    file = recording(count)
-    line = viewer._timeline(file)
-    assert (line["count"], line["begin"], line["end"]) == (count, 0.0, count - 1)
-    assert line["bytes"] == 100 * count + 4900 * -(-count // 60)
-    assert len(line["bars"]) <= 1024
-    assert len(line["bars"]) * line["each"] >= count > (len(line["bars"]) - 17) * line["each"]
-    assert {length for length, _ in line["bars"]} <= {100, 5000}
-    assert all((length == 5000) == key for length, key in line["bars"])
-    assert line["each"] == 1 or count > 1024
-    for wanted, at in (({"list": count // 2}, count // 2), ({"list": 0, "number": 2 * count}, count - 1)):
-        got = viewer._rows(file, wanted)
-        assert (got["at"], len(got["rows"]) <= 256) == (at, True)
-        assert got["rows"][at - got["from"]][:2] == [2 * (at + 1), at]
-        assert len(json.dumps(got)) + len(json.dumps(line)) < 40_000
-
-
-@pytest.mark.parametrize("wanted", [{"list": -5}, {"list": 10**30}, {"list": 0, "number": 10**30}])
-def test_places_outside_a_file_list_its_ends(wanted: dict[str, Any]) -> None:
-    got = viewer._rows(recording(300), wanted)
-    assert (got["at"], len(got["rows"])) in ((0, 256), (299, 44))
-    assert viewer._rows(recording(0), wanted) == {"from": 0, "at": 0, "rows": []}
-    assert viewer._timeline(recording(0)) == {"count": 0}
-
-
 # pictures
+
+FOCAL = FOCAL_LENGTH * 4 / 3
+"""Of the cameras, whose pictures are 4 by 3, as a multiple of the height."""
 
 
 def ask(number: int, **more: object) -> ViewRequest:
-    return ViewRequest.parse({"frame": number, "size": [32, 24], "camera": "cam00", **more})
+    return ViewRequest.parse({"frame": number, "size": [32, 24], "camera": "cam00", "focal": FOCAL, **more})
 
 
 def test_pictures_match_the_decoder_and_come_coarse_first(encoded: Path) -> None:
@@ -329,7 +260,7 @@ def test_pictures_match_the_decoder_and_come_coarse_first(encoded: Path) -> None
         assert_same_picture(pixels(got[-1].data), expected)
         stats = frame.stats
     about = got[-1].about
-    assert (about["frame"], about["bytes"], about["psnr"]) == (2, frame.bytes, stats.fidelity.psnr)
+    assert (about["frame"], about["psnr"]) == (2, stats.fidelity.psnr)
     assert about["psnr_moving"] == stats.fidelity.psnr_moving
     coarse = pixels(got[0].data)
     shrunk = np.asarray(Image.fromarray(expected).resize(coarse.shape[1::-1], Image.Resampling.BOX))
@@ -337,32 +268,23 @@ def test_pictures_match_the_decoder_and_come_coarse_first(encoded: Path) -> None
     service.close()
 
 
-def test_a_picture_to_save_does_not_keep_those_waiting_who_look(encoded: Path) -> None:
-    order: list[Picture | str] = []
-    service = RenderService(FollowedFile(str(encoded)), threads=1)
-    saver = Client(order.append)
-
-    def look(picture: Picture) -> None:
-        order.append("look")
-        if order.count("look") < 4:
-            service.show(looker, ask(1, size=[40, 30]))
-
-    looker = Client(look)
-    service.add(looker)
-    service.add(saver)
-    # Many strips.
-    service._speed = 2000.0
-    with service._work:
-        looker.request, saver.order = ask(1, size=[40, 30]), ask(2, size=[160, 120])
-        service._work.notify_all()
-    until(lambda: len(order) == 5)
-    assert order[:4] == ["look"] * 4
-    saved = order[4]
-    assert isinstance(saved, Picture)
-    assert (saved.about["saved"], saved.about["frame"], saved.about["type"]) == (True, 2, "image/png")
-    with Video(encoded) as video:
-        frame = video[2]
-        assert_same_picture(pixels(saved.data), frame.render(frame.camera("cam00").resized(160, 120)).rgb)
+def test_a_frame_that_has_not_arrived_is_waited_for(encoded: Path, tmp_path: Path) -> None:
+    head, key, delta, second, *_ = records(encoded)
+    path = tmp_path / "live.inv"
+    path.write_bytes(head + key)
+    got: list[Picture] = []
+    service = RenderService(FollowedFile(str(path)), threads=1)
+    early, other = Client(got.append), Client(got.append)
+    service.add(early)
+    service.add(other)
+    service.show(early, ask(3, serial=1))
+    service.show(other, ask(1, serial=2))
+    until(lambda: len(got) == 1)
+    assert got[0].about["serial"] == 2
+    with path.open("ab") as file:
+        file.write(delta + second)
+    until(lambda: len(got) == 2)
+    assert (got[1].about["serial"], got[1].about["frame"]) == (1, 3)
     service.close()
 
 
@@ -379,18 +301,17 @@ def test_nothing_that_goes_wrong_ends_rendering(encoded: Path, monkeypatch: pyte
     broken, client = Client(gone), Client(got.append)
     for each in (broken, client):
         service.add(each)
-    service.save(broken, ask(1))
     service.show(broken, ask(1))
-    service.save(client, ask(99))
+    service.show(client, ask(99))
     until(lambda: len(got) == 1)
-    assert (got[0].about["saved"], "no frame 99" in got[0].about["error"]) == (True, True)
+    assert "no frame 99" in got[0].about["error"]
     with monkeypatch.context() as patch:
         patch.setattr(rendering, "_encode", failing)
         service.show(client, ask(1))
         until(lambda: len(got) == 2)
     assert got[1].about["error"] == "MemoryError"
     # Its client leaves while a picture is being rendered.
-    service.save(client, ask(1, size=[400, 300]))
+    service.show(client, ask(1, size=[400, 300]))
     service.remove(client)
     last = Client(got.append)
     service.add(last)
@@ -420,7 +341,7 @@ def test_a_new_request_replaces_the_old_one(encoded: Path) -> None:
     [
         {"size": [0, 24]}, {"size": [100000, 100000]}, {"size": "x"}, {"frame": None}, {"frame": "x"}, {"focal": -1},
         {"focal": float("nan")}, {"camera": "", "pose": [[0] * 4] * 3}, {"camera": "", "pose": None}, {"serial": "x"},
-        {"frame": float("inf")},
+        {"frame": float("inf")}, {"focal": None},
     ],
 )  # fmt: skip
 def test_invalid_requests_are_refused(change: dict[str, object]) -> None:
@@ -433,15 +354,6 @@ def test_near_is_red_far_is_blue_and_empty_space_is_black() -> None:
     assert colours[0, 0] > colours[0, 2]
     assert colours[2, 2] > colours[2, 0]
     assert (colours[3] == 0).all()
-
-
-def test_a_page_gets_the_views_that_it_can_start_from(encoded: Path) -> None:
-    followed = FollowedFile(str(encoded))
-    told = json.loads(json.dumps(scene(followed)))
-    assert [view["camera"] for view in told["views"]] == [f"cam0{i}" for i in range(7)]
-    assert told["views"][told["start"]]["camera"] == "cam00"
-    assert all(0.1 < view["distance"] < 100 for view in told["views"])
-    followed.close()
 
 
 # the whole program
@@ -490,7 +402,7 @@ def test_pages_of_other_sites_are_refused(page: str) -> None:
 
 
 def test_whatever_a_page_sends_gets_an_answer_and_rendering_goes_on(page: str) -> None:
-    view = {"frame": 1, "size": [32, 24], "camera": "cam00", "pose": None}
+    view = {"frame": 1, "size": [32, 24], "camera": "cam00", "pose": None, "focal": 1.0}
     bad = ["[" * 4000, '{"frame":' * 400, "null", "[]", "1", "", "\x00", "{"]
     changes = [{"frame": 10**400}, {"frame": "[["}, {"size": [[1], 2]}, {"camera": "", "pose": "[[[["}]
     bad += [json.dumps({**view, **change}) for change in changes]
@@ -498,14 +410,14 @@ def test_whatever_a_page_sends_gets_an_answer_and_rendering_goes_on(page: str) -
     async def story() -> None:
         async with aiohttp.ClientSession() as session, session.ws_connect(page + "socket") as socket:
 
-            async def answer(save: bool = False) -> dict[str, Any]:
+            async def answer() -> dict[str, Any]:
                 """The next error, or what is said about the next picture."""
                 while True:
                     message = await socket.receive(PATIENCE)
                     if message.type == aiohttp.WSMsgType.BINARY:
                         size = int.from_bytes(message.data[:4], "little")
                         about = json.loads(message.data[4 : 4 + size])
-                        if bool(about.get("saved")) == save and about.get("final", True):
+                        if about.get("final", True):
                             return about
                     elif "error" in (told := json.loads(message.data)):
                         return told
@@ -514,11 +426,8 @@ def test_whatever_a_page_sends_gets_an_answer_and_rendering_goes_on(page: str) -
                 await socket.send_str(text)
                 assert (await answer())["error"]
             await socket.send_bytes(b"\xff")
-            await socket.send_str(json.dumps({**view, "save": True}))
-            assert (await answer(save=True))["frame"] == 1
-            # The page is closed before its pictures are ready.
+            # The page is closed before its picture is ready.
             await socket.send_str(json.dumps({**view, "size": [400, 300]}))
-            await socket.send_str(json.dumps({**view, "size": [400, 300], "save": True}))
         async with aiohttp.ClientSession() as session, session.ws_connect(page + "socket") as socket:
             await socket.send_str(json.dumps({**view, "frame": 2}))
             assert (await answer())["frame"] == 2
@@ -526,105 +435,148 @@ def test_whatever_a_page_sends_gets_an_answer_and_rendering_goes_on(page: str) -
     asyncio.run(story())
 
 
-@pytest.mark.slow
+async def showing(browser: Browser) -> np.ndarray:
+    """The picture `[H, W, 3]` once it is final."""
+    await browser.until(f"{STATE}.settled")
+    left, top, width, height = await browser.run(
+        f"(box => [box.x, box.y, box.width, box.height])({INSIDE}.getElementById('stage').getBoundingClientRect())"
+    )
+    seen = pixels(await browser.screenshot())
+    return seen[int(top) : int(top + height), int(left) : int(left + width)]
+
+
+def rendered(file: Path, number: int, camera: str, size: tuple[int, int]) -> np.ndarray:
+    with Video(file, device="cpu", threads=1) as video:
+        return video[number].render(video[number].camera(camera).resized(*size)).rgb
+
+
 @needs_chromium
-def test_the_page_in_a_browser(cli: Cli, page: str, growing: Path, encoded: Path, tmp_path: Path) -> None:
-    async def shown(browser: Browser) -> np.ndarray:
-        """The picture on the canvas once it is final."""
-        await browser.until("viewer.state().settled")
-        url = await browser.run("document.getElementById('picture').toDataURL('image/png')")
-        return pixels(base64.b64decode(url.split(",", 1)[1]))
-
-    def decoded(frame: int, pose: object, size: list[int], *more: str) -> np.ndarray:
-        view = tmp_path / "view.png"
-        arguments = ("--frame", frame, "--pose", pose, "--size", "x".join(map(str, size)), "-o", view, "-f")
-        result = cli("decode", encoded, *arguments, *more)
-        assert result.code == 0, result.err
-        return pixels(view.read_bytes())
-
+def test_the_server_renders_for_a_browser_that_cannot(page: str, growing: Path, cli: Cli, tmp_path: Path) -> None:
     async def story() -> None:
         async with Browser((360, 320)) as browser:
+            await browser.call("Page.enable")
+            await browser.call("Page.addScriptToEvaluateOnNewDocument", source=WITHOUT_WEBGL)
             await browser.open(page)
-            await browser.until("window.viewer && viewer.state().frames == 2 && viewer.state().settled")
-            size = await browser.run("viewer.request().size")
-            # Live: the newest frame is shown, and each new one as it arrives.
-            assert await browser.run("viewer.state().following")
-            assert_same_picture(await shown(browser), decoded(2, "cam00", size))
-            with open(growing, "ab") as file:
-                file.write(b"".join(records(encoded)[3:]))
-            await browser.until("viewer.state().frames == 3 && !viewer.state().growing")
-            assert_same_picture(await shown(browser), decoded(3, "cam00", size))
-            assert await browser.run("document.getElementById('live').hidden")
-            facts = await browser.run("document.getElementById('facts').textContent")
-            assert "PSNR" in facts
-            assert "kB" in facts
-            # Scrub to the first frame, then step with a key.
-            box = await browser.run(
-                "(r => [r.x, r.y, r.width, r.height])(document.getElementById('slider').getBoundingClientRect())"
-            )
-            for kind in ("mousePressed", "mouseReleased"):
-                await browser.mouse(kind, box[0] + 6, box[1] + box[3] / 2, button="left", clickCount=1)
-            await browser.until("viewer.state().index == 0")
-            assert_same_picture(await shown(browser), decoded(1, "cam00", size))
-            await browser.run("document.getElementById('picture').focus()")
-            await browser.key("ArrowRight", "ArrowRight")
-            assert_same_picture(await shown(browser), decoded(2, "cam00", size))
-            # Another camera of the rig.
-            await browser.run("viewer.look(3)")
-            assert_same_picture(await shown(browser), decoded(2, "cam03", size))
-            # Orbit, pan, move closer: `decode` gives the same picture from there.
-            before = await browser.run("viewer.state().eye")
+            await browser.until(f"{STATE}.settled && {STATE}.rendering === 'server' && {STATE}.frames === 2")
+            picture = await showing(browser)
+            size = picture.shape[1], picture.shape[0]
+            assert await browser.run(f"{STATE}.following")
+            assert_same_picture(picture, rendered(growing, 2, "cam00", size))
+            # Another camera, another frame.
+            await browser.run(f"{INSIDE}.getElementById('picture').focus()")
+            await browser.key("Home")
+            await browser.key("v")
+            await browser.until(f"{STATE}.frame === 1 && {STATE}.through === 1")
+            assert_same_picture(await showing(browser), rendered(growing, 1, "cam01", size))
+            # From a place of one's own, `decode` gives the same picture.
             await browser.drag((180, 120), (210, 130))
-            await browser.drag((180, 120), (190, 110), button="right")
-            await browser.mouse("mouseWheel", 180, 120, deltaX=0, deltaY=-100)
-            picture = await shown(browser)
-            eye, wish = await browser.run("viewer.state().eye"), await browser.run("viewer.request()")
-            assert np.linalg.norm(np.subtract(eye["position"], before["position"])) > 0.05
-            assert eye["camera"] == ""
-            pose = tmp_path / "pose.json"
-            pose.write_text(
-                json.dumps(
-                    {"transform_matrix": [*wish["pose"], [0, 0, 0, 1]], "w": size[0], "h": size[1],
-                     "fl_y": wish["focal"] * size[1]}
-                )
-            )  # fmt: skip
-            there = decoded(2, pose, size)
-            assert_same_picture(picture, there)
-            assert np.abs(there.astype(int) - decoded(2, "cam03", size)).mean() > 2
-            # The saved picture is the one on screen.
+            await browser.until(f"{STATE}.through === 'own'")
+            picture = await showing(browser)
+            rows = np.reshape(await browser.run(f"{STATE}.pose"), (3, 4)).tolist()
+            with Reader(growing) as reader:
+                camera = reader.head.cameras[1]
+            pose, view = tmp_path / "pose.json", tmp_path / "view.png"
+            there = {"transform_matrix": [*rows, [0, 0, 0, 1]], "w": size[0], "h": size[1]}
+            pose.write_text(json.dumps({**there, "fl_y": camera.fy * size[1] / camera.height}))
+            result = cli("decode", growing, "--frame", 1, "--pose", pose, "--size", f"{size[0]}x{size[1]}", "-o", view)
+            assert result.code in (0, 3), result.err
+            assert_same_picture(picture, pixels(view.read_bytes()))
+            # What is saved is what is seen.
             await browser.run(
-                "window.made = []; window.blobs = []; window.link = URL.createObjectURL;"
+                "window.blobs = []; window.names = []; const link = URL.createObjectURL;"
                 "URL.createObjectURL = blob => { blobs.push(blob); return link(blob); };"
-                "HTMLAnchorElement.prototype.click = function() { made.push(this.download); }"
+                "HTMLAnchorElement.prototype.click = function() { names.push(this.download); }"
             )
-            await browser.key("p", "KeyP")
-            await browser.until("made.length == 1")
-            assert await browser.run("made[0]") == "live-000002.png"
-            data = await browser.run(
+            await browser.key("p")
+            await browser.until("names.length")
+            assert await browser.run("names[0]") == "live-000001.png"
+            saved = await browser.run(
                 "new Promise(done => { const reader = new FileReader();"
                 " reader.onload = () => done(reader.result); reader.readAsDataURL(blobs[0]); })"
             )
-            np.testing.assert_array_equal(pixels(base64.b64decode(data.split(",", 1)[1])), picture)
-            # Depth, and fly.
-            await browser.key("t", "KeyT")
-            assert np.abs((await shown(browser)).astype(int) - picture).mean() > 10
-            await browser.key("t", "KeyT")
-            await browser.key("f", "KeyF")
-            before = await browser.run("viewer.state().eye")
-            await browser.drag((180, 120), (200, 120))
-            after = await browser.run("viewer.state().eye")
-            # Looking around does not move the camera.
-            np.testing.assert_allclose(after["position"], before["position"])
-            assert np.abs(np.subtract(after["back"], before["back"])).max() > 0.01
-            # Playback loops.
-            await browser.key(" ", "Space")
-            seen = set()
-            while seen != {0, 1, 2}:
-                seen.add(await browser.run("viewer.state().index"))
-            await browser.key(" ", "Space")
-            assert not await browser.run("viewer.state().playing")
+            np.testing.assert_array_equal(pixels(base64.b64decode(saved.split(",", 1)[1])), picture)
+            await browser.key("t")
+            await browser.until(f"{STATE}.settled")
+            assert np.abs((await showing(browser)).astype(int) - picture).mean() > 10
+            await browser.key("i")
+            assert "by the server" in await browser.run(f"{INSIDE}.getElementById('facts').innerText")
 
     asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
+
+
+@needs_chromium
+def test_a_slow_device_leaves_rendering_to_the_server_unless_the_user_does_not(page: str) -> None:
+    slow = "let now = 0; performance.now = () => (now += 50);"
+
+    async def story() -> None:
+        async with Browser((360, 320)) as browser:
+            await browser.call("Page.enable")
+            await browser.call("Page.addScriptToEvaluateOnNewDocument", source=slow)
+            await browser.open(page)
+            await browser.until(f"{STATE}.rendering === 'server' && {STATE}.settled")
+            await browser.run(f"{INSIDE}.getElementById('picture').focus()")
+            for wanted in ("device", "server"):
+                await browser.key("n")
+                await browser.until(f"{STATE}.rendering === {wanted!r} && {STATE}.size")
+
+    asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
+
+
+def started(*arguments: object) -> tuple[subprocess.Popen[str], str]:
+    """A server, and its address."""
+    process = subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    process.wait(PATIENCE)
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+@needs_chromium
+def test_the_page_follows_a_file_on_another_server_through_a_lost_connection(encoded: Path, tmp_path: Path) -> None:
+    head, key, delta, second, index, end = records(encoded)
+    path = tmp_path / "far away.inv"
+    path.write_bytes(head + key)
+    serving, url = started("serve", path, "--address", 0)
+    viewing, address = started("view", url, "--no-browser", "--threads", 1)
+
+    async def story() -> None:
+        nonlocal serving
+        async with Browser((360, 320)) as browser:
+            await browser.open(address)
+            await browser.until(f"{STATE}.frame === 1 && {STATE}.following")
+            with path.open("ab") as file:
+                file.write(delta)
+            await browser.until(f"{STATE}.frame === 2")
+            stop(serving)
+            await browser.until(f"{INSIDE}.getElementById('note').innerText.includes('connection is lost')")
+            await browser.run(f"{INSIDE}.getElementById('picture').focus()")
+            await browser.key("Home")
+            await browser.until(f"{STATE}.frame === 1 && !{STATE}.following")
+            serving, _ = started("serve", path, "--address", url.split(":")[2].split("/")[0])
+            with path.open("ab") as file:
+                file.write(second)
+            await browser.until(f"{STATE}.frames === 3")
+            assert await browser.run(f"{STATE}.frame") == 1
+            await browser.key("l")
+            await browser.until(f"{STATE}.frame === 3 && {STATE}.following")
+            with path.open("ab") as file:
+                file.write(index + end)
+            await browser.until(f"{INSIDE}.getElementById('live').hidden")
+            picture = await showing(browser)
+            found = differences(picture, rendered(encoded, 3, "cam00", (picture.shape[1], picture.shape[0])))
+            assert found[0] >= LEAST_PSNR
+            assert found[1] <= MOST_BEYOND
+
+    try:
+        asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
+    finally:
+        stop(viewing)
+        stop(serving)
 
 
 def test_the_viewer_waits_for_a_file_that_does_not_exist_yet(encoded: Path, tmp_path: Path) -> None:

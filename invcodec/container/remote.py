@@ -28,11 +28,11 @@ _T = TypeVar("_T")
 _BLOCK = 1 << 16
 _CACHED = 256
 """Blocks in the cache."""
-_TIMEOUT = 30.0
+TIMEOUT = 30.0
 """Seconds within which a server must begin to answer, and send more of an answer."""
 _SLOWEST = 1 << 15
 """Bytes per second that a server must send of an answer, on average."""
-_TRANSIENT = (502, 503, 504)
+TRANSIENT = (502, 503, 504)
 
 
 def is_url(text: object) -> bool:
@@ -186,7 +186,7 @@ class Answer:
                 left -= len(part)
             return b"".join(parts)
 
-        return _result(body(), _TIMEOUT + limit / _SLOWEST)
+        return _result(body(), TIMEOUT + limit / _SLOWEST)
 
     def read1(self, size: int) -> bytes:
         """What there is of the body, `size` bytes at most, as soon as there is something; empty at its end.
@@ -194,7 +194,7 @@ class Answer:
         Raises:
             OSError: the connection broke, or nothing came in time.
         """
-        return _result(self._response.content.read(size), _TIMEOUT)
+        return _result(self._response.content.read(size), TIMEOUT)
 
     def close(self) -> None:
         self._response.close()
@@ -237,7 +237,7 @@ def open_url(url: str, headers: Mapping[str, str] | None = None) -> Answer:
         UsageError: any other status than success.
     """
     try:
-        answer = _result(_request(url, headers or {}), _TIMEOUT)
+        answer = _result(_request(url, headers or {}), TIMEOUT)
     except OSError as error:
         raise Unavailable(f"{url}: cannot be reached ({error.strerror or error})") from None
     if 200 <= answer.status < 300:
@@ -246,7 +246,7 @@ def open_url(url: str, headers: Mapping[str, str] | None = None) -> Answer:
         if answer.status == 416:
             raise _NoSuchRange
         reason = f"{answer.status} {answer.reason}"
-        if answer.status in _TRANSIENT:
+        if answer.status in TRANSIENT:
             raise NotYet(f"{url}: does not exist yet, or its server is busy ({reason})")
         if "Location" in answer.headers:
             moved = answer.headers["Location"]
@@ -255,21 +255,35 @@ def open_url(url: str, headers: Mapping[str, str] | None = None) -> Answer:
 
 
 async def _request(url: str, headers: Mapping[str, str]) -> Answer:
-    # Imported here, because most commands never use it.
-    import aiohttp
-
-    own = {"User-Agent": f"invcodec/{__version__}", "Accept-Encoding": "identity", **headers}
-    parts = urlsplit(url)
-    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-    # Cookies are not kept, bodies are not unpacked, and the times are bounded here.
-    session = aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
-    )
+    session = new_session()
     try:
-        return Answer(session, await session.get(url, headers=own, proxy=proxy, allow_redirects=False))
+        return Answer(session, await get(session, url, headers))
     except BaseException:
         await session.close()
         raise
+
+
+def new_session() -> aiohttp.ClientSession:
+    """For requests from one event loop, by `get`."""
+    # Imported here, because most commands never use it.
+    import aiohttp
+
+    # Cookies are not kept, bodies are not unpacked, and callers bound the times.
+    return aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
+    )
+
+
+async def get(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    """The response to a GET request, whatever its status; a redirection is not followed.
+
+    Raises:
+        aiohttp.ClientError, OSError, ValueError: there is none.
+    """
+    own = {"User-Agent": f"invcodec/{__version__}", "Accept-Encoding": "identity", **headers}
+    parts = urlsplit(url)
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    return await session.get(url, headers=own, proxy=proxy, allow_redirects=False)
 
 
 def with_query(url: str, query: str) -> str:

@@ -1,48 +1,29 @@
-"""The player with a file: as one page that holds both, or as a folder for any web server.
-
-The player is built from `player/`, and is part of the package as files of `invcodec/player/`.
-"""
+"""The player with a file: as one page that holds both, or as a folder for any web server."""
 
 from __future__ import annotations
 
 import base64
-import html
 from pathlib import Path
 
+from invcodec import pages
 from invcodec.errors import UsageError
 
-SITE = ("index.html", "inv-player.js")
-"""Files of a site beside the file that it plays, which is named CLIP."""
 CLIP = "clip.inv"
+"""The file that a site plays."""
 _MOST = 256 << 20
 """Bytes of a file that a page may hold: in base64 they have to fit one string, of 2^29 characters in Chromium."""
 
-_PLAYER = Path(__file__).parents[1] / "player"
-_SCRIPT = '<script type="module" src="inv-player.js"></script>'
-_SOURCE = f' src="{CLIP}"'
-_ELEMENT = f"<inv-player{_SOURCE} controls autoplay loop></inv-player>"
-_TITLE = "<title>invcodec</title>"
+_SCRIPT = f'<script type="module" src="{pages.SCRIPT}"></script>'
+_END = "</inv-player>"
 _OPEN = """
 const text = document.getElementById("clip").textContent;
 const clip = Uint8Array.from(atob(text), (each) => each.charCodeAt(0));
 document.querySelector("inv-player").open(new Blob([clip]));"""
 
 
-def part(name: str) -> str:
-    """The text of one of the player's files.
-
-    Raises:
-        UsageError: it is not there, as in a copy of the sources in which the player was not built.
-    """
-    try:
-        return (_PLAYER / name).read_text()
-    except FileNotFoundError:
-        raise UsageError(f"{_PLAYER / name}: the player is not built in this copy; run 'make player'") from None
-
-
-def site_index(title: str) -> str:
-    """The page of a site, which loads the player and CLIP from beside it."""
-    return part("index.html").replace(_TITLE, f"<title>{html.escape(title)}</title>")
+def site_files(title: str) -> dict[str, str]:
+    """The files of a site beside CLIP, by name."""
+    return {pages.PAGE: pages.page(title, src=CLIP, autoplay="", loop=""), pages.SCRIPT: pages.part(pages.SCRIPT)}
 
 
 def page(clip: Path, title: str) -> str:
@@ -54,7 +35,7 @@ def page(clip: Path, title: str) -> str:
     if clip.stat().st_size > _MOST:
         raise UsageError(f"{clip}: a page holds at most {_MOST >> 20} MB; use --site")
     # Within strings and templates of a script, a backslash before the slash changes nothing.
-    script = part("inv-player.js").replace("</script", "<\\/script")
+    script = pages.part(pages.SCRIPT).replace("</script", "<\\/script")
     held = f'<script type="text/plain" id="clip">{base64.b64encode(clip.read_bytes()).decode()}</script>'
-    shown = site_index(title).replace(_SCRIPT, f'<script type="module">{script}{_OPEN}</script>')
-    return shown.replace(_ELEMENT, _ELEMENT.replace(_SOURCE, "") + held)
+    shown = pages.page(title, autoplay="", loop="").replace(_END, _END + held)
+    return shown.replace(_SCRIPT, f'<script type="module">{script}{_OPEN}</script>')

@@ -51,16 +51,13 @@ def follow_file(path: Path, stopped: Callable[[], bool]) -> Generator[tuple[Scan
         growing.close()
 
 
-def follow_url(
-    url: str, stopped: Callable[[], bool], status: Callable[[str], None] = lambda text: None
-) -> Generator[tuple[Scanner, Record]]:
+def follow_url(url: str, stopped: Callable[[], bool]) -> Generator[tuple[Scanner, Record]]:
     """Records of a file that a server is streaming, from its last keyframe on, each as soon as it is complete.
 
     After a lost connection it reconnects, and starts again at the last keyframe with a new scanner.
 
     Args:
         stopped: polled; whether to stop.
-        status: called with "connected" and "lost" when the connection is made and lost.
 
     Raises:
         UsageError: the server does not support following.
@@ -73,7 +70,6 @@ def follow_url(
             with closing(open_url(with_query(url, "follow"))) as answer:
                 if answer.headers.get("Inv-Answer") != "follow":
                     raise UsageError(f"{url}: this server cannot stream growing files; use 'invcodec serve' there")
-                status("connected")
                 while data := answer.read1(_CHUNK):
                     for found in scanner.feed(data):
                         # Each connection begins with frames that were received before: they are no progress.
@@ -92,6 +88,5 @@ def follow_url(
             # Corrupt bytes count as a lost connection: the server has checked the file itself.
             if isinstance(error, InvError) and not isinstance(error, DamagedError):
                 raise
-        status("lost")
         sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
         attempt += 1

@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from time import time
 
 from invcodec.coding.chain import Follower, StateReader
 from invcodec.coding.state import State
@@ -21,25 +19,12 @@ from invcodec.errors import DamagedError, InvError
 from invcodec.geometry.camera import Camera
 from invcodec.streaming.follow import follow_file, follow_url
 
-_GROWING = ("open", "truncated")
-"""Status of a file that may be growing."""
+GROWING = ("open", "truncated")
+"""Statuses of a file that may be growing."""
 _PATIENCE = 1.0
 """Seconds that closing waits for the thread that follows the file."""
 _KEPT = 4
 """Number of the newest frames whose states are kept."""
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """When a frame of a growing file arrived.
-
-    Attributes:
-        at: in seconds since 1970.
-        decoding: seconds that decoding took.
-    """
-
-    at: float
-    decoding: float
 
 
 class FollowedFile:
@@ -49,32 +34,29 @@ class FollowedFile:
 
     Args:
         name: path or URL.
-        changed: called from another thread after any change.
 
     Attributes:
         frames: all known frames, in order. A list is only ever appended to; for a frame in between, it is replaced.
-        arrivals: by number, for the newest frames that arrived since the file was opened.
         growing: whether more frames may arrive.
-        connected: whether the server can be reached.
+        changed: called from another thread after any change.
         generation: incremented when another file takes this one's place; everything else is then reset.
 
     Raises:
         UsageError, DamagedError, UnsupportedError, LimitError: as `Reader`.
     """
 
-    def __init__(self, name: str, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self.path = Path(name)
-        self._changed = changed
+        self.changed: Callable[[], None] = lambda: None
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         """For everything but the reader; held briefly, and taken after `_reading`."""
         self._reading = threading.Lock()
         """For using, replacing and closing the reader."""
         self.generation = 0
-        self.connected = True
         self._begin(StateReader(name))
-        self.growing = self._reader.status in _GROWING
+        self.growing = self._reader.status in GROWING
         self._thread = threading.Thread(target=self._follow, daemon=True)
         if self.growing:
             self._thread.start()
@@ -83,9 +65,8 @@ class FollowedFile:
         self._reader = reader
         self.head: Head = reader.head
         # A finished file's stay on disk.
-        self.frames = reader.frames.copy() if reader.status in _GROWING else reader.frames
+        self.frames = reader.frames.copy() if reader.status in GROWING else reader.frames
         self._live: dict[int, tuple[Record, State]] = {}
-        self.arrivals: dict[int, Arrival] = {}
 
     @property
     def status(self) -> str:
@@ -107,6 +88,11 @@ class FollowedFile:
         with self._reading:
             self._reader.close()
 
+    def expects(self, number: int) -> bool:
+        """Whether a frame may still arrive."""
+        with self._lock:
+            return self.growing and (not self.frames or number > self.frames[-1].number)
+
     def entry(self, number: int) -> FrameEntry:
         with self._lock:
             found = self._known(number)
@@ -122,15 +108,16 @@ class FollowedFile:
         try:
             self._take_all()
         except (InvError, OSError):
-            self.connected = False
+            # What can be shown are the frames so far.
+            pass
         finally:
             self.growing = False
-            self._changed()
+            self.changed()
 
     def _take_all(self) -> None:
         """Take frames as they arrive, until the file ends."""
         records = (
-            follow_url(self.name, self._stopped.is_set, self._set_connected)
+            follow_url(self.name, self._stopped.is_set)
             if is_url(self.name)
             else follow_file(self.path, self._stopped.is_set)
         )
@@ -142,16 +129,11 @@ class FollowedFile:
                     self._catch_up()
                 if found.entry is None or scanner.head is None:
                     continue
-                arrived = time()
                 try:
                     state = follower.apply(scanner.head, found)
                 except DamagedError:
                     continue
-                self._take(scanner.head, found, state, Arrival(arrived, time() - arrived))
-
-    def _set_connected(self, status: str) -> None:
-        self.connected = status == "connected"
-        self._changed()
+                self._take(scanner.head, found, state)
 
     def _catch_up(self) -> None:
         """Add the frames before the start of a stream, which starts at the last keyframe.
@@ -175,7 +157,7 @@ class FollowedFile:
                 self.generation += 1
             else:
                 self._add([entry for entry, there in zip(fresh.frames, known, strict=True) if there is None])
-        self._changed()
+        self.changed()
 
     def _replace(self, fresh: StateReader) -> bool:
         """Replace the reader, whose lock is held; False if this file has been closed, and then `fresh` is, too."""
@@ -194,7 +176,7 @@ class FollowedFile:
         for entry in entries:
             self.frames.append(entry)
 
-    def _take(self, head: Head, found: Record, state: State, arrival: Arrival) -> None:
+    def _take(self, head: Head, found: Record, state: State) -> None:
         entry = found.entry
         assert entry is not None
         with self._lock:
@@ -202,12 +184,10 @@ class FollowedFile:
                 return
             if self._known(entry.number) is None:
                 self._add([entry])
-                self.arrivals[entry.number] = arrival
             self._live[entry.number] = found, state
-            for old in (self._live, self.arrivals):
-                while len(old) > _KEPT:
-                    del old[next(iter(old))]
-        self._changed()
+            while len(self._live) > _KEPT:
+                del self._live[next(iter(self._live))]
+        self.changed()
 
     @contextmanager
     def _reader_with(self, number: int) -> Iterator[StateReader]:
@@ -216,12 +196,6 @@ class FollowedFile:
             if number not in self._reader:
                 self._replace(StateReader(self.name))
             yield self._reader
-
-    @contextmanager
-    def listed(self) -> Iterator[FrameList]:
-        """All known frames. They may be read from the file, so nothing else is meanwhile."""
-        with self._reading:
-            yield self.frames
 
     def state_at(self, number: int) -> State:
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,6 @@ from PIL import Image
 from invcodec.decoding.video import Video, View
 from invcodec.errors import UsageError
 from invcodec.geometry.camera import Camera, check_pose
-from invcodec.geometry.rig import default_view, focus_point
 from invcodec.streaming.followed import FollowedFile
 
 MAX_PIXELS = 1920 * 1080
@@ -47,7 +45,7 @@ class ViewRequest:
         size: width and height in pixels.
         camera: name of one of the rig's cameras, or empty.
         pose: `[3, 4]` camera-to-world, if no camera is named.
-        focal: focal length as a multiple of the picture's height, if no camera is named.
+        focal: focal length as a multiple of the picture's height.
         depth: show depth in false colours.
         serial: the client's number of this request, returned with each picture.
     """
@@ -69,13 +67,15 @@ class ViewRequest:
         """
         try:
             width, height = (int(side) for side in data["size"])
-            focal = float(data.get("focal") or 1.0)
+            focal = float(data["focal"])
             camera = str(data.get("camera") or "")
             pose = None if camera else check_pose(data["pose"], "view")
             request = cls(int(data["frame"]), (width, height), camera, pose, focal, bool(data.get("depth")),
                        int(data.get("serial", 0)))  # fmt: skip
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UsageError(f"view: invalid request ({error})") from None
+        if abs(request.number) >= 1 << 63:
+            raise UsageError("view: no such frame")
         if not (1 <= width <= 8192 and 1 <= height <= 8192 and width * height <= MAX_PIXELS and 0.05 < focal < 50):
             raise UsageError("view: size or focal length out of range")
         return request
@@ -103,21 +103,18 @@ class Client:
     Attributes:
         request: the view that is still to be rendered in full, or None.
         level: how many pictures of it have been delivered.
-        order: the view that is still to be rendered to be saved, or None.
     """
 
     def __init__(self, deliver: Callable[[Picture], None]) -> None:
         self.deliver = deliver
         self.request: ViewRequest | None = None
         self.level = 0
-        self.order: ViewRequest | None = None
 
 
 class RenderService:
     """Renders for all clients, one strip of a picture at a time, in a thread of its own.
 
-    Clients that look come before those that wait for a picture to save, which is rendered while nobody looks, or else
-    by one strip after each picture that is looked at.
+    A frame that has not arrived yet is waited for.
 
     Args:
         file: the file to render, which is closed together with the service.
@@ -130,10 +127,15 @@ class RenderService:
         self._clients: list[Client] = []
         self._work = threading.Condition()
         self._closed = False
-        self._videos: dict[str, tuple[int, Video]] = {}
+        self._video: tuple[int, Video] | None = None
         self._speed = _FIRST_GUESS
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+        file.changed = self._wake
+
+    def _wake(self) -> None:
+        with self._work:
+            self._work.notify_all()
 
     def close(self) -> None:
         with self._work:
@@ -149,7 +151,7 @@ class RenderService:
     def remove(self, client: Client) -> None:
         with self._work:
             self._clients.remove(client)
-            client.request = client.order = None
+            client.request = None
 
     def show(self, client: Client, request: ViewRequest) -> None:
         """Render this view for a client, in place of the one before."""
@@ -157,64 +159,37 @@ class RenderService:
             client.request, client.level = request, 0
             self._work.notify_all()
 
-    def save(self, client: Client, request: ViewRequest) -> None:
-        """Render this view once, at full size, as PNG, in place of the one ordered before."""
-        with self._work:
-            client.order = request
-            self._work.notify_all()
-
-    def _wait(self) -> bool:
-        """Wait for something to do; False once the service closes."""
-        with self._work:
-            self._work.wait_for(lambda: self._closed or any(each.request or each.order for each in self._clients))
-            return not self._closed
-
-    def _run(self) -> None:
-        while self._wait():
-            self._paint_view()
-            self._paint_order()
-
-    def _paint_view(self) -> None:
-        """The next picture for a client that looks: the coarsest first, clients in turn."""
-        with self._work:
-            looking = [(each.level, each, each.request) for each in self._clients if each.request is not None]
-            if not looking:
-                return
-            _, client, request = min(looking, key=lambda row: row[0])
-            self._to_the_end(client)
-        with self._answering(client, request):
-            self._serve(client, request)
-
-    def _paint_order(self) -> None:
-        """The next picture to save, clients in turn, and all that is looked at meanwhile."""
-        with self._work:
-            ordered = [(each, each.order) for each in self._clients if each.order is not None]
-            if not ordered:
-                return
-            client, order = ordered[0]
-            self._to_the_end(client)
-
-        def wanted() -> bool:
-            self._paint_view()
-            return client.order is order and not self._closed
-
-        with self._answering(client, order, saved=True):
-            # The frame that is looked at stays loaded in a video of its own.
-            video = self._video("order")
-            view = self._render(video, order, order.size, wanted)
-            if view is not None:
-                self._done(client, order)
-                data, kind = _encode(video, view, order, exact=True)
-                about = {"saved": True, "frame": order.number, "depth": order.depth, "type": kind}
-                client.deliver(Picture(data, about))
-
-    def _to_the_end(self, client: Client) -> None:
-        """Others come before this client now."""
+    def _next(self) -> tuple[Client, ViewRequest] | None:
+        """Of what can be rendered now, the coarsest picture comes first, and clients take turns."""
+        looking = [
+            (each.level, each, each.request)
+            for each in self._clients
+            if each.request is not None and not self.file.expects(each.request.number)
+        ]
+        if not looking:
+            return None
+        _, client, request = min(looking, key=lambda row: row[0])
+        # Others come before this client now.
         self._clients.remove(client)
         self._clients.append(client)
+        return client, request
+
+    def _wait(self) -> tuple[Client, ViewRequest] | None:
+        """Wait for something to do; None once the service closes."""
+        with self._work:
+            while not self._closed:
+                if found := self._next():
+                    return found
+                self._work.wait()
+        return None
+
+    def _run(self) -> None:
+        while found := self._wait():
+            with self._answering(*found):
+                self._serve(*found)
 
     @contextmanager
-    def _answering(self, client: Client, request: ViewRequest, *, saved: bool = False) -> Iterator[None]:
+    def _answering(self, client: Client, request: ViewRequest) -> Iterator[None]:
         """Whatever goes wrong with a request, its client is told, and the thread goes on."""
         try:
             yield
@@ -222,16 +197,14 @@ class RenderService:
             self._done(client, request)
             text = str(error) or type(error).__name__
             with suppress(Exception):
-                client.deliver(Picture(b"", {"saved": saved, "serial": request.serial, "error": text}))
+                client.deliver(Picture(b"", {"serial": request.serial, "error": text}))
 
-    def _video(self, use: str) -> Video:
-        """The video for a use, opened again if another file has taken its place."""
-        generation, video = self._videos.get(use, (None, None))
-        if video is None or generation != self.file.generation:
-            generation = self.file.generation
-            video = Video(self.file, **self._options)
-            self._videos[use] = generation, video
-        return video
+    def _opened(self) -> Video:
+        """The video, opened again if another file has taken its place."""
+        generation = self.file.generation
+        if self._video is None or self._video[0] != generation:
+            self._video = generation, Video(self.file, **self._options)
+        return self._video[1]
 
     def _serve(self, client: Client, request: ViewRequest) -> None:
         """Render and deliver the next finer picture of a client's view."""
@@ -239,33 +212,24 @@ class RenderService:
         level = min(client.level, len(sizes) - 1)
         started = clock()
         self.file.entry(request.number)
-        video = self._video("look")
-        self.file.state_at(request.number)
-        decoded = clock()
+        video = self._opened()
         view = self._render(video, request, sizes[level], lambda: not level or client.request is request)
         if view is None:
             return
-        rendered = clock()
         final = level == len(sizes) - 1
         data, kind = _encode(video, view, request, exact=final)
-        entry, stats = self.file.entry(request.number), self.file.stats_at(request.number)
-        arrival, fidelity = self.file.arrivals.get(request.number), stats.fidelity
+        stats = self.file.stats_at(request.number)
+        fidelity = stats.fidelity
         about = {
             "serial": request.serial,
             "frame": request.number,
-            "time": float(entry.time),
-            "kind": entry.kind,
-            "bytes": entry.length,
             "psnr": fidelity.psnr if fidelity else None,
             "psnr_moving": fidelity.psnr_moving if fidelity else None,
-            "captured": None if stats.captured is None else stats.captured / 1000,
-            "arrived": arrival.at if arrival else None,
+            "captured": stats.captured,
             "size": sizes[level],
             "final": final,
             "type": kind,
-            "decoding": decoded - started + (arrival.decoding if arrival else 0.0),
-            "rendering": rendered - decoded,
-            "encoding": clock() - rendered,
+            "took": clock() - started,
         }
         if final:
             self._done(client, request)
@@ -279,8 +243,6 @@ class RenderService:
         with self._work:
             if client.request is request:
                 client.request = None
-            if client.order is request:
-                client.order = None
 
     def _sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Sizes of a view's pictures, from one that renders quickly to the full size, each four times the last."""
@@ -316,10 +278,13 @@ class RenderService:
 
 def _camera(video: Video, request: ViewRequest, size: tuple[int, int]) -> Camera:
     width, height = size
-    if request.camera:
-        return video[request.number].camera(request.camera).resized(width, height)
-    base = video.cameras[0]
     focal = request.focal * height
+    if request.camera:
+        camera = video[request.number].camera(request.camera).resized(width, height)
+        zoom = focal / camera.fy
+        cx, cy = (half + (at - half) * zoom for at, half in ((camera.cx, width / 2), (camera.cy, height / 2)))
+        return replace(camera, fx=camera.fx * zoom, fy=focal, cx=cx, cy=cy)
+    base = video.cameras[0]
     assert request.pose is not None
     return Camera("", width, height, focal, focal, width / 2, height / 2, request.pose, near=base.near, far=base.far)
 
@@ -356,40 +321,3 @@ def _false_colours(depth: np.ndarray, rig: tuple[Camera, ...]) -> np.ndarray:
     part = (place - low)[..., None]
     colours = _TURBO[low] * (1 - part) + _TURBO[low + 1] * part
     return np.where(there[..., None], np.rint(colours), 0).astype(np.uint8)
-
-
-def scene(file: FollowedFile) -> dict[str, Any]:
-    """The scene's description for a page: its cameras, scale and frame rate, in types that JSON has."""
-    rig = file.head.cameras
-    centres = np.stack([camera.pose[:, 3] for camera in rig])
-    spread = float(np.linalg.norm(centres - centres.mean(0), axis=1).max()) or 1.0
-    up = np.mean([camera.pose[:, 1] for camera in rig], 0)
-    start = default_view(rig)
-    views = [(camera.name + (" (held out)" if camera.held_out else ""), camera) for camera in rig]
-    if not start.name:
-        views.insert(0, ("middle of the rig", start))
-    return {
-        "name": file.path.name,
-        "rate": float(file.head.frame_rate),
-        "transparent": file.head.background is None,
-        "up": (up / (np.linalg.norm(up) or 1.0)).tolist(),
-        "spread": spread,
-        "start": next(i for i, (_, camera) in enumerate(views) if camera is start),
-        "views": [
-            {
-                "label": label,
-                "camera": camera.name,
-                "pose": camera.pose.tolist(),
-                "focal": camera.fy / camera.height,
-                "aspect": camera.width / camera.height,
-                "distance": _distance(rig, camera, spread),
-            }
-            for label, camera in views
-        ],
-    }
-
-
-def _distance(rig: tuple[Camera, ...], camera: Camera, spread: float) -> float:
-    """Distance from a camera to the centre of interest."""
-    distance = float(np.linalg.norm(focus_point(rig, camera) - camera.pose[:, 3]))
-    return distance if math.isfinite(distance) and distance > 0 else 3 * spread

@@ -38,48 +38,31 @@ _DRAIN = 5.0
 """Seconds that followers have to receive the last records after the encoder has ended."""
 
 
-class FileServer:
-    """Web application that serves one file.
+class ServedFile:
+    """A file on disk, finished or growing, as clients get it; an async context manager, within which it is watched.
 
     Args:
         path: of the file, which need not exist yet.
         stale: see `GrowingFile`.
-        stop: once set, the server ends as soon as its followers have received everything, at most 5 s later.
-        hosts: as for `serving`.
+
+    Attributes:
+        followers: how many clients are following it.
     """
 
-    def __init__(
-        self, path: Path, stale: FileId | None = None, stop: Event | None = None, hosts: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, path: Path, stale: FileId | None = None) -> None:
         self._growing = GrowingFile(path, stale)
-        self._stop = stop
-        self._hosts = hosts
         self._changed = asyncio.Condition()
-        self._followers = 0
-        self._name = path.name
+        self.followers = 0
 
-    def application(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/", self._greet)
-        app.router.add_get("/{name}", self._file)
-        return app
+    async def __aenter__(self) -> ServedFile:
+        self._watching = asyncio.create_task(self._watch())
+        return self
 
-    async def run(self, listening: socket.socket) -> None:
-        """Serve until cancelled or stopped."""
-        async with serving(self.application(), listening, self._hosts):
-            watching = asyncio.create_task(self._watch())
-            try:
-                # An encoder that was killed cannot set the event.
-                encoder = multiprocessing.parent_process()
-                while not (self._stop and self._stop.is_set()) and (encoder is None or encoder.is_alive()):
-                    await asyncio.sleep(0.05)
-                for _ in range(round(_DRAIN / 0.05)):
-                    if not self._followers:
-                        break
-                    await asyncio.sleep(0.05)
-            finally:
-                watching.cancel()
-                self._growing.close()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watching.cancel()
+        self._growing.close()
 
     async def _watch(self) -> None:
         while True:
@@ -94,13 +77,8 @@ class FileServer:
             else:
                 await asyncio.sleep(_IDLE if self._growing.finished or self._growing.broken else POLL)
 
-    async def _greet(self, request: web.Request) -> web.Response:
-        url = f"http://{request.headers.get('Host', 'localhost')}/{quote(self._name)}"
-        return web.Response(text=f"{url}\n\nWatch it with: invcodec view {url}\n")
-
-    async def _file(self, request: web.Request) -> web.StreamResponse:
-        if request.match_info["name"] != self._name:
-            raise web.HTTPNotFound
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a client's request for the file, a range of it, or what its query asks for."""
         if not self._growing.head:
             if self._growing.generation and self._growing.broken:
                 raise web.HTTPNotFound
@@ -151,14 +129,14 @@ class FileServer:
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        self._followers += 1
+        self.followers += 1
         try:
             await self._stream(request, response)
         except InvError:
             # The stream of a corrupt file ends here; its reader reports the damage.
             pass
         finally:
-            self._followers -= 1
+            self.followers -= 1
         return response
 
     async def _stream(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -202,6 +180,51 @@ class FileServer:
                 async with self._changed:
                     if growing.generation == generation and last == growing.size and not growing.finished:
                         await self._changed.wait()
+
+
+class FileServer:
+    """Web application that serves one file.
+
+    Args:
+        path, stale: as for `ServedFile`.
+        stop: once set, the server ends as soon as its followers have received everything, at most 5 s later.
+        hosts: as for `serving`.
+    """
+
+    def __init__(
+        self, path: Path, stale: FileId | None = None, stop: Event | None = None, hosts: Sequence[str] = ()
+    ) -> None:
+        self.file = ServedFile(path, stale)
+        self._stop = stop
+        self._hosts = hosts
+        self._name = path.name
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/", self._greet)
+        app.router.add_get("/{name}", self._answer)
+        return app
+
+    async def run(self, listening: socket.socket) -> None:
+        """Serve until cancelled or stopped."""
+        async with serving(self.application(), listening, self._hosts), self.file:
+            # An encoder that was killed cannot set the event.
+            encoder = multiprocessing.parent_process()
+            while not (self._stop and self._stop.is_set()) and (encoder is None or encoder.is_alive()):
+                await asyncio.sleep(0.05)
+            for _ in range(round(_DRAIN / 0.05)):
+                if not self.file.followers:
+                    break
+                await asyncio.sleep(0.05)
+
+    async def _greet(self, request: web.Request) -> web.Response:
+        url = f"http://{request.headers.get('Host', 'localhost')}/{quote(self._name)}"
+        return web.Response(text=f"{url}\n\nWatch it with: invcodec view {url}\n")
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.match_info["name"] != self._name:
+            raise web.HTTPNotFound
+        return await self.file.answer(request)
 
 
 def serve(

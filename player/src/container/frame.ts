@@ -42,6 +42,8 @@ const number: Rule<bigint> = (value, what) => {
 export interface Stats {
   /** Quality as PSNR in decibels, over pixels that the encoder chose. */
   psnr: number | null;
+  /** That of the pixels that changed since the frame before. */
+  psnrMoving: number | null;
   /** When a live frame was captured, in milliseconds since 1970 (UTC). */
   captured: number | null;
 }
@@ -51,8 +53,12 @@ const stats: Rule<Stats> = (value, what) => {
   const items = list((each: Value | undefined) => each)(value, what);
   const sound = items.slice(0, 5).every((each) => each === null || isInteger(each));
   need(sound, "damaged", `${what} are not integers`);
-  const [psnr, captured] = [items[2], items[5]].map((each) => (isInteger(each) ? Number(each) : null));
-  return { psnr: psnr == null ? null : psnr / 100, captured: captured ?? null };
+  const whole = (index: number): number | null => (isInteger(items[index]) ? Number(items[index]) : null);
+  const decibels = (index: number): number | null => {
+    const hundredths = whole(index);
+    return hundredths === null ? null : hundredths / 100;
+  };
+  return { psnr: decibels(2), psnrMoving: decibels(3), captured: whole(5) };
 };
 
 /**

@@ -22,6 +22,7 @@ const KEYS = [
   ["L", "live"],
   [],
   ["T", "depth"],
+  ["N", "render on the server, if there is one"],
   ["F", "full screen"],
   ["P, C", "save the picture, copy a link"],
   ["I, ?", "statistics, this list"],
@@ -41,6 +42,7 @@ export const CONTENT = `
 <div class="stage" id="stage">
   <canvas class="picture" id="picture" tabindex="0" role="application" aria-label="View of the scene"
     aria-roledescription="scene"></canvas>
+  <canvas class="sent" id="sent" hidden></canvas>
   <div class="busy" id="busy" hidden></div>
 </div>
 <dl class="panel facts" id="facts" hidden></dl>
@@ -52,6 +54,7 @@ export const CONTENT = `
   <label>Camera<select id="camera"></select></label>
   ${item("fly", "Fly", "G", 'aria-pressed="false"')}
   ${item("depth", "Depth", "T", 'aria-pressed="false"')}
+  ${item("server", "Render on the server", "N", 'aria-pressed="false" hidden')}
   <hr>
   <label>Speed<select id="speed">${SPEEDS.map((speed) => `<option value="${speed}">${speedOf(speed)}</option>`).join("")}</select></label>
   ${item("loop", "Loop", "O", 'aria-pressed="false"')}

@@ -1,10 +1,12 @@
 /** The element `<inv-player src="clip.inv" controls autoplay>`. */
 
+import type { Stats } from "../container/frame";
 import type { Camera } from "../container/head";
-import { InvError } from "../errors";
-import type { Frame } from "../field/frame";
+import { InvError, need } from "../errors";
+import type { Entry } from "../playback/messages";
 import { Video } from "../playback/video";
-import { Painter } from "../render/painter";
+import { Painter, type Painting } from "../render/painter";
+import { Remote } from "../render/remote";
 import { Clock, SPEEDS } from "./clock";
 import { CONTENT, sizeText, timeText } from "./controls";
 import { approach, type Eye, eyeOf, fitted, look, move, orbit, pinhole, poseOf, type Vector } from "./eye";
@@ -15,6 +17,8 @@ import { depthsOf, distanceOf, middleOf, type Rig, rigOf, start } from "./rig";
 import { STYLE } from "./style";
 import { drawTimeline } from "./timeline";
 
+const NO_WEBGL =
+  "This browser has no WebGL 2, by which scenes are rendered. Update it, or allow hardware acceleration.";
 /** Pixels of the largest picture: more take long and show little. */
 const MOST_PIXELS = 1920 * 1080;
 /** Milliseconds after which something is seen to take long. */
@@ -32,17 +36,30 @@ type Through = number | "middle" | "own";
 
 type Keys = Record<string, () => void>;
 
+/** What is known of the frame that is shown. */
+interface Shown {
+  number: number;
+  time: number;
+  stats: Stats;
+  /** In effect at this frame, if this device has decoded it. */
+  cameras?: Camera[];
+}
+
 /** A video of a radiance field, and everything to look at it from any side. */
 export class InvPlayer extends HTMLElement {
-  static readonly observedAttributes = ["src", "controls", "loop"];
+  static readonly observedAttributes = ["src", "controls", "loop", "server"];
 
   private readonly root = this.attachShadow({ mode: "open" });
   private readonly clock = new Clock();
   private readonly held = new Set<string>();
   private video: Video | null = null;
-  private painter: Painter | null = null;
+  private painter: Painting | null = null;
   private rig: Rig | null = null;
-  private frame: Frame | null = null;
+  private frame: Shown | null = null;
+  /** Whether this device was found to be too slow, and what the user wants instead of what follows from that. */
+  private isWeak = false;
+  private choice: "device" | "server" | null = null;
+  private preparing = 0;
   /** Position of the frame that is shown, and of the one that is waited for. */
   private position = -1;
   private wanted = -1;
@@ -61,7 +78,9 @@ export class InvPlayer extends HTMLElement {
     super();
     this.root.innerHTML = `<style>${STYLE}</style>${CONTENT}`;
     this.get("picture").addEventListener("webglcontextlost", (event) => event.preventDefault());
-    this.get("picture").addEventListener("webglcontextrestored", () => this.repaint());
+    this.get("picture").addEventListener("webglcontextrestored", () => {
+      if (!this.isRemote) this.prepare();
+    });
     this.listenToControls();
     listen(this.get("picture"), {
       turn: (dx, dy) => this.turn(dx, dy),
@@ -141,6 +160,7 @@ export class InvPlayer extends HTMLElement {
       following: this.following,
       settled: this.painter?.progress.settled === true && this.wanted < 0 && this.frame !== null,
       size: this.painter?.progress.size ?? null,
+      rendering: this.painter && (this.painter instanceof Remote ? "server" : "device"),
     };
   }
 
@@ -162,6 +182,7 @@ export class InvPlayer extends HTMLElement {
 
   attributeChangedCallback(name: string): void {
     if (name === "src" && this.isConnected) this.open(this.src);
+    if (name === "server" && this.isConnected) this.prepare();
     if (name === "loop") this.clock.loop = this.hasAttribute("loop");
     this.showState();
     this.resize();
@@ -174,8 +195,6 @@ export class InvPlayer extends HTMLElement {
     if (!from) return;
     const follow = typeof from === "string" && new URL(from, document.baseURI).searchParams.has("follow");
     this.note(follow ? "Waiting for the first frame…" : "");
-    const gl = this.context();
-    if (!gl) return;
     try {
       const video = await Video.open(from, { follow });
       if (turn !== this.opening) return video.close();
@@ -191,7 +210,7 @@ export class InvPlayer extends HTMLElement {
       this.changed("entries");
       if (video.ending) this.changed("end");
       if (video.error) this.changed("error");
-      await this.repaint();
+      await this.prepare();
     } catch (error) {
       if (turn === this.opening) this.fail(error);
     }
@@ -199,39 +218,73 @@ export class InvPlayer extends HTMLElement {
 
   private context(): WebGL2RenderingContext | null {
     const options = { antialias: false, depth: false, powerPreference: "high-performance" } as const;
-    const gl = this.get<HTMLCanvasElement>("picture").getContext("webgl2", options) as WebGL2RenderingContext | null;
-    if (!gl) {
-      this.fail(
-        "This browser has no WebGL 2, by which scenes are rendered. Update it, or allow hardware acceleration.",
-      );
-    }
-    return gl;
+    return this.get<HTMLCanvasElement>("picture").getContext("webgl2", options) as WebGL2RenderingContext | null;
   }
 
-  /** Prepare to paint: at first, or after the graphics driver lost everything. */
-  private async repaint(): Promise<void> {
-    const [gl, video] = [this.context(), this.video];
-    if (!gl || !video) return;
+  /** Whether the server renders. */
+  private get isRemote(): boolean {
+    return this.hasAttribute("server") && (this.choice ?? (this.isWeak ? "server" : "device")) === "server";
+  }
+
+  /** Prepare to paint: at first, where the user wants it, or after the graphics driver lost everything. */
+  private async prepare(): Promise<void> {
+    const { video } = this;
+    if (!video) return;
+    const turn = ++this.preparing;
+    this.clear();
     try {
-      const canvas = this.get<HTMLCanvasElement>("picture");
-      const painter = await Painter.create(canvas, gl, video.head, () => this.showFacts());
-      if (video !== this.video) return painter.close();
+      const painter = this.isRemote ? this.remote() : await this.renderer(video);
+      if (turn !== this.preparing) return painter.close();
       this.painter = painter;
-      this.resize();
-      if (this.frame) painter.load(this.frame);
-      this.see();
     } catch (error) {
-      this.fail(error);
+      if (turn !== this.preparing) return;
+      if (this.choice !== null || !this.hasAttribute("server") || this.isWeak) {
+        this.close();
+        return this.fail(error);
+      }
+      this.isWeak = true;
+      return this.prepare();
     }
+    this.get("sent").hidden = !this.isRemote;
+    this.resize();
+    const position = this.wanted < 0 ? this.position : this.wanted;
+    this.position = this.wanted = -1;
+    if (position >= 0) this.want(position);
+    this.see();
+  }
+
+  private remote(): Remote {
+    const address = this.getAttribute("server")!;
+    const canvas = this.get<HTMLCanvasElement>("sent");
+    return new Remote(
+      canvas,
+      address,
+      () => this.showFacts(),
+      (problem) => this.note(problem),
+    );
+  }
+
+  /** @throws InvError this device cannot render the file. */
+  private async renderer(video: Video): Promise<Painter> {
+    const gl = this.context();
+    need(gl !== null, "unsupported", NO_WEBGL);
+    return Painter.create(this.get<HTMLCanvasElement>("picture"), gl, video.head, () => this.showFacts());
+  }
+
+  /** Nothing that was painted stays. */
+  private clear(): void {
+    this.painter?.close();
+    this.painter = null;
+    Object.assign(this.get("picture"), { width: 1, height: 1 });
+    Object.assign(this.get("sent"), { width: 1, height: 1, hidden: true });
   }
 
   private close(): void {
+    this.preparing++;
+    this.clear();
     this.video?.close();
-    this.painter?.close();
-    this.video = this.painter = this.rig = this.frame = this.eye = null;
+    this.video = this.rig = this.frame = this.eye = null;
     this.position = this.wanted = -1;
-    // Nothing of the last file stays on the canvas.
-    Object.assign(this.get("picture"), { width: 1, height: 1 });
     Object.assign(this.clock, { time: 0, playing: false });
   }
 
@@ -315,7 +368,7 @@ export class InvPlayer extends HTMLElement {
     if (!video || position === (this.wanted < 0 ? this.position : this.wanted)) return;
     if (this.wanted < 0) this.askedAt = performance.now();
     this.wanted = position;
-    video.frame(position).then(
+    this.frameAt(video, position)?.then(
       (frame) => this.take(video, frame, position),
       (error) => {
         if (video !== this.video || (error instanceof DOMException && error.name === "AbortError")) return;
@@ -326,13 +379,26 @@ export class InvPlayer extends HTMLElement {
     );
   }
 
-  private take(video: Video, frame: Frame, position: number): void {
+  /** Have the frame at a position painted from now on; null: there is nothing yet that could. */
+  private frameAt(video: Video, position: number): Promise<Shown> | null {
+    const { painter } = this;
+    if (painter instanceof Remote) {
+      const { number, time } = video.entries[position] as Entry;
+      return painter.frame(number).then((stats) => ({ number, time, stats }));
+    }
+    if (this.isRemote) return null;
+    return video.frame(position).then((frame) => {
+      if (this.painter instanceof Painter) this.painter.load(frame);
+      return frame;
+    });
+  }
+
+  private take(video: Video, frame: Shown, position: number): void {
     if (video !== this.video) return;
     this.wanted = -1;
     this.position = position;
     this.frame = frame;
     this.note("");
-    this.painter?.load(frame);
     this.see();
     this.showState();
     this.dispatchEvent(new Event("timeupdate"));
@@ -357,7 +423,17 @@ export class InvPlayer extends HTMLElement {
     const waiting = this.video !== null && !this.video.error && this.painter?.progress.size == null;
     this.get("busy").hidden = !(waiting || (this.wanted >= 0 && now - this.askedAt > SOON));
     this.painter?.tick();
+    if (this.painter instanceof Painter && this.painter.isSlow) this.findWeak();
     this.ticking = requestAnimationFrame((next) => this.tick(next));
+  }
+
+  /** The server renders from now on, if there is one and the user does not want otherwise. */
+  private findWeak(): void {
+    if (this.isWeak) return;
+    this.isWeak = true;
+    if (!this.isRemote) return;
+    this.prepare();
+    this.note("This device is slow: the server renders now. The menu has the choice.", READ);
   }
 
   // ---- View ----
@@ -453,7 +529,7 @@ export class InvPlayer extends HTMLElement {
     const { clientWidth, clientHeight } = this.get("stage");
     if (!clientWidth || !clientHeight) return;
     const ratio = Math.min(devicePixelRatio || 1, Math.sqrt(MOST_PIXELS / (clientWidth * clientHeight)));
-    this.painter?.resize(Math.max(1, Math.round(clientWidth * ratio)), Math.max(1, Math.round(clientHeight * ratio)));
+    this.painter?.resize(Math.max(1, Math.floor(clientWidth * ratio)), Math.max(1, Math.floor(clientHeight * ratio)));
     this.showState();
   }
 
@@ -477,6 +553,13 @@ export class InvPlayer extends HTMLElement {
     depth: () => {
       this.shows = this.shows === "depth" ? "colour" : "depth";
       this.see();
+    },
+    server: () => {
+      if (!this.hasAttribute("server")) return;
+      this.choice = this.isRemote ? "device" : "server";
+      this.say(this.isRemote ? "The server renders" : "This device renders");
+      if (this.video) this.prepare();
+      else this.open(this.src);
     },
     loop: () => this.toggleAttribute("loop"),
     save: () => this.save(),
@@ -536,6 +619,7 @@ export class InvPlayer extends HTMLElement {
       f: actions.full!,
       g: actions.fly!,
       t: actions.depth!,
+      n: actions.server!,
       o: actions.loop!,
       p: actions.save!,
       c: actions.link!,
@@ -669,6 +753,8 @@ export class InvPlayer extends HTMLElement {
     }
     press("fly", this.flying);
     press("depth", this.shows === "depth");
+    press("server", this.isRemote);
+    this.get("server").hidden = !this.hasAttribute("server");
     press("loop", clock.loop);
     press("stats", !this.get("facts").hidden);
     press("help", !this.get("keys").hidden);
@@ -683,28 +769,34 @@ export class InvPlayer extends HTMLElement {
     slider.setAttribute("aria-valuetext", seen);
     const [now, all] = seen.split(" / ");
     this.get("clock").innerHTML = seen && `<b>${now}</b> / ${all}`;
-    if (video) drawTimeline(this.get<HTMLCanvasElement>("line"), video, clock.time);
+    if (video) drawTimeline(this.get<HTMLCanvasElement>("line"), video, clock.time, !this.get("facts").hidden);
   }
 
   private showFacts(): void {
     const { video, painter } = this;
     const facts = this.get("facts");
     const entry = video?.entries[this.position];
-    if (facts.hidden || !video || !entry || !painter) return;
+    if (facts.hidden || !video || !entry || !painter || !this.frame) return;
     const { size, took } = painter.progress;
+    const { psnr, psnrMoving, captured } = this.frame.stats;
     const bytes = video.entries.reduce((sum, each) => sum + each.size, 0);
-    const rows = [
+    const begin = video.entries[0]!.time;
+    const rows: [string, string | null][] = [
       ["Frame", String(entry.number)],
       ["Record", `${sizeText(entry.size)}${entry.isKey ? ", key" : ""}`],
-      ["Rate", `${sizeText(bytes / video.duration)} a second`],
+      ["PSNR", psnr === null ? null : `${psnr.toFixed(2)} dB`],
+      ["Moving", psnrMoving === null ? null : `${psnrMoving.toFixed(2)} dB`],
+      ["Bit rate", `${((8e-3 * bytes) / (video.duration - begin)).toPrecision(3)} kbit/s`],
+      ["Latency", this.following && captured ? `${((Date.now() - captured) / 1000).toFixed(1)} s` : null],
       ["Fetched", `${sizeText(video.traffic.bytes)}, ${video.traffic.requests} requests`],
-      ["Picture", size ? `${size.join(" × ")}, ${Math.round(took)} ms` : ""],
+      ["Picture", size && `${size.join(" × ")}, ${Math.round(took)} ms${this.isRemote ? ", by the server" : ""}`],
     ];
     facts.replaceChildren(
-      ...rows.flatMap(([name, value]) => [
-        Object.assign(document.createElement("dt"), { textContent: name }),
-        Object.assign(document.createElement("dd"), { textContent: value }),
-      ]),
+      ...rows.flatMap(([name, value]) => {
+        if (!value) return [];
+        const make = (tag: string, textContent: string) => Object.assign(document.createElement(tag), { textContent });
+        return [make("dt", name), make("dd", value)];
+      }),
     );
   }
 }

@@ -12,7 +12,9 @@ export const STYLE = `
 [hidden] { display: none !important; }
 .stage { position: absolute; inset: 0 0 auto; height: calc(100% - var(--bar, 0px)); }
 .stage.clear { background: repeating-conic-gradient(var(--check) 0 25%, var(--ground) 0 50%) 0 0 / 24px 24px; }
-canvas.picture { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; cursor: grab; outline: none; }
+canvas.picture, canvas.sent { position: absolute; inset: 0; width: 100%; height: 100%; }
+canvas.picture { touch-action: none; cursor: grab; outline: none; }
+canvas.sent { pointer-events: none; }
 canvas.picture:active { cursor: grabbing; }
 canvas.picture:focus-visible { outline: 2px solid var(--hot); outline-offset: -2px; }
 .bar { position: absolute; inset: auto 0 0; background: var(--panel); border-top: 1px solid var(--line);

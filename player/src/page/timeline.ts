@@ -2,10 +2,14 @@
 
 import type { Video } from "../playback/video";
 
+/** Parts of the timeline that show the size of the largest record in them, and the least height of those. */
+const PARTS = 256;
+const LEAST = 0.15;
 /** Keyframes closer than this, in pixels, are not drawn. */
 const APART = 6;
 
-export function drawTimeline(canvas: HTMLCanvasElement, video: Video, time: number): void {
+/** `sizes`: behind it, how large records are, on a logarithmic scale. */
+export function drawTimeline(canvas: HTMLCanvasElement, video: Video, time: number, sizes: boolean): void {
   const ratio = devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (!width) return;
@@ -24,6 +28,20 @@ export function drawTimeline(canvas: HTMLCanvasElement, video: Video, time: numb
     pen.roundRect(from, height / 2 - 2, Math.max(to - from, 0), 4, 2);
     pen.fill();
   };
+  if (sizes && entries.length) {
+    const most = new Float64Array(Math.min(PARTS, Math.floor(width / 3), entries.length));
+    for (const { time: at, size } of entries) {
+      const part = Math.min(Math.floor((x(at) / width) * most.length), most.length - 1);
+      most[part] = Math.max(most[part]!, size);
+    }
+    const large = Math.log(Math.max(...most));
+    const small = Math.log(Math.min(...most.filter(Boolean)));
+    pen.fillStyle = colours.getPropertyValue("--loaded");
+    most.forEach((size, part) => {
+      const share = size && LEAST + ((1 - LEAST) * (Math.log(size) - small)) / (large - small || 1);
+      pen.fillRect((part * width) / most.length, (1 - share) * height, width / most.length - 1, share * height);
+    });
+  }
   bar(0, width, "--track");
   const endOf = (position: number): number => entries[position]?.time ?? video.duration;
   for (const [from, to] of video.buffered) bar(x(endOf(from)), x(endOf(to)), "--loaded");

@@ -13,6 +13,9 @@ const FINER = 2;
 /** Milliseconds for a ray, until they are measured; and times the rays of the last piece that one may have at most. */
 const FIRST_GUESS = 0.01;
 const GROWTH = 4;
+/** Rays in the picture of a view that moves, below which a device is too slow; known after so many pieces of work. */
+const LEAST_RAYS = 64 * 48;
+const MEASURED = 8;
 /** Smallest piece of work, in pixels: GPUs render in squares. */
 const PIECE = { width: 8, height: 4 };
 
@@ -27,8 +30,22 @@ export interface Progress {
   size: [number, number] | null;
   /** Whether that is the newest view in full resolution. */
   settled: boolean;
-  /** Milliseconds that the picture took on the GPU. */
+  /** Milliseconds that the picture took. */
   took: number;
+}
+
+/** What keeps a canvas showing the newest view. */
+export interface Painting {
+  readonly progress: Progress;
+  /** Show this view from now on. */
+  show(scenery: Scenery): void;
+  /** Change the size of the canvas, in pixels of the device. */
+  resize(width: number, height: number): void;
+  /** What is shown, as PNG. */
+  save(): Promise<Blob | null>;
+  /** Begin what there is to do; called for each picture of the display. */
+  tick(): void;
+  close(): void;
 }
 
 interface Job {
@@ -65,8 +82,8 @@ out vec4 colour;
 void main() { colour = texture(picture, place); }
 `;
 
-/** Paints views of one file on a canvas. */
-export class Painter {
+/** Renders views of one file on a canvas. */
+export class Painter implements Painting {
   private wanted: Scenery | null = null;
   private readonly frames: Frame[] = [];
   private stale = false;
@@ -79,6 +96,7 @@ export class Painter {
   private perRay = FIRST_GUESS;
   /** Rays of the last piece of work; 0 before the first one. */
   private last = 0;
+  private measured = 0;
   private closed = false;
 
   private constructor(
@@ -115,13 +133,16 @@ export class Painter {
     this.stale = true;
   }
 
-  /** Show this view from now on. */
   show(scenery: Scenery): void {
     this.wanted = scenery;
     this.stale = true;
   }
 
-  /** Change the size of the canvas, in pixels of the device. */
+  /** Whether what moves would be seen too coarsely on this device. */
+  get isSlow(): boolean {
+    return this.measured >= MEASURED && this.perRay * LEAST_RAYS > BUDGET;
+  }
+
   resize(width: number, height: number): void {
     if (this.canvas.width === width && this.canvas.height === height) return;
     this.canvas.width = width;
@@ -130,14 +151,13 @@ export class Painter {
     this.stale = true;
   }
 
-  /** What is shown, as PNG. */
   async save(): Promise<Blob | null> {
     // The canvas keeps its picture only until the browser has shown it.
     if (this.shown) this.present(this.shown);
     return new Promise((resolve) => this.canvas.toBlob(resolve));
   }
 
-  /** Begin to work, if there is something to do and the last piece is done; called for each picture of the display. */
+  /** Begin to work, if there is something to do and the last piece is done. */
   tick(): void {
     if (this.busy || this.closed || this.gl.isContextLost()) return;
     // The first picture of a view is completed, or nothing would be seen while the view moves.
@@ -200,6 +220,7 @@ export class Painter {
       const now = took / rays;
       if (this.last) this.perRay = now < this.perRay ? now : this.perRay + (now - this.perRay) / 4;
       this.last = rays;
+      this.measured++;
       if (complete) {
         this.took = job.took;
         this.painted();
