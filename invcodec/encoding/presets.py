@@ -90,6 +90,8 @@ def _nerf_settings(preset: Settings) -> Settings:
     key = Schedule(Budget(), rays=1024, lead_rate=5e-3, rate=5e-3, attended_share=0.0, mixed=True, samples=8192)
     delta = replace(
         key,
+        rays=256,
+        samples=2048,
         # A high rate under a price moves few weights far; a low rate moves many a little.
         lead_rate=8e-3,
         rate=2e-3,
