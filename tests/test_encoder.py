@@ -131,6 +131,23 @@ def test_later_keyframes_stand_alone_and_do_not_start_over(tmp_path: Path) -> No
         assert all((one[key] == other[key]).all() for key in one)
 
 
+def test_a_refresh_shrinks_the_layers_that_it_starts_from(tmp_path: Path) -> None:
+    assert SETTINGS.refresh is not None
+    out = io.BytesIO()
+    settings = small(key=replace(SETTINGS.key, rate=0.3), key_every=1, refresh=replace(SETTINGS.refresh, rate=0.0))
+    made = encoder(out, settings)
+    for number, moment in enumerate(MOMENTS[:2]):
+        made.push(moment, time=number / 10)
+    made.close()
+    with invcodec.open(written(out, tmp_path)) as video:
+        before, after = (video[number].weights() for number in (0, 1))
+    layers = [key for key in before if key.endswith((".bias", ".weight"))]
+    assert all(max(abs(before[key]).max() for key in layers if key.endswith(kind)) > 1 for kind in ("bias", "weight"))
+    for key in layers:
+        kept = 0.85 if key.endswith(".bias") else 0.95
+        np.testing.assert_allclose(after[key], kept * before[key], atol=0.5 * 0.03, rtol=0, err_msg=key)
+
+
 def test_quality_does_not_fall_at_a_keyframe_that_is_due() -> None:
     assert SETTINGS.refresh is not None
     enough = Budget(steps=150)

@@ -64,6 +64,9 @@ _NEW_CELL, _DARK_CELL = 0.2, 0.003
 and closes where none gives it more than the second. What lies between stays as it was: every change of a cell costs
 bytes, and cells at the edge of something would open and close from frame to frame. Opening is stricter than in a
 keyframe: nothing else limits the growth of open cells, each costs time, and fog costs quality."""
+_KEPT = {"weight": 0.95, "bias": 0.85}
+"""What a refresh leaves of the dense layers before it trains them ("shrink and perturb", Ash and Adams 2020). Nothing
+else holds them: they would grow with each refresh, until, after some twenty of them, quality falls and bytes rise."""
 
 
 class FrameTrainer:
@@ -92,8 +95,15 @@ class FrameTrainer:
         if stage == "key":
             return self._train_keyframe(frame, schedule)
         networks = self.engine.networks
+        if stage == "refresh":
+            self._shrink_layers()
         trainable = networks.lead if stage == "lead" else networks.tensors.keys()
         return self._train_later(frame, schedule, trainable, delta=stage != "refresh")
+
+    def _shrink_layers(self) -> None:
+        layers = {key: key[1].rpartition(".")[2] for key in self.engine.networks.tensors}
+        weights = self.engine.weights()
+        self.engine.load({key: np.float32(_KEPT[kind]) * weights[key] for key, kind in layers.items() if kind in _KEPT})
 
     def _train_keyframe(self, frame: FramePixels, schedule: Schedule) -> Training:
         samples = self.engine.networks.samples
