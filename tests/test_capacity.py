@@ -94,7 +94,7 @@ def test_the_published_configuration_is_as_published_and_the_small_mlp_keeps_its
     assert replace(paper, pixels=None) == resolve("paper")
     mlp, grid = fitted(cameras, profile="nerf"), fitted(cameras)
     assert mlp.networks == resolve(profile="nerf").networks
-    assert mlp.key.budget == grid.key.budget
+    assert mlp.key.budget == replace(grid.key.budget, steps=2 * capacity.STEPS["medium"][0])
     assert mlp.warm.budget == mlp.delta.budget == open_budget(3 * capacity.STEPS["medium"][1])
 
 

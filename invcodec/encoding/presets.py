@@ -87,7 +87,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         # With 8 octaves, small pictures were learned more slowly.
         "config": {"depth": 5, "width": 128, "position_octaves": 7, "samples": 64, "importance": 0, "occupancy": 32},
     }
-    key = Schedule(Budget(), rays=1024, lead_rate=5e-3, rate=5e-3, attended_share=0.0, mixed=True, samples=8192)
+    key = Schedule(Budget(), rays=512, lead_rate=5e-3, rate=5e-3, attended_share=0.0, mixed=True, samples=4096)
     delta = replace(
         key,
         rays=256,
