@@ -31,7 +31,7 @@ STEPS = {"draft": (400, 60), "fast": (1200, 140), "medium": (3000, 300), "slow":
 of them, and more of the network is hashed."""
 MLP_STEPS = 2, 3
 """Of profile `nerf`, a keyframe and any other frame take so many times as many steps, of half and a quarter of the
-samples. At equal time, that gave keyframes 0.9 dB and other frames 0.4 dB, and of what moves 1.1 dB."""
+samples. At equal time, that gave keyframes 1 dB and other frames 0.4 dB, and of what moves 1.1 dB."""
 REFRESH_STEPS = 2 / 3
 """Share of a keyframe's steps that one gets which starts from the last frame."""
 QUIET_STEPS, FULL_CHANGE = 0.125, 0.08
