@@ -89,7 +89,7 @@ def measure_delay(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
                "--seconds-per-frame", arguments.seconds_per_frame]  # fmt: skip
     reports: dict[int, dict[str, Any]] = {}
     with program(*command, error=True) as encoder:
-        url = next(line.split()[1] for line in encoder.stderr if line.startswith("serving "))
+        url = next(line.split()[1].rstrip(";") for line in encoder.stderr if line.startswith("serving "))
 
         def read() -> None:
             for line in encoder.stderr:
@@ -146,7 +146,8 @@ async def look(page: str, count: int) -> list[dict[str, Any]]:
             if found.entry is not None:
                 loop.call_soon_threadsafe(numbers.put_nowait, found.entry.number)
 
-    threading.Thread(target=follow, daemon=True).start()
+    following = threading.Thread(target=follow, daemon=True)
+    following.start()
     seen: list[dict[str, Any]] = []
     async with aiohttp.ClientSession() as session, session.ws_connect(page + "socket", max_msg_size=0) as socket:
         # The stream begins with frames that are old.
@@ -164,6 +165,7 @@ async def look(page: str, count: int) -> list[dict[str, Any]]:
                 about = json.loads(message.data[4 : 4 + struct.unpack("<I", message.data[:4])[0]])
             seen.append({**about, "received": time.time()})
     done.set()
+    await asyncio.to_thread(following.join)
     return seen[1:]
 
 
@@ -361,7 +363,7 @@ def main() -> None:
         result["delay"] = {"load_average": os.getloadavg()[0], **measure_delay(arguments, folder)}
         shown = result["delay"]["seconds"]
         print("| part | median | 90 % | worst |\n|---|---|---|---|")
-        for part in ("queue", "train", "code", "transfer", "decode", "render", "after training", "total"):
+        for part in ("queue", "train", "code", "transfer", "render", "after training", "total"):
             print(f"| {part} | " + " | ".join(f"{1000 * value:.0f} ms" for value in shown[part].values()) + " |")
         result["followers"] = measure_followers(arguments.followers, 10, folder)
         print(json.dumps(result["followers"]))
