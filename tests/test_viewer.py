@@ -557,6 +557,7 @@ def test_the_page_follows_a_file_on_another_server_through_a_lost_connection(enc
             await browser.run(f"{INSIDE}.getElementById('picture').focus()")
             await browser.key("Home")
             await browser.until(f"{STATE}.frame === 1 && !{STATE}.following")
+            assert await browser.run(f"{INSIDE}.getElementById('note').innerText.includes('connection is lost')")
             serving, _ = started("serve", path, "--address", url.split(":")[2].split("/")[0])
             with path.open("ab") as file:
                 file.write(second)

@@ -298,7 +298,7 @@ export class InvPlayer extends HTMLElement {
     if (event === "entries" && this.following) this.goLive();
     if (event === "replaced") this.open(this.src);
     if (event === "error") this.fail(video.error);
-    if (event === "connection") this.note(video.isLost ? "The connection is lost. Connecting again…" : "");
+    if (event === "connection") this.note("");
     if (event === "end") {
       this.following = false;
       if (!video.entries.length) this.note("The file has no frames.");
@@ -722,8 +722,12 @@ export class InvPlayer extends HTMLElement {
     this.dispatchEvent(new CustomEvent("error", { detail: error }));
   }
 
-  /** Show a message, for a while if `time` is given; an empty one takes the last one away. */
-  private note(text: string, time = 0, title = ""): void {
+  /**
+   * Show a message, for a while if `time` is given; an empty one takes the last one away. That the connection is lost
+   * stays true whatever else is said meanwhile, so it is what remains.
+   */
+  private note(message: string, time = 0, title = ""): void {
+    const text = message || (this.video?.isLost ? "The connection is lost. Connecting again…" : "");
     const note = this.get("note");
     clearTimeout(this.noted);
     note.hidden = !text;
