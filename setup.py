@@ -13,9 +13,10 @@ ROOT = Path(__file__).parent
 class BuildWithPlayer(build_py):
     def run(self) -> None:
         if not self.editable_mode and not (ROOT / "invcodec" / "player" / "index.js").exists():
+            # Where only the system knows a proxy's certificate.
             node = {"NODE_OPTIONS": "--use-system-ca"}
             for step in (["ci", "--ignore-scripts"], ["run", "build"]):
-                subprocess.run(["npm", *step], cwd=ROOT / "player", env=os.environ | node, check=True)
+                subprocess.run(["npm", *step], cwd=ROOT / "player", env=node | os.environ, check=True)
         super().run()
 
 

@@ -235,7 +235,7 @@ def _others(avoid: frozenset[str]) -> bool:
     return any(node["NodeID"] not in avoid for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
 
 
-def _places(needs: Resources) -> int:
+def _at_once(needs: Resources) -> int:
     """How many tasks can run at once."""
     return int(sum(machine.get("CPU", 0.0) for machine in _machines()) / needs.cpus)
 
@@ -266,7 +266,7 @@ def run(
     running: dict[ray.ObjectRef, _Task] = {}
     failures: dict[int, InvError] = {}
     remote = ray.remote(_attempt)
-    at_once = _WAITING + _places(needs)
+    at_once = _WAITING + _at_once(needs)
 
     def start(task: _Task) -> None:
         reference = remote.options(
@@ -312,7 +312,7 @@ def run(
             ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
             if not ready:
                 # Machines come and go.
-                at_once = _WAITING + _places(needs)
+                at_once = _WAITING + _at_once(needs)
                 release()
             for reference in ready:
                 task = running.pop(reference)
