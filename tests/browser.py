@@ -21,6 +21,7 @@ from files import PATIENCE
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+_PLAYER = "document.querySelector('inv-player')?.state"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 
 
@@ -107,7 +108,8 @@ class Browser:
         """Wait until an expression in the page is true."""
         end = time.monotonic() + PATIENCE
         while not await self.run(f"!!({condition})"):
-            assert time.monotonic() < end, f"never came true: {condition}"
+            if time.monotonic() > end:
+                raise AssertionError(f"never came true: {condition}; the page: {await self.run(_PLAYER)}")
             await asyncio.sleep(0.05)
 
     async def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:

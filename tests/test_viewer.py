@@ -547,6 +547,10 @@ def test_the_page_follows_a_file_on_another_server_through_a_lost_connection(enc
     async def story() -> None:
         nonlocal serving
         async with Browser((360, 320)) as browser:
+            # How long the page takes to render is for this story to say.
+            pace = "window.pace = 0.001; let now = 0; performance.now = () => (now += window.pace);"
+            await browser.call("Page.enable")
+            await browser.call("Page.addScriptToEvaluateOnNewDocument", source=pace)
             await browser.open(address)
             await browser.until(f"{STATE}.frame === 1 && {STATE}.following")
             with path.open("ab") as file:
@@ -554,9 +558,11 @@ def test_the_page_follows_a_file_on_another_server_through_a_lost_connection(enc
             await browser.until(f"{STATE}.frame === 2")
             stop(serving)
             await browser.until(f"{INSIDE}.getElementById('note').innerText.includes('connection is lost')")
+            await browser.run("window.pace = 50")
             await browser.run(f"{INSIDE}.getElementById('picture').focus()")
             await browser.key("Home")
-            await browser.until(f"{STATE}.frame === 1 && !{STATE}.following")
+            await browser.until(f"{STATE}.frame === 1 && !{STATE}.following && {STATE}.settled")
+            assert await browser.run(f"{STATE}.rendering") == "device"
             assert await browser.run(f"{INSIDE}.getElementById('note').innerText.includes('connection is lost')")
             serving, _ = started("serve", path, "--address", url.split(":")[2].split("/")[0])
             with path.open("ab") as file:

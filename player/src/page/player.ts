@@ -429,7 +429,8 @@ export class InvPlayer extends HTMLElement {
 
   /** The server renders from now on, if there is one and the user does not want otherwise. */
   private findWeak(): void {
-    if (this.isWeak) return;
+    // While the connection is lost, the server may have nothing to render.
+    if (this.isWeak || this.video?.isLost) return;
     this.isWeak = true;
     if (!this.isRemote) return;
     this.prepare();
