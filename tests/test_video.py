@@ -1,5 +1,7 @@
 """Reading and writing video and image files."""
 
+from __future__ import annotations
+
 import io
 import os
 import shutil
@@ -10,6 +12,7 @@ from collections.abc import Generator, Iterable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -117,6 +120,42 @@ def test_frames_are_found_whatever_the_container_and_the_order_of_coding(name: s
     assert [nearest(image) for image in images(path)] == list(range(COUNT))
     for first in range(COUNT):
         assert nearest(next(images(path, first))) == first
+
+
+@pytest.mark.parametrize("name", ["late.mp4", "late.mkv", "late.ts"])
+def test_a_late_frame_is_decoded_from_shortly_before_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = coded(tmp_path / name, (at(80 * n, picture(n)) for n in range(150)), "libx264", crf="12", bf="3", g="20")
+    in_order = list(images(path))[140:]
+    decoded = 0
+
+    class Counting:
+        """An open video whose decoded frames are counted."""
+
+        def __init__(self, container: Any) -> None:
+            self._container = container
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._container, name)
+
+        def __enter__(self) -> Counting:
+            self._container.__enter__()
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self._container.__exit__(*error)
+
+        def decode(self, stream: Any) -> Generator[av.VideoFrame]:
+            nonlocal decoded
+            for frame in self._container.decode(stream):
+                decoded += 1
+                yield frame
+
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda *given, **more: Counting(opened(*given, **more)))
+    np.testing.assert_array_equal(list(images(path, 140)), in_order)
+    assert decoded < 75
 
 
 def test_frames_of_a_varying_rate_are_read_by_their_times(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ and bare streams have no times."""
 _NEAR = 0.75
 """How far a frame may be from its time, in frames. Cameras of a varying rate exceed half a frame; where a frame was
 dropped, the next one is a whole frame away."""
+_BACK = 1.0
+"""Seconds by which a seek that went too far is begun earlier; twice as many each time."""
 _UNEVEN = 1.5
 """Intervals between frames longer than the median by this factor are gaps, and say nothing about the rate."""
 
@@ -171,23 +173,26 @@ def all_frames(info: VideoInfo, downscale: int) -> Generator[tuple[float, np.nda
 
 def _frames_from(info: VideoInfo, stamp: int, threads: int) -> Iterator[av.VideoFrame]:
     """Decoded frames from the one with this stamp on; none if it cannot be decoded."""
-    # Some containers seek too far, since their index is of decoding times: then from the beginning.
-    for seek in (True, False) if stamp != info.stamps[0] else (False,):
+    # Some containers seek too far: their index is of decoding times, or they have none. Then from earlier on.
+    back, begin = 0, int(info.stamps[0])
+    while True:
+        place = max(stamp - back, begin)
         with _opened(info.path) as (container, stream):
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = threads
-            if seek:
-                container.seek(stamp, stream=stream)
+            if place > begin:
+                container.seek(place, stream=stream)
             decoded = container.decode(stream)
             for frame in decoded:
                 if frame.pts is not None and frame.pts >= stamp:
+                    if frame.pts == stamp:
+                        yield frame
+                        yield from decoded
+                        return
                     break
-            else:
-                continue
-            if frame.pts == stamp:
-                yield frame
-                yield from decoded
-                return
+        if place == begin:
+            return
+        back = 2 * back or round(_BACK / info.tick)
 
 
 @contextmanager
