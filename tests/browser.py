@@ -69,10 +69,7 @@ class Browser:
                 pages = [page for page in await answer.json() if page["type"] == "page"]
             await asyncio.sleep(0.1)
         self._socket = await self._session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
-        width, height = self._size
-        await self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        await self.resize(*self._size)
         return self
 
     async def __aexit__(
@@ -84,9 +81,15 @@ class Browser:
         self._process.wait(PATIENCE)
         self._folder.cleanup()
 
-    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+    async def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """The result of a method of the DevTools protocol.
+
+        Args:
+            session: of another target than the page, such as a worker.
+        """
         self._number += 1
-        await self._socket.send_json({"id": self._number, "method": method, "params": params})
+        target = {"sessionId": session} if session else {}
+        await self._socket.send_json({"id": self._number, "method": method, "params": params} | target)
         while True:
             message = json.loads((await self._socket.receive()).data)
             if message.get("id") == self._number:
@@ -94,6 +97,12 @@ class Browser:
                 return message["result"]
             if "method" in message:
                 self.listen(message["method"], message["params"])
+
+    async def resize(self, width: int, height: int) -> None:
+        """Give the window another size, in pixels."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
 
     async def open(self, url: str) -> None:
         await self.call("Page.navigate", url=url)
@@ -123,6 +132,13 @@ class Browser:
             x, y = (a + (b - a) * step / steps for a, b in zip(start, end, strict=True))
             await self.mouse("mouseMoved", x, y, button=button, buttons=1 if button == "left" else 2)
         await self.mouse("mouseReleased", *end, button=button, clickCount=1)
+
+    async def touch(self, *path: list[tuple[float, float]]) -> None:
+        """Put fingers down, move them, and lift them: where they all are, at one moment after the other."""
+        for number, fingers in enumerate([*path, []]):
+            kind = "touchStart" if number == 0 else "touchMove" if fingers else "touchEnd"
+            points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(fingers)]
+            await self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
 
     async def key(self, key: str, code: str = "") -> None:
         text = {"text": key} if len(key) == 1 else {}

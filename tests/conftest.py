@@ -6,7 +6,7 @@ Workers of pytest-xdist share the capture, the encoding, compiled kernels and ev
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from filelock import FileLock
 from files import SPEC
 from hypothesis import settings
 from invcodec_cli import main
+from playing import Player
 
 # Triton reads this on import: without a GPU its kernels are interpreted.
 if not torch.cuda.is_available():
@@ -100,6 +101,14 @@ def capture(shared: Shared) -> Path:
 def encoded(shared: Shared) -> Path:
     """The capture's first three frames, encoded as frames 1 to 3. Do not modify."""
     return _encoded(shared)
+
+
+@pytest.fixture(scope="session")
+def player() -> Iterator[Player]:
+    """Opens files in the page of a browser, which is started for the first of them."""
+    player = Player()
+    yield player
+    player.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

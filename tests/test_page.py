@@ -19,7 +19,7 @@ from browser import Browser, needs_chromium
 from conftest import Cli
 from files import SPEC
 from PIL import Image
-from test_player_page import CLIP, ELEMENT, STATE
+from playing import CLIP, ELEMENT, STATE
 from test_player_render import LEAST_PSNR, MOST_BEYOND, differences
 
 from invcodec import pages

@@ -2,84 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
-from aiohttp import web
 from browser import Browser, needs_chromium
-from files import ROOT, SPEC
 from PIL import Image
+from playing import CLIP, ELEMENT, INSIDE, STATE, WITHOUT_WEBGL, Player, text
 from test_player_render import LEAST_PSNR, MOST_BEYOND, differences
 
 from invcodec.decoding.video import Video
 
-BUILT = ROOT / "player" / "dist"
-CLIP = SPEC / "vectors" / "valid" / "grid-ndc" / "input.inv"
-PAGE = """<!doctype html><style>body {{ margin: 0 }} inv-player {{ height: 100vh; aspect-ratio: auto }}</style>
-<script type="module" src="/player/inv-player.js"></script><inv-player src="/files/{name}" {attributes}></inv-player>"""
-ELEMENT = "document.querySelector('inv-player')"
-STATE = f"({ELEMENT}?.state ?? {{}})"
-INSIDE = f"{ELEMENT}.shadowRoot"
-WITHOUT_WEBGL = """
-const getContext = HTMLCanvasElement.prototype.getContext;
-HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
-    return kind === "webgl2" ? null : getContext.call(this, kind, ...more);
-};"""
-
-
-@asynccontextmanager
-async def opened(
-    file: Path, attributes: str = "controls", size: tuple[int, int] = (400, 300), link: str = "", before: str = ""
-) -> AsyncIterator[Browser]:
-    """A browser that shows a file.
-
-    Args:
-        before: a script to run in the page before its own.
-    """
-
-    async def page(request: web.Request) -> web.Response:
-        return web.Response(text=PAGE.format(name=file.name, attributes=attributes), content_type="text/html")
-
-    app = web.Application()
-    app.router.add_static("/player", BUILT)
-    app.router.add_static("/files", file.parent)
-    app.router.add_get("/", page)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with Browser(size) as browser:
-            if before:
-                await browser.call("Page.enable")
-                await browser.call("Page.addScriptToEvaluateOnNewDocument", source=before)
-            await browser.open(f"http://127.0.0.1:{runner.addresses[0][1]}/{link}")
-            await browser.until(f"{ELEMENT}?.shadowRoot")
-            yield browser
-    finally:
-        await runner.cleanup()
-
-
-def in_the_player(file: Path, play: Callable[[Browser], Awaitable[None]], **options: object) -> None:
-    async def run() -> None:
-        async with opened(file, **options) as browser:  # type: ignore[arg-type]
-            await play(browser)
-
-    asyncio.run(run())
-
-
-async def text(browser: Browser, name: str) -> str:
-    found: str = await browser.run(f"{INSIDE}.getElementById({name!r}).innerText")
-    return found
-
 
 @needs_chromium
-def test_it_shows_in_the_end_what_decode_renders() -> None:
+def test_it_shows_in_the_end_what_decode_renders(player: Player) -> None:
     async def play(browser: Browser) -> None:
         await browser.until(f"{STATE}.settled")
         shown = np.array(Image.open(io.BytesIO(await browser.screenshot())).convert("RGB"))
@@ -90,11 +27,11 @@ def test_it_shows_in_the_end_what_decode_renders() -> None:
         assert psnr >= LEAST_PSNR
         assert beyond <= MOST_BEYOND
 
-    in_the_player(CLIP, play, attributes="", size=(120, 90))
+    player.run(CLIP, play, attributes="", size=(120, 90))
 
 
 @needs_chromium
-def test_hands_and_keys_move_the_view_and_the_time() -> None:
+def test_hands_and_keys_move_the_view_and_the_time(player: Player) -> None:
     async def play(browser: Browser) -> None:
         await browser.until(f"{STATE}.settled")
         first = await browser.run(STATE)
@@ -137,11 +74,11 @@ def test_hands_and_keys_move_the_view_and_the_time() -> None:
         await browser.key("Escape", "Escape")
         assert await browser.run(f"{INSIDE}.getElementById('keys').hidden")
 
-    in_the_player(CLIP, play)
+    player.run(CLIP, play)
 
 
 @needs_chromium
-def test_it_plays_to_the_end_and_over_again() -> None:
+def test_it_plays_to_the_end_and_over_again(player: Player) -> None:
     async def play(browser: Browser) -> None:
         await browser.until(f"{STATE}.frame === 0")
         await browser.run(f"{ELEMENT}.addEventListener('ended', () => {{ window.ended = true }})")
@@ -153,11 +90,11 @@ def test_it_plays_to_the_end_and_over_again() -> None:
         await browser.until(f"{STATE}.frame === 0")
         assert not await browser.run(f"{ELEMENT}.paused")
 
-    in_the_player(CLIP, play)
+    player.run(CLIP, play)
 
 
 @needs_chromium
-def test_a_link_leads_to_its_moment_and_view() -> None:
+def test_a_link_leads_to_its_moment_and_view(player: Player) -> None:
     async def play(browser: Browser) -> None:
         await browser.until(f"{STATE}.settled")
         state = await browser.run(STATE)
@@ -173,11 +110,11 @@ def test_a_link_leads_to_its_moment_and_view() -> None:
         await browser.until(f"{STATE}.settled && {STATE}.frame === 1")
         assert await browser.run(f"{STATE}.pose") == pytest.approx(pose, abs=1e-4)
 
-    in_the_player(CLIP, play, link="#t=0.04&camera=cam01")
+    player.run(CLIP, play, link="#t=0.04&camera=cam01")
 
 
 @needs_chromium
-def test_everything_has_a_name_and_a_place_on_a_phone() -> None:
+def test_everything_has_a_name_and_a_place_on_a_phone(player: Player) -> None:
     async def play(browser: Browser) -> None:
         await browser.until(f"{STATE}.settled")
         await browser.run(f"{INSIDE}.getElementById('more').click()")
@@ -196,26 +133,26 @@ def test_everything_has_a_name_and_a_place_on_a_phone() -> None:
         small = [row[0] for row in seen if row[0] not in ("slider", "picture") and min(row[2], row[3]) < 34]
         assert small == [], "too small for a finger"
 
-    in_the_player(CLIP, play, size=(390, 700))
+    player.run(CLIP, play, size=(390, 700))
 
 
 @needs_chromium
-def test_what_cannot_be_shown_is_explained() -> None:
+def test_what_cannot_be_shown_is_explained(player: Player) -> None:
     async def explained(browser: Browser) -> None:
         for address, wanted in (
-            ("/files/expect.json", "not an .inv file"),
-            ("/files/none.inv", "404"),
+            ("files/expect.json", "not an .inv file"),
+            ("files/none.inv", "404"),
             ("/player/index.html", "not an .inv file"),
         ):
             await browser.run(f"{ELEMENT}.src = {address!r}")
             await browser.until(f"{INSIDE}.getElementById('note').innerText.includes({wanted!r})")
             assert await browser.run(f"{INSIDE}.getElementById('picture').width") == 1, "the last picture is gone"
-        await browser.run(f"{ELEMENT}.src = '/files/input.inv'")
+        await browser.run(f"{ELEMENT}.src = 'files/input.inv'")
         await browser.until(f"{STATE}.settled && {INSIDE}.getElementById('note').hidden")
 
     async def without(browser: Browser) -> None:
         await browser.until(f"{INSIDE}.getElementById('note').innerText.includes('WebGL 2')")
         await browser.until(f"{INSIDE}.getElementById('busy').hidden")
 
-    in_the_player(CLIP, explained)
-    in_the_player(CLIP, without, before=WITHOUT_WEBGL)
+    player.run(CLIP, explained)
+    player.run(CLIP, without, before=WITHOUT_WEBGL)

@@ -24,7 +24,7 @@ from browser import Browser, needs_chromium
 from conftest import Cli
 from files import PATIENCE, make_vectors
 from PIL import Image
-from test_player_page import INSIDE, STATE, WITHOUT_WEBGL
+from playing import INSIDE, STATE, WITHOUT_WEBGL
 from test_player_render import LEAST_PSNR, MOST_BEYOND, differences
 
 from invcodec.coding.chain import StateReader

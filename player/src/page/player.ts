@@ -70,17 +70,21 @@ export class InvPlayer extends HTMLElement {
   private flying = false;
   private shows: "colour" | "depth" = "colour";
   private opening = 0;
-  private ticking = 0;
+  /** The request for the next tick; null while the element is in no document. */
+  private ticking: number | null = null;
   private noted: ReturnType<typeof setTimeout> | undefined;
   private lastTick = 0;
 
   constructor() {
     super();
     this.root.innerHTML = `<style>${STYLE}</style>${CONTENT}`;
-    this.get("picture").addEventListener("webglcontextlost", (event) => event.preventDefault());
-    this.get("picture").addEventListener("webglcontextrestored", () => {
-      if (!this.isRemote) this.prepare();
-    });
+    for (const event of ["webglcontextlost", "webglcontextrestored"]) {
+      this.get("picture").addEventListener(event, (happened) => {
+        // Or it would not be restored.
+        happened.preventDefault();
+        if (!this.isRemote) this.prepare();
+      });
+    }
     this.listenToControls();
     listen(this.get("picture"), {
       turn: (dx, dy) => this.turn(dx, dy),
@@ -176,13 +180,15 @@ export class InvPlayer extends HTMLElement {
   disconnectedCallback(): void {
     removeEventListener("hashchange", this.goToLink);
     document.removeEventListener("fullscreenchange", this.showFull);
-    cancelAnimationFrame(this.ticking);
+    cancelAnimationFrame(this.ticking!);
+    this.ticking = null;
     this.close();
   }
 
   attributeChangedCallback(name: string): void {
-    if (name === "src" && this.isConnected) this.open(this.src);
-    if (name === "server" && this.isConnected) this.prepare();
+    // The attributes that an element has from the beginning are told before it is connected.
+    if (name === "src" && this.ticking !== null) this.open(this.src);
+    if (name === "server" && this.ticking !== null) this.prepare();
     if (name === "loop") this.clock.loop = this.hasAttribute("loop");
     this.showState();
     this.resize();
@@ -221,23 +227,29 @@ export class InvPlayer extends HTMLElement {
     return this.get<HTMLCanvasElement>("picture").getContext("webgl2", options) as WebGL2RenderingContext | null;
   }
 
+  /** Whether the graphics driver has lost everything, as it may, and cannot be used until it is restored. */
+  private get isContextLost(): boolean {
+    return !this.isRemote && this.context()?.isContextLost() === true;
+  }
+
   /** Whether the server renders. */
   private get isRemote(): boolean {
     return this.hasAttribute("server") && (this.choice ?? (this.isWeak ? "server" : "device")) === "server";
   }
 
-  /** Prepare to paint: at first, where the user wants it, or after the graphics driver lost everything. */
+  /** Prepare to paint: at first, where the user wants it, or when the graphics driver lost everything or is back. */
   private async prepare(): Promise<void> {
     const { video } = this;
     if (!video) return;
     const turn = ++this.preparing;
     this.clear();
+    if (this.isContextLost) return;
     try {
       const painter = this.isRemote ? this.remote() : await this.renderer(video);
       if (turn !== this.preparing) return painter.close();
       this.painter = painter;
     } catch (error) {
-      if (turn !== this.preparing) return;
+      if (turn !== this.preparing || this.isContextLost) return;
       if (this.choice !== null || !this.hasAttribute("server") || this.isWeak) {
         this.close();
         return this.fail(error);
@@ -668,9 +680,9 @@ export class InvPlayer extends HTMLElement {
     if (!painter.progress.settled) {
       this.note("Rendering the picture to save…");
       while (!painter.progress.settled && painter === this.painter) await new Promise((go) => setTimeout(go, 100));
+      this.note("");
     }
-    const picture = await painter.save();
-    this.note("");
+    const picture = painter === this.painter && (await painter.save());
     if (!picture) return;
     const name =
       this.src
@@ -786,6 +798,7 @@ export class InvPlayer extends HTMLElement {
     const { psnr, psnrMoving, captured } = this.frame.stats;
     const bytes = video.entries.reduce((sum, each) => sum + each.size, 0);
     const begin = video.entries[0]!.time;
+    const { requests } = video.traffic;
     const rows: [string, string | null][] = [
       ["Frame", String(entry.number)],
       ["Record", `${sizeText(entry.size)}${entry.isKey ? ", key" : ""}`],
@@ -793,7 +806,7 @@ export class InvPlayer extends HTMLElement {
       ["Moving", psnrMoving === null ? null : `${psnrMoving.toFixed(2)} dB`],
       ["Bit rate", `${((8e-3 * bytes) / (video.duration - begin)).toPrecision(3)} kbit/s`],
       ["Latency", this.following && captured ? `${((Date.now() - captured) / 1000).toFixed(1)} s` : null],
-      ["Fetched", `${sizeText(video.traffic.bytes)}, ${video.traffic.requests} requests`],
+      ["Fetched", `${sizeText(video.traffic.bytes)}, ${requests} ${requests === 1 ? "request" : "requests"}`],
       ["Picture", size && `${size.join(" × ")}, ${Math.round(took)} ms${this.isRemote ? ", by the server" : ""}`],
     ];
     facts.replaceChildren(

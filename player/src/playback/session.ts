@@ -45,8 +45,8 @@ export class Session {
   private wanted: { id: number; position: number } | null = null;
   private isBusy = false;
   private isTelling = false;
-  /** What is being read ahead. */
-  private reading: Promise<void> = Promise.resolve();
+  /** What is being read ahead: one piece at a time, so that what is wanted next does not wait for more than that. */
+  private reading: Promise<void> | null = null;
 
   /** `tell` sends to the page; the buffers in `moved` are its own from then on. */
   constructor(private readonly tell: (answer: Answer, moved?: ArrayBuffer[]) => void) {}
@@ -249,14 +249,18 @@ export class Session {
     return frameIn(this.head!, this.rows, position, record);
   }
 
-  /** Begin to read what playback will need, unless there is enough. */
+  /** Begin to read what playback will need, unless there is enough or something is being read. */
   private readAhead(first: number): void {
+    if (this.reading) return;
     let missing = first;
     while (missing < this.rows.length && this.held.get(missing)) missing++;
     if (missing === this.rows.length || this.rows[missing]!.offset - this.rows[first]!.offset > AHEAD / 2) return;
-    // What cannot be read now is missed when it is needed.
-    const read = () => this.fetch(missing, this.rows.length - 1, AHEAD).catch(() => {});
-    this.reading = this.reading.then(read);
+    this.reading = this.fetch(missing, this.rows.length - 1, AHEAD)
+      // What cannot be read now is missed when it is needed.
+      .catch(() => {})
+      .finally(() => {
+        this.reading = null;
+      });
   }
 
   /** Read the records from one position to another that fit into `limit` bytes, but at least one, with one request. */

@@ -252,11 +252,15 @@ export class Painter implements Painting {
     const { gl } = this;
     const fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
     gl.flush();
+    const isWaiting = (): boolean =>
+      fence !== null && !this.closed && !gl.isContextLost() && gl.clientWaitSync(fence, 0, 0) === gl.TIMEOUT_EXPIRED;
     const poll = (): void => {
-      if (this.closed) return;
-      const waiting = fence && !gl.isContextLost() && gl.clientWaitSync(fence, 0, 0) === gl.TIMEOUT_EXPIRED;
-      if (waiting) setTimeout(poll, 0);
-      else then();
+      if (isWaiting()) {
+        setTimeout(poll, 0);
+        return;
+      }
+      gl.deleteSync(fence);
+      if (!this.closed) then();
     };
     setTimeout(poll, 0);
   }
