@@ -14,7 +14,7 @@ from invcodec.field.grid import MOTION_STEP, GridProfile
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
 from invcodec.render.compiled import CompiledEngine
-from invcodec.training.change import ChangeFinder
+from invcodec.training.change import ChangeFinder, spread
 from invcodec.training.parts import PartTracker, _pieces, _where
 from invcodec.training.pixels import FramePixels, Views
 
@@ -108,6 +108,29 @@ def test_a_part_is_found_followed_and_kept(scene: Scene) -> None:
     matrix = np.eye(3) + scene.motion()[0, :, :3]
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-3)
     np.testing.assert_allclose(matrix[0, 1], np.sin(0.2), atol=0.03)
+
+
+def test_a_part_leaves_nothing_where_it_was(scene: Scene) -> None:
+    first, second = scene.pictures(), scene.moved(TRUTH)
+    scene.tracker.follow(scene.finder.find(second, first))
+    further = TRUTH + [[0, 0, 0, -0.06], [0, 0, 0, 0.02], [0, 0, 0, 0]]
+    before, now = _where(scene.ball, TRUTH), _where(scene.ball, further)
+    within = (now & ~spread(~now, 1) & ~scene.ball).nonzero()
+    beside = (spread(now, 1) & ~now & ~scene.ball).nonzero()
+    cells = scene.engine.occupancy()
+    cells[within] = cells[beside] = 1
+    scene.engine.set_occupancy(cells)
+    frame = scene.finder.find(scene.moved(further), second)
+    left = scene.tracker.follow(frame)
+    # What of the scene is in the ball cannot be there; what touches it can.
+    assert len(within[0])
+    assert not scene.engine.occupancy()[within].any()
+    assert (scene.engine.occupancy()[beside] == 1).all()
+    # Where it just was is now empty, and does not open.
+    assert frame.hull is not None
+    assert left.hull is not None
+    assert (frame.hull & before & ~now).any()
+    assert not (left.hull & before).any()
 
 
 def test_a_thing_of_which_only_some_moves_makes_no_part(scene: Scene) -> None:

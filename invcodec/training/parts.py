@@ -76,6 +76,7 @@ class PartTracker:
         motion = self._engine.weights()[self._key].astype(np.float64).reshape(-1, 3, 4)
         cells = self._engine.occupancy()
         assert cells is not None
+        left = _claimed(cells, motion)
         for part in range(self._parts):
             if (cells == part + 2).any():
                 motion = self._followed(cells, motion, part, frame.hull)
@@ -88,8 +89,8 @@ class PartTracker:
                 if found is not motion:
                     cells, motion = taken, found
                     break
-        self._show(cells, motion)
-        return replace(frame, hull=frame.hull & ~_claimed(cells, motion))
+        self._show(np.where((cells == 1) & _inside(cells, motion), 0, cells), motion)
+        return replace(frame, hull=frame.hull & ~left & ~_claimed(cells, motion))
 
     def _pick(self, frame: FramePixels, changed: np.ndarray) -> None:
         """Choose the pixels that motion is fitted to."""
@@ -272,6 +273,16 @@ def _where(own: np.ndarray, row: np.ndarray) -> np.ndarray:
     now = np.zeros(own.shape, bool)
     now[inside] = own[tuple(places[inside].astype(np.int64).T)]
     return now
+
+
+def _inside(cells: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """Cells `[M, M, M]` bool that are within a part now, with all cells around them."""
+    inside = np.zeros(cells.shape, bool)
+    for part, row in enumerate(motion):
+        own = cells == part + 2
+        if own.any():
+            inside |= ~spread(~_where(own, row), 1)
+    return inside
 
 
 def _claimed(cells: np.ndarray, motion: np.ndarray) -> np.ndarray:
