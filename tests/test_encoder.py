@@ -309,6 +309,8 @@ def test_quality_sets_prices_and_steps_together() -> None:
 def test_small_mlps_have_their_own_recipe_and_the_published_ones_keep_theirs() -> None:
     small, better = resolve("fast", profile="nerf"), resolve("fast", profile="nerf", quality=70)
     assert small.delta.mixed
+    # Then structure alone is trained, faster than layers of colour would bear.
+    assert (small.warmup, small.delta.lead_rate > small.warm.lead_rate) == (1, True)
     assert better.delta.price < small.delta.price
     assert better.fine_step < small.fine_step
     paper = resolve("paper")
