@@ -1,4 +1,4 @@
-"""How much work the player's pictures are in a browser without a GPU, and what each way to save some of it saves.
+"""How long the player decodes, how much work its pictures are in a browser without a GPU, and what saves how much of it.
 
 Times are of SwiftShader, which renders on the CPU: they say how the ways compare. The counts hold for every device.
 """
@@ -41,6 +41,9 @@ def main() -> None:
     rows = asyncio.run(in_a_page(script, files=options.file.absolute().parent))
     pictures = [row for row in rows if "without" in row]
     (upload,) = (row for row in rows if "keyBytes" in row)
+    (times,) = (row["decoding"] for row in rows if "decoding" in row)
+    first, *deltas, again = (f"{milliseconds:.0f}" for milliseconds in times)
+    print(f"decoding in ms: the keyframe {first}, once its code is compiled {again}; deltas {', '.join(deltas)}\n")
     print("| | size | ms | cells | samples | texels | multiply-adds |\n|---|---|---|---|---|---|---|")
     for row in pictures:
         size = "x".join(map(str, row["size"]))
@@ -54,7 +57,7 @@ def main() -> None:
         rays = SHARE / max(2 * one["products"] / operations, one["texels"] / texels)
         print(f"  {name}: {rays / 1e6:.1f} million pixels a second; {1000 * 1280 * 720 / rays:.0f} ms at 1280x720")
     if options.save:
-        save(options.save, {"pictures": pictures, "upload": upload})
+        save(options.save, {"decoding": times, "pictures": pictures, "upload": upload})
 
 
 if __name__ == "__main__":

@@ -81,19 +81,15 @@ class Player:
             self._folder = file.parent
             self._page = PAGE.format(source=f"files/{file.name}{query}", attributes=attributes)
             self.asked.clear()
-            script = await browser.call("Page.addScriptToEvaluateOnNewDocument", source=before)
-            try:
-                await self._visit(browser, f"{self._url}/{self._opened}/{link}", story, size)
-            finally:
-                await browser.call("Page.removeScriptToEvaluateOnNewDocument", **script)
+            await self._visit(browser, f"{self._url}/{self._opened}/{link}", story, size, before)
 
         self._runner.run(run())
 
-    def visit(self, url: str, story: Story, size: tuple[int, int] = (400, 300)) -> None:
+    def visit(self, url: str, story: Story, *, size: tuple[int, int] = (400, 300), before: str = "") -> None:
         """Open any page that has the element, and run the story."""
 
         async def run() -> None:
-            await self._visit(await self._start(), url, story, size)
+            await self._visit(await self._start(), url, story, size, before)
 
         self._runner.run(run())
 
@@ -101,14 +97,16 @@ class Player:
         self._runner.run(self._stack.aclose())
         self._runner.close()
 
-    async def _visit(self, browser: Browser, url: str, story: Story, size: tuple[int, int]) -> None:
+    async def _visit(self, browser: Browser, url: str, story: Story, size: tuple[int, int], before: str) -> None:
         await browser.resize(*size)
-        await browser.open(url)
-        await browser.until(f"location.href === {url!r} && {ELEMENT}?.shadowRoot")
+        script = await browser.call("Page.addScriptToEvaluateOnNewDocument", source=before)
         try:
+            await browser.open(url)
+            await browser.until(f"location.href === {url!r} && {ELEMENT}?.shadowRoot")
             await story(browser)
         finally:
             browser.listen = lambda method, params: None
+            await browser.call("Page.removeScriptToEvaluateOnNewDocument", **script)
             await browser.open("about:blank")
 
     async def _start(self) -> Browser:

@@ -254,8 +254,10 @@ def test_ply_files_hold_what_players_read(tmp_path: Path) -> None:
     made = Splats(rng.normal(size=(5, 3)), turns, rng.random((5, 3)), 0.1 + 0.8 * rng.random(5), rng.random((5, 3)))
     (tmp_path / "one.ply").write_bytes(ply_bytes(made))
     file = plyfile.PlyData.read(tmp_path / "one.ply")
-    assert " ".join(each.name for each in file["vertex"].properties) == PROPERTIES
-    assert (file.byte_order, file.text) == ("<", False)
+    # As SuperSplat wants it, from its source: binary, one element, all of these properties, as floats.
+    header = (tmp_path / "one.ply").read_bytes().split(b"end_header\n")[0].decode().splitlines()
+    assert header[:3] == ["ply", "format binary_little_endian 1.0", "element vertex 5"]
+    assert header[3:] == [f"property float {name}" for name in PROPERTIES.split()]
     count, picture = exported.read_splats(tmp_path / "one.ply", np.eye(3))
     camera = Camera("", 24, 20, 30, 30, 12, 10, look_at(np.array([0.0, 0, 5]), np.zeros(3), np.array([0, 1.0, 0])))
     arrays = made.positions, made.axes, made.scales, made.opacities, made.colours
@@ -290,6 +292,7 @@ def test_exported_splats_look_like_decoded_frames(cli: Cli, encoded: Path, tmp_p
     done = cli("export", encoded, "--ply", out, "--frames", "1:3", "--splats", 20000, "--threads", 2)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"{out}/frame_0001.ply to {out}/frame_0002.ply")
+    # What SuperSplat takes for a sequence: the same name but for a number at the end.
     assert sorted(path.name for path in out.iterdir()) == ["frame_0001.ply", "frame_0002.ply"]
     with Video(encoded, threads=1) as video:
         for number in (1, 2):

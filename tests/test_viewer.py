@@ -24,7 +24,7 @@ from browser import Browser, needs_chromium
 from conftest import Cli
 from files import PATIENCE, make_vectors
 from PIL import Image
-from playing import INSIDE, STATE, WITHOUT_WEBGL
+from playing import INSIDE, STATE, WITHOUT_WEBGL, Player
 from test_player_render import LEAST_PSNR, MOST_BEYOND, differences
 
 from invcodec.coding.chain import StateReader
@@ -504,22 +504,50 @@ def test_the_server_renders_for_a_browser_that_cannot(page: str, growing: Path, 
     asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
 
 
+SPEED = """
+let now = 0, rays = 0;
+window.pieces = 0;
+performance.now = () => now;
+const {{ scissor, fenceSync }} = WebGL2RenderingContext.prototype;
+WebGL2RenderingContext.prototype.scissor = function (x, y, width, height) {{
+    rays = width * height;
+    scissor.call(this, x, y, width, height);
+}};
+WebGL2RenderingContext.prototype.fenceSync = function (...given) {{
+    now += {microseconds} * 1e-3 * rays;
+    pieces++;
+    return fenceSync.apply(this, given);
+}};
+"""
+"""A device on which each ray takes so long."""
+
+
 @needs_chromium
-def test_a_slow_device_leaves_rendering_to_the_server_unless_the_user_does_not(page: str) -> None:
-    slow = "let now = 0; performance.now = () => (now += 50);"
+@pytest.mark.parametrize(
+    ("size", "microseconds", "wanted"),
+    [
+        # 128x72 rays in 12 ms take 1.302 µs each.
+        pytest.param((160, 150), 1.29, "device", id="fast enough"),
+        pytest.param((160, 150), 1.31, "server", id="too slow"),
+        pytest.param((64, 48), 2, "device", id="for a small picture fast enough"),
+    ],
+)
+def test_a_slow_device_leaves_rendering_to_the_server_unless_the_user_does_not(
+    player: Player, page: str, size: tuple[int, int], microseconds: float, wanted: str
+) -> None:
+    async def story(browser: Browser) -> None:
+        await browser.until(f"{STATE}.settled")
+        await browser.run(f"{INSIDE}.getElementById('picture').focus()")
+        while await browser.run(f"pieces < 12 && {STATE}.rendering === 'device'"):
+            await browser.key("v")
+            await browser.until(f"{STATE}.settled")
+        await browser.until(f"{STATE}.rendering === {wanted!r} && {STATE}.settled")
+        other = "server" if wanted == "device" else "device"
+        for choice in (other, wanted):
+            await browser.key("n")
+            await browser.until(f"{STATE}.rendering === {choice!r} && {STATE}.size")
 
-    async def story() -> None:
-        async with Browser((360, 320)) as browser:
-            await browser.call("Page.enable")
-            await browser.call("Page.addScriptToEvaluateOnNewDocument", source=slow)
-            await browser.open(page)
-            await browser.until(f"{STATE}.rendering === 'server' && {STATE}.settled")
-            await browser.run(f"{INSIDE}.getElementById('picture').focus()")
-            for wanted in ("device", "server"):
-                await browser.key("n")
-                await browser.until(f"{STATE}.rendering === {wanted!r} && {STATE}.size")
-
-    asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
+    player.visit(page, story, size=size, before=SPEED.format(microseconds=microseconds))
 
 
 def started(*arguments: object) -> tuple[subprocess.Popen[str], str]:

@@ -60,13 +60,20 @@ function costs(frame: Frame): { sample: number; colour: number; texels: number }
   };
 }
 
-/** Of the first camera's view of a file of profile `grid`, for each size: milliseconds and counts. */
+/** Milliseconds that each frame takes to decode, in order, and the first one again, once the browser has compiled the code. */
+async function decoding(video: Video): Promise<number[]> {
+  const times: number[] = [];
+  for (const position of [...video.entries.keys(), 0]) times.push((await video.frame(position)).decoding);
+  return times;
+}
+
+/** Of the first camera's view of a file of profile `grid`, for each size: milliseconds and counts; and of decoding. */
 export async function measure(address: string, sizes: [number, number][], repeats: number): Promise<unknown> {
   const video = await Video.open(address);
   await ended(video);
+  const rows: unknown[] = [{ decoding: await decoding(video) }];
   const first = await video.frame(0);
   const cost = costs(first);
-  const rows: unknown[] = [];
   for (const without of Object.keys(WITHOUT)) {
     const { gl, uploaded } = context(without);
     const renderer = await Renderer.create(gl, video.head);

@@ -13,8 +13,13 @@ const FINER = 2;
 /** Milliseconds for a ray, until they are measured; and times the rays of the last piece that one may have at most. */
 const FIRST_GUESS = 0.01;
 const GROWTH = 4;
-/** Rays in the picture of a view that moves, below which a device is too slow; known after so many pieces of work. */
-const LEAST_RAYS = 64 * 48;
+/**
+ * A device is too slow if a view that moves has fewer rays than this, unless that is all of a small picture: a tenth of
+ * the detail of 1280x720 in each direction. Then a ray takes more than 1.3 µs, about four times as long as where two cores
+ * of a server render, and a still picture of that size 1.2 s. It is known after so many pieces of work, the first of which
+ * are small.
+ */
+const LEAST_RAYS = 128 * 72;
 const MEASURED = 8;
 /** Smallest piece of work, in pixels: GPUs render in squares. */
 const PIECE = { width: 8, height: 4 };
@@ -140,7 +145,8 @@ export class Painter implements Painting {
 
   /** Whether what moves would be seen too coarsely on this device. */
   get isSlow(): boolean {
-    return this.measured >= MEASURED && this.perRay * LEAST_RAYS > BUDGET;
+    const least = Math.min(LEAST_RAYS, this.canvas.width * this.canvas.height);
+    return this.measured >= MEASURED && this.perRay * least > BUDGET;
   }
 
   resize(width: number, height: number): void {
