@@ -1,4 +1,4 @@
-"""How long the player decodes, how much work its pictures are in a browser without a GPU, and what saves how much of it.
+"""How long the player decodes, how much work its pictures are without a GPU, and what saves how much of that.
 
 Times are of SwiftShader, which renders on the CPU: they say how the ways compare. The counts hold for every device.
 """
