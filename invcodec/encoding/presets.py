@@ -101,7 +101,7 @@ def _nerf_settings(preset: Settings) -> Settings:
         attended_weight=4.0,
     )
     # Four times the profile's own steps cost a keyframe 0.1 dB and halve the bytes of later frames at no cost.
-    # With layers of colour trained as well, moving pixels of *studio* lost 1 dB (INV, section 3.2).
+    # Training the layers of colour in all frames takes a tenth longer and gains nothing (INV, section 3.2).
     return replace(preset, networks=(scene,), key=key, warm=delta, delta=delta, refresh=None, warmup=1, fine_step=4.0)
 
 
