@@ -28,7 +28,7 @@ SHARE = 0.25
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, help="an .inv file of profile grid")
+    parser.add_argument("file", type=Path, help="an .inv file of profile grid or nerf")
     parser.add_argument(
         "--sizes", nargs="+", default=["160x120", "320x240", "640x480"], help="the first one is taken apart"
     )

@@ -1,5 +1,7 @@
 /** How much work pictures are, and what each way to save some of it saves. */
 
+import { NERF } from "../src/field/profiles";
+import { rolesOf } from "../src/field/roles";
 import { type Frame, Video } from "../src/index";
 import { fitted } from "../src/page/eye";
 import { Renderer } from "../src/render/renderer";
@@ -21,6 +23,9 @@ const WITHOUT: Record<string, [RegExp, string][]> = {
   ],
   "in full floats": [],
 };
+
+/** Those of `grid` alone. */
+const OF_GRID = ["colour at each sample", "in full floats"];
 
 /** A context that changes shaders and textures on their way to the driver, and counts bytes that are uploaded. */
 function context(without: string): { gl: WebGL2RenderingContext; uploaded(): number } {
@@ -47,10 +52,18 @@ function context(without: string): { gl: WebGL2RenderingContext; uploaded(): num
   return { gl, uploaded: () => bytes };
 }
 
-/** Multiply-adds of a `grid`: at each sample, and at each ray for its colour; texels that a sample reads. */
+/** Multiply-adds at each sample, and at each ray for its colour; texels that a sample reads. */
 function costs(frame: Frame): { sample: number; colour: number; texels: number } {
-  const { config } = frame.head.networks[0]!;
+  const { config, profile } = frame.head.networks[rolesOf(frame.head).shown]!;
   const of = (key: string): number => config[key] as number;
+  if (profile === NERF) {
+    const [width, depth, inputs] = [of("width"), of("depth"), 3 + 6 * of("position_octaves")];
+    return {
+      sample: width * inputs + (depth - 1) * width * width + width + (width / 2) * (width + 3),
+      colour: (width / 2) * (3 + 6 * of("direction_octaves")),
+      texels: 0,
+    };
+  }
   const levels = (config.resolutions as number[]).length;
   const [hidden, features, colour] = [of("hidden"), of("features"), of("colour_hidden")];
   return {
@@ -67,14 +80,15 @@ async function decoding(video: Video): Promise<number[]> {
   return times;
 }
 
-/** Of the first camera's view of a file of profile `grid`, for each size: milliseconds and counts; and of decoding. */
+/** Of the first camera's view, for each size: milliseconds and counts; and of decoding. */
 export async function measure(address: string, sizes: [number, number][], repeats: number): Promise<unknown> {
   const video = await Video.open(address);
   await ended(video);
   const rows: unknown[] = [{ decoding: await decoding(video) }];
   const first = await video.frame(0);
   const cost = costs(first);
-  for (const without of Object.keys(WITHOUT)) {
+  const ways = Object.keys(WITHOUT).filter((way) => cost.texels > 0 || !OF_GRID.includes(way));
+  for (const without of ways) {
     const { gl, uploaded } = context(without);
     const renderer = await Renderer.create(gl, video.head);
     renderer.load(await video.frame(0));

@@ -70,14 +70,12 @@ const nerf: Build = (p, network, config, layers) => {
     layers.add(network, `layers.${i}`, width, i ? width : inputs),
   );
   const density = layers.add(network, "density", 1, width);
-  const feature = layers.add(network, "feature", width, width);
   const columns = width + view.scalars.length;
-  const ofFeature = layers.add(network, "direction", width / 2, columns, { to: width });
+  const ofFeature = layers.add(network, "direction", width / 2, columns, { to: width, after: "feature" });
   const ofView = layers.add(network, "direction", width / 2, columns, { from: width });
   const rgb = layers.add(network, "rgb", 3, width / 2);
   const names = [`${p}_h`, `${p}_g`] as const;
   const last = names[(hidden.length + 1) % 2]!;
-  const other = names[hidden.length % 2]!;
   const steps = hidden.map((layer, i) => apply(layer, i ? names[(i + 1) % 2]! : "input_", names[i % 2]!, RELU));
   return {
     prefix: p,
@@ -104,9 +102,8 @@ float ${p}_density(vec3 at) {
   return max(raw[0].x, 0.0);
 }
 void ${p}_take(float weight) {
-  ${apply(feature, last, other)}
   vec4 seen[${quads(width / 2)}];
-  ${apply(ofFeature, other, "seen", RELU, `${p}_seen[i]`)}
+  ${apply(ofFeature, last, "seen", RELU, `${p}_seen[i] + weights(at)`)}
   vec4 colour[1];
   ${apply(rgb, "seen", "colour", SIGMOID)}
   ${p}_sum += weight * colour[0].xyz;
