@@ -12,7 +12,7 @@ from invcodec import names
 from .options import FORCE, JSON, OUTSIDE, PLOT, Command
 from .plots import draw_rig, require_plots
 from .terminal import note, say, say_json
-from .values import Count, table
+from .values import Count, Real, table
 
 if TYPE_CHECKING:
     from invcodec.capture.calibrate import Calibration
@@ -46,7 +46,7 @@ Examples:
 )
 @click.option(
     "--focal-length",
-    type=click.FloatRange(0.1, 100),
+    type=Real(0.1, 100),
     metavar="WIDTHS",
     help="Focal length in picture widths, if it is known roughly.",
 )

@@ -27,7 +27,7 @@ from .options import (
     training_options,
 )
 from .terminal import say
-from .values import Address, Place, bytes_text, seconds_text
+from .values import Address, Place, Real, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from invcodec.capture.live.source import LiveSource
@@ -101,7 +101,7 @@ Examples:
     ),
     click.option(
         "--gpus",
-        type=click.FloatRange(0),
+        type=Real(0),
         metavar="N",
         help="With --cluster: GPUs of a segment, also a fraction, such as 0.5. Default: 1 if there are any.",
     ),

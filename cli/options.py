@@ -10,7 +10,7 @@ import click
 
 from invcodec import names
 
-from .values import BitRate, ByteSize, Count, Duration, FrameRange, Segments
+from .values import BitRate, ByteSize, Count, Duration, FrameRange, Real, Segments
 
 if TYPE_CHECKING:
     from invcodec.encoding.presets import Settings
@@ -139,13 +139,13 @@ target_options = group(
     "Rate control",
     click.option(
         "--quality",
-        type=click.FloatRange(*names.QUALITY_RANGE),
+        type=Real(*names.QUALITY_RANGE),
         metavar="Q",
         help=f"Constant quality. Default: {names.DEFAULT_QUALITY:g}.",
     ),
     click.option(
         "--target-psnr",
-        type=click.FloatRange(*names.PSNR_RANGE),
+        type=Real(*names.PSNR_RANGE),
         metavar="DB",
         help="Mean PSNR in dB, on training-camera pixels that are reserved for validation, where moving ones have at "
         "least a quarter of the weight; when transcoding, against the input file.",

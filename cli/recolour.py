@@ -9,7 +9,7 @@ import click
 from .edit import opened_output, report
 from .options import DEVICE, FORCE, OUTPUT, THREADS
 from .terminal import say
-from .values import Count, psnr_text
+from .values import Count, Real, psnr_text
 
 
 @click.command(
@@ -24,11 +24,9 @@ Examples:
 @click.argument("file", type=click.Path(path_type=Path))
 @OUTPUT
 @click.option("--from", "picture", type=click.Path(path_type=Path), metavar="PICTURE", help="Take its colours.")
-@click.option("--hue", type=click.FloatRange(-360, 360), default=0.0, metavar="DEGREES", help="Turn all hues.")
-@click.option(
-    "--saturation", type=click.FloatRange(0, 10), default=1.0, metavar="FACTOR", help="Stronger colours; 0: greys."
-)
-@click.option("--brightness", type=click.FloatRange(0, 10), default=1.0, metavar="FACTOR", help="Brighter colours.")
+@click.option("--hue", type=Real(-360, 360), default=0.0, metavar="DEGREES", help="Turn all hues.")
+@click.option("--saturation", type=Real(0, 10), default=1.0, metavar="FACTOR", help="Stronger colours; 0: greys.")
+@click.option("--brightness", type=Real(0, 10), default=1.0, metavar="FACTOR", help="Brighter colours.")
 @click.option("--steps", type=Count(1, 1_000_000), help="Training steps.  [default: 300]")
 @FORCE
 @DEVICE

@@ -11,7 +11,7 @@ from invcodec.names import RIG_KINDS, SCENES, SYNTH_LAYOUTS
 
 from .options import Command, group
 from .terminal import say
-from .values import Count, Size
+from .values import Count, Real, Size
 
 
 @click.command(
@@ -62,14 +62,14 @@ Examples:
     ),
     click.option(
         "--focal-length",
-        type=click.FloatRange(0.5, 100),
+        type=Real(0.5, 100),
         metavar="WIDTHS",
         help="Focal length in picture widths. Cameras with longer lenses stand farther away.  [default: 1.07, 50 "
         "degrees]",
     ),
     click.option(
         "--overlap",
-        type=click.FloatRange(0, 1),
+        type=Real(0, 1),
         default=1.0,
         metavar="SHARE",
         help="Turn cameras away from each other, until those that look farthest apart share this part of the picture.  "
@@ -77,21 +77,21 @@ Examples:
     ),
     click.option(
         "--outlier",
-        type=click.FloatRange(1, 100),
+        type=Real(1, 100),
         default=1.0,
         metavar="TIMES",
         help="Place the last camera this many times farther away.",
     ),
     click.option(
         "--scale",
-        type=click.FloatRange(1e-3, 1e3),
+        type=Real(1e-3, 1e3),
         default=1.0,
         metavar="FACTOR",
         help="Factor on all lengths; at 1, cameras with the default lens are 3.1 units from the scene's middle.",
     ),
     click.option(
         "--exposure",
-        type=click.FloatRange(-8, 8),
+        type=Real(-8, 8),
         default=0.0,
         metavar="STOPS",
         help="Brighter, or darker if negative; each stop is a factor of 2 in light.",

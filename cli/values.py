@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from invcodec.metrics import Fidelity
 
 
+_NUMBER = r"(?:\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})"
+"""Pattern of a decimal number; longer ones fit none of the types that files hold and the library computes with."""
+
+
 class Count(click.ParamType):
     """An integer in a range too wide to be worth showing in help."""
 
@@ -39,6 +44,16 @@ class Count(click.ParamType):
             self.fail(f"'{value}' is not an integer", param, ctx)
         if number not in self.range:
             self.fail(f"{value} is not in the range {self.range[0]} to {self.range[-1]}", param, ctx)
+        return number
+
+
+class Real(click.FloatRange):
+    """A finite number in a range; NaN would pass as one within it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
@@ -63,7 +78,7 @@ class Duration(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
         if isinstance(value, Fraction):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?(ms|s|)", value)
+        match = re.fullmatch(rf"({_NUMBER}) ?(ms|s|)", value)
         if not match:
             self.fail(f"'{value}' is not a duration; use 2, 2s, 1.4s or 500ms", param, ctx)
         return Fraction(match[1]) / (1000 if match[2] == "ms" else 1)
@@ -79,7 +94,7 @@ class FrameRange(click.ParamType):
     ) -> tuple[int | None, int | None]:
         if isinstance(value, tuple):
             return value
-        match = re.fullmatch(r"(\d*):(\d*)", value)
+        match = re.fullmatch(r"(\d{0,18}):(\d{0,18})", value)
         if not match:
             self.fail(f"'{value}' is not a range of frames; use 0:24 for frames 0 to 23", param, ctx)
         first, stop = (int(part) if part else None for part in match.groups())
@@ -96,7 +111,7 @@ class Size(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
-        match = re.fullmatch(r"(\d+)[xX](\d+)", value)
+        match = re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", value)
         if not match or not all(1 <= int(side) <= MAX_IMAGE_SIDE for side in match.groups()):
             self.fail(f"'{value}' is not a size; use 640x480 (each side 1 to {MAX_IMAGE_SIDE})", param, ctx)
         return int(match[1]), int(match[2])
@@ -140,10 +155,10 @@ _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20,
 
 
 def _scaled(value: str, unit: str) -> int | None:
-    """A positive number with an optional prefix and unit, such as `1.5M`; None if it is not one."""
-    match = re.fullmatch(rf"(\d+(?:\.\d*)?|\.\d+) ?([kmg]i?|)(?:{unit})?", value, re.IGNORECASE)
+    """A positive number below 2^63 with an optional prefix and unit, such as `1.5M`; None if it is not one."""
+    match = re.fullmatch(rf"({_NUMBER}) ?([kmg]i?|)(?:{unit})?", value, re.IGNORECASE)
     number = round(Fraction(match[1]) * _FACTORS[match[2].lower()]) if match else 0
-    return number if number > 0 else None
+    return number if 0 < number < 2**63 else None
 
 
 class ByteSize(click.ParamType):

@@ -18,7 +18,7 @@ import pytest
 
 import invcodec
 from invcodec.capture.capture import Capture, Frame, open_capture
-from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
+from invcodec.capture.live.source import LiveSource, Newest
 from invcodec.container.reader import Reader
 from invcodec.container.records import RecordType, pack_record
 from invcodec.editing.verify import verify
@@ -192,7 +192,7 @@ class Instant(LiveSource):
         for frame in self._frames:
             while newest._frame is not None and not stop.wait(0.001):
                 pass
-            newest.put(LiveFrame(frame, 0.0))
+            newest.put(frame, 0.0)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from invcodec.capture.live.align import Aligner, SyncedImages
 from invcodec.capture.live.pipe import RawPipe
 from invcodec.capture.live.played import PlayedCapture
 from invcodec.capture.live.rig import CameraRig
-from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
+from invcodec.capture.live.source import LiveSource, Newest
 from invcodec.container.reader import Reader
 from invcodec.encoding.live import _Pace, encode_live
 from invcodec.encoding.presets import resolve
@@ -114,25 +114,28 @@ def test_matched_images_are_in_order_and_of_the_same_time(
 # latest first
 
 
-def frame(number: int) -> LiveFrame:
-    return LiveFrame(Frame(number, number / FPS, [], []), float(number))
+def frame(number: int) -> Frame:
+    return Frame(number, number / FPS, [], [])
 
 
 def test_a_slow_consumer_gets_the_latest_frame_and_then_the_end() -> None:
     newest = Newest()
     for number in range(5):
-        newest.put(frame(number))
+        newest.put(frame(number), 0.0)
     taken = newest.take()
     assert taken is not None
-    assert (taken.frame.number, newest.received) == (4, 5)
+    assert (taken.frame.number, taken.received) == (4, 5)
     with pytest.raises(TimeoutError):
         newest.take(0.0)
-    newest.put(frame(7))
+    newest.put(frame(6), 0.0)
+    newest.put(frame(7), 0.0)
+    # What arrives after a frame was taken is no matter of that frame: one was dropped between the two.
+    assert taken.received == 5
     newest.end(CaptureError("cut off"))
     newest.end()
     last = newest.take()
     assert last is not None
-    assert last.frame.number == 7
+    assert (last.frame.number, last.received) == (7, 7)
     with pytest.raises(CaptureError, match="cut off"):
         newest.take()
 
@@ -202,9 +205,9 @@ class Everything(Newest):
         super().__init__()
         self.all: list[Frame] = []
 
-    def put(self, live: LiveFrame) -> None:
-        self.all.append(live.frame)
-        super().put(live)
+    def put(self, frame: Frame, arrived: float) -> None:
+        self.all.append(frame)
+        super().put(frame, arrived)
 
 
 def filmed(source: LiveSource) -> list[Frame]:
@@ -309,8 +312,8 @@ def test_files_loop_with_rising_times(tmp_path: Path) -> None:
     stop = threading.Event()
 
     class Stopping(Everything):
-        def put(self, live: LiveFrame) -> None:
-            super().put(live)
+        def put(self, frame: Frame, arrived: float) -> None:
+            super().put(frame, arrived)
             if len(self.all) == 7:
                 stop.set()
 
@@ -337,7 +340,7 @@ def test_what_the_first_frame_waits_for_is_said(monkeypatch: pytest.MonkeyPatch)
     class Waiting(LiveSource):
         def waiting(self) -> str:
             if waits.append(None) or len(waits) == 3:
-                newest.put(frame(0))
+                newest.put(frame(0), 0.0)
             return f"no image yet from camera {len(waits)}"
 
         def _run(self, newest: Newest, stop: threading.Event) -> None: ...
@@ -382,8 +385,8 @@ def test_a_capture_loops(capture: Path) -> None:
     newest, stop = Everything(), threading.Event()
 
     class Stopping(Everything):
-        def put(self, live: LiveFrame) -> None:
-            super().put(live)
+        def put(self, frame: Frame, arrived: float) -> None:
+            super().put(frame, arrived)
             if len(self.all) == 5:
                 stop.set()
 
@@ -573,6 +576,9 @@ def test_invalid_options_are_refused(cli: Cli, capture: Path, tmp_path: Path) ->
         (tmp_path / "none.json", path, "--live"),
         (capture, path, "--live", "--target-size", "1M"),
         (capture, path, "--live", "--bitrate", "2k"),
+        (capture, path, "--live", "--seconds-per-frame", "0"),
+        (capture, path, "--live", "--seconds-per-frame", "0.4ms"),
+        (capture, path, "--live", "--key-seconds", "0"),
     ):
         result = cli("encode", *arguments)
         assert (result.code, result.err.count("\n")) == (2, 1), result.err

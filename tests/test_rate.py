@@ -409,3 +409,25 @@ def test_sizes_as_they_are_written(text: str, size: int) -> None:
 
     assert ByteSize().convert(text, None, None) == size
     assert BitRate().convert(text.lower().replace("b", "").replace("mi", "Mi"), None, None) == size
+
+
+@pytest.mark.parametrize("size", [400, 5000])
+def test_numbers_that_fit_no_type_are_refused(cli: Cli, capture: Path, tmp_path: Path, size: int) -> None:
+    path, digits = tmp_path / "x.inv", "9" * size
+    for option, value in (
+        ("--bitrate", digits),
+        ("--target-size", "99999999999G"),
+        ("--max-frame-bytes", f"0.{digits}"),
+        ("--key-seconds", digits),
+        ("--seconds-per-frame", "999999999999"),
+        ("--frames", f"0:{digits}"),
+        ("--steps", digits),
+        ("--quality", "nan"),
+        ("--target-psnr", "nan"),
+    ):
+        done = cli("encode", capture, path, option, value)
+        assert (done.code, done.err.count("\n"), "bug" in done.err) == (2, 1, False), done.err
+    for arguments in (("decode", capture, "--size", f"{digits}x8"), ("recolour", capture, "-o", path, "--hue", "nan")):
+        done = cli(*arguments)
+        assert (done.code, done.err.count("\n"), "Invalid value" in done.err) == (2, 1, True), done.err
+    assert not path.exists()

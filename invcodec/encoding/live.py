@@ -23,7 +23,7 @@ from invcodec.encoding.report import FrameReport, LiveReport, Outcome, Progress
 from invcodec.encoding.settings import Settings
 from invcodec.errors import UsageError
 from invcodec.interrupts import deferred, interruptible
-from invcodec.training.schedule import Budget
+from invcodec.training.schedule import LEAST_SECONDS, Budget, check_seconds
 
 _MARGIN = 1.1
 _SLACK = 0.01
@@ -32,7 +32,6 @@ _FORGET = 0.2
 """Decay of earlier, longer times."""
 _OUTLIER = 2.0
 """Times longer than before by this factor are treated as outliers."""
-_LEAST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,12 @@ def encode_live(
         force: replace an existing file.
 
     Raises:
-        UsageError: the file exists or cannot be written, or no frame arrived.
+        UsageError: a deadline is out of range, the file exists or cannot be written, or no frame arrived.
         CaptureError: the source failed; finished frames are in the file.
         Interrupted: Ctrl-C before the first frame was finished.
     """
+    check_seconds("key seconds", key_seconds)
+    check_seconds("seconds per frame", seconds_per_frame)
     first, stop = frames or (None, None)
     timing = _Timing(progress or Progress())
     with deferred(), recorded(Recording(path, force=force), progress, None) as recording:
@@ -81,14 +82,14 @@ def encode_live(
         with _encoder(source, recording, settings, pace, timing) as encoder:
             # After the first frame, Ctrl-C ends the recording normally.
             with _ended_by_interrupt(encoder), source.filming() as newest:
-                received = 0
+                taken = 0
                 while (live := _take(source, newest, bool(encoder.frames))) is not None:
                     if stop is not None and live.frame.number >= stop:
                         break
-                    skipped, received = newest.received - received - 1, newest.received
+                    skipped, taken = live.received - taken - 1, live.received
                     if first is not None and live.frame.number < first:
                         continue
-                    report = _push(encoder, live, pace, timing, max(skipped, 0) if encoder.frames else 0)
+                    report = _push(encoder, live, pace, timing, skipped if encoder.frames else 0)
                     dropped += report.dropped
                     late += report.late
                     if stop is not None and live.frame.number == stop - 1:
@@ -148,7 +149,7 @@ class _Pace:
         if index == 0:
             # A trained scene, not seen yet, takes longer to code than a rehearsal's noise.
             rest = 1.5 * rest + 0.02 * self.key_seconds
-        return max(_LEAST, self.deadline(index) - rest)
+        return max(LEAST_SECONDS, self.deadline(index) - rest)
 
     def observe(self, kind: str, rest: float, step: float) -> None:
         """Record the seconds that a frame took apart from its training steps, and the seconds of one step."""

@@ -15,7 +15,7 @@ from invcodec.encoding.rate import NO_TARGET, Target
 from invcodec.encoding.settings import Settings
 from invcodec.errors import UsageError
 from invcodec.names import DEFAULT_KEY_EVERY, DEFAULT_PRESET, DEFAULT_QUALITY, QUALITY_RANGE, profiles
-from invcodec.training.schedule import Budget, Schedule
+from invcodec.training.schedule import Budget, Schedule, check_seconds
 
 
 def _scene(profile: str, **config: Any) -> tuple[dict[str, Any], ...]:
@@ -178,16 +178,18 @@ def resolve(
     settings = PRESETS[preset]
     if profile is not None and profile not in profiles():
         raise UsageError(f"unknown profile '{profile}'; choose from {', '.join(profiles())}")
+    for name, seconds in (("seconds per frame", seconds_per_frame), ("key seconds", key_seconds)):
+        if seconds is not None:
+            check_seconds(name, seconds)
     for name, value, least in (
-        ("seconds per frame", seconds_per_frame, 1e-3),
-        ("key seconds", key_seconds, 1e-3),
         ("steps", steps, 1),
         ("key interval", key_every, 0),
         ("warm-up", warmup, 0),
+        ("seed", seed, 0),
         ("threads", threads, 1),
     ):
         if value is not None and value < least:
-            raise UsageError(f"{name}: {value} is too small, at least {least:g} is needed")
+            raise UsageError(f"{name}: {value} is too small, at least {least} is needed")
     target.check_exclusive(quality)
     quality = DEFAULT_QUALITY if quality is None else quality
     least, most = QUALITY_RANGE

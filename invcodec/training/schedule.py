@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from invcodec.errors import UsageError
+
+LEAST_SECONDS, MOST_SECONDS = 1e-3, 1e9
+"""Range of wall times to train or to write a frame in."""
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Check a wall time; the error names it.
+
+    Raises:
+        UsageError
+    """
+    if not LEAST_SECONDS <= value <= MOST_SECONDS:
+        raise UsageError(f"{name}: {value:g} is not between {LEAST_SECONDS:g} and {MOST_SECONDS:g}")
+
 
 @dataclass(frozen=True)
 class Budget:

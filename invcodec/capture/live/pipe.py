@@ -13,7 +13,7 @@ import numpy as np
 from invcodec.capture.capture import Frame, rig_cameras
 from invcodec.capture.image import area_downscale
 from invcodec.capture.layouts.transforms import read_rig
-from invcodec.capture.live.source import LiveFrame, LiveSource, Newest, still_masks
+from invcodec.capture.live.source import LiveSource, Newest, still_masks
 from invcodec.errors import CaptureError
 
 
@@ -49,5 +49,5 @@ class RawPipe(LiveSource):
                 image = np.frombuffer(data, np.uint8, size, at).reshape(camera.height, camera.width, 3)
                 images.append(area_downscale(image, self.downscale))
                 at += size
-            newest.put(LiveFrame(Frame(number, number / self.fps, images, self._masks), arrived))
+            newest.put(Frame(number, number / self.fps, images, self._masks), arrived)
             number += 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from invcodec.capture.capture import Capture, Frame
-from invcodec.capture.live.source import LiveFrame, LiveSource, Newest
+from invcodec.capture.live.source import LiveSource, Newest
 
 _CACHE_BYTES = 256 << 20
 """Upper bound on the images kept in memory while a capture loops."""
@@ -40,7 +40,7 @@ class PlayedCapture(LiveSource):
             number = self._capture.numbers.start + played
             if stop.wait(max(0.0, start + float(played / self.fps) - time.monotonic())):
                 return
-            newest.put(LiveFrame(Frame(number, number / self.fps, frame.images, frame.masks), time.time()))
+            newest.put(Frame(number, number / self.fps, frame.images, frame.masks), time.time())
 
     def _frames(self) -> Iterator[Frame]:
         """The capture's frames; a looping capture that fits the cache is read only once."""

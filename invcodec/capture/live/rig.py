@@ -14,7 +14,7 @@ import numpy as np
 from invcodec.capture.capture import Frame, rig_cameras
 from invcodec.capture.layouts.transforms import read_rig
 from invcodec.capture.live.align import Aligner
-from invcodec.capture.live.source import LiveFrame, LiveSource, Newest, still_masks
+from invcodec.capture.live.source import LiveSource, Newest, still_masks
 from invcodec.capture.live.stream import StreamReader
 from invcodec.errors import CaptureError
 
@@ -66,7 +66,7 @@ class CameraRig(LiveSource):
                 synced = self._aligner.add(index, stamp, image, time.time())
             if synced is not None:
                 frame = Frame(synced.number, synced.time, synced.images, self._masks)
-                newest.put(LiveFrame(frame, synced.arrived))
+                newest.put(frame, synced.arrived)
 
         with ExitStack() as stack:
             for index, (files, camera) in enumerate(zip(self._files, self.cameras, strict=True)):

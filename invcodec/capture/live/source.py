@@ -28,10 +28,16 @@ _PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """A frame and the arrival time of its last image, in seconds as of `time.time`."""
+    """A frame in the mailbox.
+
+    Attributes:
+        arrived: time of its last image, in seconds as of `time.time`.
+        received: number of frames put up to this one.
+    """
 
     frame: Frame
     arrived: float
+    received: int
 
 
 class Newest:
@@ -48,10 +54,11 @@ class Newest:
         self._error: BaseException | None = None
         self._changed = threading.Condition()
 
-    def put(self, frame: LiveFrame) -> None:
+    def put(self, frame: Frame, arrived: float) -> None:
+        """Hold a frame whose last image arrived at this time, in seconds as of `time.time`."""
         with self._changed:
-            self._frame = frame
             self.received += 1
+            self._frame = LiveFrame(frame, arrived, self.received)
             self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
