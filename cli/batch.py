@@ -135,10 +135,9 @@ def run(
             codes[index] = status["exit_code"]
         if as_json:
             say_json(status, indent=None)
-        elif status["status"] == "failed":
-            note(f"{status['output']}: failed: {status['error']}")
         else:
-            say(f"{status['output']}: {status['status']}")
+            why = f": {status['error']}" if status["status"] == "failed" else ""
+            say(f"{status['output']}: {status['status']}{why}")
 
     failures = schedule(encode, (listed,), len(listed), ended)
     for index, error in failures.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from .options import FORCE, OUTPUT
 from .progress import measured
 from .terminal import note, say
-from .values import FrameRange, bytes_text
+from .values import FrameRange, bytes_text, standard_output
 
 
 @click.command(
@@ -87,11 +86,15 @@ def repair(file: Path, output: Path, force: bool) -> int:
 
 @contextmanager
 def opened_output(output: Path, force: bool) -> Iterator[BinaryIO]:
-    """Open an output file, which appears only if the block succeeds, or standard output for `-`."""
+    """Open an output file, which appears only if the block succeeds, or standard output for `-`.
+
+    Raises:
+        UsageError: it cannot be written, or is a terminal.
+    """
     from invcodec.output import written
 
     if str(output) == "-":
-        yield sys.stdout.buffer
+        yield standard_output()
         return
     with written(output, force) as target:
         yield target.file

@@ -27,7 +27,7 @@ from .options import (
     training_options,
 )
 from .terminal import say
-from .values import Address, Place, Real, bytes_text, seconds_text
+from .values import Address, Place, Real, bytes_text, seconds_text, standard_output
 
 if TYPE_CHECKING:
     from invcodec.capture.live.source import LiveSource
@@ -163,6 +163,7 @@ def command(
     from invcodec.output import check_output
     from invcodec.places import is_file, is_remote
     from invcodec.segments.encode import encode_in_segments
+    from invcodec.segments.plan import check_place
     from invcodec.segments.store import Store
 
     from .calibrate import run as run_calibration
@@ -204,11 +205,9 @@ def command(
         with _served(output, serve, hosts, fresh=False):
             reports = resume_encode(output, capture, outside=outside, progress=shown)
     else:
-        if to_pipe and sys.stdout.isatty():
-            raise click.UsageError("refusing to write to a terminal; redirect standard output", ctx)
         if not to_pipe:
             check_output(output, force)
-        target = sys.stdout.buffer if to_pipe else output
+        target = standard_output() if to_pipe else output
         if live:
             cameras = _live_source(
                 ctx, capture, layout, source, downscale, holdout, alpha=alpha, outside=outside, loop=loop, stdin=stdin
@@ -233,6 +232,8 @@ def command(
         )
         if segments is not None:
             place = pieces or f"{output}{_PIECES}"
+            if pieces is None:
+                check_place(Path(place))
             ranges = divide(opened, settings, segments)
             with nullcontext() if cluster is None else _joined(cluster, gpus) as scheduler:
                 now = encode_in_segments(

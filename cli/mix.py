@@ -42,9 +42,9 @@ def command(
 ) -> None:
     """Write a file with the structure layers of STRUCTURE and the colour layers of COLOURS, which may be the same file.
 
-    Frames of the same number are joined, unless --structure-frame or --colour-frame names one for all. The networks
-    must come from one encode, such as two parts of it or what 'recolour' made of it. Nothing is trained. 'analyze'
-    measures what lies in which layer.
+    Frames of the same number are joined, unless --structure-frame or --colour-frame names one for all; both together
+    give one frame. The networks must come from one encode, such as two parts of it or what 'recolour' made of it.
+    Nothing is trained. 'analyze' measures what lies in which layer.
     """
     from invcodec.editing.mix import mix
 

@@ -6,7 +6,6 @@ import io
 import math
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from invcodec.mp4 import write_video
 from invcodec.output import check_output, file_name_part, make_directory, written
 
 from .progress import counted
+from .values import standard_output
 
 if TYPE_CHECKING:
     from invcodec.decoding.playback import Film
@@ -96,8 +96,9 @@ def plan(
             stem = pattern.name.removesuffix(pattern.suffix)
             pattern = OutputPattern(f"{stem}-{file_name_part(pose)}{pattern.suffix}", pattern.suffix)
         patterns.append(pattern)
-    if patterns[0].stdout and sys.stdout.isatty():
-        raise UsageError("-o -: refusing to write to a terminal; redirect it, or name a file")
+    if patterns[0].stdout:
+        # Refuses a terminal before anything is rendered.
+        standard_output()
     pairs = zip(patterns, films, strict=True)
     paths = [path for pattern, film in pairs if not pattern.stdout for path in pattern.paths(film)]
     if len(set(paths)) < len(paths):
@@ -181,7 +182,7 @@ class Pictures:
             for index, view in views:
                 data = self._encode(view, pattern.suffix)
                 if pattern.stdout:
-                    sys.stdout.buffer.write(data)
+                    standard_output().write(data)
                 else:
                     with written(pattern.path(film, index), self.force) as out:
                         out.file.write(data)
@@ -225,7 +226,7 @@ class Pictures:
             with tempfile.TemporaryFile() as file:
                 write_video(file, images(), rate)
                 file.seek(0)
-                shutil.copyfileobj(file, sys.stdout.buffer)
+                shutil.copyfileobj(file, standard_output())
         else:
             with written(Path(pattern.name), self.force) as out:
                 write_video(out.file, images(), rate)

@@ -27,7 +27,7 @@ Examples:
 @click.option("--hue", type=Real(-360, 360), default=0.0, metavar="DEGREES", help="Turn all hues.")
 @click.option("--saturation", type=Real(0, 10), default=1.0, metavar="FACTOR", help="Stronger colours; 0: greys.")
 @click.option("--brightness", type=Real(0, 10), default=1.0, metavar="FACTOR", help="Brighter colours.")
-@click.option("--steps", type=Count(1, 1_000_000), help="Training steps.  [default: 300]")
+@click.option("--steps", type=Count(1, 1_000_000), help="Training steps of each keyframe.  [default: 300]")
 @FORCE
 @DEVICE
 @THREADS
@@ -54,6 +54,7 @@ def command(
     if picture is None and (hue, saturation, brightness) == (0, 1, 1):
         raise click.UsageError("nothing to do; give --from, --hue, --saturation or --brightness", ctx)
     from invcodec.capture.image import read_image
+    from invcodec.container.reader import Reader
     from invcodec.editing.look import adjusted
     from invcodec.editing.recolour import STEPS, recolour
     from invcodec.metrics import over_white
@@ -61,7 +62,9 @@ def command(
     from .progress import counted
 
     wanted = None if picture is None else over_white(read_image(picture))
-    with counted("recolouring", steps or STEPS) as done, opened_output(output, force) as out:
+    with Reader(file) as reader:
+        keyframes = sum(entry.is_key for entry in reader.frames)
+    with counted("recolouring", keyframes * (steps or STEPS)) as done, opened_output(output, force) as out:
         result = recolour(
             file,
             out,

@@ -208,6 +208,17 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, str, int | None]]:
         yield file, str(path), size
 
 
+def standard_output() -> BinaryIO:
+    """Standard output, for data that is no text.
+
+    Raises:
+        UsageError: it is a terminal.
+    """
+    if sys.stdout.isatty():
+        raise UsageError("-: refusing to write to a terminal; redirect standard output, or name a file")
+    return sys.stdout.buffer
+
+
 def bytes_text(count: float) -> str:
     """A number of bytes, such as `12.3 kB` (1 kB is 1000 bytes)."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

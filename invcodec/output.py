@@ -152,6 +152,11 @@ def file_name_part(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether a file name is that of an output's `part`, which a killed process leaves behind."""
+    return re.fullmatch(r"\..*\.[0-9a-f]{16}\.part.*", name, re.DOTALL) is not None
+
+
 class Output:
     """A file that is written beside its target and takes its name once `publish` is called; a context manager.
 

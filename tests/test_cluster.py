@@ -21,7 +21,7 @@ from test_segments import settings
 from invcodec.capture.capture import Capture, open_capture
 from invcodec.cluster.ray import RayCluster, Resources, resources, run
 from invcodec.encoding.report import FrameReport, Progress
-from invcodec.errors import Interrupted, UsageError
+from invcodec.errors import Interrupted, InvError, UsageError
 from invcodec.segments.cutting import every
 from invcodec.segments.encode import encode_in_segments
 from invcodec.segments.plan import make_plan
@@ -202,9 +202,9 @@ def test_a_task_without_memory_gets_more_and_one_that_never_ends_well_is_given_u
     assert run(hungry, (tmp_path / "memory",), [1.0], NEEDS, done.__setitem__) == {}
     assert (tmp_path / "memory").read_text().split() == [str(NEEDS.memory), str(2 * NEEDS.memory)]
     failures = run(never, (tmp_path / "never",), [1.0, 2.0, 3.0, 4.0], NEEDS, done.__setitem__)
-    assert {index: str(error) for index, error in failures.items()} == {
-        1: "disk: Input/output error",
-        2: "ValueError: a bug",
+    assert {index: (type(error), str(error)) for index, error in failures.items()} == {
+        1: (InvError, "disk: Input/output error"),
+        2: (InvError, "ValueError: a bug"),
     }
     assert done == {0: 0, 3: 3}
     # Three times where it may help, once where it does not.

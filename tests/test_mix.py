@@ -98,6 +98,10 @@ def test_what_does_not_fit_is_refused(cli: Cli, encoded: Path, tmp_path: Path) -
         ((grid, paths["boxed", 1]), "covers another space"),
         ((encoded, encoded, "--layers", 6), "6 layers of structure: choose 1 to 5; the layers are grid, density.0"),
         ((encoded, encoded, "--frames", "7:9"), "no frames in this range"),
+        (
+            (encoded, encoded, "--frames", "1:3", "--structure-frame", 1, "--colour-frame", 2),
+            "give one frame; leave out the range of frames",
+        ),
         ((encoded, encoded, "--colour-frame", 9), "9"),
     ):
         done = cli("mix", *given, "-o", mixed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,21 @@ def test_all_frames_take_the_look_and_keep_their_shapes(cli: Cli, encoded: Path,
     assert cli("mix", green, encoded, "-o", mixed).code == 0
     with StateReader(encoded) as before, StateReader(mixed) as after:
         assert all(after.state_at(n).digest() == before.state_at(n).digest() for n in (2, 3))
+
+
+def test_progress_counts_the_steps_of_all_keyframes(
+    cli: Cli, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals, steps = [], []
+
+    @contextmanager
+    def counted(what: str, total: int) -> Iterator[Callable[[], None]]:
+        totals.append(total)
+        yield lambda: steps.append(1)
+
+    monkeypatch.setattr("invcodec_cli.progress.counted", counted)
+    assert cli("recolour", encoded, "--hue", 9, "--steps", 2, "-o", tmp_path / "out.inv", "--threads", 1).code == 0
+    assert totals == [len(steps)] == [4]
 
 
 def test_the_colours_of_a_picture(cli: Cli, encoded: Path, tmp_path: Path) -> None:

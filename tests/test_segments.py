@@ -411,3 +411,20 @@ def test_options_that_do_not_go_with_segments(
 ) -> None:
     result = cli("encode", capture.folder, tmp_path / "out.inv", *options)
     assert (result.code, words in result.err, result.err.count("\n")) == (2, True, 1)
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(
+    cli: Cli, small: None, capture: Capture, tmp_path: Path
+) -> None:
+    path, folder = tmp_path / "out.inv", tmp_path / "out.inv.segments"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    command = ("encode", capture.folder, path, "--segments", 4)
+    result = cli(*command)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"{folder}: holds 'notes.txt', which no encode put there" in result.err
+    assert [each.name for each in folder.iterdir()] == ["notes.txt"]
+    # What a killed process left is no other thing.
+    (folder / "notes.txt").rename(folder / ".base.0123456789abcdef.part.inv")
+    assert cli(*command).code == 0
+    assert not folder.exists()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import Cli, Result
 from files import make_vectors
 from invcodec_cli.terminal import printable
 
@@ -54,6 +54,31 @@ def hostile(tmp_path: Path) -> Path:
     path = tmp_path / f"{HOSTILE}.inv"
     path.write_bytes(made.finish())
     return path
+
+
+def test_no_command_writes_data_to_a_terminal(
+    cli: Cli, capture: Path, encoded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def typed(*arguments: object) -> Result:
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout.isatty", lambda: True)
+            return cli(*arguments)
+
+    commands: list[tuple[object, ...]] = [
+        ("encode", capture, "-"),
+        ("decode", encoded, "--frame", 1, "-o", "-"),
+        ("cut", encoded, "--frames", "1:2", "-o", "-"),
+        ("concat", encoded, "-o", "-"),
+        ("repair", encoded, "-o", "-"),
+        ("mix", encoded, encoded, "-o", "-"),
+        ("recolour", encoded, "--hue", 9, "-o", "-"),
+        ("transcode", encoded, "--quality", 40, "-o", "-"),
+        ("report", encoded, capture, "-o", "-"),
+    ]
+    for arguments in commands:
+        result = typed(*arguments)
+        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), arguments
+        assert "refusing to write to a terminal" in result.err
 
 
 def test_names_in_files_are_escaped(cli: Cli, hostile: Path, tmp_path: Path) -> None:

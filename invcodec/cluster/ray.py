@@ -64,10 +64,11 @@ def resources(capture: Capture, settings: Settings, gpus: float) -> Resources:
 
 @dataclass(frozen=True)
 class _Failed:
-    """Why a task failed, and on which machine; `error` is None for lack of memory."""
+    """Why a task failed, on which machine, and whether to try again; `error` is None for lack of memory."""
 
     error: InvError | None
     node: str
+    retry: bool = True
 
 
 @dataclass(order=True)
@@ -87,7 +88,8 @@ def _attempt(work: Callable[..., Any], *given: Any) -> Any:
     try:
         return work(*given)
     except InvError as error:
-        return _Failed(error, node)
+        # A disk may be full here alone; what is wrong with the input is wrong everywhere.
+        return _Failed(error, node, retry=error.exit_code == InvError.exit_code)
     except OSError as error:
         return _Failed(InvError(f"{error.filename or 'reading or writing failed'}: {error.strerror or error}"), node)
     except (MemoryError, torch.cuda.OutOfMemoryError):
@@ -284,7 +286,7 @@ def run(
     def again(task: _Task, failed: _Failed) -> bool:
         """Try a task again if that may help."""
         task.tries += 1
-        if task.tries >= _TRIES or (failed.error is not None and failed.error.exit_code != 1):
+        if task.tries >= _TRIES or not failed.retry:
             return False
         if failed.error is None:
             most = max(int(machine.get("memory", 0.0)) for machine in _machines())
@@ -334,9 +336,9 @@ def _result(reference: ray.ObjectRef) -> Any:
     except OutOfMemoryError:
         return _Failed(None, "")
     except RayTaskError as error:
-        return _Failed(UsageError(f"{type(error.cause).__name__}: {_line(error.cause)}"), "")
+        return _Failed(InvError(f"{type(error.cause).__name__}: {_line(error.cause)}"), "", retry=False)
     except RayError as error:
-        return _Failed(UsageError(f"its worker was lost {_LOST + 1} times ({_line(error)})"), "")
+        return _Failed(InvError(f"its worker was lost {_LOST + 1} times ({_line(error)})"), "", retry=False)
 
 
 def _line(error: Exception) -> str:

@@ -48,15 +48,19 @@ def mix(
     Args:
         structure, colours: the files.
         out: writable binary file.
-        frames: first frame number, and the one before which to stop; None: from the beginning, to the end.
+        frames: first frame number, and the one before which to stop; None: from the beginning, to the end. Where both
+            structure and colours stay, there is one frame, that of the structure.
         structure_frame, colour_frame: number of a frame to take the structure, or the colours, of all frames from.
         layers: how many layers are structure; as the file declares it if None.
 
     Raises:
-        UsageError: no such file, frame or number of layers; networks that differ, or that were trained apart.
+        UsageError: no such file, frame or number of layers; a range of frames where both stay; networks that differ, or
+            that were trained apart.
         DamagedError: a file is damaged or truncated.
         UnsupportedError: unknown networks.
     """
+    if structure_frame is not None and colour_frame is not None and frames != (None, None):
+        raise UsageError("a structure frame and a colour frame together give one frame; leave out the range of frames")
     with ExitStack() as stack:
         ours, theirs = (stack.enter_context(StateReader(path)) for path in (structure, colours))
         _check_fit(ours, theirs)

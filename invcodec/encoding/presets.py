@@ -169,6 +169,13 @@ def resolve(
         quality: 0 to 100; higher quality takes more bytes. DEFAULT_QUALITY if None.
         target: a target for the file, in place of a quality.
         key_every: most frames from one keyframe to the next; 0 for keyframes at cuts alone.
+        warmup: frames after the first, and after a cut, in which everything is trained; the preset's own number if
+            None.
+        seed: of all random choices.
+        threads: of the CPU; all cores if None.
+        device: "auto", "cpu" or "cuda".
+        colour_correction: learn each camera's exposure and white balance, if the preset does.
+        motion: look for parts that move as a whole, in profiles that have parts.
 
     Raises:
         UsageError: an unknown name, or a number out of range.

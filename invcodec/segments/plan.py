@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from invcodec.capture.capture import Capture, open_capture
@@ -27,11 +28,14 @@ from invcodec.encoding.report import Progress
 from invcodec.encoding.segment import Segment
 from invcodec.encoding.settings import Settings
 from invcodec.errors import InvError, UsageError
+from invcodec.output import is_unfinished
 from invcodec.segments.store import Store
 
 SCHEMA = 1
 """Version of `plan.json`."""
 _PLAN, _BASE = "plan.json", "base.inv"
+_PARTS = (_PLAN, _BASE, "pieces", "measured")
+"""All that a plan's folder holds."""
 _MOST_BYTES = 1 << 26
 """Of `plan.json`; a million segments take less."""
 
@@ -212,6 +216,17 @@ def _check(segments: Sequence[range], first: int, stop: int) -> None:
 def _costs(head: Head) -> Costs:
     """What is known of a file's bytes before any of it is measured."""
     return Costs.of(head, 0.0, 0.0)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that holds anything but a plan and its pieces, before one is made there to be removed later.
+
+    Raises:
+        UsageError: names what else it holds.
+    """
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if others := [name for name in found if name not in _PARTS and not is_unfinished(name)]:
+        raise UsageError(f"{folder}: holds '{others[0]}', which no encode put there; move it, or give --pieces")
 
 
 def make_plan(

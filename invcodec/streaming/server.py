@@ -2,7 +2,7 @@
 
     GET /live.inv                 the file, or a range of it
     GET /live.inv?follow          header, last keyframe, the deltas since, then every record as it is written
-    GET /live.inv?index           the frames so far, as an INDEX record's payload
+    GET /live.inv?index           the frames so far, as whole INDEX records of level 0, one after another
 
 No client delays the encoder or another client: the file is on disk, and each client reads from its own position in it
 at its own pace. A client that falls behind by more than a keyframe skips to the last keyframe.
