@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from .options import (
     Command,
     capture_options,
     group,
+    read_reading,
     resolve_settings,
     training_options,
 )
@@ -140,14 +140,7 @@ def command(
     stdin: bool,
     serve: tuple[str, int] | None,
     hosts: tuple[str, ...],
-    frames: tuple[int | None, int | None] | None,
-    downscale: int,
-    holdout: tuple[str, ...],
-    layout: str | None,
-    source: names.Source | None,
-    alpha: names.Alpha | None,
-    outside: bool,
-    **training: Fraction | str | int | bool | None,
+    **options: Any,
 ) -> int | None:
     """Encode the multi-view video in folder CAPTURE, or a single video file, to the file OUTPUT, or to standard output
     if it is -.
@@ -177,7 +170,7 @@ def command(
             raise click.MissingParameter(ctx=ctx, param=next(p for p in ctx.command.params if p.name == name))
     assert capture is not None
     assert output is not None
-    shown = choose(progress)
+    shown, reading = choose(progress), read_reading(options)
     to_pipe = str(output) == "-"
     if not live and (loop or stdin):
         raise click.UsageError(f"{'--loop' if loop else '--stdin'} requires --live", ctx)
@@ -187,7 +180,7 @@ def command(
         raise click.UsageError("--calibrate needs a capture on disk; run 'invcodec calibrate' before --live", ctx)
     if calibrate and is_remote(capture):
         raise click.UsageError("--calibrate writes into the capture's folder; give one on this machine", ctx)
-    if live and training["target_size"] is not None:
+    if live and options["target_size"] is not None:
         raise click.UsageError("--target-size needs a known number of frames; with --live, use --bitrate", ctx)
     if serve and to_pipe:
         raise click.UsageError("--serve needs an output file, not -", ctx)
@@ -203,33 +196,22 @@ def command(
     if resume:
         _refuse_options(ctx)
         with _served(output, serve, hosts, fresh=False):
-            reports = resume_encode(output, capture, outside=outside, progress=shown)
+            reports = resume_encode(output, capture, outside=reading["outside"], progress=shown)
     else:
         if not to_pipe:
             check_output(output, force)
         target = standard_output() if to_pipe else output
         if live:
-            cameras = _live_source(
-                ctx, capture, layout, source, downscale, holdout, alpha=alpha, outside=outside, loop=loop, stdin=stdin
-            )
+            cameras = _live_source(ctx, capture, reading, loop=loop, stdin=stdin)
             with _served(output, serve, hosts):
-                _encode_live(ctx, cameras, target, training, frames, force, shown)
+                _encode_live(ctx, cameras, target, options, reading["frames"], force, shown)
             return None
-        settings = resolve_settings(ctx, training, flat=is_file(capture))
+        settings = resolve_settings(ctx, options, flat=is_file(capture))
         if calibrate and not is_capture(capture):
-            found = run_calibration(capture, source=source, outside=outside)
+            found = run_calibration(capture, source=reading["source"], outside=reading["outside"])
             if isinstance(shown, BarProgress):
                 say(f"{found.path}: {len(found.placed)} cameras, error {found.error:.2f} px", err=True)
-        opened = open_capture(
-            capture,
-            layout=layout,
-            source=source,
-            frames=frames,
-            downscale=downscale,
-            holdout=holdout or None,
-            alpha=alpha,
-            outside=outside,
-        )
+        opened = open_capture(capture, **reading)
         if segments is not None:
             place = pieces or f"{output}{_PIECES}"
             if pieces is None:
@@ -243,7 +225,6 @@ def command(
                     ranges,
                     place,
                     scheduler=scheduler,
-                    outside=outside,
                     force=force,
                     progress=shown,
                 )
@@ -308,19 +289,7 @@ def _refuse_options(ctx: click.Context) -> None:
             raise click.UsageError(f"--resume takes all options from the file; remove {parameter.opts[-1]}", ctx)
 
 
-def _live_source(
-    ctx: click.Context,
-    path: Path,
-    layout: str | None,
-    source: names.Source | None,
-    downscale: int,
-    holdout: tuple[str, ...],
-    *,
-    alpha: names.Alpha | None,
-    outside: bool,
-    loop: bool,
-    stdin: bool,
-) -> LiveSource:
+def _live_source(ctx: click.Context, path: Path, reading: dict[str, Any], *, loop: bool, stdin: bool) -> LiveSource:
     """The live source: a folder is played back, a file describes a rig."""
     from invcodec.capture.capture import open_capture
     from invcodec.capture.live.pipe import RawPipe
@@ -328,21 +297,17 @@ def _live_source(
     from invcodec.capture.live.rig import CameraRig
     from invcodec.errors import CaptureError
 
-    chosen = holdout or None
     if path.is_dir() and not stdin:
-        opened = open_capture(
-            path, layout=layout, source=source, downscale=downscale, holdout=chosen, alpha=alpha, outside=outside
-        )
-        return PlayedCapture(opened, loop=loop)
-    if alpha is not None:
+        # All is played; which frames of it are encoded is decided as they come.
+        return PlayedCapture(open_capture(path, **reading | {"frames": None}), loop=loop)
+    if reading["alpha"] is not None:
         raise click.UsageError("--alpha requires a capture's folder; what cameras film has none", ctx)
     if path.is_dir():
         path = path / "transforms.json"
     if not path.exists():
         raise CaptureError(f"{path}: no such file; --live takes a rig's JSON file, or a folder to play back")
-    if stdin:
-        return RawPipe(path, sys.stdin.buffer, downscale=downscale, holdout=chosen)
-    return CameraRig(path, downscale=downscale, holdout=chosen, loop=loop)
+    rig = {name: reading[name] for name in ("downscale", "holdout")}
+    return RawPipe(path, sys.stdin.buffer, **rig) if stdin else CameraRig(path, **rig, loop=loop)
 
 
 def _encode_live(

@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from invcodec.names import Alpha, Source
-
-from .options import FORCE, JSON, PLOT, Command, capture_options, resolve_settings, training_options
+from .options import FORCE, JSON, PLOT, Command, capture_options, read_reading, resolve_settings, training_options
 from .plots import draw_rig, require_plots
 from .terminal import say, say_json
 from .values import Place, bytes_text, frame_rate_text, network_text, seconds_text, table, training_text
@@ -45,14 +43,7 @@ def command(
     plot: Path | None,
     force: bool,
     as_json: bool,
-    frames: tuple[int | None, int | None] | None,
-    downscale: int,
-    holdout: tuple[str, ...],
-    layout: str | None,
-    source: Source | None,
-    alpha: Alpha | None,
-    outside: bool,
-    **training: Any,
+    **options: Any,
 ) -> None:
     """Show how CAPTURE, a folder or one video file, is interpreted, and estimate the time and size of encoding it.
 
@@ -67,17 +58,9 @@ def command(
     if plot is not None:
         require_plots()
         check_output(plot, force)
-    settings = resolve_settings(ctx, training, flat=is_file(capture))
-    opened = open_capture(
-        capture,
-        layout=layout,
-        source=source,
-        frames=frames,
-        downscale=downscale,
-        holdout=holdout or None,
-        alpha=alpha,
-        outside=outside,
-    )
+    reading = read_reading(options)
+    settings = resolve_settings(ctx, options, flat=is_file(capture))
+    opened = open_capture(capture, **reading)
     summary = summarise(opened, settings)
     fit = compare(opened)
     summary["poses"] = {"checked": False} if fit is None else {"checked": True, **asdict(fit)}

@@ -133,7 +133,16 @@ capture_options = group(
     ),
     OUTSIDE,
 )
-"""How a capture is read; for `encode` and `inspect`."""
+"""How a capture is read; for `encode`, `segments plan` and `inspect`."""
+
+
+def read_reading(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes what `capture_options` say out of `given`, as arguments of `invcodec.open_capture`."""
+    reading = {
+        name: given.pop(name) for name in ("frames", "downscale", "holdout", "layout", "source", "alpha", "outside")
+    }
+    return reading | {"holdout": reading["holdout"] or None}
+
 
 target_options = group(
     "Rate control",

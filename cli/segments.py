@@ -11,7 +11,17 @@ import click
 from invcodec import names
 
 from .edit import opened_output, report
-from .options import FORCE, OUTPUT, PROGRESS, SEGMENTS, Command, capture_options, resolve_settings, training_options
+from .options import (
+    FORCE,
+    OUTPUT,
+    PROGRESS,
+    SEGMENTS,
+    Command,
+    capture_options,
+    read_reading,
+    resolve_settings,
+    training_options,
+)
 from .progress import choose, report_missed
 from .terminal import say
 from .values import Count, Place
@@ -56,14 +66,7 @@ def plan(
     output: str,
     segments: int | str | None,
     progress: str,
-    frames: tuple[int | None, int | None] | None,
-    downscale: int,
-    holdout: tuple[str, ...],
-    layout: str | None,
-    source: names.Source | None,
-    alpha: names.Alpha | None,
-    outside: bool,
-    **training: Any,
+    **options: Any,
 ) -> None:
     """Write the plan of encoding CAPTURE in segments.
 
@@ -73,19 +76,11 @@ def plan(
     from invcodec.places import is_file
     from invcodec.segments.plan import make_plan
 
-    settings = resolve_settings(ctx, training, flat=is_file(capture))
-    opened = open_capture(
-        capture,
-        layout=layout,
-        source=source,
-        frames=frames,
-        downscale=downscale,
-        holdout=holdout or None,
-        alpha=alpha,
-        outside=outside,
-    )
+    reading = read_reading(options)
+    settings = resolve_settings(ctx, options, flat=is_file(capture))
+    opened = open_capture(capture, **reading)
     ranges = divide(opened, settings, segments or names.DEFAULT_KEY_EVERY)
-    made = make_plan(output, opened, settings, ranges, outside=outside, progress=choose(progress))
+    made = make_plan(output, opened, settings, ranges, progress=choose(progress))
     say(f"{output}: {len(made.segments)} segments, {len(opened.numbers)} frames")
     if made.shares_size:
         say("a target size is shared out by how hard segments are: run 'invcodec segments measure' for each first")

@@ -218,6 +218,15 @@ def test_a_changed_capture_or_base_is_refused(capture: Capture, tmp_path: Path) 
         encode_piece(plan, plan.open_capture(str(moved)), 1)
 
 
+def test_a_plan_reads_files_outside_the_capture_if_it_was_opened_so(capture: Capture, tmp_path: Path) -> None:
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    for path in capture.folder.iterdir():
+        (folder / path.name).symlink_to(path)
+    plan = planned(open_capture(folder, outside=True), tmp_path / "plan")
+    assert plan.open_capture().numbers == range(FRAMES)
+
+
 def test_a_frame_that_cannot_be_read_leaves_no_piece(capture: Capture, tmp_path: Path) -> None:
     folder = tmp_path / "capture"
     shutil.copytree(capture.folder, folder)

@@ -71,6 +71,7 @@ class Capture:
         alpha: what pixels mean that alpha, or a mask where no image has alpha, leaves empty: "mask": they are ignored;
             "matte": the background is transparent; "ignore": nothing.
         coverage: what is empty.
+        outside: whether it may name files outside its folder.
         flat: whether it is one camera's pictures, and not a scene that several cameras see.
         points: `[N, 3]` reconstructed points of the scene, if the folder holds any.
     """
@@ -89,6 +90,7 @@ class Capture:
     downscale: int
     alpha: Alpha
     coverage: Coverage
+    outside: bool
     flat: bool
     points: np.ndarray | None = field(repr=False, compare=False)
 
@@ -350,6 +352,7 @@ def open_as(
         downscale,
         alpha,
         found_empty,
+        outside,
         listing.flat,
         points.read_points(folder, cameras),
     )

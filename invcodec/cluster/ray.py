@@ -141,12 +141,11 @@ class RayCluster:
         settings: Settings,
         segments: Sequence[range],
         *,
-        outside: bool,
         progress: Progress,
     ) -> Plan:
         """As of `Scheduler`, on one of the machines."""
         found: list[Plan] = []
-        given = (Store(place).place, capture.absolute(), settings, segments, outside)
+        given = (Store(place).place, capture.absolute(), settings, segments)
         failures = run(_plan, given, [0.0], self._needs(capture, settings), lambda _, plan: found.append(plan))
         if failures:
             raise failures[0]
@@ -223,8 +222,8 @@ class RayCluster:
         return replace(needs, memory=min(needs.memory, int(most("memory"))))
 
 
-def _plan(place: str, capture: Capture, settings: Settings, segments: Sequence[range], outside: bool, _: int) -> Plan:
-    return make_plan(place, capture, settings, segments, outside=outside)
+def _plan(place: str, capture: Capture, settings: Settings, segments: Sequence[range], _: int) -> Plan:
+    return make_plan(place, capture, settings, segments)
 
 
 def _machines() -> Iterable[dict[str, float]]:

@@ -64,7 +64,6 @@ class Scheduler(Protocol):
         settings: Settings,
         segments: Sequence[range],
         *,
-        outside: bool,
         progress: Progress,
     ) -> Plan:
         """As `invcodec.segments.plan.make_plan`."""
@@ -106,7 +105,6 @@ def encode_in_segments(
     place: str,
     *,
     scheduler: Scheduler | None = None,
-    outside: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> WithinProgress:
@@ -116,7 +114,6 @@ def encode_in_segments(
         path: of the file.
         segments: frame numbers of each, which make up the capture's.
         place: folder or URL of the plan and its pieces, which stay there.
-        outside: as the capture was opened.
         force: replace an existing file.
 
     Returns:
@@ -134,7 +131,7 @@ def encode_in_segments(
         # Where a target decides quality, the base is not a frame of the file.
         first = Progress() if settings.target.decides_quality else within
         try:
-            plan = scheduler.plan(place, capture, settings, segments, outside=outside, progress=first)
+            plan = scheduler.plan(place, capture, settings, segments, progress=first)
         except (KeyboardInterrupt, Interrupted):
             raise Interrupted("interrupted before the first frame was finished; nothing was written") from None
         scheduler.encode(plan, capture, within)

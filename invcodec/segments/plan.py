@@ -235,7 +235,6 @@ def make_plan(
     settings: Settings,
     segments: Sequence[range],
     *,
-    outside: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
     """Make a plan, which takes as long as training the first frame; or find it there.
@@ -243,7 +242,6 @@ def make_plan(
     Args:
         place: folder of the plan, or a URL.
         segments: ranges that make up the capture's frames.
-        outside: as the capture was opened.
 
     Raises:
         UsageError: there is another plan, or a target that no encode can reach.
@@ -254,9 +252,8 @@ def make_plan(
     # Quality and bytes of a target are those of pieces: the base is only where they start.
     base_settings = replace(settings, target=NO_TARGET)
     origin = read_map(origin_of(capture), ORIGIN)
-    plan = Plan(
-        store, str(capture.folder.absolute()), outside, origin, capture.inventory(), settings, "", tuple(segments)
-    )
+    folder, inventory = str(capture.folder.absolute()), capture.inventory()
+    plan = Plan(store, folder, capture.outside, origin, inventory, settings, "", tuple(segments))
     if store.has(_PLAN):
         there = Plan.load(place)
         if differing := _difference(there, plan):
