@@ -19,6 +19,7 @@ import invcodec
 from invcodec.capture.capture import open_capture
 from invcodec.container.frame import Stats
 from invcodec.decoding.evaluation import validate
+from invcodec.editing.verify import verify
 from invcodec.encoding.calibration import Kind, Speed
 from invcodec.encoding.encode import encode_capture
 from invcodec.encoding.encoder import Encoder
@@ -423,22 +424,40 @@ class _Abandoned(Progress):
             raise KeyboardInterrupt
 
 
+class _FullDisk(io.BytesIO):
+    """Takes half of what is written while it is full."""
+
+    full = False
+
+    def write(self, data: Any) -> int:
+        if self.full:
+            super().write(data[: len(data) // 2])
+            raise OSError("no space")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("how", ["training", "writing"])
 @pytest.mark.parametrize("abandoned", [0, 1])
-def test_a_frame_that_was_abandoned_leaves_no_trace(abandoned: int, tmp_path: Path) -> None:
+def test_a_frame_that_was_abandoned_leaves_no_trace(abandoned: int, how: str, tmp_path: Path) -> None:
     files = []
-    for progress in (None, _Abandoned(10 * abandoned)):
-        out = io.BytesIO()
-        with Encoder(out, RIG, small(), fps=10, progress=progress) as made:
-            for index in range(2):
-                if progress and index == abandoned:
-                    with pytest.raises(KeyboardInterrupt):
+    settings = small(key_every=2)
+    for attempted in (False, True):
+        out = _FullDisk()
+        progress = _Abandoned(10 * abandoned) if attempted and how == "training" else None
+        with Encoder(out, RIG, settings, fps=10, progress=progress) as made:
+            for index in range(3):
+                if attempted and index == abandoned:
+                    out.full = how == "writing"
+                    with pytest.raises((KeyboardInterrupt, OSError)):
                         made.push(MOMENTS[3], time=Fraction(2 * index + 1, 20), number=10 * index)
-                    progress._number = -1
+                    out.full = False
+                    if progress:
+                        progress._number = -1
                 made.push(MOMENTS[index], time=Fraction(index + 1, 10), number=10 * index + 1)
-        path = tmp_path / f"{len(files)}.inv"
-        path.write_bytes(out.getvalue())
-        files.append(path)
+        files.append(written(out, tmp_path).rename(tmp_path / f"{attempted}.inv"))
+    assert verify(files[1]).problems == []
     with invcodec.open(files[0]) as plain, invcodec.open(files[1]) as resumed:
+        assert [entry.kind for entry in resumed.frames] == [entry.kind for entry in plain.frames]
         for ours, theirs in zip(plain, resumed, strict=True):
             for name, weights in ours.weights().items():
                 np.testing.assert_array_equal(theirs.weights()[name], weights)

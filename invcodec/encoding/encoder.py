@@ -302,21 +302,22 @@ class Encoder:
                     train = self._train_first if plan.stage == "key" else self._train
                     trained = train(plan, pixels, overhead, limit)
                     training = clock() - began
+                room = self._rate.allowance.limit - overhead
+                fitted = self._loop.code(key=plan.key, quality=self._rate.quality, room=room)
+                self._loop.show(fitted.state)
+                fidelity = measure(self._engine, self._views, pixels, self._correction)
+                stats = Stats.of(plan.stage, trained.steps, fidelity, plan.captured)
+                if plan.key:
+                    frame = key_frame(fitted.state, plan.ticks, stats)
+                else:
+                    frame = delta_frame(fitted.state, plan.ticks, self.frames[-1].number, stats)
+                entry = self._recording.add(plan.number, frame, fitted.coded)
             except BaseException:
                 # Another frame may be pushed: it starts from what the decoder has.
                 self._loop.restart()
                 raise
-            room = self._rate.allowance.limit - overhead
-            fitted = self._loop.code(key=plan.key, quality=self._rate.quality, room=room)
-            self._loop.go_on(fitted.state)
-            fidelity = measure(self._engine, self._views, pixels, self._correction)
-            stats = Stats.of(plan.stage, trained.steps, fidelity, plan.captured)
+            self._loop.keep(fitted.state)
             self._planner.observe(plan.key, stats)
-            if plan.key:
-                frame = key_frame(fitted.state, plan.ticks, stats)
-            else:
-                frame = delta_frame(fitted.state, plan.ticks, self.frames[-1].number, stats)
-            entry = self._recording.add(plan.number, frame, fitted.coded)
             self._rate.end(plan.key, overhead + fitted.needed, entry.length, fidelity)
             self._last_pixels = pixels
             report = FrameReport(

@@ -79,8 +79,16 @@ class Loop:
 
     def go_on(self, state: State) -> None:
         """Close the loop: continue from what the decoder has."""
+        self.show(state)
+        self.keep(state)
+
+    def keep(self, state: State) -> None:
+        """The decoder has what is shown: its record is in the file."""
         self.state = state
         self._fresh = False
+
+    def show(self, state: State) -> None:
+        """Load what the decoder would have after a record; until `keep`, `restart` goes back."""
         weights, colour = camera_colour.split(self._head, state.weights())
         self._engine.load(weights)
         if self._correction and colour:
