@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from invcodec.coding.codec import delta_frame, encode_delta, encode_key
 from invcodec.coding.fit import MOST_STATS, fit_change, fit_key, largest_empty_delta
-from invcodec.coding.quantize import nearest_qp, step, to_lattice
+from invcodec.coding.quantize import MAX_LEVEL, from_lattice, nearest_qp, step, to_lattice
 from invcodec.coding.state import State
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
 from invcodec.container.index import INDEX_FIXED_BYTES, INDEX_ROW_BYTES, FrameEntry, FrameList, pack_ending
 from invcodec.container.writer import Writer, bytes_without_frames, record_bytes
 from invcodec.field.profile import TensorKey
+from invcodec.limits import MAX_QP, MIN_QP
 
 TABLE, CELLS = ("n", "table"), ("n", "cells")
 SHAPES: dict[TensorKey, tuple[int, ...]] = {TABLE: (512, 2), CELLS: (8, 8, 8)}
@@ -81,6 +82,22 @@ def test_a_change_fits_and_its_smallest_parts_go_first(seed: int, share: float) 
     again = fit_change(fitted.state, weights, 0.6, math.inf, {CELLS})
     assert (np.abs(weights[TABLE] / step(before.qps[TABLE]) - again.state.levels[TABLE]) <= 0.63).all()
     assert (again.state.levels[CELLS] == free.state.levels[CELLS]).all()
+
+
+@pytest.mark.parametrize("qp", [MIN_QP, 0, MAX_QP])
+def test_a_change_from_one_end_of_the_lattice_to_the_other_arrives(qp: int) -> None:
+    ends = np.array([-MAX_LEVEL, MAX_LEVEL, 1 - MAX_LEVEL, 0], np.int32)
+    before = {key: np.resize(ends, shape) for key, shape in SHAPES.items()}
+    after = {key: np.resize(np.roll(ends, 1), shape) for key, shape in SHAPES.items()}
+    state = encode_key(head(), before, dict.fromkeys(SHAPES, qp))[1]
+    weights = {key: from_lattice(levels, qp) for key, levels in after.items()}
+    fitted = fit_change(state, weights, 0.6, math.inf, {CELLS})
+    for key, levels in after.items():
+        np.testing.assert_array_equal(fitted.state.levels[key], levels)
+    # Weights beyond the lattice become its nearest end.
+    beyond = {TABLE: 3 * weights[TABLE]}
+    levels = fit_change(state, beyond, 0.6, math.inf).state.levels[TABLE]
+    np.testing.assert_array_equal(levels, np.clip(3 * after[TABLE].astype(np.int64), -MAX_LEVEL, MAX_LEVEL))
 
 
 @settings(deadline=None, max_examples=20)

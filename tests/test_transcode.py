@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Cli
+from files import SPEC
 
 from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State
+from invcodec.render.networks import build_networks
+
+# The long one takes long.
+VALID = [path for path in sorted(SPEC.glob("vectors/valid/*/input.inv")) if path.parent.name != "long"]
 
 
 def states(path: Path) -> list[State]:
@@ -115,3 +120,12 @@ def test_impossible_requests_are_refused_with_the_reason(cli: Cli, encoded: Path
     cut.write_bytes(encoded.read_bytes()[:-300])
     done = cli("transcode", cut, "-o", path, "--quality", 20)
     assert (done.code, "repair it first" in done.err) == (3, True)
+
+
+@pytest.mark.parametrize("source", VALID, ids=lambda path: path.parent.name)
+def test_every_valid_file_can_be_made_smaller_and_keeps_its_integers(source: Path, made: Any) -> None:
+    path, _ = made("--quality", 40, "--threads", 1, source=source)
+    for one, other in zip(states(path), states(source), strict=True):
+        for network in build_networks(one.head):
+            for key in [(network.name, spec.name) for spec in network.profile.tensors if spec.exact]:
+                np.testing.assert_array_equal(one.levels[key], other.levels[key])

@@ -13,7 +13,7 @@ import numpy as np
 from invcodec.coding.codec import encode_delta
 from invcodec.coding.coders import CODER
 from invcodec.coding.prediction import predict
-from invcodec.coding.quantize import STEP_BITS, from_lattice, to_lattice
+from invcodec.coding.quantize import MAX_LEVEL, from_lattice, step
 from invcodec.coding.state import State, table
 from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats
 from invcodec.container.head import Head
@@ -71,10 +71,7 @@ def fit_change(
         exact: tensors that hold integers.
     """
     prediction = predict(before.head, before)
-    changes = {
-        key: to_lattice(value - from_lattice(prediction[key], before.qps[key]), before.qps[key] - 3 * 2**STEP_BITS)
-        for key, value in weights.items()
-    }
+    changes = {key: _eighths(value, prediction[key], before.qps[key]) for key, value in weights.items()}
 
     def attempt(least: float, send_exact: bool) -> tuple[bytes, State]:
         """Code the changes of at least `least` eighths of a step."""
@@ -107,10 +104,18 @@ def fit_change(
     return Fitted(*best, needed)
 
 
+def _eighths(weights: np.ndarray, levels: np.ndarray, qp: int) -> np.ndarray:
+    """Changes from lattice integers to weights in eighths of a step, int32; at most from one end to the other."""
+    change = _PARTS * (weights.astype(np.float64) - from_lattice(levels, qp)) / step(qp)
+    most = _PARTS * 2 * MAX_LEVEL
+    return np.rint(np.clip(change, -most, most)).astype(np.int32)
+
+
 def _moved(levels: np.ndarray, change: np.ndarray, least: float) -> np.ndarray:
     """Integers after a change in eighths of a step; elements smaller than `least` are dropped."""
     size = np.abs(change)
-    return levels + np.sign(change) * np.where(size < least, 0, np.maximum((size + _PARTS // 2) // _PARTS, 1))
+    sent = np.sign(change) * np.where(size < least, 0, np.maximum((size + _PARTS // 2) // _PARTS, 1))
+    return np.clip(levels + sent, -MAX_LEVEL, MAX_LEVEL)
 
 
 def fit_key(attempt: Callable[[float], tuple[bytes, State]], quality: float, room: float) -> Fitted:
