@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -257,14 +257,16 @@ def seconds_text(seconds: float) -> str:
 
 def network_text(profile: str, config: Mapping[str, Any]) -> str:
     """The configuration of a network, such as `8 levels of 12 to 205 cells, tables of 2^15, ...`."""
-    if profile != "grid":
-        return ", ".join(f"{name} {value}" for name, value in config.items())
-    cells = config["resolutions"]
-    return (
-        f"{len(cells)} levels of {cells[0]} to {cells[-1]} cells, tables of 2^{config['log2_table']}, "
-        f"widths {config['hidden']}, {config['features']}, {config['colour_hidden']}, "
-        f"occupancy {config['occupancy']}^3, {config['samples']} samples a ray"
-    )
+    if profile == "grid":
+        # A file may say so of anything.
+        with suppress(KeyError, TypeError, IndexError):
+            cells = config["resolutions"]
+            return (
+                f"{len(cells)} levels of {cells[0]} to {cells[-1]} cells, tables of 2^{config['log2_table']}, "
+                f"widths {config['hidden']}, {config['features']}, {config['colour_hidden']}, "
+                f"occupancy {config['occupancy']}^3, {config['samples']} samples a ray"
+            )
+    return ", ".join(f"{name} {value}" for name, value in config.items())
 
 
 def training_text(key: Mapping[str, Any], later: Mapping[str, Any]) -> str:

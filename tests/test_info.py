@@ -279,3 +279,14 @@ def test_binary_values_of_unknown_spaces_are_hexadecimal_in_json(cli: Cli, tmp_p
     assert "00ff" in json.dumps(described["networks"][0]["space"])
     assert described["encoder"] == {"name": None, "version": None, "preset": None, "key": UNKNOWN, "later": UNKNOWN}
     assert cli("info", path).code == 0
+
+
+@pytest.mark.parametrize("config", [{}, {"resolutions": []}, {"resolutions": 7, "mood": 3}])
+def test_a_network_that_only_calls_itself_a_grid_is_listed(cli: Cli, tmp_path: Path, config: dict[str, Any]) -> None:
+    network = replace(HEAD.networks[0], profile=70_000, profile_name="grid", config=config)
+    path = tmp_path / "private.inv"
+    path.write_bytes(build(kinds("kd"), head=replace(HEAD, networks=(network,))))
+    result = cli("info", path)
+    assert (result.code, result.err) == (0, "")
+    for key, value in config.items():
+        assert f"{key} {value}" in result.out
