@@ -535,6 +535,19 @@ def test_a_header_after_a_private_record_is_served_without_it(tmp_path: Path) ->
     assert numbers == [2, 3]
 
 
+def test_frames_without_a_header_are_not_read_again_and_again(tmp_path: Path) -> None:
+    magic, _, first, *_ = records(make_vectors.two_segments().finish())
+    path = tmp_path / "live.inv"
+    private = pack_record(200, 0, b"")
+    path.write_bytes(magic + 150 * private + first)
+    growing = GrowingFile(path)
+    while growing.poll():
+        pass
+    growing.close()
+    assert (growing.head, growing.size, growing.broken) == (b"", len(magic + 150 * private), True)
+    assert len(growing.frames) == 0
+
+
 def test_a_file_that_was_deleted_is_still_served(tmp_path: Path) -> None:
     path = tmp_path / "live.inv"
     data = make_vectors.two_segments().finish()

@@ -12,7 +12,7 @@ from invcodec.container.frame import FrameHead
 from invcodec.container.head import Head
 from invcodec.container.index import EndMark, FrameEntry, FrameList, pack_ending, pack_page
 from invcodec.container.records import CRC_BYTES, HEADER_BYTES, MAGIC, RecordHeader, RecordType, parse_header
-from invcodec.errors import InvError
+from invcodec.errors import DamagedError, InvError
 from invcodec.limits import MAX_HEAD_BYTES, PAGE_FRAMES
 
 POLL = 0.01
@@ -130,14 +130,14 @@ class GrowingFile:
                 if header.end > available:
                     break
                 self._take(header)
-                at = header.end
-                if self.head:
-                    self.size = at
+                self.size = at = header.end
         except InvError:
             self.broken = True
 
     def _take(self, header: RecordHeader) -> None:
-        if header.type == RecordType.HEAD and not self.head:
+        if not self.head and not header.is_skippable:
+            if header.type != RecordType.HEAD:
+                raise DamagedError("there is no header before it")
             payload = header.check_payload(self.read(header.payload_offset, header.length + CRC_BYTES))
             self.frames = FrameList(Head.from_bytes(payload).time_base)
             self.head = MAGIC + self.read(header.offset, header.size)
