@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from files import a_camera
+from files import a_camera, reference
 
 from invcodec import limits
 from invcodec.coding.chain import StateReader
@@ -20,7 +21,18 @@ from invcodec.coding.state import State
 from invcodec.container.compressed import compress
 from invcodec.container.frame import FrameHead, Stats
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
-from invcodec.container.index import ROW, EndMark, FrameEntry, FrameList, Index, PagedFrames
+from invcodec.container.index import (
+    END_BYTES,
+    ROW,
+    EndMark,
+    FrameEntry,
+    FrameList,
+    Index,
+    PagedFrames,
+    pack_page,
+    read_pages,
+)
+from invcodec.container.info import describe
 from invcodec.container.reader import Reader
 from invcodec.container.records import MAGIC, SYNC, RecordHeader, RecordType, pack_record, parse_header
 from invcodec.container.scan import Scanner
@@ -676,7 +688,7 @@ def test_a_long_file_is_opened_and_searched_without_reading_all_of_its_index(
         assert len(read) <= 5
         # Memory stays bounded however much is read.
         assert sum(1 for _ in reader.frames.pages()) == pages
-        assert len(reader.frames._cache) < pages  # type: ignore[attr-defined]
+        assert len(reader.frames._frames._cache) < pages  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("trust_index", [True, False])
@@ -686,7 +698,7 @@ def test_a_damaged_page_of_the_index_costs_no_frame(save: Save, trust_index: boo
     path = save(bytes(data))
     with Reader(path) as reader:
         assert isinstance(reader.frames, PagedFrames)
-        second = int(reader.frames._top[1]["offset"])
+        second = int(reader.frames._frames._top[1]["offset"])  # type: ignore[attr-defined]
     data[second + HEADER + 30] ^= 1
     path = save(bytes(data))
     searches: list[Callable[[Reader], int]] = [
@@ -699,6 +711,90 @@ def test_a_damaged_page_of_the_index_costs_no_frame(save: Save, trust_index: boo
             assert search(reader) == PAGE + 5
             assert (reader.status, len(reader.frames)) == ("damaged", count)
             assert [entry.number for entry in reader.frames] == list(range(count))
+
+
+LOST = range(PAGE + 10, 2 * PAGE)
+
+
+@pytest.fixture
+def surprising(save: Save) -> Path:
+    """A file whose frames `LOST` are damaged, and so is the page of the index that lists them."""
+    data = bytearray(long_file(2 * PAGE + 5))
+    with Reader(save(bytes(data))) as reader:
+        page = int(reader.frames._frames._top[1]["offset"])  # type: ignore[attr-defined]
+        for entry in reader.frames[LOST.start : LOST.stop]:
+            data[entry.offset + HEADER + 4] ^= 1
+    data[page + HEADER + 30] ^= 1
+    return save(bytes(data))
+
+
+def test_what_was_asked_when_the_index_proved_to_be_damaged_is_answered_by_the_records(surprising: Path) -> None:
+    questions: list[Callable[[Reader], Any]] = [
+        lambda reader: reader.entry(PAGE + 5),
+        lambda reader: reader.frames[PAGE - 5 : PAGE + 30],
+        lambda reader: reader.frames.at(Fraction(40 * (PAGE + 20), 1000)),
+        lambda reader: reader.frames.position(PAGE + 20),
+        lambda reader: reader.frames.numbered(PAGE, None),
+        lambda reader: reader.frames.cameras_before(PAGE + 9),
+        lambda reader: list(reader.frames),
+        lambda reader: len(reader.frames.copy()),
+        lambda reader: reader.cameras_at(PAGE + 5) == HEAD.cameras,
+    ]
+    with Reader(surprising, trust_index=False) as scanned:
+        for question in questions:
+            with Reader(surprising) as reader:
+                assert reader.status == "complete"
+                assert question(reader) == question(scanned)
+                assert reader.status == "damaged"
+    with Reader(surprising) as reader, pytest.raises(FrameNotFoundError, match=rf"are {PAGE + 9} and {2 * PAGE}"):
+        reader.entry(PAGE + 20)
+    found = describe(surprising)
+    assert (found["state"], found["frames"]["count"]) == ("damaged", PAGE + 15)
+    assert found["frames"]["gaps"] == [[LOST.start, LOST.stop - 1]]
+
+
+def test_an_iteration_goes_on_behind_the_frame_at_which_the_index_proved_to_be_damaged(surprising: Path) -> None:
+    with Reader(surprising) as reader:
+        found = []
+        for entry in reader.frames:
+            found.append(entry.number)
+            if entry.number == 5:
+                # Another question meets the damage first.
+                assert reader.frames[PAGE + 10].number == 2 * PAGE
+        assert found == [number for number in range(2 * PAGE + 5) if number not in LOST]
+
+
+def test_pages_of_a_growing_file_that_are_no_index_are_refused() -> None:
+    data = long_file(2 * PAGE)
+    top = Index.from_bytes(data[EndMark.from_bytes(data[-16:-4]).index + HEADER : -END_BYTES - 4]).rows
+    one, two = (data[at : at + size] for at, size in zip(top["offset"], top["length"], strict=True))
+    assert len(read_pages(one + two, HEAD.time_base)) == 2 * PAGE
+    rows = Index.from_bytes(two[HEADER:-4]).rows
+    deltas, early, overlapping = rows.copy(), rows.copy(), rows.copy()
+    deltas["flags"] = 0
+    early["ticks"] -= rows["ticks"][0]
+    overlapping["offset"] -= 1
+    for pages in (two + one, pack_page(deltas), one + pack_page(early), one + pack_page(overlapping), one + one):
+        with pytest.raises(DamagedError, match="pages are not in order"):
+            read_pages(pages, HEAD.time_base)
+
+
+def test_a_frame_without_a_keyframe_before_it_is_damaged(save: Save) -> None:
+    with StateReader(save(MADE.data)) as reader:
+        reader.frames = FrameList(HEAD.time_base, MADE.entries[1:4])
+        with pytest.raises(DamagedError, match="no keyframe before frame 12"):
+            reader.state_at(12)
+
+
+def test_a_file_of_more_frames_than_the_limit_is_refused(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(long_file(PAGE + 1))
+    monkeypatch.setattr("invcodec.container.index.MAX_FRAMES", PAGE)
+    for trust_index in (False, True):
+        with pytest.raises(LimitError, match=f"more than {PAGE} frames"):
+            Reader(path, trust_index=trust_index)
+    monkeypatch.setattr(reference, "MAX_FRAMES", PAGE)
+    with pytest.raises(reference.Refused, match="limit: frames"):
+        reference.read(path.read_bytes())
 
 
 def test_the_writer_refuses_more_frames_than_an_index_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import os
 from invcodec.coding.codec import decode
 from invcodec.coding.state import State
 from invcodec.container.head import Head
-from invcodec.container.reader import Reader
+from invcodec.container.index import FrameList
+from invcodec.container.reader import Reader, position_of
 from invcodec.container.scan import Record
 from invcodec.errors import DamagedError
 
@@ -24,21 +25,27 @@ class StateReader(Reader):
 
         Raises:
             FrameNotFoundError: no such frame.
-            DamagedError: a record on the way is unsound.
+            DamagedError: a record on the way is unsound, or there is no keyframe.
         """
-        last = first = self.position(number)
-        cached = None if self._cached is None else self.frames.position(self._cached[0])
-        while first != cached and not self.frames[first].is_key:
+        return self.frames.ask(lambda frames: self._decode(number, frames))
+
+    def _decode(self, number: int, frames: FrameList) -> State:
+        last = first = position_of(self.name, number, frames)
+        cached = None if self._cached is None else frames.position(self._cached[0])
+        while first != cached and not frames[first].is_key:
+            if first == 0:
+                raise DamagedError(f"{self.name}: there is no keyframe before frame {number}", frame=number)
             first -= 1
         state: State | None = None
         if first == cached and self._cached is not None:
             state = self._cached[1]
             first += 1
         for position in range(first, last + 1):
-            entry = self.frames[position]
+            entry = frames[position]
+            before = None if entry.is_key else frames[position - 1].number
             try:
                 frame, coded = self.frame(entry)
-                if not entry.is_key and frame.reference != self.frames[position - 1].number:
+                if frame.reference != before:
                     raise DamagedError(f"it changes frame {frame.reference}, which is not the one before it")
                 state = decode(self.head, frame, coded, None if entry.is_key else state)
             except DamagedError as error:

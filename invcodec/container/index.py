@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from fractions import Fraction
 from itertools import count
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from invcodec.container.compressed import compress, decompress
 from invcodec.container.frame import FrameHead
 from invcodec.container.records import FRAMING_BYTES, HEADER_BYTES, RecordHeader, RecordType, pack_record, parse_header
 from invcodec.errors import DamagedError, LimitError
-from invcodec.limits import MAX_INDEX_BYTES, MAX_TICKS, PAGE_FRAMES
+from invcodec.limits import MAX_FRAMES, MAX_INDEX_BYTES, MAX_TICKS, PAGE_FRAMES
 
 INDEX_ROW_BYTES = 9
 """What a frame adds to INDEX at most, in files whose records are below 16 MiB and whose numbers and times step evenly
@@ -31,6 +31,8 @@ but for a few milliseconds."""
 INDEX_FIXED_BYTES = 48
 """What INDEX takes beyond its rows, in files of one page."""
 _CACHED_PAGES = 16
+
+T = TypeVar("T")
 
 ROW = np.dtype([("number", "<i8"), ("ticks", "<i8"), ("offset", "<i8"), ("length", "<i8"), ("flags", "u1")])
 """A row of INDEX in memory: a frame's number, time, place of the record in bytes, and `RowFlags`."""
@@ -103,8 +105,21 @@ class FrameList(Sequence[FrameEntry]):
         for entry in entries:
             self.append(entry)
 
+    def ask(self, question: Callable[[FrameList], T]) -> T:
+        """Answer a question that takes several steps, all of them from the same list.
+
+        Args:
+            question: may be asked twice, see `PagedFrames`.
+        """
+        return question(self)
+
     def append(self, entry: FrameEntry) -> None:
-        """Add a frame, which comes after all others."""
+        """Add a frame, which comes after all others.
+
+        Raises:
+            LimitError: there are as many as a file may have.
+        """
+        self._check_room(1)
         if self._count == len(self._pages) * PAGE_FRAMES:
             self._pages.append(np.zeros(PAGE_FRAMES, ROW))
         flags = RowFlags.KEY * entry.is_key | RowFlags.CAMERAS * entry.cameras
@@ -113,11 +128,20 @@ class FrameList(Sequence[FrameEntry]):
         self._count += 1
 
     def add_page(self, rows: np.ndarray) -> None:
-        """Add `[N]` rows, at most `PAGE_FRAMES` of them, to a list whose pages are full."""
+        """Add `[N]` rows, at most `PAGE_FRAMES` of them, to a list whose pages are full.
+
+        Raises:
+            LimitError: there would be more than a file may have.
+        """
+        self._check_room(len(rows))
         page = np.zeros(PAGE_FRAMES, ROW)
         page[: len(rows)] = rows
         self._pages.append(page)
         self._count += len(rows)
+
+    def _check_room(self, count: int) -> None:
+        if self._count + count > MAX_FRAMES:
+            raise LimitError(f"more than {MAX_FRAMES} frames")
 
     def copy(self) -> FrameList:
         """A list of the same frames, to which others can be added."""
@@ -216,17 +240,76 @@ class FrameList(Sequence[FrameEntry]):
         return bool((self.page(page)["flags"] & RowFlags.CAMERAS).any())
 
 
+class _UnfitError(DamagedError):
+    """A page of an index that is damaged, or is not the one that the INDEX of level 1 says."""
+
+
+class _IndexedFrames(FrameList):
+    """Frames whose rows are read page by page, as they are needed.
+
+    Raises:
+        _UnfitError: a page does not fit; then, too, wherever rows are asked for.
+    """
+
+    def __init__(self, time_base: Fraction, top: np.ndarray, load: Callable[[np.void], np.ndarray]) -> None:
+        super().__init__(time_base)
+        self._top = top
+        self._load = load
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._count = (len(top) - 1) * PAGE_FRAMES
+        last = len(self.page(len(top) - 1))
+        self._check_room(last)
+        self._count += last
+        self.page(0)
+
+    def page(self, index: int) -> np.ndarray:
+        """A page, which must fit its row and the next one."""
+        if index >= len(self._top):
+            return np.zeros(0, ROW)
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        row, following = self._top[index], self._top[index + 1 : index + 2]
+        try:
+            rows = self._load(row)
+        except DamagedError as error:
+            raise _UnfitError(str(error), offset=error.offset) from None
+        if (
+            not len(rows)
+            or page_row(rows, row["offset"], row["length"]) != row
+            or (len(following) and len(rows) < PAGE_FRAMES)
+            or any(rows[-1][name] >= following[0][name] for name in ("number", "ticks") if len(following))
+            or (index == 0 and not begins_with_key(rows))
+            or rows[-1]["offset"] + rows[-1]["length"] > self._top[0]["offset"]
+        ):
+            raise _UnfitError(f"the index at byte {row['offset']} does not fit", offset=int(row["offset"]))
+        self._cache[index] = rows
+        while len(self._cache) > _CACHED_PAGES:
+            self._cache.popitem(last=False)
+        return rows
+
+    def _first(self, page: int) -> np.void:
+        return self._top[page]
+
+    def _has_cameras(self, page: int) -> bool:
+        return bool(self._top[page]["flags"] & RowFlags.CAMERAS)
+
+
 class PagedFrames(FrameList):
     """Frames of a finished file, whose index is read page by page as it is needed.
+
+    Once a page proves to be damaged, the frames are found without the index. Then there may be others, at other
+    positions, so whatever was asked is asked again.
 
     Args:
         time_base: HEAD's.
         top: `[N]` rows of the INDEX of level 1.
         load: reads the rows of a page from the INDEX record that a row of `top` refers to; may raise `DamagedError`.
-        recover: finds the frames without the index, once a page has proved to be damaged.
+        recover: finds the frames without the index.
 
     Raises:
         DamagedError: the first page or the last one does not fit.
+        LimitError: these are more frames than a file may have.
     """
 
     def __init__(
@@ -237,53 +320,67 @@ class PagedFrames(FrameList):
         recover: Callable[[], FrameList],
     ) -> None:
         super().__init__(time_base)
-        self._top = top
-        self._load = load
+        self._frames: FrameList = _IndexedFrames(time_base, top, load)
         self._recover = recover
-        self._recovered: FrameList | None = None
-        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._count = (len(top) - 1) * PAGE_FRAMES + len(self._read(len(top) - 1))
-        self._read(0)
 
-    def _read(self, index: int) -> np.ndarray:
-        """A page, which must fit its row and the next one."""
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        row, following = self._top[index], self._top[index + 1 : index + 2]
-        rows = self._load(row)
-        if (
-            not len(rows)
-            or page_row(rows, row["offset"], row["length"]) != row
-            or (len(following) and len(rows) < PAGE_FRAMES)
-            or any(rows[-1][name] >= following[0][name] for name in ("number", "ticks") if len(following))
-            or (index == 0 and not begins_with_key(rows))
-            or rows[-1]["offset"] + rows[-1]["length"] > self._top[0]["offset"]
-        ):
-            raise DamagedError(f"the index at byte {row['offset']} does not fit")
-        self._cache[index] = rows
-        while len(self._cache) > _CACHED_PAGES:
-            self._cache.popitem(last=False)
-        return rows
+    def ask(self, question: Callable[[FrameList], T]) -> T:
+        try:
+            return question(self._frames)
+        except _UnfitError:
+            self._frames = self._recover()
+        return question(self._frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
     def page(self, index: int) -> np.ndarray:
-        if self._recovered is None and index >= len(self._top):
-            return np.zeros(0, ROW)
-        if self._recovered is None:
-            try:
-                return self._read(index)
-            except DamagedError:
-                self._recovered = self._recover()
-                self._count = len(self._recovered)
-        return self._recovered.page(index)
+        return self.ask(lambda frames: frames.page(index))
 
-    def _first(self, page: int) -> np.void:
-        return self._top[page] if self._recovered is None else self._recovered._first(page)
+    def pages(self) -> Iterator[np.ndarray]:
+        """All rows. If a page is damaged, what follows begins behind the last row that was given."""
+        index = skipped = 0
+        given, last = self._frames, None
+        while True:
+            rows = self.page(index)
+            if self._frames is not given:
+                given = self._frames
+                index, skipped = divmod(0 if last is None else given.place(last) + 1, PAGE_FRAMES)
+                rows = given.page(index)
+            rows = rows[skipped:]
+            if not len(rows):
+                return
+            yield rows
+            index, skipped, last = index + 1, 0, int(rows[-1]["number"])
 
-    def _has_cameras(self, page: int) -> bool:
-        if self._recovered is None:
-            return bool(self._top[page]["flags"] & RowFlags.CAMERAS)
-        return super()._has_cameras(page)
+    def copy(self) -> FrameList:
+        return self.ask(FrameList.copy)
+
+    @overload
+    def __getitem__(self, position: int) -> FrameEntry: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[FrameEntry]: ...
+    def __getitem__(self, position: int | slice) -> FrameEntry | list[FrameEntry]:
+        return self.ask(lambda frames: frames[position])
+
+    def __eq__(self, other: object) -> bool:
+        return self.ask(lambda frames: FrameList.__eq__(frames, other))
+
+    __hash__ = None
+
+    def place(self, number: int) -> int:
+        return self.ask(lambda frames: frames.place(number))
+
+    def at(self, seconds: Fraction | float) -> int:
+        return self.ask(lambda frames: frames.at(seconds))
+
+    def position(self, number: int) -> int | None:
+        return self.ask(lambda frames: frames.position(number))
+
+    def numbered(self, first: int | None, stop: int | None) -> list[FrameEntry]:
+        return self.ask(lambda frames: frames.numbered(first, stop))
+
+    def cameras_before(self, position: int) -> FrameEntry | None:
+        return self.ask(lambda frames: frames.cameras_before(position))
 
 
 def begins_with_key(rows: np.ndarray) -> bool:
@@ -430,16 +527,24 @@ def pack_ending(frames: FrameList, position: int, complete: bool) -> bytes:
 
 
 def read_pages(data: bytes, time_base: Fraction) -> FrameList:
-    """Frames from INDEX records of level 0, one after the other, of which all but the last are full.
+    """The frames of a file from INDEX records of level 0, one after the other, of which all but the last are full.
 
     Raises:
-        DamagedError
+        DamagedError: they are no index.
+        LimitError: these are more frames than a file may have.
     """
     frames, at = FrameList(time_base), 0
     while at < len(data):
         header = parse_header(data[at : at + HEADER_BYTES], at)
         index = Index.from_bytes(header.check_payload(data[header.payload_offset : header.end]))
-        if len(frames) % PAGE_FRAMES or index.level != 0:
+        first = index.rows[:1]
+        if not frames:
+            follows = begins_with_key(first)
+        else:
+            last = frames.page((len(frames) - 1) // PAGE_FRAMES)[-1]
+            later = all((first[name] > last[name]).all() for name in ("number", "ticks"))
+            follows = later and bool((first["offset"] >= last["offset"] + last["length"]).all())
+        if len(frames) % PAGE_FRAMES or index.level != 0 or not follows:
             raise DamagedError("index: pages are not in order")
         frames.add_page(index.rows)
         at = header.end

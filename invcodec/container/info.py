@@ -158,7 +158,7 @@ def describe(path: str | os.PathLike[str], *, records: bool = False) -> Descript
         DamagedError, UnsupportedError, LimitError: the file has no usable header, or may not be read.
     """
     with Reader(path) as reader:
-        result = _describe(reader, str(path))
+        result = reader.frames.ask(lambda frames: _describe(reader, frames, str(path)))
         if records:
             result["records"] = [_record(record.header) for record in reader.records()]
         return result
@@ -168,14 +168,14 @@ def describe_stream(file: BinaryIO, name: str, *, records: bool = False) -> Desc
     """As `describe`, for a pipe, which is read to its end."""
     scanner = Scanner(name)
     listed = [_record(record.header) for record in scan(file, scanner)]
-    result = _describe(scanner, name)
+    result = _describe(scanner, scanner.frames, name)
     if records:
         result["records"] = listed
     return result
 
 
-def _describe(source: Reader | Scanner, name: str) -> Description:
-    head, frames = source.head, source.frames
+def _describe(source: Reader | Scanner, frames: FrameList, name: str) -> Description:
+    head = source.head
     assert head is not None
     count, total, keys = _counts(frames)
     mean = {kind: total[kind] / count[kind] if count[kind] else None for kind in count}

@@ -26,7 +26,7 @@ from invcodec.container.index import (
 from invcodec.container.records import CRC_BYTES, HEADER_BYTES, MAGIC, RecordHeader, RecordType, parse_header
 from invcodec.container.remote import RemoteFile, is_url
 from invcodec.container.scan import Record, Scanner
-from invcodec.errors import DamagedError, FrameNotFoundError, UsageError
+from invcodec.errors import DamagedError, FrameNotFoundError, LimitError, UsageError
 from invcodec.geometry.camera import Camera
 from invcodec.limits import MAX_INDEX_BYTES
 
@@ -102,7 +102,7 @@ class Reader:
                     return False
             else:
                 self.frames = PagedFrames(self.head.time_base, top.rows, self._page, self._rescan)
-        except (DamagedError, OSError, ValueError):
+        except (DamagedError, LimitError, OSError, ValueError):
             return False
         self.status = "complete" if end.complete else "incomplete"
         return True
@@ -132,7 +132,7 @@ class Reader:
             pages = self._file.ask("index", _MAX_ANSWER_BYTES)
             self._use_first_head()
             self.frames = read_pages(pages, self.head.time_base)
-        except (DamagedError, UsageError):
+        except (DamagedError, LimitError, UsageError):
             return False
         # It may have grown since it was opened.
         self.size = max([self.size, *(entry.end for entry in self.frames[-1:])])
@@ -195,18 +195,7 @@ class Reader:
         Raises:
             FrameNotFoundError: there is none; the message names its neighbours.
         """
-        return self.frames[self.position(number)]
-
-    def position(self, number: int) -> int:
-        """Position among `frames` of the frame with this number.
-
-        Raises:
-            FrameNotFoundError: there is none; the message names its neighbours.
-        """
-        position = self.frames.position(number)
-        if position is None:
-            raise not_found(self.name, number, self.frames)
-        return position
+        return self.frames.ask(lambda frames: frames[position_of(self.name, number, frames)])
 
     def frame(self, entry: FrameEntry) -> tuple[FrameHead, bytes]:
         """A frame's header and its coded values.
@@ -224,7 +213,7 @@ class Reader:
 
     def cameras_at(self, number: int) -> tuple[Camera, ...]:
         """The cameras that apply at a frame."""
-        last = self.frames.cameras_before(self.position(number))
+        last = self.frames.ask(lambda frames: frames.cameras_before(position_of(self.name, number, frames)))
         if last is not None:
             cameras = self.frame(last)[0].cameras
             assert cameras is not None
@@ -234,6 +223,18 @@ class Reader:
     def stats_at(self, number: int) -> Stats:
         """The encoder's statistics of a frame."""
         return self.frame(self.entry(number))[0].stats
+
+
+def position_of(name: str, number: int, frames: FrameList) -> int:
+    """Position among a file's frames of the one with this number.
+
+    Raises:
+        FrameNotFoundError: there is none; the message names its neighbours.
+    """
+    position = frames.position(number)
+    if position is None:
+        raise not_found(name, number, frames)
+    return position
 
 
 def not_found(name: str, number: int, frames: FrameList) -> FrameNotFoundError:

@@ -17,7 +17,7 @@ from invcodec.coding.chain import StateReader
 from invcodec.coding.state import State
 from invcodec.container.frame import Stats
 from invcodec.container.head import Head
-from invcodec.container.index import FrameEntry, end_of_last
+from invcodec.container.index import FrameEntry, FrameList, end_of_last
 from invcodec.decoding.source import StateSource
 from invcodec.errors import UsageError
 from invcodec.field.profile import TensorKey
@@ -155,6 +155,9 @@ class Frames(Sequence[Frame]):
     def __len__(self) -> int:
         return len(self._video.source.frames)
 
+    def __iter__(self) -> Iterator[Frame]:
+        return (Frame(self._video, entry) for entry in self._video.source.frames)
+
     @overload
     def __getitem__(self, position: int) -> Frame: ...
     @overload
@@ -262,7 +265,9 @@ class Video:
     @property
     def duration(self) -> Fraction:
         """Seconds from the first frame to the end of the last one, exact; 0 if there are no frames."""
-        return self._end - self.frames[0].time if self.frames else Fraction(0)
+        if not self.frames:
+            return Fraction(0)
+        return end_of_last(self.frames[-1].time, self.frame_rate) - self.frames[0].time
 
     @property
     def transparent(self) -> bool:
@@ -318,19 +323,18 @@ class Video:
         Raises:
             UsageError: before the first frame, or after the end of the last one.
         """
-        if not self.frames:
+        return Frame(self, self.source.frames.ask(lambda frames: self._shown_at(seconds, frames)))
+
+    def _shown_at(self, seconds: Fraction | float, frames: FrameList) -> FrameEntry:
+        if not frames:
             raise UsageError(f"{self.name}: holds no frames")
-        start, end = self.frames[0].time, self._end
+        start, end = frames[0].time, end_of_last(frames[-1].time, self.frame_rate)
         if not start <= seconds < end:
             raise UsageError(
                 f"{self.name}: nothing is on screen at {float(seconds):g} s; "
                 f"the file runs from {float(start):g} to {float(end):g} s"
             )
-        return self.frames[self.source.frames.at(seconds)]
-
-    @property
-    def _end(self) -> Fraction:
-        return end_of_last(self.frames[-1].time, self.frame_rate)
+        return frames[frames.at(seconds)]
 
     def render_weights(
         self, weights: Mapping[TensorKey, np.ndarray], camera: Camera, *, neutral_colour: bool = False
