@@ -258,6 +258,11 @@ def changed_head(change: Callable[[dict[str, Any]], Any], made: Maker | None = N
     return MAGIC + packed_head(pack(fields)) + made.open()[first:second]
 
 
+def changed_network(part: str, changes: Mapping[str, Any], made: Maker | None = None) -> bytes:
+    """A file with a modified map of its first network, such as `config`, and one good frame."""
+    return changed_head(lambda f: f["networks"][0][part].update(changes), made)
+
+
 def changed_frame(change: Callable[[list[Any]], Any], coded: Callable[[bytes], bytes] = bytes) -> bytes:
     """A file whose second frame has a modified header or modified coded values; keyframe 2 follows."""
     import msgpack
@@ -415,8 +420,22 @@ def _uncommon() -> Iterator[Vector]:
     yield Vector("uncommon/unknown-fields", "a frame header with more fields than this draft has", later, (1, "cam00"))
     said = changed_frame(lambda f: f.__setitem__(5, [9, None, 3101, 2750, 61, "more", 7]))
     yield Vector("uncommon/unknown-stats", "a stage that no reader knows, and more behind", said)
+    more = changed_head(lambda f: f["networks"][0]["config"].update(mood=7))
+    yield Vector("uncommon/unknown-setting", "a configuration with a key that no reader knows", more, (0, "cam00"))
+    coloured = Maker(header([grid("contract")], cameras("contract"), colour=True), 10).key(0, 0).delta(1, 40)
+    more = changed_head(lambda f: f["networks"][1]["config"].update(mood=7), coloured)
+    yield Vector("uncommon/unknown-colour-setting", "the same of the cameras' colours", more, (0, "cam00"))
+    made = Maker(header([nerf("scene", "ndc", structure_layers=0)], cameras("ndc")), 31).key(0, 0).delta(1, 40)
+    yield Vector("uncommon/no-structure", "an MLP of colour alone", made.finish(), (1, "cam01"))
+    made = Maker(header([grid("ndc", log2_table=0)], cameras("ndc")), 30).key(0, 0).delta(1, 40)
+    yield Vector("uncommon/one-entry", "hashed levels of one entry", made.finish(), (1, "cam01"))
+    borrowed = replace(head.networks[0], profile=70_000, profile_name="grid", config={})
+    made = Maker(replace(head, networks=(borrowed,)), 32).key(0, 0)
+    yield Vector("uncommon/borrowed-name", "a private profile by the name of another", made.finish(), (0, "cam00"))
     role = changed_head(lambda f: f["networks"][0].update(role="dynamic"))
     yield Vector("uncommon/unknown-role", "listed and verified, not rendered", role, (0, "cam00"))
+    torus = changed_network("space", {"kind": "torus", "low": None})
+    yield Vector("uncommon/unknown-space", "listed and verified, not rendered", torus, (0, "cam00"))
     version = changed_head(lambda f: f.update(version=7))
     yield Vector("uncommon/later-draft", "written to a later draft that this one can read", version, (0, "cam00"))
 
@@ -491,6 +510,8 @@ def _faulty() -> Iterator[Vector]:
     )
     yield Vector("faulty/short-header", "a frame header that lacks a field", changed_frame(lambda f: f.pop()))
     yield Vector("faulty/unknown-coder", "a coder that nobody knows", changed_frame(lambda f: f.__setitem__(3, 9)))
+    said = changed_frame(lambda f: f.__setitem__(5, [1, 5, 3101, "2750"]))
+    yield Vector("faulty/stats-of-text", "statistics with a number as text", said)
     yield from _faulty_ends(whole, places)
     yield from _faulty_heads(whole, places, made.head)
 
@@ -628,6 +649,27 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
         "a configuration with a number as text",
         changed_head(lambda f: f["networks"][0]["config"].update(more=["8"])),
     )
+    wide = changed_head(lambda f: f.update(source_size=[2**20 + 1, 12]))
+    yield Vector("faulty/wide-source", "a source of more than 2^20 pixels a side", wide)
+    small = changed_head(lambda f: f.update(downscale=1025))
+    yield Vector("faulty/much-downscaled", "images that were shrunk by more than 1024", small)
+    late = changed_head(lambda f: f["networks"][0].update(version=2**31))
+    yield Vector("faulty/late-version", "a version of a profile of more than 31 bits", late)
+    both = changed_head(lambda f: f["networks"][0].update(profile=70_000, tensors=[["w", [2], 0]] * 2))
+    yield Vector("faulty/tensor-twice", "two tensors of one name", both)
+    poses: dict[str, list[Any]] = {"text": ["1.0"] * 12, "nils": [None] * 12, "integers": [1] * 12}
+    for name, pose in poses.items():
+        data = changed_network("space", {"pose": pose})
+        yield Vector(f"faulty/pose-of-{name}", f"a space whose pose is of {name}", data, (0, "cam00"))
+    for name, intent, changes in (
+        ("no-samples", "a ray without samples", {"samples": 0}),
+        ("many-samples", "a ray of more samples than the limit", {"samples": 4097}),
+        ("odd-width", "a layer whose width is no multiple of 4", {"hidden": 6}),
+        ("listed-samples", "a list in place of a number of samples", {"samples": [12]}),
+    ):
+        yield Vector(f"faulty/{name}", intent, changed_network("config", changes), (0, "cam00"))
+    lacking = changed_head(lambda f: f["networks"][0]["config"].pop("samples"))
+    yield Vector("faulty/samples-missing", "a configuration that lacks a key", lacking, (0, "cam00"))
     picture = Maker(header([image("ndc")], cameras("ndc", 1)), 29).key(0, 0).delta(1, 40)
     yield Vector(
         "faulty/image-resolution",
@@ -635,6 +677,8 @@ def _faulty_heads(whole: bytes, places: list[int], head: Head) -> Iterator[Vecto
         changed_head(lambda f: f["networks"][0]["config"].update(resolutions=[3, 4097]), picture),
         (0, "cam00"),
     )
+    flat = changed_network("config", {"resolutions": 3}, picture)
+    yield Vector("faulty/flat-levels", "a number in place of a list of resolutions", flat, (0, "cam00"))
     coloured = Maker(header([grid("contract")], cameras("contract"), colour=True), 10).key(0, 0).delta(1, 40)
     yield Vector(
         "faulty/bad-colour-config",

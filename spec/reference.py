@@ -33,6 +33,7 @@ MAX_PAYLOAD = 2**30
 MAX_HEADER = 2**20
 MAX_INDEX = 2**21
 PAGE = 2**10  # rows of an INDEX of level 0
+MAX_FRAMES = 2**26
 MAX_CAMERAS = 1024
 MAX_NETWORKS = 8
 MAX_TENSORS = 256
@@ -250,8 +251,8 @@ CAMERA_RULES: dict[str, Callable[[Any], bool]] = {
 HEAD_RULES: dict[str, Callable[[Any], bool]] = {
     "frame_rate": is_ratio,
     "time_base": is_ratio,
-    "source_size": lambda v: is_list(v, 2, lambda item: is_int(item, 1)),
-    "downscale": lambda v: is_int(v, 1),
+    "source_size": lambda v: is_list(v, 2, lambda item: is_int(item, 1, 2**20)),
+    "downscale": lambda v: is_int(v, 1, 1024),
     "background": lambda v: v is None or is_list(v, 3, lambda item: is_float(item) and 0 <= item <= 1),
     "colour_space": is_name,
     "units": is_name,
@@ -264,7 +265,7 @@ NETWORK_RULES: dict[str, Callable[[Any], bool]] = {
     "role": is_name,
     "profile": lambda v: is_int(v, 0, 2**31 - 1),
     "profile_name": is_name,
-    "version": lambda v: is_int(v, 0),
+    "version": lambda v: is_int(v, 0, 2**31 - 1),
     "config": lambda v: is_map(v) and all(is_int(item) or is_list(item, None, is_int) for item in v.values()),
     "space": is_map,
 }
@@ -311,10 +312,12 @@ def check_head(payload: bytes) -> dict[str, Any]:
 
 def check_tensors(network: dict[str, Any]) -> None:
     """Check the rows of a network's `tensors`, independently of its profile."""
-    for row in counted(network.get("tensors"), MAX_TENSORS, "tensors"):
+    rows = counted(network.get("tensors"), MAX_TENSORS, "tensors")
+    for row in rows:
         need(is_list(row, 3, lambda item: True) and is_name(row[0]) and is_int(row[2], 0, 1), "bad tensor row")
         shape = counted(row[1], MAX_DIMENSIONS, "dimensions")
         need(is_list(shape, None, lambda item: is_int(item, 1)), "bad shape")
+    need(len({row[0] for row in rows}) == len(rows), "two tensors of one name")
 
 
 def table(head: dict[str, Any]) -> dict[tuple[int, int], tuple[int, ...]]:
@@ -552,6 +555,7 @@ def find_frames(file: File, records: list[Record], size: int) -> None:
             if record.offset + record.total <= size:
                 file.problems.append(f"frame {record.frame}: {refusal}")
             continue
+        need(len(file.frames) < MAX_FRAMES, "frames", "limit")
         before = last = frame
         file.frames.append(frame)
 
@@ -562,7 +566,7 @@ FRAME_RULES: list[Callable[[Any], bool]] = [
     lambda v: isinstance(v, bytes) and len(v) == 8,
     lambda v: is_int(v, 0, 255),
     lambda v: v is None or is_list(v, None, lambda qp: is_int(qp, -160, 64)),
-    lambda v: isinstance(v, list) and all(item is None or is_int(item) for item in v[:3]),
+    lambda v: isinstance(v, list) and all(item is None or is_int(item) for item in v[:5]),
     lambda v: v is None or isinstance(v, list),
 ]
 FRAME_FIELDS = ("time", "reference", "digest", "coder", "qps", "stats", "cameras")

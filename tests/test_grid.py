@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from invcodec.errors import LimitError
+from invcodec.errors import DamagedError, InvError, LimitError
 from invcodec.field.grid import GridProfile, spherical_harmonics
 from invcodec.field.kernels.grid import harmonics
+from invcodec.field.registry import build
 
 
 def slow_encode(profile: GridProfile, weights: dict[str, np.ndarray], point: np.ndarray) -> list[float]:
@@ -105,10 +106,20 @@ def test_compiled_harmonics_agree_with_the_torch_ones() -> None:
     np.testing.assert_allclose(out.T, spherical_harmonics(torch.tensor(views)), atol=1e-6)
 
 
-@pytest.mark.parametrize("parts", [-1, 17])
-def test_parts_have_a_limit(parts: int) -> None:
-    with pytest.raises(LimitError, match="at most 16 parts"):
-        GridProfile(parts=parts)
+@pytest.mark.parametrize(
+    ("wrong", "error", "reason"),
+    [
+        ({"parts": -1}, DamagedError, "parts: -1 is less than 0"),
+        ({"parts": 17}, LimitError, "parts: 17 is more than 16"),
+        ({"hidden": 6}, DamagedError, "a layer of width 6"),
+        ({"resolutions": [4]}, DamagedError, "a layer of width 2"),
+        ({"samples": 0}, DamagedError, "samples: 0 is less than 1"),
+        ({"log2_table": 25}, LimitError, "log2_table: 25 is more than 24"),
+    ],
+)
+def test_hostile_configuration_is_refused(wrong: dict[str, object], error: type[InvError], reason: str) -> None:
+    with pytest.raises(error, match=reason):
+        build("grid", wrong)
 
 
 def test_parts_are_declared_only_if_there_are_any() -> None:

@@ -18,9 +18,9 @@ from invcodec.capture.capture import open_capture
 from invcodec.encoding.capacity import fit
 from invcodec.encoding.encoder import Encoder
 from invcodec.encoding.presets import resolve
-from invcodec.errors import CaptureError, LimitError
+from invcodec.errors import CaptureError, DamagedError, InvError, LimitError
 from invcodec.field.image import ImageProfile
-from invcodec.field.registry import build
+from invcodec.field.registry import build, declared
 from invcodec.geometry.fitting import choose_space
 from invcodec.metrics import psnr
 from invcodec.render.networks import networks_from_settings
@@ -44,28 +44,29 @@ def test_grids_and_the_first_layers_are_structure_and_lead() -> None:
 
 def test_rebuilt_from_its_configuration() -> None:
     profile = ImageProfile(**TINY)
-    again = build(ImageProfile.id, profile.config, ImageProfile.version)
+    again = declared(ImageProfile.id, profile.config, ImageProfile.version)
     assert again.tensors == profile.tensors
     assert (again.flat, again.samples, again.importance) == (True, 1, 0)
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "error"),
     [
-        {"resolutions": [4097]},
-        {"resolutions": [0]},
-        {"resolutions": [1] * 17},
-        {"resolutions": [4096] * 5},
-        {"octaves": 17},
-        {"octaves": -1},
-        {"depth": 33},
-        {"depth": 0, "structure_layers": 0},
-        {"structure_layers": 9},
-        {"width": 10**6},
+        ({"resolutions": [4097]}, LimitError),
+        ({"resolutions": [0]}, DamagedError),
+        ({"resolutions": 7}, DamagedError),
+        ({"resolutions": [1] * 17}, LimitError),
+        ({"resolutions": [4096] * 5}, LimitError),
+        ({"octaves": 17}, LimitError),
+        ({"octaves": -1}, DamagedError),
+        ({"depth": 33}, LimitError),
+        ({"depth": 0, "structure_layers": 0}, DamagedError),
+        ({"structure_layers": 9}, DamagedError),
+        ({"width": 10**6}, LimitError),
     ],
 )
-def test_hostile_configuration_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(LimitError):
+def test_hostile_configuration_is_refused(wrong: dict[str, object], error: type[InvError]) -> None:
+    with pytest.raises(error):
         build("image", wrong)
 
 

@@ -159,7 +159,7 @@ def test_built_in_names_load_no_plug_in(broken: str, capture: Path) -> None:
             assert estimate.usual_bytes(settings)[0] > 0
         for kind in registry.BUILT_IN:
             with pytest.raises(UnsupportedError, match="version 99"):
-                registry.build(kind.id, {}, 99)
+                registry.declared(kind.id, {}, 99)
 
 
 def test_a_broken_plug_in_is_named_and_skipped(toy: Path, broken: str, toy_capture: Path, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from invcodec.errors import LimitError, UnsupportedError
+from invcodec.errors import DamagedError, LimitError, UnsupportedError, UsageError
 from invcodec.field.nerf import NerfProfile, positional_encoding
-from invcodec.field.registry import build
+from invcodec.field.registry import build, declared
 
 TINY = {
     "depth": 3,
@@ -42,7 +42,7 @@ def test_only_the_structure_layers_lead():
 
 def test_rebuilt_from_its_configuration():
     profile = NerfProfile(**TINY)
-    again = build(NerfProfile.id, profile.config, NerfProfile.version)
+    again = declared(NerfProfile.id, profile.config, NerfProfile.version)
     assert isinstance(again, NerfProfile)
     assert again.tensors == profile.tensors
     assert (again.samples, again.importance) == (8, 4)
@@ -50,24 +50,36 @@ def test_rebuilt_from_its_configuration():
 
 def test_unknown_version_is_unsupported():
     with pytest.raises(UnsupportedError, match="version 2"):
-        build("nerf", {}, 2)
+        declared(NerfProfile.id, {}, 2)
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "error", "reason"),
     [
-        {"structure_layers": 9},
-        {"structure_layers": 0},
-        {"width": 3},
-        {"depth": 10**6},
-        {"importance": 10**6},
-        {"occupancy": 257},
-        {"occupancy": -1},
+        ({"structure_layers": -1}, DamagedError, "structure_layers: -1 is less than 0"),
+        ({"structure_layers": 9}, DamagedError, "9 structure layers of 8"),
+        ({"width": 3}, DamagedError, "width: 3 is odd"),
+        ({"depth": 10**6}, LimitError, "depth: 1000000 is more than 32"),
+        ({"depth": [8]}, DamagedError, "depth: is not an integer"),
+        ({"depth": True}, DamagedError, "depth: True is not an integer"),
+        ({"importance": 10**6}, LimitError, r"64 \+ 1000000 samples, at most 4096"),
+        ({"occupancy": 257}, LimitError, "occupancy: 257 is more than 256"),
+        ({"occupancy": -1}, DamagedError, "occupancy: -1 is less than 0"),
     ],
 )
-def test_hostile_configuration_is_refused(wrong):
-    with pytest.raises(LimitError):
-        NerfProfile(**wrong)
+def test_hostile_configuration_is_refused(wrong, error, reason):
+    with pytest.raises(error, match=reason):
+        build("nerf", wrong)
+
+
+def test_a_file_declares_all_of_a_configuration_and_maybe_more():
+    config = NerfProfile(**TINY).config
+    assert declared(NerfProfile.id, {**config, "mood": 7}, 1).config == config
+    for key in config:
+        with pytest.raises(DamagedError, match=f"{key}: is missing"):
+            declared(NerfProfile.id, {other: value for other, value in config.items() if other != key}, 1)
+    with pytest.raises(UsageError, match="no setting 'mood'"):
+        build("nerf", {"mood": 7})
 
 
 def test_positional_encoding_of_known_points():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,10 +12,11 @@ import torch
 from fields import PROFILE, SPACES, networks
 
 from invcodec.container.head import Head
-from invcodec.errors import DamagedError, UnsupportedError
+from invcodec.errors import DamagedError, LimitError, UnsupportedError
 from invcodec.field import registry
 from invcodec.field.grid import GridProfile
 from invcodec.field.nerf import NerfProfile
+from invcodec.field.profile import Setting
 from invcodec.geometry.space import Rays, Space
 from invcodec.render.engine import Batch
 from invcodec.render.networks import Network, Networks, build_networks, declare, networks_from_settings
@@ -95,8 +96,13 @@ def test_declarations_that_do_not_fit_are_refused() -> None:
         (replace(scene, profile=99), UnsupportedError, "unknown profile"),
         (replace(scene, version=2), UnsupportedError, "version 2"),
         (replace(scene, tensors=scene.tensors[:-1]), DamagedError, "its tensors are not those"),
-        (replace(scene, config={**scene.config, "depth": 3}), DamagedError, "configuration"),
-        (replace(scene, space={}), DamagedError, "its space"),
+        (replace(scene, config={}), DamagedError, "network 'the scene': grid profile: resolutions: is missing"),
+        (replace(scene, config={**scene.config, "hidden": 6}), DamagedError, "network 'the scene': .* width 6"),
+        (replace(scene, config={**scene.config, "samples": 9999}), LimitError, "network 'the scene': .* samples: 9999"),
+        (replace(scene, space={}), DamagedError, "its space is not understood .kind: is missing"),
+        (replace(scene, space=scene.space | {"pose": ["1"] * 12}), DamagedError, "pose: 0: not a float"),
+        (replace(scene, space=scene.space | {"kind": "torus"}), UnsupportedError, "unknown space 'torus'"),
+        (replace(scene, space=scene.space | {"high": scene.space["low"]}), DamagedError, "no such space"),
     ):
         with pytest.raises(error, match=match):
             build_networks(head(declared))
@@ -112,6 +118,7 @@ class Fog(NerfProfile):
 
     id = 70_001
     name = "fog"
+    settings: ClassVar = {"samples": Setting(1)}
 
     def __init__(self, samples: int = 4) -> None:
         super().__init__(depth=1, width=2, structure_layers=1, position_octaves=0, direction_octaves=0, samples=samples)

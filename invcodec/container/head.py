@@ -106,7 +106,7 @@ class NetworkInfo(MapStructure):
     role: Annotated[str, NAME]
     profile: Annotated[int, integer(0, 2**31 - 1), ReportedAs("profile_id")]
     profile_name: Annotated[str, NAME, ReportedAs("profile")]
-    version: Annotated[int, integer(0, 2**31), ReportedAs("profile_version")]
+    version: Annotated[int, integer(0, 2**31 - 1), ReportedAs("profile_version")]
     config: Annotated[dict[str, Any], CONFIG]
     space: Annotated[dict[str, Any], MAP]
     tensors: Annotated[tuple[TensorInfo, ...], list_of(nested(TensorInfo), 1, MAX_TENSORS, named=True), UNREPORTED]

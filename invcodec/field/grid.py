@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from invcodec.errors import LimitError
+from invcodec.errors import DamagedError, LimitError
 from invcodec.field.grid_layout import (
     HARMONICS,
     HASH_PRIMES,
@@ -22,7 +22,7 @@ from invcodec.field.grid_layout import (
     PROFILE_VERSION,
     GridLayout,
 )
-from invcodec.field.profile import MOTION, OCCUPANCY, Profile, Recipe, TensorSpec
+from invcodec.field.profile import MOTION, OCCUPANCY, Profile, Recipe, Setting, TensorSpec
 from invcodec.limits import MAX_SAMPLES_PER_RAY, MAX_WEIGHTS
 
 if TYPE_CHECKING:
@@ -53,6 +53,16 @@ class GridProfile(Profile):
     # In one step, most entries receive no gradient. Second moments over more than some twenty gradients cost bytes
     # and quality: what an entry has to hold changes much while a frame is learned.
     recipe: ClassVar[Recipe] = Recipe(betas=(0.9, 0.95), epsilon=1e-15, sparse=True)
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "resolutions": Setting(1, 4096, listed=True),
+        "log2_table": Setting(0, 24),
+        "hidden": Setting(1),
+        "features": Setting(1),
+        "colour_hidden": Setting(1),
+        "occupancy": Setting(1, 256),
+        "samples": Setting(1, MAX_SAMPLES_PER_RAY),
+        "parts": Setting(0, MAX_PARTS, required=False),
+    }
 
     def __init__(
         self,
@@ -65,16 +75,6 @@ class GridProfile(Profile):
         samples: int = 96,
         parts: int = 0,
     ) -> None:
-        widths = (hidden, features + 1, colour_hidden, LEVEL_FEATURES * len(resolutions))
-        if any(w % 4 or not 4 <= w <= 256 for w in widths):
-            raise LimitError("grid profile: layer widths must be multiples of 4 from 4 to 256")
-        if not (1 <= log2_table <= 24 and all(1 <= r <= 4096 for r in resolutions)):
-            raise LimitError("grid profile: at most 2^24 entries and 4096 cells per axis and level")
-        if not (1 <= occupancy <= 256 and 1 <= samples <= MAX_SAMPLES_PER_RAY):
-            raise LimitError(f"grid profile: at most 256 occupancy cells and {MAX_SAMPLES_PER_RAY} samples")
-        if not 0 <= parts <= MAX_PARTS:
-            raise LimitError(f"grid profile: at most {MAX_PARTS} parts")
-        self.layout = GridLayout(tuple(resolutions), log2_table, hidden, features, colour_hidden, occupancy, parts)
         self.samples = samples
         self.config = {
             "resolutions": list(resolutions),
@@ -87,6 +87,10 @@ class GridProfile(Profile):
         }
         if parts:
             self.config["parts"] = parts
+        for width in (hidden, features + 1, colour_hidden, LEVEL_FEATURES * len(resolutions)):
+            if width % 4 or not 4 <= width <= 256:
+                raise DamagedError(f"grid profile: a layer of width {width}; widths are multiples of 4 from 4 to 256")
+        self.layout = GridLayout(tuple(resolutions), log2_table, hidden, features, colour_hidden, occupancy, parts)
         if sum(spec.size for spec in self.tensors) > MAX_WEIGHTS:
             raise LimitError(f"grid profile: more than {MAX_WEIGHTS} weights")
 

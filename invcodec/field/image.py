@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from invcodec.errors import LimitError
+from invcodec.errors import DamagedError, LimitError
 from invcodec.field.nerf import positional_encoding
-from invcodec.field.profile import Group, Profile, Recipe, TensorSpec
+from invcodec.field.profile import Group, Profile, Recipe, Setting, TensorSpec
 from invcodec.limits import MAX_WEIGHTS
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _FEATURES = 2
 """Features of a vertex of the grid."""
+_MAX_LEVELS = 16
 _OPAQUE = 100.0
 """Density everywhere; behind one sample, no light is left."""
 
@@ -42,6 +43,13 @@ class ImageProfile(Profile):
     # As of profile `grid`: in one step, most vertices receive no gradient.
     recipe: ClassVar[Recipe] = Recipe(betas=(0.9, 0.95), epsilon=1e-15, sparse=True)
     samples: int = 1
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "resolutions": Setting(1, 4096, listed=True),
+        "octaves": Setting(0, 16),
+        "depth": Setting(1, 32),
+        "width": Setting(1, 1024),
+        "structure_layers": Setting(0),
+    }
 
     def __init__(
         self,
@@ -51,12 +59,6 @@ class ImageProfile(Profile):
         width: int = 256,
         structure_layers: int = 3,
     ) -> None:
-        if not (len(resolutions) <= 16 and all(1 <= r <= 4096 for r in resolutions)):
-            raise LimitError("image profile: at most 16 levels of 1 to 4096 cells along an axis")
-        if not (0 <= structure_layers <= depth <= 32 and depth >= 1 and 1 <= width <= 1024):
-            raise LimitError("image profile: 1 to 32 layers, of a width up to 1024")
-        if not 0 <= octaves <= 16:
-            raise LimitError("image profile: at most 16 octaves")
         self.resolutions = tuple(resolutions)
         self.octaves = octaves
         self.depth = depth
@@ -69,6 +71,10 @@ class ImageProfile(Profile):
             "width": width,
             "structure_layers": structure_layers,
         }
+        if len(resolutions) > _MAX_LEVELS:
+            raise LimitError(f"image profile: {len(resolutions)} levels, at most {_MAX_LEVELS}")
+        if structure_layers > depth:
+            raise DamagedError(f"image profile: {structure_layers} structure layers of {depth}")
         if sum(spec.size for spec in self.tensors) > MAX_WEIGHTS:
             raise LimitError(f"image profile: more than {MAX_WEIGHTS} weights")
 

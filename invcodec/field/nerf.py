@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from invcodec.errors import LimitError
-from invcodec.field.profile import OCCUPANCY, Profile, Recipe, TensorSpec
+from invcodec.errors import DamagedError, LimitError
+from invcodec.field.profile import OCCUPANCY, Profile, Recipe, Setting, TensorSpec
 from invcodec.limits import MAX_SAMPLES_PER_RAY
 
 if TYPE_CHECKING:
@@ -36,6 +36,16 @@ class NerfProfile(Profile):
     id: ClassVar[int] = 1
     name: ClassVar[str] = "nerf"
     recipe: ClassVar[Recipe] = Recipe(clip=2.0, noise=1.0)
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "depth": Setting(1, 32),
+        "width": Setting(2, 1024),
+        "structure_layers": Setting(0),
+        "position_octaves": Setting(0, 16),
+        "direction_octaves": Setting(0, 16),
+        "samples": Setting(1),
+        "importance": Setting(0),
+        "occupancy": Setting(0, 256, required=False),
+    }
 
     def __init__(
         self,
@@ -48,14 +58,6 @@ class NerfProfile(Profile):
         importance: int = 64,
         occupancy: int = 0,
     ) -> None:
-        if not (1 <= structure_layers <= depth <= 32 and 2 <= width <= 1024 and width % 2 == 0):
-            raise LimitError("nerf profile: at most 32 layers of an even width up to 1024")
-        if not (0 <= position_octaves <= 16 and 0 <= direction_octaves <= 16):
-            raise LimitError("nerf profile: at most 16 octaves")
-        if samples < 1 or importance < 0 or samples + importance > MAX_SAMPLES_PER_RAY:
-            raise LimitError(f"nerf profile: at most {MAX_SAMPLES_PER_RAY} samples")
-        if not 0 <= occupancy <= 256:
-            raise LimitError("nerf profile: at most 256 occupancy cells along an axis")
         self.depth = depth
         self.width = width
         self.structure_layers = structure_layers
@@ -75,6 +77,12 @@ class NerfProfile(Profile):
         }
         if occupancy:
             self.config["occupancy"] = occupancy
+        if width % 2:
+            raise DamagedError(f"nerf profile: width: {width} is odd")
+        if structure_layers > depth:
+            raise DamagedError(f"nerf profile: {structure_layers} structure layers of {depth}")
+        if samples + importance > MAX_SAMPLES_PER_RAY:
+            raise LimitError(f"nerf profile: {samples} + {importance} samples, at most {MAX_SAMPLES_PER_RAY}")
 
     @property
     def layers(self) -> dict[str, tuple[int, int]]:

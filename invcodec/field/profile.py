@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from invcodec.errors import DamagedError, LimitError
+
 if TYPE_CHECKING:
     import torch
 
@@ -58,6 +60,39 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """An integer of a profile's configuration, or a list of them.
+
+    Attributes:
+        least: a smaller one is no configuration.
+        most: a greater one exceeds a limit.
+        required: whether a file has to have it.
+        listed: whether it is a list.
+    """
+
+    least: int
+    most: float = math.inf
+    required: bool = True
+    listed: bool = False
+
+    def check(self, value: Any) -> None:
+        """Refuse what is out of range.
+
+        Raises:
+            DamagedError, LimitError
+        """
+        if isinstance(value, (list, tuple)) is not self.listed:
+            raise DamagedError("is not a list" if self.listed else "is not an integer")
+        for each in value if self.listed else [value]:
+            if type(each) is not int:
+                raise DamagedError(f"{each!r} is not an integer")
+            if each < self.least:
+                raise DamagedError(f"{each} is less than {self.least}")
+            if each > self.most:
+                raise LimitError(f"{each} is more than {self.most}")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How the weights of a profile are trained; decoders do not need it.
 
@@ -83,6 +118,7 @@ class Profile(ABC):
         id: number in the file (FORMAT.md, profile registry).
         name: what `--profile` and `info` call it.
         version: raised when the meaning of a configuration changes.
+        settings: what a configuration consists of.
         config: plain integers and lists of integers, stored in the file.
         samples: ray samples (steps along the whole ray) that rendering takes.
         importance: further samples, placed where the guiding network found density.
@@ -94,10 +130,24 @@ class Profile(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     flat: ClassVar[bool] = False
+    settings: ClassVar[Mapping[str, Setting]]
     config: Mapping[str, Any]
     samples: int
     importance: int = 0
     recipe: ClassVar[Recipe] = Recipe()
+
+    @classmethod
+    def check(cls, config: Mapping[str, Any]) -> None:
+        """Refuse a configuration with a setting out of range; those that are not there are not missed.
+
+        Raises:
+            DamagedError, LimitError
+        """
+        for key, value in config.items():
+            try:
+                cls.settings[key].check(value)
+            except (DamagedError, LimitError) as error:
+                raise type(error)(f"{cls.name} profile: {key}: {error}") from None
 
     @property
     @abstractmethod

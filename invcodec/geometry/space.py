@@ -83,7 +83,7 @@ class Space:
         """Inverse of `to_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: a field is missing, of the wrong kind, or makes no space.
+            ValueError: there is no such space.
         """
         space = cls(
             data["kind"],

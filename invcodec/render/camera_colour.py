@@ -92,7 +92,10 @@ def check(info: NetworkInfo, cameras: int) -> None:
         raise UnsupportedError(
             f"profile '{_PROFILE_NAME}' version {info.version}: this decoder knows {_PROFILE_VERSION}; update invcodec"
         )
-    fitting = replace(declare(cameras), name=info.name, profile_name=info.profile_name)
+    fitting = declare(cameras)
+    # Keys of the configuration that are not known are ignored.
+    config = info.config | fitting.config
+    fitting = replace(fitting, name=info.name, profile_name=info.profile_name, config=config)
     # As stored, since Python takes True for 1.
     if pack(info.to_plain()) != pack(fitting.to_plain()):
         raise DamagedError(f"network '{info.name}': its tensors, configuration or space do not fit the cameras")

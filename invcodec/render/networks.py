@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from invcodec.container.fields import NAME, REAL, Codec, exactly, optional, read_map, within
 from invcodec.container.head import Head, NetworkInfo, TensorInfo
-from invcodec.errors import DamagedError, InvError, UnsupportedError
+from invcodec.errors import DamagedError, LimitError, UnsupportedError
 from invcodec.field.profile import Group, Profile, TensorKey, TensorSpec
-from invcodec.field.registry import build
-from invcodec.geometry.space import Space
+from invcodec.field.registry import build, declared
+from invcodec.geometry.space import Kind, Space
 from invcodec.render import camera_colour
 from invcodec.render.roles import ROLES
+
+_POSE = exactly(12, REAL)
+_SPACE: dict[str, Codec[Any]] = {
+    "kind": NAME,
+    "pose": _POSE,
+    "low": exactly(3, REAL),
+    "high": exactly(3, optional(REAL)),
+}
 
 
 @dataclass(frozen=True)
@@ -150,16 +159,17 @@ def build_networks(head: Head) -> Networks:
 
     Raises:
         UnsupportedError: a role, profile, version or combination of networks that this decoder does not know.
-        DamagedError: the declared tensors are not those of the profile.
+        DamagedError: configuration, tensors or space are not those of the profile.
+        LimitError: a configuration exceeds a limit.
     """
     if head.colour_space != "srgb":
         raise UnsupportedError(f"the colour space '{head.colour_space}' needs a newer invcodec")
     colours = [info for info in head.networks if camera_colour.is_declared_by(info)]
     for info in colours:
         camera_colour.check(info, len(head.cameras))
-    declared = [info for info in head.networks if info not in colours]
-    networks = Networks(map(_build, declared))
-    if len(colours) > 1 or any(info.space != declared[0].space for info in declared):
+    others = [info for info in head.networks if info not in colours]
+    networks = Networks(map(_build, others))
+    if len(colours) > 1 or any(info.space != others[0].space for info in others):
         raise UnsupportedError("this combination of networks needs a newer invcodec")
     return networks
 
@@ -172,18 +182,19 @@ def _check_role(name: str, role: str) -> None:
 def _build(info: NetworkInfo) -> Network:
     _check_role(info.name, info.role)
     try:
-        profile = build(info.profile, info.config, info.version)
-    except InvError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise DamagedError(f"network '{info.name}': its configuration is not understood ({error})") from None
-    declared = tuple((t.name, t.shape, t.group) for t in info.tensors)
-    if declared != tuple((s.name, s.shape, s.group) for s in profile.tensors):
+        profile = declared(info.profile, info.config, info.version)
+    except (DamagedError, LimitError) as error:
+        raise within(f"network '{info.name}'", error) from None
+    tensors = tuple((t.name, t.shape, t.group) for t in info.tensors)
+    if tensors != tuple((s.name, s.shape, s.group) for s in profile.tensors):
         raise DamagedError(f"network '{info.name}': its tensors are not those of profile '{profile.name}'")
     try:
-        space = Space.from_dict(info.space)
-    except (KeyError, TypeError, ValueError):
-        raise DamagedError(f"network '{info.name}': its space is not understood") from None
+        kind = read_map(info.space, {"kind": NAME, "pose": _POSE})["kind"]
+        if kind not in get_args(Kind):
+            raise UnsupportedError(f"network '{info.name}' has the unknown space '{kind}'; it needs a newer invcodec")
+        space = Space.from_dict(read_map(info.space, _SPACE))
+    except (DamagedError, ValueError) as error:
+        raise DamagedError(f"network '{info.name}': its space is not understood ({error})") from None
     return Network(info.name, info.role, profile, space)
 
 

@@ -155,6 +155,12 @@ const tensor: Rule<Tensor> = (value, what) => {
   };
 };
 
+const tensors: Rule<Tensor[]> = (value, what) => {
+  const result = counted(tensor, MAX_TENSORS)(value, what);
+  unique(result, what);
+  return result;
+};
+
 /** At least 1; that there are not too many values in all is checked afterwards. */
 const dimension: Rule<number> = (value, what) => {
   need(isInteger(value) && value >= 1, "damaged", `${what}: not a size`);
@@ -184,10 +190,10 @@ const network: Rule<Network> = (value, what) => {
     role: get("role", name),
     profile: get("profile", integer(0, 2 ** 31 - 1)),
     profileName: get("profile_name", name),
-    version: get("version", integer(0)),
+    version: get("version", integer(0, 2 ** 31 - 1)),
     config: get("config", config),
     space: get("space", map),
-    tensors: get("tensors", counted(tensor, MAX_TENSORS)),
+    tensors: get("tensors", tensors),
   };
 };
 
