@@ -22,24 +22,34 @@ from time import monotonic
 from typing import Any
 
 import msgpack
+import numpy as np
+from invcodec_cli.info import facts
 
 from invcodec.coding.codec import apply
 from invcodec.container.canonical import packed_size
 from invcodec.container.compressed import compress, decompress
+from invcodec.container.index import EndMark, Index, pack_page, page_row
 from invcodec.container.info import describe
 from invcodec.container.records import HEADER_BYTES, MAGIC, RecordType, pack_record, parse_header
 from invcodec.container.scan import Scanner
 from invcodec.decoding.video import Video
+from invcodec.editing.transcode import transcode
 from invcodec.editing.verify import repair, verify
 from invcodec.errors import InvError
-from invcodec.limits import MAX_INDEX_BYTES
+from invcodec.limits import MAX_INDEX_BYTES, MAX_QP, MIN_QP
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 NUMBERS = [0, 1, -1, 2, 7, 8, 63, 64, 127, 128, 255, 256, 2**15, 2**16, 2**24, 2**27, 2**31 - 1, 2**31, 2**32, 2**53]
 NUMBERS += [2**63 - 1, 2**64 - 1, -(2**31), -(2**63)]
 FLOATS = [0.0, -0.0, 1.0, -1.0, 1e-308, 1e308, float("inf"), float("nan"), 0.5]
+NAMES = ["nerf", "grid", "affine", "image", "scene", "coarse", "fine", "camera-colour", "ndc", "box", "contract"]
+ROW_NAMES = ["number", "ticks", "offset", "length", "flags"]
+QPS = 4
+"""Element of a frame header."""
 MAX_RENDERED = 400
 """Pixels to render at most, so that a legal but costly picture does not stop the run."""
+MAX_TRANSCODED = 20
+"""Frames."""
 
 
 def records(data: bytes) -> list[tuple[int, int, bytes]]:
@@ -68,6 +78,7 @@ class Fuzzer:
         paths = sorted(VECTORS.glob("*/*/input.inv"))
         self.all = [path.read_bytes() for path in paths]
         self.sound = [path.read_bytes() for path in paths if path.parent.parent.name != "faulty"]
+        self.long = (VECTORS / "valid/long/input.inv").read_bytes()
 
     def make(self, number: int) -> bytes:
         rng = random.Random(number)
@@ -77,11 +88,41 @@ class Fuzzer:
             for _ in range(rng.randint(1, 8)):
                 self._bytes(data, rng)
             return bytes(data)
+        if rng.random() < 0.01:
+            return self._paged(rng)
         parts = records(rng.choice(self.sound))
         for _ in range(rng.choice([1, 1, 1, 2, 4])):
             self._record(parts, rng)
         whole = joined(parts)
         return with_right_digests(whole) if rng.random() < 0.8 else whole
+
+    def _paged(self, rng: random.Random) -> bytes:
+        """A file with an index of several pages that agree with each other, but maybe not with the frames."""
+        scanner = Scanner("it")
+        found = [*scanner.feed(self.long), *scanner.finish()]
+        body = bytearray(
+            self.long[: next(each.header.offset for each in found if each.header.type == RecordType.INDEX)]
+        )
+        pages = [rows.copy() for rows in scanner.frames.pages()]
+        for _ in range(rng.randint(0, 3)):
+            row = rng.choice(rng.choice(pages))
+            name = rng.choice(ROW_NAMES)
+            row[name] = rng.choice([0, 1] if name == "flags" else [0, 1, row[name] + 1, row[name] - 1])
+        for _ in range(rng.choice([0, 0, 1, 1000])):
+            body[rng.randrange(len(MAGIC), len(body))] ^= 1
+        written: list[bytes] = []
+        top = []
+        for rows in pages * rng.choice([1, 1, 2]):
+            page = pack_page(rows)
+            top.append(page_row(rows, len(body) + sum(map(len, written)), len(page)))
+            written.append(page)
+        if rng.random() < 0.5:
+            damaged = bytearray(written[-2])
+            damaged[rng.randrange(len(damaged))] ^= 1
+            written[-2] = bytes(damaged)
+        mark = EndMark(len(body) + sum(map(len, written)), True)
+        written.append(pack_record(RecordType.INDEX, 0, Index(1, np.stack(top)).to_bytes()))
+        return bytes(body) + b"".join(written) + pack_record(RecordType.END, 0, mark.to_bytes())
 
     def _bytes(self, data: bytearray, rng: random.Random) -> None:
         if not data:
@@ -162,7 +203,9 @@ class Fuzzer:
         except (ValueError, TypeError):
             # It was changed before.
             return payload
-        for _ in range(rng.choice([1, 1, 2, 3])):
+        if isinstance(value, list) and len(value) > QPS and isinstance(value[QPS], list) and rng.random() < 0.2:
+            value[QPS] = [rng.randint(MIN_QP, MAX_QP) for _ in value[QPS]]
+        for _ in range(rng.choice([0, 1, 1, 2, 3])):
             value = self._change(value, rng)
         try:
             return msgpack.packb(value)
@@ -190,6 +233,8 @@ class Fuzzer:
             return rng.choice([value + 1, value - 1, 2 * value, -value, rng.choice(NUMBERS)])
         if isinstance(value, float) and rng.random() < 0.7:
             return rng.choice([-value, 2 * value, value * 1e6, rng.choice(FLOATS)])
+        if isinstance(value, str) and rng.random() < 0.7:
+            return rng.choice(NAMES)
         return rng.choice(choices)
 
 
@@ -223,17 +268,24 @@ def attack(data: bytes, folder: Path) -> str:
         verify(io.BytesIO(data), "input")
     except InvError as error:
         outcome = type(error).__name__
-    for use in (lambda: describe(path, records=True), lambda: repair(path, io.BytesIO())):
+    for use in (lambda: facts(describe(path, records=True)), lambda: repair(path, io.BytesIO())):
         try:
             use()
         except InvError as error:
             outcome = type(error).__name__
     try:
         with Video(path, device="cpu", threads=1) as video:
+            small = True
             for frame in video.frames[:3]:
+                small = small and all(camera.width * camera.height <= MAX_RENDERED for camera in frame.cameras)
                 for camera in frame.cameras[:2]:
                     if camera.width * camera.height <= MAX_RENDERED:
                         frame.render(camera)
+            for frame in (*video.frames[-1:], *video[1020:1030]):
+                assert video.at(frame.time).number == frame.number
+                assert len(frame.weights()) > 0
+        if small and len(video.frames) < MAX_TRANSCODED:
+            transcode(path, io.BytesIO(), quality=0.0, device="cpu", threads=1)
     except InvError as error:
         outcome = type(error).__name__
     return outcome

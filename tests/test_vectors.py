@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Cli
 from files import SPEC, make_vectors, reference
 
 from invcodec.decoding.video import Video
@@ -110,3 +111,20 @@ def test_both_decoders_render_what_is_expected(folder: Path) -> None:
     assert wanted.std() > 1, "a picture of one colour proves little"
     assert alike(package, wanted)
     assert alike(reference.render(file, state, row)[0], wanted)
+
+
+@pytest.mark.parametrize("folder", VECTORS, ids=name)
+def test_commands_end_with_a_result_or_a_reason(folder: Path, cli: Cli, tmp_path: Path) -> None:
+    source, out = folder / "input.inv", tmp_path / "out.inv"
+    for command in (
+        ("info", source),
+        ("info", source, "--json", "--records"),
+        ("verify", source),
+        ("decode", source, "--frame", 0, "--weights", tmp_path / "weights.safetensors"),
+        ("cut", source, "-o", out, "--frames", "1:"),
+        ("repair", source, "-o", out, "-f"),
+    ):
+        done = cli(*command)
+        assert done.code in (0, 2, 3, 4, 5), (command, done.err)
+        assert bool(done.out + done.err) or not done.code
+        assert "bug" not in done.err, command
