@@ -271,7 +271,8 @@ def run(
 
     def start(task: _Task) -> None:
         reference = remote.options(
-            name=f"{work.__name__} {task.index}",
+            # Ray keeps what it counts of each name: one for each task would take 2 kB of the driver's memory for ever.
+            name=work.__name__,
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
             memory=task.memory,
