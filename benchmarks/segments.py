@@ -1,7 +1,7 @@
 """What it costs to have an encode divided and scheduled: `python benchmarks/segments.py`.
 
---seams CAPTURE    bytes, and PSNR across seams, of 24 frames in segments of 8: beside one pass with as many keyframes,
-                   and beside segments that know nothing of each other
+--seams CAPTURE    bytes, and PSNR across seams, of the first frames in segments (--frames 24 --segment 8): beside one
+                   pass with as many keyframes, and beside segments that know nothing of each other
 --tasks N          tasks that do nothing, through the scheduler, here: time and the driver's memory per 1,000
 --workers 1 2 4    a small encode of 12 segments by as many processes of one thread
 --scale            the arithmetic for an hour of 20 cameras on many GPUs; its inputs are named, measured or assumed
@@ -41,73 +41,69 @@ from invcodec.segments.cutting import every
 from invcodec.segments.encode import encode_in_segments
 from invcodec.synth.write import write_synthetic
 
-FRAMES, SEGMENT = 24, 8
-"""Of what `--seams` encodes."""
 
-
-def one_pass(capture: Capture, settings: Settings, out: Path) -> None:
+def one_pass(capture: Capture, settings: Settings, segment: int, out: Path) -> None:
     """With a keyframe where a segment would begin."""
     encode_capture(capture, out, settings)
 
 
-def in_segments(capture: Capture, settings: Settings, out: Path) -> None:
+def in_segments(capture: Capture, settings: Settings, segment: int, out: Path) -> None:
     """From a common first frame."""
-    encode_in_segments(capture, out, settings, every(capture.numbers, SEGMENT), f"{out}.segments")
+    encode_in_segments(capture, out, settings, every(capture.numbers, segment), f"{out}.segments")
 
 
-def alone(capture: Capture, settings: Settings, out: Path) -> None:
+def alone(capture: Capture, settings: Settings, segment: int, out: Path) -> None:
     """Each segment from nothing, but for space and capacity, which are those of its own cameras."""
     paths = []
-    for numbers in every(capture.numbers, SEGMENT):
+    for numbers in every(capture.numbers, segment):
         paths.append(out.with_suffix(f".{numbers.start}.inv"))
         encode_capture(replace(capture, numbers=numbers), paths[-1], settings)
     with out.open("wb") as file:
         concat(paths, file)
 
 
-WAYS: dict[str, Callable[[Capture, Settings, Path], None]] = {
+WAYS: dict[str, Callable[[Capture, Settings, int, Path], None]] = {
     "one pass": one_pass,
     "segments": in_segments,
     "each segment alone": alone,
 }
 
 
-def seams(folder: Path, preset: str, results: Results) -> None:
+def seams(folder: Path, preset: str, frames: int, segment: int, results: Results) -> None:
     """Encode a capture in each of the ways; PSNR is that of cameras that are held out."""
-    capture = open_capture(folder, frames=(0, FRAMES))
-    settings = resolve(preset, key_every=SEGMENT)
+    capture = open_capture(folder, frames=(0, frames))
+    settings = resolve(preset, key_every=segment)
     with tempfile.TemporaryDirectory() as name:
         for way, encode in WAYS.items():
             out = Path(name) / f"{way}.inv"
-            encode(capture, settings, out)
+            encode(capture, settings, segment, out)
             with Reader(out) as reader:
                 lengths = {entry.number: (entry.is_key, entry.length) for entry in reader.frames}
             with Video(out) as video:
-                frames = evaluate(video, capture)["frames"]
-            psnr = [mean_figures(list(frame["cameras"].values()))["psnr"] for frame in frames]
-            keys = [size for key, size in lengths.values() if key]
-            results.keep(
-                "seams",
-                f"{way}, {preset}",
-                {
-                    "bytes": out.stat().st_size,
-                    "key_bytes": keys,
-                    "later_bytes": mean(size for key, size in lengths.values() if not key),
-                    "psnr": psnr,
-                },
-            )
-            print(seam_row(way, results.parts["seams"][f"{way}, {preset}"]), flush=True)
+                measured = evaluate(video, capture)["frames"]
+            means = [mean_figures(list(frame["cameras"].values())) for frame in measured]
+            row = {
+                "bytes": out.stat().st_size,
+                "key_bytes": [size for key, size in lengths.values() if key],
+                "later_bytes": mean(size for key, size in lengths.values() if not key),
+                "psnr": [each["psnr"] for each in means],
+                "psnr_moving": [each["psnr_moving"] for each in means],
+            }
+            results.keep("seams", f"{way}, {preset}, {frames} frames in segments of {segment}", row)
+            print(seam_row(way, row, segment), flush=True)
 
 
-def seam_row(way: str, row: dict[str, Any]) -> str:
+def seam_row(way: str, row: dict[str, Any], segment: int) -> str:
     """A row of the table: bytes, then PSNR of frames before and after each seam, and how far others are apart."""
     psnr = row["psnr"]
-    starts = range(SEGMENT, FRAMES, SEGMENT)
+    moving = [each for each in row["psnr_moving"] if each is not None]
+    starts = range(segment, len(psnr), segment)
     across = ", ".join(f"{psnr[at - 1]:.2f}, **{psnr[at]:.2f}**, {psnr[at + 1]:.2f}" for at in starts)
     steps = [abs(b - a) for at, (a, b) in enumerate(pairwise(psnr), 1) if at not in starts]
     keys = ", ".join(f"{size / 1e3:.1f}" for size in row["key_bytes"])
     sizes = f"{row['bytes'] / 1e3:.1f} kB | {keys} kB | {row['later_bytes'] / 1e3:.2f} kB"
-    return f"| {way} | {sizes} | {mean(psnr):.2f} dB | {across} | {max(steps):.2f} dB |"
+    quality = f"{mean(psnr):.2f} dB | {mean(moving):.1f} dB, {min(moving):.1f} dB"
+    return f"| {way} | {sizes} | {quality} | {across} | {max(steps):.2f} dB |"
 
 
 def nothing(index: int) -> int:
@@ -235,6 +231,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seams", type=Path, metavar="CAPTURE")
     parser.add_argument("--preset", default="draft", help="of --seams")
+    parser.add_argument("--frames", type=int, default=24, help="of --seams")
+    parser.add_argument("--segment", type=int, default=8, help="frames of a segment of --seams")
     parser.add_argument("--tasks", type=int, metavar="N")
     parser.add_argument("--workers", type=int, nargs="+", metavar="N")
     parser.add_argument("--scale", action="store_true")
@@ -245,7 +243,7 @@ def main() -> None:
     os.environ.setdefault("RAY_worker_niceness", "0")
     results = Results(given.save, {})
     if given.seams:
-        seams(given.seams, given.preset, results)
+        seams(given.seams, given.preset, given.frames, given.segment, results)
     if given.tasks:
         tasks(given.tasks, results)
     if given.workers:
