@@ -425,7 +425,7 @@ def _uncommon() -> Iterator[Vector]:
     coloured = Maker(header([grid("contract")], cameras("contract"), colour=True), 10).key(0, 0).delta(1, 40)
     more = changed_head(lambda f: f["networks"][1]["config"].update(mood=7), coloured)
     yield Vector("uncommon/unknown-colour-setting", "the same of the cameras' colours", more, (0, "cam00"))
-    made = Maker(header([nerf("scene", "ndc", structure_layers=0)], cameras("ndc")), 31).key(0, 0).delta(1, 40)
+    made = Maker(header([nerf("scene", "ndc", structure_layers=0)], cameras("ndc")), 33).key(0, 0).delta(1, 40)
     yield Vector("uncommon/no-structure", "an MLP of colour alone", made.finish(), (1, "cam01"))
     made = Maker(header([grid("ndc", log2_table=0)], cameras("ndc")), 30).key(0, 0).delta(1, 40)
     yield Vector("uncommon/one-entry", "hashed levels of one entry", made.finish(), (1, "cam01"))
