@@ -65,6 +65,29 @@ def moving(count: int) -> Any:
 
 
 @needs_chromium
+def test_the_last_frame_is_shown_at_the_end_though_others_were_left_out(player: Player, tmp_path: Path) -> None:
+    path = tmp_path / "clip.inv"
+    path.write_bytes(moving(3).finish())
+
+    async def play(browser: Browser) -> None:
+        await browser.until(f"{STATE}.frames === 3")
+        seen = await reply(
+            browser,
+            """
+            await settle(player);
+            player.play();
+            pass(0);
+            pass(1000);
+            await settle(player);
+            return [player.paused, player.currentTime, player.state.frame];
+            """,
+        )
+        assert seen == [True, pytest.approx(0.12), 2]
+
+    player.run(path, play, attributes="", size=(64, 48), before=FAKE_CLOCK)
+
+
+@needs_chromium
 def test_five_seconds_take_five_seconds_and_show_every_frame_at_its_time(player: Player, tmp_path: Path) -> None:
     path = tmp_path / "clip.inv"
     path.write_bytes(moving(126).finish())

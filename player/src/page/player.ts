@@ -428,9 +428,11 @@ export class InvPlayer extends HTMLElement {
       const was = clock.playing;
       const limits = { start: video.entries[0]!.time, end: video.duration, waits, open: !video.ending };
       clock.advance(now, limits);
-      if (clock.playing && this.wanted < 0) this.want(video.positionAt(clock.time));
+      const ended = was && !clock.playing;
+      // The last frame is shown in the end, however many before it were left out.
+      if (ended || (clock.playing && this.wanted < 0)) this.want(video.positionAt(clock.time));
       if (was) this.showState();
-      if (was && !clock.playing) this.dispatchEvent(new Event("ended"));
+      if (ended) this.dispatchEvent(new Event("ended"));
     }
     const waiting = this.video !== null && !this.video.error && this.painter?.progress.size == null;
     this.get("busy").hidden = !(waiting || (this.wanted >= 0 && now - this.askedAt > SOON));
