@@ -61,113 +61,111 @@ def moving(count: int) -> Any:
     return made
 
 
+def timed(player: Player, folder: Path, count: int, script: str) -> Any:
+    """What a script says of a file of so many frames, in a page whose time passes when the script says so."""
+    path, found = folder / "clip.inv", []
+    path.write_bytes(moving(count).finish())
+
+    async def play(browser: Browser) -> None:
+        await browser.until(f"{STATE}.frames === {count}")
+        found.append(await reply(browser, script))
+
+    player.run(path, play, attributes="", size=(64, 48), before=FAKE_CLOCK)
+    return found[0]
+
+
 # time
 
 
 @needs_chromium
 def test_the_last_frame_is_shown_at_the_end_though_others_were_left_out(player: Player, tmp_path: Path) -> None:
-    path = tmp_path / "clip.inv"
-    path.write_bytes(moving(3).finish())
-
-    async def play(browser: Browser) -> None:
-        await browser.until(f"{STATE}.frames === 3")
-        seen = await reply(
-            browser,
-            """
-            await settle(player);
-            player.play();
-            pass(0);
-            pass(1000);
-            await settle(player);
-            return [player.paused, player.currentTime, player.state.frame];
-            """,
-        )
-        assert seen == [True, pytest.approx(0.12), 2]
-
-    player.run(path, play, attributes="", size=(64, 48), before=FAKE_CLOCK)
+    seen = timed(
+        player,
+        tmp_path,
+        3,
+        """
+        await settle(player);
+        player.play();
+        pass(0);
+        pass(1000);
+        await settle(player);
+        return [player.paused, player.currentTime, player.state.frame];
+        """,
+    )
+    assert seen == [True, pytest.approx(0.12), 2]
 
 
 @needs_chromium
 def test_five_seconds_take_five_seconds_and_show_every_frame_at_its_time(player: Player, tmp_path: Path) -> None:
-    path = tmp_path / "clip.inv"
-    path.write_bytes(moving(126).finish())
-
-    async def play(browser: Browser) -> None:
-        await browser.until(f"{STATE}.frames === 126")
-        seen = await reply(
-            browser,
-            """
-            const seen = [];
-            player.addEventListener('ended', () => seen.push('ended'));
+    seen = timed(
+        player,
+        tmp_path,
+        126,
+        """
+        const seen = [];
+        player.addEventListener('ended', () => seen.push('ended'));
+        await settle(player);
+        player.play();
+        pass(0);
+        // Halfway between the moments at which frames change.
+        pass(20);
+        for (let i = 0; i < 126; i++) {
             await settle(player);
+            seen.push([player.currentTime, player.state.frame]);
+            pass(40);
+        }
+        seen.push(player.paused, player.currentTime);
+        for (const [speed, by] of [[2, 510], [0.25, 880]]) {
+            player.playbackRate = speed;
+            player.currentTime = 0;
             player.play();
             pass(0);
-            // Halfway between the moments at which frames change.
-            pass(20);
-            for (let i = 0; i < 126; i++) {
+            for (let i = 0; i < 10; i++) {
+                pass(by / 10);
                 await settle(player);
-                seen.push([player.currentTime, player.state.frame]);
-                pass(40);
             }
-            seen.push(player.paused, player.currentTime);
-            for (const [speed, by] of [[2, 510], [0.25, 880]]) {
-                player.playbackRate = speed;
-                player.currentTime = 0;
-                player.play();
-                pass(0);
-                for (let i = 0; i < 10; i++) {
-                    pass(by / 10);
-                    await settle(player);
-                }
-                seen.push(player.currentTime, player.state.frame);
-                player.pause();
-            }
-            return seen;
-            """,
-        )
-        moments, (ended, paused, end, *others) = seen[:126], seen[126:]
-        assert [time for time, _ in moments] == pytest.approx([0.02 + 0.04 * i for i in range(126)], abs=1e-9)
-        assert [frame for _, frame in moments] == list(range(126))
-        assert (ended, paused, end) == ("ended", True, 5.04)
-        assert others == pytest.approx([1.02, 25, 0.22, 5], abs=1e-9)
-
-    player.run(path, play, attributes="", size=(64, 48), before=FAKE_CLOCK)
+            seen.push(player.currentTime, player.state.frame);
+            player.pause();
+        }
+        return seen;
+        """,
+    )
+    moments, (ended, paused, end, *others) = seen[:126], seen[126:]
+    assert [time for time, _ in moments] == pytest.approx([0.02 + 0.04 * i for i in range(126)], abs=1e-9)
+    assert [frame for _, frame in moments] == list(range(126))
+    assert (ended, paused, end) == ("ended", True, 5.04)
+    assert others == pytest.approx([1.02, 25, 0.22, 5], abs=1e-9)
 
 
 @needs_chromium
 def test_time_waits_for_a_frame_that_takes_long_and_late_frames_are_left_out(player: Player, tmp_path: Path) -> None:
-    path = tmp_path / "clip.inv"
-    path.write_bytes(moving(10).finish())
-
-    async def play(browser: Browser) -> None:
-        await browser.until(f"{STATE}.frames === 10")
-        times, shown = await reply(
-            browser,
-            """
-            const shown = [];
-            await settle(player);
-            player.addEventListener('timeupdate', () => shown.push(player.state.frame));
-            player.play();
-            pass(0);
-            const times = [];
-            // The worker's answer, to what is asked at the first of these, cannot come before this function waits.
-            for (let i = 0; i < 10; i++) {
-                pass(50);
-                times.push(player.currentTime);
-            }
-            await settle(player);
-            times.push(player.currentTime);
+    times, shown = timed(
+        player,
+        tmp_path,
+        10,
+        """
+        const shown = [];
+        await settle(player);
+        player.addEventListener('timeupdate', () => shown.push(player.state.frame));
+        player.play();
+        pass(0);
+        const times = [];
+        // The worker's answer, to what is asked at the first of these, cannot come before this function waits.
+        for (let i = 0; i < 10; i++) {
             pass(50);
-            await settle(player);
             times.push(player.currentTime);
-            return [times, shown];
-            """,
-        )
-        waited = [0.05, 0.1, 0.15, 0.2, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]
-        assert times == pytest.approx([*waited, 0.25, 0.3], abs=1e-9)
-        assert shown == [1, 6, 7]
-
-    player.run(path, play, attributes="", size=(64, 48), before=FAKE_CLOCK)
+        }
+        await settle(player);
+        times.push(player.currentTime);
+        pass(50);
+        await settle(player);
+        times.push(player.currentTime);
+        return [times, shown];
+        """,
+    )
+    waited = [0.05, 0.1, 0.15, 0.2, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]
+    assert times == pytest.approx([*waited, 0.25, 0.3], abs=1e-9)
+    assert shown == [1, 6, 7]
 
 
 # hands and screen

@@ -65,10 +65,12 @@ class PartTracker:
     def follow(self, frame: FramePixels) -> FramePixels:
         """Find where the parts are in this frame, and new ones.
 
+        Cells of the scene within a part are closed: where the part is, the scene is not.
+
         Returns:
             The frame with a hull of change that leaves out what is explained: cells of parts, and those around where
-            the parts are now. If these opened, each frame would mend one use of the entries they share at the expense
-            of the other.
+            the parts are now, and were in the last frame. If these opened, each frame would mend one use of the entries
+            they share at the expense of the other, and the part would leave specks on its way.
         """
         if not self._parts or frame.hull is None or frame.changed_mask is None or not frame.changed_mask.any():
             return frame
@@ -76,7 +78,7 @@ class PartTracker:
         motion = self._engine.weights()[self._key].astype(np.float64).reshape(-1, 3, 4)
         cells = self._engine.occupancy()
         assert cells is not None
-        left = _claimed(cells, motion)
+        before = _claimed(cells, motion)
         for part in range(self._parts):
             if (cells == part + 2).any():
                 motion = self._followed(cells, motion, part, frame.hull)
@@ -90,7 +92,7 @@ class PartTracker:
                     cells, motion = taken, found
                     break
         self._show(np.where((cells == 1) & _inside(cells, motion), 0, cells), motion)
-        return replace(frame, hull=frame.hull & ~left & ~_claimed(cells, motion))
+        return replace(frame, hull=frame.hull & ~before & ~_claimed(cells, motion))
 
     def _pick(self, frame: FramePixels, changed: np.ndarray) -> None:
         """Choose the pixels that motion is fitted to."""
