@@ -307,7 +307,7 @@ export class InvPlayer extends HTMLElement {
     const { video } = this;
     if (!video) return;
     if (event === "entries" && this.position < 0 && this.wanted < 0) this.enter(video);
-    if (event === "entries" && this.following) this.goLive();
+    else if (event === "entries" && this.following) this.goLive();
     if (event === "replaced") this.open(this.src);
     if (event === "error") this.fail(video.error);
     if (event === "connection") this.note("");
@@ -322,13 +322,15 @@ export class InvPlayer extends HTMLElement {
     this.showState();
   }
 
-  /** Go where the link of the page says, or to the beginning. */
+  /** Go where the link of the page says, to the newest frame of what is followed, or to the beginning. */
   private enter(video: Video): void {
     if (!video.entries.length) return;
     this.clock.time = video.entries[0]!.time;
-    this.want(0);
     this.goToLink();
     if (this.hasAttribute("autoplay") && momentOf(location.hash).time === null) this.play();
+    if (this.following) this.goLive();
+    // Not before: the first frame would be read and decoded in vain.
+    if (this.wanted < 0) this.want(0);
   }
 
   private readonly goToLink = (): void => {
