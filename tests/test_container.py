@@ -866,6 +866,11 @@ def test_what_closed_a_file_is_cut_off_once_there_is_more(save: Save, complete: 
     with Recording.resume(path) as recording, StateReader(path) as reader:
         last = reader.frames[-1].number
         state = reader.state_at(last)
+        so_far = recording.so_far
+        assert so_far is not None
+        assert so_far.before is not None
+        assert so_far.before.digest() == MADE.states[last - 1].digest()
+        assert so_far.state.digest() == state.digest()
         assert path.read_bytes() == data
         states = dict(MADE.states)
         for number in range(last + 1, 20):

@@ -32,7 +32,7 @@ from invcodec.exporting.surface import surface
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at, quarter_turn_upright
 from invcodec.geometry.rotations import from_quaternion, to_quaternion
-from invcodec.geometry.space import Space
+from invcodec.geometry.space import Space, positions
 from invcodec.metrics import psnr, to_8_bit
 from invcodec.render import composite
 
@@ -202,7 +202,7 @@ def test_density_is_what_rays_meet(name: str) -> None:
         rays, space = video.networks.space.march(*camera.rays()), video.networks.space
         samples = composite.uniform(video.networks.samples, torch.full((len(rays),), 0.5))
         along = torch.tensor(rays.origins), torch.tensor(rays.directions)
-        points = composite.positions(*along, samples.s, space.contracted).reshape(-1, 3).numpy()
+        points = positions(*along, samples.s, space.contracted).reshape(-1, 3).numpy()
         density = torch.tensor(field(points)).reshape(samples.s.shape)
         light = composite.composite(density, composite.lengths(*along, samples, space.contracted), samples.s)
         alpha = frame.render(camera).alpha.ravel()

@@ -24,8 +24,7 @@ from invcodec.encoding.presets import resolve
 from invcodec.field.grid import GridProfile
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.fitting import choose_space
-from invcodec.geometry.space import Space
-from invcodec.render import composite
+from invcodec.geometry.space import Space, positions
 from invcodec.render.networks import Networks
 from invcodec.render.reference import TorchEngine
 from invcodec.synth.rig import synthetic_rig
@@ -91,7 +90,7 @@ def test_the_kernels_map_space_as_geometry_does(contracted: bool) -> None:
     s = torch.linspace(0, 0.999, n, device=DEVICE)
     out = torch.empty_like(origins)
     _positions[(1,)](origins, directions, s, out, CONTRACTED=contracted, N=n)
-    twin = composite.positions(origins.double(), directions.double(), s.double()[:, None], contracted)[:, 0]
+    twin = positions(origins.double(), directions.double(), s.double()[:, None], contracted)[:, 0]
     np.testing.assert_allclose(out.cpu(), twin.cpu(), rtol=1e-5, atol=1e-5)
 
 

@@ -15,7 +15,8 @@ from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import look_at
 from invcodec.render.compiled import CompiledEngine
 from invcodec.training.change import ChangeFinder, spread
-from invcodec.training.parts import PartTracker, _pieces, _where
+from invcodec.training.motions import where
+from invcodec.training.parts import PartTracker
 from invcodec.training.pixels import FramePixels, Views
 
 SIDE = 32
@@ -92,7 +93,7 @@ def test_a_part_is_found_followed_and_kept(scene: Scene) -> None:
         np.testing.assert_allclose(_back(row, points), _back(TRUTH, points), atol=limit)
     np.testing.assert_array_equal(scene.motion()[0] / MOTION_STEP, np.rint(scene.motion()[0] / MOTION_STEP))
     # What the part explains is not opened.
-    now = _where(scene.ball, TRUTH)
+    now = where(scene.ball, TRUTH)
     assert (frame.hull & (now | scene.ball)).any()
     assert left.hull is not None
     assert not (left.hull & (now | scene.ball)).any()
@@ -114,7 +115,7 @@ def test_a_part_leaves_nothing_where_it_was(scene: Scene) -> None:
     first, second = scene.pictures(), scene.moved(TRUTH)
     scene.tracker.follow(scene.finder.find(second, first))
     further = TRUTH + [[0, 0, 0, -0.06], [0, 0, 0, 0.02], [0, 0, 0, 0]]
-    before, now = _where(scene.ball, TRUTH), _where(scene.ball, further)
+    before, now = where(scene.ball, TRUTH), where(scene.ball, further)
     within = (now & ~spread(~now, 1) & ~scene.ball).nonzero()
     beside = (spread(now, 1) & ~now & ~scene.ball).nonzero()
     cells = scene.engine.occupancy()
@@ -162,13 +163,56 @@ def test_a_change_that_is_no_motion_makes_no_part(scene: Scene) -> None:
     assert (scene.motion() == 0).all()
 
 
-def test_pieces_hang_together_and_are_neither_tiny_nor_huge() -> None:
-    mask = np.zeros((32, 32, 32), bool)
-    mask[2:4, 2:4, 2:4] = mask[4, 4, 4] = True
-    mask[10:14, 10:14, 10:14] = True
-    mask[20:30, 20:30, 20:30] = True
-    mask[0, 0, 31] = True
-    assert [int(piece.sum()) for piece in _pieces(mask)] == [64, 9]
+def test_a_thing_that_touches_others_is_told_from_them(scene: Scene) -> None:
+    floor = np.zeros_like(scene.ball)
+    floor[:, 11:13] = True
+    scene.engine.set_occupancy(scene.ball | floor)
+    first, second = scene.pictures(), scene.moved(TRUTH)
+    frame = scene.finder.find(second, first)
+    assert frame.hull is not None
+    # They are one piece of what may have changed.
+    assert (spread(scene.ball, 1) & floor & frame.hull).any()
+    assert (floor & frame.hull).sum() > 20
+    scene.tracker.follow(frame)
+    part = scene.engine.occupancy() == 2
+    assert (part & scene.ball).sum() >= 0.85 * scene.ball.sum()
+    assert (part & ~scene.ball).sum() <= 0.1 * scene.ball.sum()
+    points = (BALL + 2 * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])) / SIDE - 0.5
+    np.testing.assert_allclose(_back(scene.motion()[0], points), _back(TRUTH, points), atol=0.25 / SIDE)
+
+
+def test_a_part_does_not_move_where_it_only_looks_different(scene: Scene) -> None:
+    first, second = scene.pictures(), scene.moved(TRUTH)
+    scene.tracker.follow(scene.finder.find(second, first))
+    cells, motion = scene.engine.occupancy(), scene.motion()
+    held = scene.engine.weights()
+    weight = held["scene", "density.1.weight"].copy()
+    weight[1:4] = 0.6 * weight[1:4] + 0.4 * np.random.default_rng(1).normal(0, 4, (3, 4))
+    scene.engine.load({("scene", "density.1.weight"): weight})
+    third = scene.moved(TRUTH)
+    scene.engine.load(held)
+    scene.tracker.follow(scene.finder.find(third, second))
+    np.testing.assert_array_equal(scene.motion(), motion)
+    assert ((scene.engine.occupancy() == 2) == (cells == 2)).all()
+
+
+@pytest.mark.parametrize("expected", [True, False])
+def test_a_part_is_expected_to_move_on(scene: Scene, expected: bool) -> None:
+    step = np.zeros((3, 4))
+    step[:, 3] = -4 / SIDE, 0, -3 / SIDE
+    scene.engine.set_occupancy(np.where(scene.ball, 2, scene.engine.occupancy()))
+    places = [scene.engine.weights()["scene", "motion"]]
+    frames = []
+    for times in (0, 1, 2):
+        scene.show(scene.engine.occupancy(), times * step)
+        frames.append(scene.pictures())
+        places.append(scene.engine.weights()["scene", "motion"])
+    scene.show(scene.engine.occupancy(), step)
+    if expected:
+        scene.tracker.remember({("scene", "motion"): np.zeros((2, 12), np.float32)})
+    scene.tracker.follow(scene.finder.find(frames[2], frames[1]))
+    found = np.abs(scene.motion()[0] - 2 * step).max() < 0.5 / SIDE
+    assert found == expected
 
 
 def test_an_encode_codes_the_motion_of_a_ball(cli: Cli, tmp_path: Path) -> None:

@@ -221,15 +221,13 @@ def test_fingers_orbit_pinch_and_pan(player: Player) -> None:
 def test_full_screen_comes_and_goes(player: Player) -> None:
     async def play(browser: Browser) -> None:
         await browser.until(f"{STATE}.settled")
-        icons = []
+        icon = f"{INSIDE}.getElementById('full').innerHTML"
+        normal = await browser.run(icon)
         await browser.run(f"{INSIDE}.getElementById('picture').focus()")
-        for wanted in (ELEMENT, "null"):
-            icons.append(await browser.run(f"{INSIDE}.getElementById('full').innerHTML"))
-            await browser.key("f")
-            await browser.until(f"document.fullscreenElement === {wanted}")
-        icons.append(await browser.run(f"{INSIDE}.getElementById('full').innerHTML"))
-        await browser.until(f"{INSIDE}.getElementById('full').innerHTML === {icons[0]!r}")
-        assert icons[1] != icons[0]
+        await browser.key("f")
+        await browser.until(f"document.fullscreenElement === {ELEMENT} && {icon} !== {normal!r}")
+        await browser.key("f")
+        await browser.until(f"document.fullscreenElement === null && {icon} === {normal!r}")
         await browser.until(f"{STATE}.settled")
 
     player.run(CLIP, play)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from invcodec.geometry.camera import Camera
 from invcodec.geometry.rig import average_pose
-from invcodec.geometry.space import Space
-from invcodec.render.composite import positions
+from invcodec.geometry.space import Space, positions
 
 
 def rotation(seed):

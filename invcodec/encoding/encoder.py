@@ -186,6 +186,8 @@ class Encoder:
             self._last_pixels: FramePixels | None = None
             if (so_far := self._recording.so_far) is not None:
                 self._loop.go_on(so_far.state)
+                if so_far.before is not None:
+                    self._tracker.remember(so_far.before.weights())
                 for entry, stats in zip(so_far.entries, so_far.stats, strict=True):
                     self._planner.observe(entry.is_key, stats)
                     self._rate.wrote(entry.is_key, entry.time, entry.length, stats.fidelity)

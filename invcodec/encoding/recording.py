@@ -24,8 +24,9 @@ from invcodec.output import Output, WritableFile, check_output
 
 @dataclass(frozen=True)
 class Written:
-    """Contents of a file that is being continued: its last state, and its frames with their statistics."""
+    """Contents of a file that is being continued: its last two states, and its frames with their statistics."""
 
+    before: State | None
     state: State
     entries: Sequence[FrameEntry]
     stats: list[Stats]
@@ -77,7 +78,8 @@ class Recording:
             with StateReader(path, trust_index=False) as found:
                 end = end_of_frames(found)
                 stats = [found.frame(entry)[0].stats for entry in found.frames]
-                so_far = Written(found.state_at(found.frames[-1].number), found.frames, stats)
+                *earlier, state = (found.state_at(entry.number) for entry in found.frames[-2:])
+                so_far = Written(earlier[0] if earlier else None, state, found.frames, stats)
             file.seek(end)
             recording = cls(file)
             recording.so_far = so_far

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from invcodec.arrays import Array, namespace, rows, single
-from invcodec.geometry.contraction import expand, march_distance
+from invcodec.geometry.contraction import contract, expand, march_distance
 
 _Columns: TypeAlias = Sequence[Array]
 """Components of N vectors, `[N]` each."""
@@ -208,6 +208,13 @@ class Space:
             unit = 2 * position - 1 if self.kind == "box" else expand(4 * position - 2)
             local = self.low + half + unit * half
         return local @ self.pose[:, :3].T + self.pose[:, 3]
+
+
+def positions(origins: Array, directions: Array, s: Array, contracted: bool) -> Array:
+    """Points of the unit cube `[R, N, 3]` at ray parameters s `[R, N]` of march-space rays `[R, 3]`."""
+    if contracted:
+        return contract(origins[:, None] + march_distance(s)[..., None] * directions[:, None])
+    return origins[:, None] + s[..., None] * directions[:, None]
 
 
 def _dot(a: Sequence[Any], b: Sequence[Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from invcodec.geometry.contraction import contract, march_distance
+from invcodec.geometry.space import positions
 from invcodec.render.engine import MIN_TRANSMITTANCE
 
 _IMPORTANCE_FLOOR = 1e-5
@@ -70,13 +70,6 @@ def merge(samples: Samples, more: torch.Tensor) -> Samples:
         torch.nn.functional.pad(middle, (1, 0), value=0.0),
         torch.nn.functional.pad(middle, (0, 1), value=1.0),
     )
-
-
-def positions(origins: torch.Tensor, directions: torch.Tensor, s: torch.Tensor, contracted: bool) -> torch.Tensor:
-    """Points of the unit cube `[R, N, 3]` at ray parameters s `[R, N]` of march-space rays `[R, 3]`."""
-    if contracted:
-        return contract(origins[:, None] + march_distance(s)[..., None] * directions[:, None])
-    return origins[:, None] + s[..., None] * directions[:, None]
 
 
 class Placed(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 
 from invcodec.arrays import Array, on_host
 from invcodec.field.profile import MOTION, OCCUPANCY, Recipe, TensorKey
-from invcodec.geometry.space import Rays
+from invcodec.geometry.space import Rays, positions
 from invcodec.render import composite
 from invcodec.render.composite import Composite, Samples
 from invcodec.render.engine import Batch, Pixels, Step, Trainer, owners
@@ -211,7 +211,7 @@ class TorchEngine(Trainer):
         profile, weights = network.profile, self._weights[network.name]
         contracted = network.space.contracted
         n, steps = samples.s.shape
-        points = composite.positions(rays.origins, rays.directions, samples.s, contracted).reshape(-1, 3)
+        points = positions(rays.origins, rays.directions, samples.s, contracted).reshape(-1, 3)
         taken, at, cell = ((points >= 0) & (points < 1)).all(1), points, None
         cells = self._cells(network)
         if cells is not None:

@@ -86,6 +86,26 @@ class Views:
         right, up, back = self._rotation[:, 0, camera], self._rotation[:, 1, camera], self._rotation[:, 2, camera]
         return self.space.march(self._centre[:, camera].T, (right * x + up * y - back).T)
 
+    def towards(self, ends: np.ndarray) -> np.ndarray:
+        """Pixels `[P]` bool that look towards a box of the unit cube, and some around them.
+
+        Args:
+            ends: its lowest and highest corners `[2, 3]`.
+        """
+        axes = np.linspace(ends[0], ends[1], 3).T
+        world = self.space.world(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3))
+        found = []
+        for camera in self.cameras:
+            image, depth = camera.project(world)
+            size = np.array([camera.width, camera.height])
+            # Of a box that reaches behind a camera, anything may be seen.
+            low, high = (0 * size, size) if (depth <= 0).any() else (image.min(0) // 1, np.ceil(image.max(0)))
+            (left, top), (right, bottom) = np.stack([low, high]).clip(0, size).astype(np.int64)
+            mask = np.zeros((camera.height, camera.width), bool)
+            mask[top:bottom, left:right] = True
+            found.append(mask.reshape(-1))
+        return np.concatenate(found)
+
 
 _STATISTICS_PIXELS = 1 << 16
 """Pixels that a frame's mean colour and spread are taken from, at most."""
