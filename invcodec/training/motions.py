@@ -76,21 +76,26 @@ class MotionFitter:
         motion: np.ndarray,
         part: int,
         hull: np.ndarray,
-        expected: np.ndarray | None = None,
+        before: np.ndarray | None = None,
     ) -> np.ndarray:
         """The motion after the best of several shifts of a part that keep it in a hull of change; as it is, if that
         is as good.
 
         Args:
-            expected: `[3]`, shift of the part in the last frame, in cells; this one is often like it.
+            before: motion `[3, 4]` of the part in the frame before: it is expected to move and to turn on.
         """
         own = cells == part + 2
-        centre, radius = extent(own)
+        centre, _ = extent(own)
+        expected, turn = None, np.eye(3)
+        if before is not None:
+            now, then = (_place(row, centre) for row in (motion[part], before))
+            expected = len(cells) * (now - then)
+            turn = self._turn(now, then, np.linalg.solve(_affine(before)[0], _affine(motion[part])[0]))
         self.show(cells, motion)
         thin = sight.some(slice(None, None, _THINNED))
         least, best = _square(self.residual(thin, motion)), motion
         for shift in _shifts(where(own, motion[part]), hull, expected):
-            one = self._moved(motion, part, centre, radius, -shift / len(cells))
+            one = self._moved(motion, part, centre, -shift / len(cells), turn)
             if (error := _square(self.residual(thin, one))) < least:
                 least, best = error, one
         return best
@@ -105,7 +110,8 @@ class MotionFitter:
         step, damping = 1 / (8 * len(cells)), 1e-3
 
         def changed(by: np.ndarray) -> np.ndarray:
-            return self._moved(motion, part, centre, radius, by)
+            turn = from_axis_angle(by[SHIFT:] / radius) if freedom > SHIFT else np.eye(3)
+            return self._moved(motion, part, centre, by[:SHIFT], turn)
 
         def residual_of(motion: np.ndarray) -> np.ndarray:
             return self.residual(sight, motion).reshape(-1)
@@ -133,22 +139,28 @@ class MotionFitter:
                 break
         return motion
 
-    def _moved(self, motion: np.ndarray, part: int, centre: np.ndarray, radius: float, by: np.ndarray) -> np.ndarray:
+    def _moved(
+        self, motion: np.ndarray, part: int, centre: np.ndarray, shift: np.ndarray, turn: np.ndarray
+    ) -> np.ndarray:
         """The motion when, besides, one part has moved as a rigid body of the world.
 
         Args:
-            centre, radius: of the part's cells.
-            by: how the part goes back: the shift `[3]` of its centre, and if it turns, too, a rotation vector `[3]` in
-                the world's axes, by the radius.
+            centre: `[3]`, of the part's cells.
+            shift: `[3]`, how its centre goes back, in the cube; and
+            turn: `[3, 3]`, how it turns back, in the world.
         """
-        matrix, offset = _affine(motion[part])
-        now = np.linalg.solve(matrix, centre - 0.5 - offset) + 0.5
-        back = now + by[:3]
-        turn = from_axis_angle(by[3:] / radius) if len(by) > SHIFT else np.eye(3)
-        linear = np.linalg.solve(self._slope(back), turn @ self._slope(now))
+        now = _place(motion[part], centre)
+        then = now + shift
+        linear = np.linalg.solve(self._slope(then), turn @ self._slope(now))
         out = motion.copy()
-        out[part] = _chain(motion[part], _motion(linear, back - 0.5 - linear @ (now - 0.5)))
+        out[part] = _chain(motion[part], _motion(linear, then - 0.5 - linear @ (now - 0.5)))
         return out
+
+    def _turn(self, now: np.ndarray, then: np.ndarray, linear: np.ndarray) -> np.ndarray:
+        """The rotation `[3, 3]` in the world next to a map of the cube `[3, 3]` that takes a place back to an earlier
+        one: what `_moved` makes a map of."""
+        left, _, right = np.linalg.svd(self._slope(then) @ linear @ np.linalg.inv(self._slope(now)))
+        return np.asarray(left @ right)
 
     def _slope(self, place: np.ndarray) -> np.ndarray:
         """Derivatives `[3, 3]` of the world's coordinates by those of the cube, at a place `[3]`."""
@@ -161,10 +173,10 @@ def _square(residual: np.ndarray) -> float:
     return float((residual**2).sum())
 
 
-def place_of(own: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Point `[3]` of the cube where the centre of cells `[M, M, M]` is now by a motion `[3, 4]`."""
+def _place(row: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Where a point `[3]` of the cube is now by a motion `[3, 4]`."""
     matrix, offset = _affine(row)
-    return np.linalg.solve(matrix, extent(own)[0] - 0.5 - offset) + 0.5
+    return np.linalg.solve(matrix, point - 0.5 - offset) + 0.5
 
 
 def back(row: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from invcodec.geometry.space import positions
 from invcodec.training.change import spread
 from invcodec.training.colour import ColourCorrection
-from invcodec.training.motions import RIGID, SHIFT, MotionFitter, Sight, back, cell_of, place_of, rounded
+from invcodec.training.motions import RIGID, SHIFT, MotionFitter, Sight, back, cell_of, rounded
 from invcodec.training.pixels import FramePixels, Views
 
 _PIXELS = 1000
@@ -93,13 +93,9 @@ class Look:
         """The motion after the best of several shifts of a part; as it is, if that is as good.
 
         Args:
-            before: motion `[3, 4]` of the part in the frame before: it is expected to move on.
+            before: motion `[3, 4]` of the part in the frame before: it is expected to move and to turn on.
         """
-        expected = None
-        if before is not None:
-            own = cells == part + 2
-            expected = len(cells) * (place_of(own, motion[part]) - place_of(own, before))
-        return self._fitter.shifted(self.sight, cells, motion, part, self._hull, expected)
+        return self._fitter.shifted(self.sight, cells, motion, part, self._hull, before)
 
     def refined(
         self, cells: np.ndarray, motion: np.ndarray, part: int, *, rounds: int = 5, turns: bool = True
