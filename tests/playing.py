@@ -136,7 +136,8 @@ class Player:
         return web.FileResponse(path)
 
     async def _note(self, request: web.Request, answer: web.StreamResponse) -> None:
-        if name := request.match_info.get("name"):
+        # A page that was left may still ask.
+        if (name := request.match_info.get("name")) and request.match_info["opened"] == str(self._opened):
             self.asked.append(Asked(name, request.headers.get("Range"), answer.content_length or 0))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
+from files import PATIENCE
 from ray.cluster_utils import Cluster
 from tasks import MEMORY, hungry, never, on_small_disk, on_two_machines
 from test_segments import settings
@@ -144,8 +145,10 @@ with RayCluster({machines.address!r}) as scheduler:
 
 
 def test_ctrl_c_stops_all_machines_and_leaves_what_is_done(
-    scheduler: RayCluster, capture: Capture, expected: bytes, tmp_path: Path
+    scheduler: RayCluster, capture: Capture, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("invcodec.cluster.ray._STOPPING", PATIENCE)
+
     def after(count: int) -> None:
         if count == 4:
             signal.raise_signal(signal.SIGINT)

@@ -45,6 +45,12 @@ QUICK = ("--preset", "draft", "--steps", "3", "--key-seconds", "600", "--seconds
 """Deadlines that no machine misses, and few steps."""
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late one camera's thread is, the end of the others does not end it."""
+    monkeypatch.setattr("invcodec.capture.live.rig._CATCH_UP", PATIENCE)
+
+
 def image(value: int) -> np.ndarray:
     return np.full((HEIGHT, WIDTH, 3), value, np.uint8)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import Browser, needs_chromium
-from files import SPEC, make_vectors
+from files import PATIENCE, SPEC, make_vectors
 from PIL import Image
 from playing import BUILT, CLIP, ELEMENT, INSIDE, STATE, Player, reply, text
 from test_page import served
@@ -380,6 +380,8 @@ def test_memory_stays_the_same_over_300_frames(player: Player, tmp_path: Path) -
                     await settle(player);
                 }}""",
             )
+            # The GPU may still be at the last picture.
+            await browser.until("alive.Sync === 0")
 
         await show(40)
         before, alive = await used(), await browser.run("alive")
@@ -411,6 +413,10 @@ def test_a_moment_of_a_long_file_takes_what_its_picture_needs_and_nothing_else(p
     async def play(browser: Browser) -> None:
         await browser.until(f"{STATE}.settled && {STATE}.frame === 4")
         await browser.until(f"{STATE}.frames === 6")
+        # What playback needs next is asked for once the frame was told.
+        async with asyncio.timeout(PATIENCE):
+            while len(player.asked) < 4:
+                await asyncio.sleep(0.05)
 
     player.run(path, play, size=(64, 48), attributes="", link="#t=0.16")
     # The header, the index, the keyframe and the delta; then what playback would need next.

@@ -106,8 +106,10 @@ def test_a_link_leads_to_its_moment_and_view(player: Player) -> None:
         await browser.until("location.hash.includes('pose=')")
         pose = await browser.run(f"{STATE}.pose")
         await browser.key("r")
-        await browser.run("location.reload()")
-        await browser.until(f"{STATE}.settled && {STATE}.frame === 1")
+        link = await browser.run("location.href")
+        await browser.open("about:blank")
+        await browser.open(link)
+        await browser.until(f"location.href === {link!r} && {STATE}.settled && {STATE}.frame === 1")
         assert await browser.run(f"{STATE}.pose") == pytest.approx(pose, abs=1e-4)
 
     player.run(CLIP, play, link="#t=0.04&camera=cam01")

@@ -313,11 +313,12 @@ def test_nothing_that_goes_wrong_ends_rendering(encoded: Path, monkeypatch: pyte
     # Its client leaves while a picture is being rendered.
     service.show(client, ask(1, size=[400, 300]))
     service.remove(client)
-    last = Client(got.append)
+    pictures: list[Picture] = []
+    last = Client(pictures.append)
     service.add(last)
     service.show(last, ask(2))
-    until(lambda: len(got) == 3)
-    assert got[2].about["frame"] == 2
+    until(lambda: pictures)
+    assert pictures[0].about["frame"] == 2
     service.close()
 
 
@@ -436,8 +437,8 @@ def test_whatever_a_page_sends_gets_an_answer_and_rendering_goes_on(page: str) -
 
 
 async def showing(browser: Browser) -> np.ndarray:
-    """The picture `[H, W, 3]` once it is final."""
-    await browser.until(f"{STATE}.settled")
+    """The picture `[H, W, 3]` once it is final and nothing lies over it."""
+    await browser.until(f"{STATE}.settled && {INSIDE}.getElementById('note').hidden")
     left, top, width, height = await browser.run(
         f"(box => [box.x, box.y, box.width, box.height])({INSIDE}.getElementById('stage').getBoundingClientRect())"
     )

@@ -412,7 +412,8 @@ export class InvPlayer extends HTMLElement {
     this.wanted = -1;
     this.position = position;
     this.frame = frame;
-    this.note("");
+    // What is told for a while stays for as long.
+    if (this.noted === undefined) this.note("");
     this.see();
     this.showState();
     this.dispatchEvent(new Event("timeupdate"));
@@ -747,6 +748,7 @@ export class InvPlayer extends HTMLElement {
     const text = message || (this.video?.isLost ? "The connection is lost. Connecting again…" : "");
     const note = this.get("note");
     clearTimeout(this.noted);
+    this.noted = undefined;
     note.hidden = !text;
     note.classList.toggle("error", title !== "");
     note.replaceChildren();
