@@ -21,9 +21,10 @@ from invcodec.training.segmentation import Look, explained, found_part, near
 
 _PIXELS = 1000
 """Changed pixels that the motion of a part is fitted to, at most."""
-_LEAST_GAIN, _EXPLAINED = 0.01, 0.5
+_LEAST_GAIN, _EXPLAINED = 0.01, 0.6
 """Shares of squared error that the motion of a part must take away: of changed pixels around it, to be worth its bytes;
-and of those that it covers and changes, as where only its look has changed, no motion does."""
+and of those that it covers and changes. What explains less does not move as a whole, such as one side of a thing that
+turns."""
 
 
 class PartTracker:
@@ -51,14 +52,15 @@ class PartTracker:
             self._before = weights[self._key].astype(np.float64).reshape(-1, 3, 4)
 
     def follow(self, frame: FramePixels) -> FramePixels:
-        """Find where the parts are in this frame, and new ones.
+        """Find where the parts are in this frame, and new ones; what does not move as a whole is a part no more.
 
         Cells of the scene within a part are closed: where the part is, the scene is not.
 
         Returns:
             The frame with a hull of change that leaves out what is explained: cells of parts, and those around where
             the parts are now, and were in the last frame. If these opened, each frame would mend one use of the entries
-            they share at the expense of the other, and the part would leave specks on its way.
+            they share at the expense of the other, and the part would leave specks on its way. Where what was a part
+            is now, the scene is learned anew.
         """
         if not self._parts:
             return frame
@@ -67,22 +69,31 @@ class PartTracker:
         before, self._before = self._before, start
         if frame.hull is None or frame.changed_mask is None or not frame.changed_mask.any():
             return frame
-        claimed, motion = _claimed(cells, start), start
+        claimed, motion, anew = _claimed(cells, start), start, np.zeros(cells.shape, bool)
         for part in range(self._parts):
-            if (cells == part + 2).any():
-                motion = self._followed(frame, cells, motion, part, None if before is None else before[part])
+            own = cells == part + 2
+            if not own.any():
+                continue
+            followed = self._followed(frame, cells, motion, part, None if before is None else before[part])
+            if followed is None:
+                now = where(own, motion[part])
+                anew |= now
+                cells, motion = np.where(now, 1, np.where(own, 0, cells)).astype(np.uint8), motion.copy()
+                motion[part] = 0
+            else:
+                motion = followed
         free = [part for part in range(self._parts) if not (cells == part + 2).any()]
-        if free:
+        if free and not anew.any():
             motion = motion.copy()
             motion[free[0]] = 0
             cells, motion = found_part(self._fitter, self._views, self._correction, frame, cells, motion, free[0])
         self._fitter.show(np.where((cells == 1) & _inside(cells, motion), 0, cells), motion)
-        return replace(frame, hull=frame.hull & ~claimed & ~_claimed(cells, motion))
+        return replace(frame, hull=((frame.hull & ~claimed) | spread(anew, 1)) & ~_claimed(cells, motion))
 
     def _followed(
         self, frame: FramePixels, cells: np.ndarray, motion: np.ndarray, part: int, last: np.ndarray | None
-    ) -> np.ndarray:
-        """The motions with that of a part in this frame, or as they are if that explains too little.
+    ) -> np.ndarray | None:
+        """The motions with that of a part in this frame, or as they are if none gains much; None: it is no part.
 
         Args:
             last: motion `[3, 4]` of the part in the frame before the last one.
@@ -96,8 +107,9 @@ class PartTracker:
             return motion
         moved = rounded(look.refined(cells, look.shifted(cells, motion, part, last), part))
         before, now = (look.seen(cells, each) for each in (motion, moved))
-        gains = now.error.sum() < (1 - _LEAST_GAIN) * before.error.sum()
-        return moved if gains and explained(own, before, now, moved[part]) >= _EXPLAINED else motion
+        if now.error.sum() >= (1 - _LEAST_GAIN) * before.error.sum():
+            return motion
+        return moved if explained(own, before, now, moved[part]) >= _EXPLAINED else None
 
 
 def _inside(cells: np.ndarray, motion: np.ndarray) -> np.ndarray:
