@@ -41,10 +41,14 @@ class State:
             since: leave out tensors that no record between this other state and this one changes.
         """
         return {
-            key: from_lattice(levels, self.qps[key])
+            key: self.weight(key)
             for key, levels in self.levels.items()
             if since is None or levels is not since.levels[key] or self.qps[key] != since.qps[key]
         }
+
+    def weight(self, key: TensorKey) -> np.ndarray:
+        """One tensor's weights, as of `weights`."""
+        return from_lattice(self.levels[key], self.qps[key])
 
     def digest(self) -> bytes:
         """The sum of every qp, and of every integer, each multiplied by a number that is its place's own; 8 bytes.

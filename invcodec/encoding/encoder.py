@@ -18,7 +18,7 @@ from invcodec.coding.chain import StateReader
 from invcodec.coding.codec import delta_frame, key_frame
 from invcodec.coding.coders import CODER
 from invcodec.coding.fit import MOST_STATS
-from invcodec.coding.state import table
+from invcodec.coding.state import State, table
 from invcodec.container.frame import DIGEST_BYTES, FrameHead, Stats
 from invcodec.container.head import Head
 from invcodec.container.index import FrameEntry
@@ -185,9 +185,8 @@ class Encoder:
             self._loop = Loop(self._engine, head, settings, self._correction, self._training)
             self._last_pixels: FramePixels | None = None
             if (so_far := self._recording.so_far) is not None:
-                self._loop.go_on(so_far.state)
-                if so_far.before is not None:
-                    self._tracker.remember(so_far.before.weights())
+                for state in so_far.states:
+                    self._loop.go_on(state)
                 for entry, stats in zip(so_far.entries, so_far.stats, strict=True):
                     self._planner.observe(entry.is_key, stats)
                     self._rate.wrote(entry.is_key, entry.time, entry.length, stats.fidelity)
@@ -296,7 +295,7 @@ class Encoder:
                     if before is not None and not cut:
                         pixels = self._finder.find(pixels, before)
                         if not hurried:
-                            pixels = self._tracker.follow(pixels)
+                            pixels = self._tracker.follow(pixels, self._before_last(plan))
                     limit = seconds(plan.kind) if callable(seconds) else seconds
                     self.progress.frame_started(plan.number, plan.stage)
                     overhead = self._overhead(plan)
@@ -434,6 +433,11 @@ class Encoder:
         if not pixels.valid_mask.any():
             raise CaptureError("every pixel of every training camera is masked out, or missing")
         return pixels
+
+    def _before_last(self, plan: FramePlan) -> State | None:
+        """The state before the last frame, if that and the planned one follow it without a gap."""
+        numbers = [*(entry.number for entry in self.frames[-2:]), plan.number]
+        return self._loop.before if np.diff(numbers).tolist() == [1, 1] else None
 
     def _overhead(self, plan: FramePlan) -> int:
         """Bytes that the next record takes at most beside its coded part, before its statistics are known."""

@@ -36,6 +36,7 @@ class Loop:
 
     Attributes:
         state: what the decoder has, or None before the first frame.
+        before: what it had before the last frame, or None.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Loop:
         training: Sequence[int],
     ) -> None:
         self.state: State | None = None
+        self.before: State | None = None
         self._fresh = True
         self._engine = engine
         self._head = head
@@ -61,7 +63,8 @@ class Loop:
     def restart(self) -> None:
         """Drop training since the last frame: continue from the decoder's state, if there is one."""
         if self.state is not None:
-            self.go_on(self.state)
+            self.show(self.state)
+            self._fresh = False
 
     def start_afresh(self, colour: np.ndarray, attempt: int = 0) -> None:
         """Begin the first frame of a scene with fresh weights and no correction of colours.
@@ -84,7 +87,7 @@ class Loop:
 
     def keep(self, state: State) -> None:
         """The decoder has what is shown: its record is in the file."""
-        self.state = state
+        self.before, self.state = self.state, state
         self._fresh = False
 
     def show(self, state: State) -> None:

@@ -24,10 +24,10 @@ from invcodec.output import Output, WritableFile, check_output
 
 @dataclass(frozen=True)
 class Written:
-    """Contents of a file that is being continued: its last two states, and its frames with their statistics."""
+    """Contents of a file that is being continued: its last two states, or its only one, and its frames with their
+    statistics."""
 
-    before: State | None
-    state: State
+    states: list[State]
     entries: Sequence[FrameEntry]
     stats: list[Stats]
 
@@ -78,8 +78,8 @@ class Recording:
             with StateReader(path, trust_index=False) as found:
                 end = end_of_frames(found)
                 stats = [found.frame(entry)[0].stats for entry in found.frames]
-                *earlier, state = (found.state_at(entry.number) for entry in found.frames[-2:])
-                so_far = Written(earlier[0] if earlier else None, state, found.frames, stats)
+                states = [found.state_at(entry.number) for entry in found.frames[-2:]]
+                so_far = Written(states, found.frames, stats)
             file.seek(end)
             recording = cls(file)
             recording.so_far = so_far

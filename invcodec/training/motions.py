@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from invcodec.coding.state import State
 from invcodec.field.grid import MOTION_STEP
 from invcodec.field.grid_layout import MOTION_TERMS
 from invcodec.field.profile import MOTION, TensorKey
@@ -18,25 +19,28 @@ SHIFT, RIGID = 3, 6
 """Degrees of freedom of a shift and of a rigid motion. A free affine map is fitted no worse to one frame, but shears
 and shrinks over some tens of them, until the part is lost."""
 _REACH, _KEPT, _SHIFTS, _THINNED = 6, 0.75, 200, 4
-"""Cells that a part may have moved along each axis; how much of it a shift keeps in the hull of change, in shares of
-the most; shifts that are rendered; and of how many pixels one is rendered for them."""
-_NEAR = 1e-4
+"""Cells along each axis by which a part may have moved more than in the last frame, or than not at all; how much of it
+a shift keeps in the hull of change, in shares of the most; shifts that are rendered; and of how many pixels one is
+rendered for them."""
+_PLACES = 1000
+"""Cells of a part that this is counted for, at most."""
+_LINEAR = 1e-4
 """Over which the space's map to the world is taken to be linear."""
 
 
 class Sight(NamedTuple):
-    """Pixels of one frame that motions are judged by: rays, and their colours `[R, 3]` in the frame."""
+    """Pixels of one frame that motions are judged by: R rays, and their colours `[R, 3]` in the frame."""
 
     rays: Rays
     target: np.ndarray
 
-    def some(self, which: slice | np.ndarray) -> Sight:
+    def some(self, which: slice) -> Sight:
+        """Some of the pixels."""
         return Sight(Rays(*(each[which] for each in vars(self.rays).values())), self.target[which])
 
 
 class MotionFitter:
-    """Fits the motion of one part of a network to pixels; changes the engine's cells and motion, which are to be shown
-    anew afterwards.
+    """Fits the motion of one part of a network to pixels; leaves the engine with the cells and motions tried last.
 
     Args:
         engine: whose shown network has parts.
@@ -49,25 +53,34 @@ class MotionFitter:
         self._key: TensorKey = (engine.networks.shown.name, MOTION)
 
     @property
-    def motion(self) -> np.ndarray:
-        """Motions `[P, 3, 4]` of all parts."""
-        return self._engine.weights()[self._key].astype(np.float64).reshape(-1, 3, 4)
+    def parts(self) -> int:
+        """How many parts the network may have."""
+        spec = self._engine.networks.tensors.get(self._key)
+        return 0 if spec is None else spec.shape[0]
+
+    def motion(self, state: State | None = None) -> np.ndarray:
+        """Motions `[P, 3, 4]` of all parts: in a state, or as the engine holds them."""
+        held = self._engine.weights()[self._key] if state is None else state.weight(self._key)
+        return held.astype(np.float64).reshape(-1, 3, 4)
+
+    def _move(self, motion: np.ndarray) -> None:
+        self._engine.load({self._key: motion.reshape(-1, MOTION_TERMS).astype(np.float32)})
 
     def show(self, cells: np.ndarray, motion: np.ndarray) -> None:
         """Load cells `[M, M, M]` and motions `[P, 3, 4]`."""
         self._engine.set_occupancy(cells)
         self._move(motion)
 
-    def _move(self, motion: np.ndarray) -> None:
-        self._engine.load({self._key: motion.reshape(-1, MOTION_TERMS).astype(np.float32)})
-
-    def render(self, sight: Sight, motion: np.ndarray) -> Pixels:
-        self._move(motion)
+    def render(self, sight: Sight, cells: np.ndarray, motion: np.ndarray) -> Pixels:
+        """What pixels show with these cells and motions, over black."""
+        self.show(cells, motion)
         return self._engine.render(sight.rays, np.zeros(3, np.float32))
 
-    def residual(self, sight: Sight, motion: np.ndarray) -> np.ndarray:
-        """Errors `[R, 3]` of pixels with a motion of the cells that were shown last."""
-        return np.asarray(self.render(sight, motion).rgb - sight.target, np.float64)
+    def _residual(self, sight: Sight, motion: np.ndarray) -> np.ndarray:
+        """Errors `[R, 3]` of pixels with motions of the cells that the engine holds."""
+        self._move(motion)
+        seen = self._engine.render(sight.rays, np.zeros(3, np.float32))
+        return np.asarray(seen.rgb - sight.target, np.float64)
 
     def shifted(
         self,
@@ -91,22 +104,28 @@ class MotionFitter:
             now, then = (_place(row, centre) for row in (motion[part], before))
             expected = len(cells) * (now - then)
             turn = self._turn(now, then, np.linalg.solve(_affine(before)[0], _affine(motion[part])[0]))
-        self.show(cells, motion)
+        self._engine.set_occupancy(cells)
         thin = sight.some(slice(None, None, _THINNED))
-        least, best = _square(self.residual(thin, motion)), motion
-        for shift in _shifts(where(own, motion[part]), hull, expected):
-            one = self._moved(motion, part, centre, -shift / len(cells), turn)
-            if (error := _square(self.residual(thin, one))) < least:
-                least, best = error, one
-        return best
+        least, best, nearest = _square(self._residual(thin, motion)), motion, np.zeros(3)
+        for shift in _shifts(where(own, motion[part]), hull, expected) / len(cells):
+            one = self._moved(motion, part, centre, shift, turn)
+            if (error := _square(self._residual(thin, one))) < least:
+                least, best, nearest = error, one, shift
+        unturned = self._moved(motion, part, centre, nearest, np.eye(3))
+        return unturned if _square(self._residual(thin, unturned)) < least else best
 
     def refined(
         self, sight: Sight, cells: np.ndarray, motion: np.ndarray, part: int, freedom: int, rounds: int = 5
     ) -> np.ndarray:
         """The motion with that of one part fitted by Levenberg and Marquardt's method, with differences for
-        derivatives."""
+        derivatives.
+
+        Args:
+            freedom: `SHIFT` or `RIGID`.
+            rounds: steps of the method, at most.
+        """
         centre, radius = extent(cells == part + 2)
-        self.show(cells, motion)
+        self._engine.set_occupancy(cells)
         step, damping = 1 / (8 * len(cells)), 1e-3
 
         def changed(by: np.ndarray) -> np.ndarray:
@@ -114,7 +133,7 @@ class MotionFitter:
             return self._moved(motion, part, centre, by[:SHIFT], turn)
 
         def residual_of(motion: np.ndarray) -> np.ndarray:
-            return self.residual(sight, motion).reshape(-1)
+            return self._residual(sight, motion).reshape(-1)
 
         residual = residual_of(motion)
         for _ in range(rounds):
@@ -146,11 +165,11 @@ class MotionFitter:
 
         Args:
             centre: `[3]`, of the part's cells.
-            shift: `[3]`, how its centre goes back, in the cube; and
+            shift: `[3]`, how its centre moves, in the cube; and
             turn: `[3, 3]`, how it turns back, in the world.
         """
-        now = _place(motion[part], centre)
-        then = now + shift
+        then = _place(motion[part], centre)
+        now = then + shift
         linear = np.linalg.solve(self._slope(then), turn @ self._slope(now))
         out = motion.copy()
         out[part] = _chain(motion[part], _motion(linear, then - 0.5 - linear @ (now - 0.5)))
@@ -164,9 +183,9 @@ class MotionFitter:
 
     def _slope(self, place: np.ndarray) -> np.ndarray:
         """Derivatives `[3, 3]` of the world's coordinates by those of the cube, at a place `[3]`."""
-        around = place.clip(2 * _NEAR, 1 - 2 * _NEAR) + _NEAR * np.concatenate([np.eye(3), -np.eye(3)])
+        around = place.clip(2 * _LINEAR, 1 - 2 * _LINEAR) + _LINEAR * np.concatenate([np.eye(3), -np.eye(3)])
         there = self._space.world(around)
-        return (there[:3] - there[3:]).T / (2 * _NEAR)
+        return (there[:3] - there[3:]).T / (2 * _LINEAR)
 
 
 def _square(residual: np.ndarray) -> float:
@@ -180,7 +199,7 @@ def _place(row: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def back(row: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Where points `[N, 3]` of the cube are looked up by a motion `[3, 4]`."""
+    """Where points `[N, 3]` of the cube are looked up by a motion `[3, 4]`: y(p) of FORMAT.md, "Parts"."""
     matrix, offset = _affine(row)
     return (points - 0.5) @ matrix.T + offset + 0.5
 
@@ -215,16 +234,20 @@ def _shifts(piece: np.ndarray, hull: np.ndarray, expected: np.ndarray | None) ->
     """Shifts `[N, 3]` in cells that keep most of a piece `[M, M, M]` in the hull: the shortest ones, and those that are
     most like the one that is expected."""
     places, side = np.argwhere(piece), len(piece)
+    places = places[:: -(-len(places) // _PLACES)]
     axis = np.arange(-_REACH, _REACH + 1)
-    shifts = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    around = np.pad(spread(hull, 1), _REACH)
-    size = side + 2 * _REACH
-    numbers = np.asarray(np.ravel_multi_index(tuple((places + _REACH).T), (size,) * 3))
-    steps = shifts @ np.array([size * size, size, 1])
-    overlap = around.reshape(-1)[numbers[:, None] + steps].mean(0)
+    shifts = around = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     far = np.abs(shifts).sum(1)
     if expected is not None:
-        far = np.minimum(far, np.abs(shifts - np.rint(expected)).sum(1))
+        goal = np.rint(expected).astype(np.int64)
+        shifts = np.unique(np.concatenate([around, around + goal]), axis=0)
+        far = np.minimum(np.abs(shifts).sum(1), np.abs(shifts - goal).sum(1))
+    reach = int(np.abs(shifts).max())
+    size = side + 2 * reach
+    padded = np.pad(spread(hull, 1), reach).reshape(-1)
+    numbers = np.asarray(np.ravel_multi_index(tuple((places + reach).T), (size,) * 3))
+    steps = shifts @ np.array([size * size, size, 1])
+    overlap = padded[numbers[:, None] + steps].mean(0)
     order = np.lexsort((far, overlap < _KEPT * overlap.max()))
     return shifts[order[:_SHIFTS]]
 

@@ -6,12 +6,11 @@ Marquardt's method on rendered pixels, beginning near where it was, and near whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from invcodec.field.profile import MOTION, TensorKey
+from invcodec.coding.state import State
 from invcodec.render.engine import Trainer
 from invcodec.training.change import spread
 from invcodec.training.colour import ColourCorrection
@@ -40,21 +39,16 @@ class PartTracker:
         self._engine = engine
         self._views = views
         self._correction = correction
-        self._key = (engine.networks.shown.name, MOTION)
-        spec = engine.networks.tensors.get(self._key)
-        self._parts = 0 if spec is None else spec.shape[0]
         self._fitter = MotionFitter(engine, views.space)
-        self._before: np.ndarray | None = None
 
-    def remember(self, weights: Mapping[TensorKey, np.ndarray]) -> None:
-        """Set the weights of the frame before the last one, so that parts are expected to move on."""
-        if self._parts:
-            self._before = weights[self._key].astype(np.float64).reshape(-1, 3, 4)
-
-    def follow(self, frame: FramePixels) -> FramePixels:
+    def follow(self, frame: FramePixels, before: State | None = None) -> FramePixels:
         """Find where the parts are in this frame, and new ones; what does not move as a whole is a part no more.
 
         Cells of the scene within a part are closed: where the part is, the scene is not.
+
+        Args:
+            frame: with what changed since the last frame, whose weights the engine holds.
+            before: the state before that, if both frames follow without a gap: parts are expected to move on.
 
         Returns:
             The frame with a hull of change that leaves out what is explained: cells of parts, and those around where
@@ -62,33 +56,33 @@ class PartTracker:
             they share at the expense of the other, and the part would leave specks on its way. Where what was a part
             is now, the scene is learned anew.
         """
-        if not self._parts:
+        parts = self._fitter.parts
+        if not parts or frame.hull is None or frame.changed_mask is None or not frame.changed_mask.any():
             return frame
-        start, cells = self._fitter.motion, self._engine.occupancy()
+        motion, cells = self._fitter.motion(), self._engine.occupancy()
         assert cells is not None
-        before, self._before = self._before, start
-        if frame.hull is None or frame.changed_mask is None or not frame.changed_mask.any():
-            return frame
-        claimed, motion, anew = _claimed(cells, start), start, np.zeros(cells.shape, bool)
-        for part in range(self._parts):
+        last = None if before is None else self._fitter.motion(before)
+        claimed, anew = _claimed(cells, motion), np.zeros(cells.shape, bool)
+        for part in range(parts):
             own = cells == part + 2
             if not own.any():
                 continue
-            followed = self._followed(frame, cells, motion, part, None if before is None else before[part])
+            followed = self._followed(frame, cells, motion, part, None if last is None else last[part])
             if followed is None:
-                now = where(own, motion[part])
+                now = where(own, motion[part]) & (own | (cells <= 1))
                 anew |= now
                 cells, motion = np.where(now, 1, np.where(own, 0, cells)).astype(np.uint8), motion.copy()
                 motion[part] = 0
             else:
                 motion = followed
-        free = [part for part in range(self._parts) if not (cells == part + 2).any()]
+        free = [part for part in range(parts) if not (cells == part + 2).any()]
+        # What is learned anew is wrong most, and would be taken for a part.
         if free and not anew.any():
             motion = motion.copy()
             motion[free[0]] = 0
             cells, motion = found_part(self._fitter, self._views, self._correction, frame, cells, motion, free[0])
         self._fitter.show(np.where((cells == 1) & _inside(cells, motion), 0, cells), motion)
-        return replace(frame, hull=((frame.hull & ~claimed) | spread(anew, 1)) & ~_claimed(cells, motion))
+        return replace(frame, hull=((frame.hull & ~claimed) | anew) & ~_claimed(cells, motion))
 
     def _followed(
         self, frame: FramePixels, cells: np.ndarray, motion: np.ndarray, part: int, last: np.ndarray | None
@@ -101,7 +95,11 @@ class PartTracker:
         assert frame.changed_mask is not None
         assert frame.hull is not None
         own = cells == part + 2
-        pixels = frame.changed_mask & near(self._views, where(own, motion[part]))
+        here = where(own, motion[part])
+        if not here.any():
+            # It has left the cube.
+            return None
+        pixels = frame.changed_mask & near(self._views, here)
         look = Look(self._fitter, self._views, self._correction, frame, [(pixels, _PIXELS)])
         if not len(look.sight.target):
             return motion

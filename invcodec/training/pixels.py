@@ -87,7 +87,7 @@ class Views:
         return self.space.march(self._centre[:, camera].T, (right * x + up * y - back).T)
 
     def towards(self, ends: np.ndarray) -> np.ndarray:
-        """Pixels `[P]` bool that look towards a box of the unit cube, and some around them.
+        """Pixels `[P]` bool that look about towards a box of the unit cube.
 
         Args:
             ends: its lowest and highest corners `[2, 3]`.
@@ -99,7 +99,7 @@ class Views:
             image, depth = camera.project(world)
             size = np.array([camera.width, camera.height])
             # Of a box that reaches behind a camera, anything may be seen.
-            low, high = (0 * size, size) if (depth <= 0).any() else (image.min(0) // 1, np.ceil(image.max(0)))
+            low, high = (image.min(0) // 1, np.ceil(image.max(0))) if (depth > 0).all() else (0 * size, size)
             (left, top), (right, bottom) = np.stack([low, high]).clip(0, size).astype(np.int64)
             mask = np.zeros((camera.height, camera.width), bool)
             mask[top:bottom, left:right] = True

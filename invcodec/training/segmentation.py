@@ -22,8 +22,9 @@ _PIXELS = 1000
 """Changed pixels, and others, around a seed that its motion is fitted to, at most; seeds are found with four times as
 many changed ones."""
 _LEAST_GAIN, _EXPLAINED = 0.6, 0.95
-"""Shares of squared error that the motion of a new part must take away: of all pixels around it, and of those that it
-covers and changes. A part that is none, or not the whole of a thing, costs quality for as long as it lasts."""
+"""Shares of squared error that the motion of a new part must take away: of the pixels that are looked at around it, and
+of those of them that it covers and changes. A part that is none, or not the whole of a thing, costs quality for as long
+as it lasts."""
 _TOUCHED = 0.02
 """A motion changes a channel of a pixel if by more than this."""
 _LEAST_CELLS, _MOST_SHARE = 8, 1 / 250
@@ -35,7 +36,7 @@ _TURNS, _GROWTH = 8, 2
 _RIGHT = 0.6
 """Share of the squared error of a cell's pixels that has to go if the cell moves along, for it to be of the part."""
 _NEAR = 10
-"""Cells around a part whose pixels may tell of its motion."""
+"""Cells around some whose pixels may tell of their motion."""
 
 
 class Seen(NamedTuple):
@@ -43,7 +44,7 @@ class Seen(NamedTuple):
 
     Attributes:
         residual: `[R, 3]`, how far colours are from those of the frame.
-        position: `[R, 3]`, points of the cube that are seen.
+        position: `[R, 3]`, points of the cube that are seen; outside it where nothing is.
     """
 
     residual: np.ndarray
@@ -51,7 +52,7 @@ class Seen(NamedTuple):
 
     @property
     def error(self) -> np.ndarray:
-        """`[R]`."""
+        """Squared errors `[R]`, summed over channels."""
         return np.asarray((self.residual.astype(np.float64) ** 2).sum(1))
 
 
@@ -83,11 +84,11 @@ class Look:
         self.sight = Sight(views.rays(numbers), target)
 
     def seen(self, cells: np.ndarray, motion: np.ndarray) -> Seen:
-        self._fitter.show(cells, motion)
-        seen = self._fitter.render(self.sight, motion)
-        rays, space = self.sight.rays, self._space
-        position = positions(rays.origins, rays.directions, seen.s[:, None], space.contracted)[:, 0]
-        return Seen(np.asarray(seen.rgb - self.sight.target), position)
+        """What the pixels show with cells `[M, M, M]` and motions `[P, 3, 4]`."""
+        seen = self._fitter.render(self.sight, cells, motion)
+        rays, s = self.sight.rays, np.asarray(seen.s)[:, None]
+        position = positions(rays.origins, rays.directions, s, self._space.contracted)[:, 0]
+        return Seen(np.asarray(seen.rgb - self.sight.target), np.where(s < 1, position, -1))
 
     def shifted(self, cells: np.ndarray, motion: np.ndarray, part: int, before: np.ndarray | None = None) -> np.ndarray:
         """The motion after the best of several shifts of a part; as it is, if that is as good.
@@ -100,17 +101,22 @@ class Look:
     def refined(
         self, cells: np.ndarray, motion: np.ndarray, part: int, *, rounds: int = 5, turns: bool = True
     ) -> np.ndarray:
-        """The motion with that of a part fitted: its place, and then, if it turns, all of it."""
+        """The motion with that of a part fitted: its place, and then, if it turns, all of it.
+
+        Args:
+            rounds: steps of each fit, at most.
+        """
         for freedom in (SHIFT, RIGID) if turns else (SHIFT,):
             motion = self._fitter.refined(self.sight, cells, motion, part, freedom, rounds)
         return motion
 
 
 def near(views: Views, cells: np.ndarray) -> np.ndarray:
-    """Pixels `[P]` bool that look towards cells `[M, M, M]` bool or those around them."""
+    """Pixels `[P]` bool that look towards some cells `[M, M, M]` bool, not none, or those around them."""
     places = np.argwhere(cells)
-    ends = np.stack([places.min(0) - _NEAR, places.max(0) + 1 + _NEAR]) / len(cells)
-    return views.towards(ends.clip(0, 1))
+    ends = (np.stack([places.min(0) - _NEAR, places.max(0) + _NEAR]) + 0.5) / len(cells)
+    # The last plane may be at infinity.
+    return views.towards(ends.clip(0.5 / len(cells), 1 - 0.5 / len(cells)))
 
 
 def explained(own: np.ndarray, before: Seen, now: Seen, row: np.ndarray) -> float:
@@ -198,8 +204,9 @@ class _Search:
         yield own, moved
 
     def is_part(self, own: np.ndarray, moved: np.ndarray) -> bool:
+        """Whether cells `[M, M, M]` bool with the part's motion explain enough."""
         now = self._look.seen(self.with_part(own), moved)
-        gains = bool(now.error.sum() <= (1 - _LEAST_GAIN) * self._still.error.sum())
+        gains = bool(now.error.sum() < (1 - _LEAST_GAIN) * self._still.error.sum())
         return gains and explained(own, self._still, now, moved[self._part]) >= _EXPLAINED
 
 
