@@ -186,6 +186,8 @@ class _Search:
         whole = _hanging(free, seed)
         if _fits(whole):
             yield whole, self._look.shifted(self.with_part(whole), self._motion, self._part)
+        if (whole == seed).all():
+            return
         moved = self._look.shifted(self.with_part(seed), self._motion, self._part)
         if moved is not self._motion:
             yield from self._grown(seed, moved, free)
