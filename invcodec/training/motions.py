@@ -111,8 +111,13 @@ class MotionFitter:
             one = self._moved(motion, part, centre, shift, turn)
             if (error := _square(self._residual(thin, one))) < least:
                 least, best, nearest = error, one, shift
+        if expected is None:
+            return best
+        # Some pixels may be matched best elsewhere, by stripes that look alike: all of them decide, after a few steps.
         unturned = self._moved(motion, part, centre, nearest, np.eye(3))
-        return unturned if _square(self._residual(thin, unturned)) < least else best
+        starts = (best, unturned, self._moved(motion, part, centre, expected / len(cells), turn))
+        fitted = [self.refined(sight, cells, start, part, SHIFT, rounds=2) for start in starts]
+        return min(fitted, key=lambda each: _square(self._residual(sight, each)))
 
     def refined(
         self, sight: Sight, cells: np.ndarray, motion: np.ndarray, part: int, freedom: int, rounds: int = 5
